@@ -1,0 +1,52 @@
+"""Everything that AWS fixes as a number, with AWS's value as the default, in one table.
+
+Each field is a setting `limits.<name>` (see `lambent config`); the reference page docs/reference/limits.md is made
+from this table. Sources: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html unless said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+def limit(default: float, unit: str, doc: str) -> float:
+    """A row of the table."""
+    return field(default=default, metadata={"unit": unit, "doc": doc})
+
+
+def count(default: int, unit: str, doc: str) -> int:
+    """A row of the table whose value is a whole number."""
+    return field(default=default, metadata={"unit": unit, "doc": doc})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits in force. One instance for each process, made from the settings."""
+
+    sync_request_bytes: int = count(6 * 1024 * 1024, "bytes", "Payload of a synchronous invocation.")
+    sync_response_bytes: int = count(6 * 1024 * 1024 + 100, "bytes", "Response of a synchronous invocation.")
+    control_request_bytes: int = count(70_167_211, "bytes", "Body of any other request.")
+    request_head_bytes: int = count(1024 * 1024, "bytes", "Request line and headers together.")
+    zip_bytes: int = count(50 * 1024 * 1024, "bytes", "Package sent directly, zipped.")
+    unzipped_bytes: int = count(262_144_000, "bytes", "Package unzipped.")
+    zip_entries: int = count(65_535, "entries", "Files and folders in a package; Lambent's own guard.")
+    code_storage_bytes: int = count(80_530_636_800, "bytes", "Packages of one account and region together.")
+    environment_bytes: int = count(4096, "bytes", "Environment variables as compact JSON.")
+    client_context_bytes: int = count(3583, "bytes", "Client context, as base64 text.")
+    log_tail_bytes: int = count(4096, "bytes", "Log tail returned with an invocation.")
+    list_page_items: int = count(50, "items", "Most items in one page of a list.")
+    concurrent_executions: int = count(1000, "executions", "Concurrency of one account and region.")
+    init_seconds: float = limit(10.0, "seconds", "Init phase; beyond it init is done again within the first invocation.")
+    default_timeout_seconds: int = count(3, "seconds", "Timeout of a function that names none.")
+    max_timeout_seconds: int = count(900, "seconds", "Largest timeout a function may ask for.")
+    default_memory_mb: int = count(128, "MB", "Memory of a function that names none.")
+    max_memory_mb: int = count(10_240, "MB", "Largest memory a function may ask for.")
+    vcpu_memory_mb: int = count(1769, "MB", "Memory that comes with one whole virtual CPU.")
+    default_ephemeral_storage_mb: int = count(512, "MB", "Size of /tmp of a function that names none.")
+    processes: int = count(1024, "processes", "Processes and threads in one environment.")
+    file_descriptors: int = count(1024, "descriptors", "Open files of one process in an environment.")
+    package_url_seconds: int = count(600, "seconds", "How long the download URL of a package is valid.")
+    signature_skew_seconds: float = limit(300.0, "seconds", "How far a request's signing time may be off (SigV4).")
+    presigned_max_seconds: int = count(604_800, "seconds", "Longest validity of a presigned request (SigV4).")
+    throttle_retry_after_seconds: float = limit(1.0, "seconds", "Retry-After of a throttled request.")
+    tags: int = count(50, "tags", "Tags of one resource.")

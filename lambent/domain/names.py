@@ -1,0 +1,115 @@
+"""Function names and ARNs in all the spellings that clients use.
+
+Source: https://docs.aws.amazon.com/lambda/latest/api/API_GetFunction.html (FunctionName) and AWS's recorded answers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from lambent.domain.errors import AwsError, invalid_parameter, validation
+
+LATEST = "$LATEST"
+
+# Every operation that reads accepts this form; names of functions that are made here never contain a dot.
+NAME_PATTERN = (
+    r"(arn:(aws[a-zA-Z-]*)?:lambda:)?"
+    r"((?:eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?"
+    r"(\d{12}:)?(function:)?([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?"
+)
+_NAME = re.compile(NAME_PATTERN)
+REGION_PATTERN = r"(?:eusc-)?[a-z]{2}(?:-gov|-iso[a-z]?)?-[a-z]+-\d"
+ACCOUNT_PATTERN = r"\d{12}"
+MAX_NAME = 64
+MAX_CREATE_LENGTH = 140
+MAX_READ_LENGTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Owner of everything: state, limits, counts, logs and queues belong to one account in one region."""
+
+    account: str  # twelve digits
+    region: str
+
+    @property
+    def tag(self) -> str:
+        """How the tenant appears in store keys; the braces keep a tenant's keys on one Redis Cluster slot."""
+        return f"{{{self.account}:{self.region}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRef:
+    """A function as a request named it."""
+
+    tenant: Tenant
+    name: str
+    qualifier: str | None  # None: unqualified, which means $LATEST wherever something must run
+
+    @property
+    def arn(self) -> str:
+        """ARN in the form that was asked for: qualified only if the request was."""
+        suffix = "" if self.qualifier is None else f":{self.qualifier}"
+        return function_arn(self.tenant, self.name) + suffix
+
+
+def function_arn(tenant: Tenant, name: str, qualifier: str | None = None) -> str:
+    """`arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]`."""
+    arn = f"arn:aws:lambda:{tenant.region}:{tenant.account}:function:{name}"
+    return arn if qualifier is None else f"{arn}:{qualifier}"
+
+
+def parse(text: str, qualifier: str | None, tenant: Tenant, *, creating: bool = False) -> FunctionRef:
+    """What `text` and the separate `qualifier` parameter name for a caller who is `tenant`.
+
+    Raises ValidationException on a bad form, InvalidParameterValueException where AWS answers so (name too long on
+    create, qualifiers that differ), ResourceNotFoundException for another region, AccessDeniedException for another
+    account: a tenant never learns what another has.
+    """
+    name, region, account, derived = _split(text, creating)
+    if region is not None and region != tenant.region:
+        raise AwsError(
+            "ResourceNotFoundException",
+            f"Functions from '{region}' are not reachable in this region ('{tenant.region}')",
+        )
+    if account is not None and account != tenant.account:
+        raise AwsError("AccessDeniedException", f"Account {tenant.account} may not use functions of another account")
+    if derived is not None and qualifier is not None and derived != qualifier:
+        raise invalid_parameter("The derived qualifier from the function name does not match the specified qualifier.")
+    return FunctionRef(tenant, name, qualifier if qualifier is not None else derived)
+
+
+@lru_cache(maxsize=4096)
+def _split(text: str, creating: bool) -> tuple[str, str | None, str | None, str | None]:
+    limit = MAX_CREATE_LENGTH if creating else MAX_READ_LENGTH
+    match = _NAME.fullmatch(text)
+    violations = []
+    if match is None or (creating and "." in match.group(9)):
+        violations.append(
+            f"Value '{text}' at 'functionName' failed to satisfy constraint: "
+            f"Member must satisfy regular expression pattern: {NAME_PATTERN}"
+        )
+    if len(text) > limit:
+        violations.append(
+            f"Value '{text}' at 'functionName' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {limit}"
+        )
+    if violations:
+        raise validation(violations)
+    assert match is not None
+    name = match.group(9)
+    if len(name) > MAX_NAME:
+        message = (
+            f"1 validation error detected: Value '{name}' at 'functionName' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {MAX_NAME}"
+        )
+        raise invalid_parameter(message) if creating else AwsError("ValidationException", message)
+    region, account = match.group(3), match.group(7)
+    return name, region and region[:-1], account and account[:-1], match.group(11)
+
+
+def not_found(ref: FunctionRef) -> AwsError:
+    """AWS's answer for a function, version or alias that is not there."""
+    return AwsError("ResourceNotFoundException", f"Function not found: {ref.arn}")

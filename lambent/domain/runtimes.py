@@ -1,0 +1,27 @@
+"""Runtime names as data: which AWS accepts, which it refuses to create, and which this cluster runs.
+
+Source: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html
+"""
+
+from __future__ import annotations
+
+ACCEPTED: tuple[str, ...] = (
+    "nodejs16.x", "nodejs18.x", "nodejs20.x", "nodejs22.x", "nodejs24.x",
+    "python3.8", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14",
+    "java8.al2", "java11", "java17", "java21", "java25",
+    "dotnet6", "dotnet8", "dotnet10",
+    "ruby3.2", "ruby3.3", "ruby3.4",
+    "provided.al2", "provided.al2023",
+)  # fmt: skip
+
+# AWS knows these and creates nothing on them any more.
+RETIRED: frozenset[str] = frozenset(
+    {
+        "nodejs", "nodejs4.3", "nodejs4.3-edge", "nodejs6.10", "nodejs8.10", "nodejs10.x", "nodejs12.x", "nodejs14.x",
+        "python2.7", "python3.6", "python3.7", "java8", "dotnetcore1.0", "dotnetcore2.0", "dotnetcore2.1",
+        "dotnetcore3.1", "go1.x", "ruby2.5", "ruby2.7", "provided",
+    }
+)  # fmt: skip
+
+# What workers can run today.
+SERVED: frozenset[str] = frozenset(name for name in ACCEPTED if name.startswith("python"))

@@ -1,0 +1,1 @@
+"""Input and output that two or more processes use. Knows no service; services import it, never the reverse."""

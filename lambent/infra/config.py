@@ -1,0 +1,239 @@
+"""Settings: one table, four sources. Defaults, then one TOML file, then LAMBENT_* variables, then flags; each value
+remembers where it came from. What is not in the table is an error with a suggestion.
+
+The table is the dataclasses below; `lambent config` and docs/reference/configuration.md are made from it. A setting
+`timing.keep_alive_seconds` is `[timing] keep_alive_seconds` in TOML and LAMBENT_TIMING_KEEP_ALIVE_SECONDS in the
+environment; the group `cluster` is left out: `data` at TOML's top level, LAMBENT_DATA, --data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+
+from lambent.domain.limits import Limits
+from lambent.domain.names import ACCOUNT_PATTERN, REGION_PATTERN
+
+
+class ConfigError(Exception):
+    """A setting that cannot be; the text is one line with a hint."""
+
+
+def setting(default: Any, doc: str, *, unit: str = "", pattern: str = "", minimum: float | None = None) -> Any:
+    """A row of the table. `pattern` must match the whole of a text value."""
+    return field(default=default, metadata={"doc": doc, "unit": unit, "pattern": pattern, "minimum": minimum})
+
+
+_ADDRESS = r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.\-]+):\d{1,5}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What the cluster is and where it listens."""
+
+    http: str = setting("127.0.0.1:9001", "Where the AWS REST API is served.", pattern=_ADDRESS)
+    grpc: str = setting("127.0.0.1:9002", "Where the gRPC API is served.", pattern=_ADDRESS)
+    data: str = setting(".lambent", "Folder for everything that is kept: store, packages, logs, keys, sockets.")
+    account: str = setting("000000000000", "Account of the root credentials.", pattern=ACCOUNT_PATTERN)
+    region: str = setting("us-east-1", "Region that is shown where none is named.", pattern=REGION_PATTERN)
+    regions: str = setting("", "Regions that are served, separated by commas; empty: any.")
+    root_credentials: str = setting(
+        "", "KEY:SECRET of the first access key; empty: made at the first start and kept.", pattern=r"|[^:\s]{3,128}:\S{8,}"
+    )
+    access_keys: str = setting("", "TOML file with further access keys; see docs/reference/configuration.md.")
+    redis_url: str = setting("", "Redis-compatible server to use; empty: an embedded one is started.")
+    examples: bool = setting(True, "Deploy and invoke the example `hello` when the data folder is empty.")
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Where functions run."""
+
+    isolation: str = setting(
+        "auto", "Isolation level wanted.", pattern="auto|namespaces|user-namespace|process"
+    )
+    minimum_isolation: str = setting(
+        "process", "Refuse to start below this level.", pattern="namespaces|user-namespace|process"
+    )
+    memory_mb: int = setting(0, "Memory that environments may be promised together; 0: nine tenths of the machine's.", unit="MB", minimum=0)
+    environments: int = setting(1000, "Most environments on one worker.", unit="environments", minimum=1)
+    pool: int = setting(4, "Sandboxes made in advance for each interpreter.", unit="sandboxes", minimum=0)
+    uid_base: int = setting(200_000, "First user id that functions run as; one each.", minimum=1000)
+    interpreters: str = setting("", "name=/path,... for runtimes; empty: found on PATH, others share the worker's own.")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Durations that are ours to choose."""
+
+    keep_alive_seconds: float = setting(300.0, "How long an idle environment is kept.", unit="seconds", minimum=0)
+    lease_seconds: float = setting(15.0, "How long a lost caller's leases hold.", unit="seconds", minimum=0.1)
+    lease_hold_seconds: float = setting(2.0, "How long a caller keeps an idle lease.", unit="seconds", minimum=0)
+    recall_hold_off_seconds: float = setting(1.0, "How long callers keep nothing idle after a recall.", unit="seconds", minimum=0)
+    worker_grace_seconds: float = setting(10.0, "How long a lost worker's environments are kept.", unit="seconds", minimum=0)
+    rebuild_seconds: float = setting(1.0, "After a scheduler's start: how long others may come back first.", unit="seconds", minimum=0)
+    capacity_wait_seconds: float = setting(10.0, "How long a request waits for room on a worker.", unit="seconds", minimum=0)
+    drain_seconds: float = setting(900.0, "How long running invocations may take to end at shutdown.", unit="seconds", minimum=0)
+    log_days: int = setting(14, "How long function logs are kept.", unit="days", minimum=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What leaves the processes. Nothing by default."""
+
+    otlp_endpoint: str = setting("", "OTLP endpoint for traces and metrics (http://... or grpc://...); empty: none.")
+    prometheus: str = setting("", "HOST:PORT of the frontend's /metrics; scheduler, worker and poller follow on the next ports. Empty: none.", pattern=rf"|{_ADDRESS}")
+    sample: float = setting(0.01, "Share of invocations traced when the caller does not say.", unit="share", minimum=0)
+    log_level: str = setting("info", "Least level of our own logs.", pattern="debug|info|warning|error")
+    log_format: str = setting("json", "Format of our own logs.", pattern="json|text")
+
+
+@dataclass(frozen=True, slots=True)
+class Internal:
+    """How our processes find each other. On one machine all of it follows from the data folder."""
+
+    scheduler: str = setting("", "Address of the scheduler, unix:/path or host:port; empty: a socket in the run folder.")
+    worker: str = setting("", "Where a worker takes invocations, unix:/path or host:port; empty: a socket in the run folder.")
+    worker_id: str = setting("", "Name of a worker, unique in the cluster; empty: made from the host name.")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set."""
+
+    cluster: Cluster = field(default_factory=Cluster)
+    worker: Worker = field(default_factory=Worker)
+    timing: Timing = field(default_factory=Timing)
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    limits: Limits = field(default_factory=Limits)
+    internal: Internal = field(default_factory=Internal)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting of the table."""
+
+    group: str
+    name: str
+    type: type
+    default: Any
+    doc: str
+    unit: str
+    pattern: str
+    minimum: float | None
+
+    @property
+    def key(self) -> str:
+        """How TOML and `lambent config` call it."""
+        return self.name if self.group == "cluster" else f"{self.group}.{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """How the environment calls it."""
+        return "LAMBENT_" + self.key.replace(".", "_").upper()
+
+    def parse(self, value: object, source: str) -> Any:
+        """The value in the row's type. Raises ConfigError."""
+        try:
+            parsed: Any = msgspec.convert(value, self.type, strict=not isinstance(value, str) or self.type is str)
+        except msgspec.ValidationError:
+            raise ConfigError(f"{source}: {self.key} must be of type {self.type.__name__}, not {value!r}") from None
+        if self.pattern and not re.fullmatch(self.pattern, parsed):
+            raise ConfigError(f"{source}: {self.key} cannot be {parsed!r}. {self.doc}")
+        if self.minimum is not None and parsed < self.minimum:
+            raise ConfigError(f"{source}: {self.key} must be at least {self.minimum:g}, not {parsed}")
+        return parsed
+
+
+def table() -> Iterator[Row]:
+    """Every setting, in the order of the groups."""
+    for group, kind in get_type_hints(Settings).items():
+        hints = get_type_hints(kind)
+        for item in dataclasses.fields(kind):
+            meta = item.metadata
+            yield Row(
+                group, item.name, hints[item.name], item.default, meta["doc"], meta.get("unit", ""),
+                meta.get("pattern", ""), meta.get("minimum", 0 if group == "limits" else None),
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings in force, and where each came from: "default", a file, a variable or a flag."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+    def rows(self) -> Iterator[tuple[Row, Any, str]]:
+        """(row, value, source) of every setting."""
+        for row in table():
+            yield row, getattr(getattr(self.settings, row.group), row.name), self.sources[row.key]
+
+    def to_toml(self) -> str:
+        """The settings as a file that gives the same settings; for handing them to another process."""
+        lines: dict[str, list[str]] = {}
+        for row, value, _ in self.rows():
+            lines.setdefault(row.group, []).append(f"{row.name} = {msgspec.json.encode(value).decode()}")
+        top = lines.pop("cluster")
+        return "\n".join([*top, *(f"\n[{group}]\n" + "\n".join(items) for group, items in lines.items())]) + "\n"
+
+
+def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:
+    """Merge the sources. `flags`: by key, None where a flag was not given. Raises ConfigError."""
+    rows = {row.key: row for row in table()}
+    by_variable = {row.variable: row for row in rows.values()}
+    values: dict[str, Any] = {key: row.default for key, row in rows.items()}
+    sources = dict.fromkeys(rows, "default")
+    for key, value in _from_file(file).items():
+        row = rows.get(key)
+        if row is None:
+            raise ConfigError(f"{file}: there is no setting {key}{_hint(key, rows)}")
+        values[key], sources[key] = row.parse(value, str(file)), str(file)
+    for variable, text in sorted(environment.items()):
+        # LAMBENT_CONFIG names the file itself and is read before.
+        if not variable.startswith("LAMBENT_") or variable == "LAMBENT_CONFIG":
+            continue
+        row = by_variable.get(variable)
+        if row is None:
+            raise ConfigError(f"environment: there is no setting {variable}{_hint(variable, by_variable)}")
+        values[row.key], sources[row.key] = row.parse(text, variable), variable
+    for key, value in flags.items():
+        if value is not None:
+            flag = "--" + key.replace("_", "-")
+            values[key], sources[key] = rows[key].parse(value, flag), flag
+    groups: dict[str, dict[str, Any]] = {}
+    for row in rows.values():
+        groups.setdefault(row.group, {})[row.name] = values[row.key]
+    kinds = get_type_hints(Settings)
+    return Loaded(Settings(**{group: kinds[group](**items) for group, items in groups.items()}), sources)
+
+
+def _from_file(file: Path | None) -> dict[str, object]:
+    if file is None:
+        return {}
+    try:
+        document = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from None
+    flat: dict[str, object] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            flat.update({f"{key}.{name}": item for name, item in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def _hint(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else "; `lambent config` lists them"

@@ -1,0 +1,226 @@
+"""Runs one invocation: a lease, a frame to the worker, the answer. What frontends and pollers call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+
+from lambent.domain.clock import Clock
+from lambent.domain.errors import AwsError
+from lambent.domain.names import Tenant
+from lambent.infra import frames
+from lambent.infra.invoker.leases import LeaseStream
+from lambent.infra.invoker.pool import Lease, LeasePool
+from lambent.infra.invoker.worker_links import WorkerLinks
+from lambent.internal.v1 import lease_service_pb2 as pb
+
+# How often an invocation that never began is given to another environment before the caller is told.
+ATTEMPTS = 5
+
+# What the scheduler's reasons mean to a client: error name and text. AWS's own throttles are TooManyRequestsException.
+REFUSALS: dict[str, tuple[str, str]] = {
+    "ConcurrentInvocationLimitExceeded": ("TooManyRequestsException", "Rate Exceeded."),
+    "NoCapacity": ("ServiceUnavailableException", "No worker has room for this function's memory at the moment."),
+    "NoWorkers": ("ServiceUnavailableException", "No worker is connected."),
+    "EnvironmentStartFailed": ("ServiceException", "Workers could not make an execution environment; see their logs."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A deployment that can be invoked: made once for each change of a function."""
+
+    tenant: Tenant
+    function_name: str
+    version: str  # $LATEST or a number
+    deployment_id: str
+    generation: int
+    memory_mb: int
+    deployment: bytes  # serialized lambent.internal.v1.Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an invocation."""
+
+    result: frames.Result
+    payload: bytes
+    reason: str  # why its lease was granted; "Held" if it was held already
+    waited: float  # seconds between asking for a lease and having it; 0 for a held one
+
+
+class _Invocation:
+    """One invocation: a waiter of the pool and a call of a worker link."""
+
+    __slots__ = (
+        "_attempts", "_cold", "_invoker", "_lease", "_meta", "_payload", "_sent", "_since", "_target", "_ticket",
+        "_waited", "future",
+    )  # fmt: skip
+
+    def __init__(self, invoker: Invoker, target: Target, meta: frames.Invoke, payload: bytes) -> None:
+        self._invoker = invoker
+        self._target = target
+        self._meta = meta
+        self._payload = payload
+        self._lease: Lease | None = None
+        self._ticket = 0
+        self._sent: tuple[str, int] | None = None
+        self._attempts = 0
+        self._since = 0.0
+        self._waited = 0.0
+        self._cold = "Held"
+        self.future: asyncio.Future[Outcome] = invoker.loop.create_future()
+
+    @property
+    def tenant(self) -> Tenant:
+        return self._target.tenant
+
+    @property
+    def function_name(self) -> str:
+        return self._target.function_name
+
+    @property
+    def deployment_id(self) -> str:
+        return self._target.deployment_id
+
+    def acquire(self, ticket: int) -> pb.Acquire:
+        target = self._target
+        return pb.Acquire(
+            ticket=ticket,
+            request_id=self._meta.request_id,
+            need=pb.Need(
+                account=target.tenant.account,
+                region=target.tenant.region,
+                function_name=target.function_name,
+                version=target.version,
+                deployment_id=target.deployment_id,
+                generation=target.generation,
+                memory_mb=target.memory_mb,
+            ),
+            deployment=target.deployment,
+        )
+
+    def begin(self) -> None:
+        """Take a held lease, or wait for one."""
+        self._attempts += 1
+        invoker = self._invoker
+        lease = invoker.pool.take(self._target.deployment_id, invoker.clock.monotonic())
+        if lease is not None:
+            invoker.counters["held"] += 1
+            self._run(lease)
+            return
+        invoker.counters["asked"] += 1
+        self._since = invoker.clock.monotonic()
+        self._ticket = invoker.pool.want(self)
+        invoker.leases.flush()
+
+    def lease_ready(self, lease: Lease) -> None:
+        self._cold = lease.reason
+        self._waited = self._invoker.clock.monotonic() - self._since
+        self._run(lease)
+
+    def lease_refused(self, reason: str, retry_after: float) -> None:
+        if not self.future.done():
+            name, text = REFUSALS.get(reason, ("ServiceException", f"The scheduler refused: {reason}"))
+            self._invoker.counters["refused"] += 1
+            self.future.set_exception(AwsError(name, text, reason=reason, retry_after_seconds=retry_after))
+
+    def _run(self, lease: Lease) -> None:
+        self._lease = lease
+        meta = self._meta
+        meta.slot, meta.environment_id = lease.slot, lease.environment_id
+        self._sent = self._invoker.links.invoke(lease.address, self, meta, self._payload)
+
+    def _done_with_lease(self, *, reusable: bool) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            invoker = self._invoker
+            invoker.pool.finished(lease, reusable=reusable, now=invoker.clock.monotonic())
+            invoker.leases.flush()
+
+    def answered(self, result: frames.Result, payload: bytes) -> None:
+        self._done_with_lease(reusable=result.reusable)
+        if not self.future.done():
+            self.future.set_result(Outcome(result, payload, self._cold, self._waited))
+
+    def rejected(self, reason: str) -> None:
+        self._done_with_lease(reusable=False)
+        if self.future.done():
+            return
+        if self._attempts < ATTEMPTS:
+            self.begin()
+        else:
+            self.future.set_exception(
+                AwsError("ServiceUnavailableException", "No execution environment took the invocation.", reason=reason)
+            )
+
+    def lost(self) -> None:
+        self._done_with_lease(reusable=False)
+        if not self.future.done():
+            text = "The worker was lost while the function ran; whether it finished is not known."
+            self.future.set_exception(AwsError("ServiceException", text, reason="WorkerLost"))
+
+    def cancel(self) -> None:
+        """The caller is gone: free what it held at once."""
+        if self._lease is None:
+            self._invoker.pool.abandon(self._ticket)
+            self._invoker.leases.flush()
+            return
+        if self._sent is not None:
+            self._invoker.links.cancel(self._sent)
+        self._done_with_lease(reusable=False)
+
+
+class Invoker:
+    """The way to run functions. One for each process."""
+
+    def __init__(self, pool: LeasePool, leases: LeaseStream, links: WorkerLinks, clock: Clock) -> None:
+        self.pool = pool
+        self.leases = leases
+        self.links = links
+        self.clock = clock
+        self.loop = asyncio.get_running_loop()
+        self.counters: Counter[str] = Counter()  # held, asked, refused
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def invoke(
+        self,
+        target: Target,
+        payload: bytes,
+        *,
+        request_id: str,
+        arn: str,
+        trace: str,
+        client_context: str | None,
+        tail: bool,
+    ) -> Outcome:
+        """Run one invocation to its end.
+
+        Raises AwsError where it could not begin or was lost. If the task is cancelled, the environment is stopped and
+        its slot freed at once.
+        """
+        invocation = _Invocation(self, target, frames.Invoke(0, "", request_id, arn, trace, client_context, tail), payload)
+        self._running += 1
+        self._idle.clear()
+        try:
+            invocation.begin()
+            return await invocation.future
+        except asyncio.CancelledError:
+            invocation.cancel()
+            raise
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    @property
+    def running(self) -> int:
+        """Invocations under way."""
+        return self._running
+
+    async def drained(self) -> None:
+        """Wait until nothing is under way."""
+        await self._idle.wait()

@@ -1,0 +1,243 @@
+"""Which lease serves which invocation, on the caller's side. Pure: no clock, no sockets.
+
+A lease that comes free goes to the oldest invocation that waits here for the same deployment, else it is kept a short
+while for the next one, so that a warm invocation needs no round trip to the scheduler. Whatever is idle is given back
+the moment the scheduler recalls it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lambent.domain.names import Tenant
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right to run one invocation at a time on one execution environment."""
+
+    id: int
+    environment_id: str
+    worker_id: str
+    address: str  # where its worker takes invocations
+    slot: int
+    deployment_id: str
+    tenant: Tenant
+    function_name: str
+    reason: str  # why it was granted
+    idle_until: float = 0.0  # monotonic seconds; meaningful while idle
+    void: bool = False  # revoked while in use: it is not to be used again
+
+
+class Waiter(Protocol):
+    """An invocation that wants a lease."""
+
+    @property
+    def tenant(self) -> Tenant: ...
+    @property
+    def function_name(self) -> str: ...
+    @property
+    def deployment_id(self) -> str: ...
+
+    def lease_ready(self, lease: Lease) -> None:
+        """The wait is over."""
+        ...
+
+    def lease_refused(self, reason: str, retry_after: float) -> None:
+        """The scheduler said no."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Ask for an environment."""
+
+    ticket: int
+    waiter: Waiter
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """No longer wanted."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give a lease back."""
+
+    lease_id: int
+    reusable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Every idle lease that the recall asked for has been released."""
+
+    round: int
+
+
+Outgoing = Acquire | Cancel | Release | Returned
+
+
+@dataclass(slots=True)
+class _Deployment:
+    idle: list[Lease] = field(default_factory=list)  # most recently used last
+    waiting: OrderedDict[int, Waiter] = field(default_factory=OrderedDict)  # by ticket, oldest first
+
+
+class LeasePool:
+    """All leases of one caller, and the invocations that wait for one."""
+
+    def __init__(self, hold_seconds: float) -> None:
+        """`hold_seconds`: how long an idle lease is kept."""
+        self._hold = hold_seconds
+        self._deployments: dict[str, _Deployment] = {}
+        self._tickets: dict[int, Waiter] = {}
+        self._next_ticket = 1
+        self._no_hold: dict[tuple[Tenant | None, str | None], float] = {}  # recalled scope → until when
+        self.leases: dict[int, Lease] = {}
+        self.out: list[Outgoing] = []
+        self.connected = False
+        self.usable_until = 0.0  # monotonic seconds; while not connected leases may be used until then
+
+    def take(self, deployment_id: str, now: float) -> Lease | None:
+        """An idle lease of the deployment, if one is held. The hot path."""
+        deployment = self._deployments.get(deployment_id)
+        if deployment is None or not deployment.idle or not (self.connected or now < self.usable_until):
+            return None
+        return deployment.idle.pop()
+
+    def want(self, waiter: Waiter) -> int:
+        """Wait for a lease; answers the ticket, for `abandon`."""
+        ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
+        self._deployment(waiter.deployment_id).waiting[ticket] = waiter
+        self._tickets[ticket] = waiter
+        if self.connected:
+            self.out.append(Acquire(ticket, waiter))
+        return ticket
+
+    def waiter_of(self, ticket: int) -> Waiter | None:
+        """Who waits under a ticket."""
+        return self._tickets.get(ticket)
+
+    def abandon(self, ticket: int) -> None:
+        """The invocation no longer waits."""
+        if self._forget(ticket) is not None and self.connected:
+            self.out.append(Cancel(ticket))
+
+    def finished(self, lease: Lease, *, reusable: bool, now: float) -> None:
+        """An invocation on the lease has ended."""
+        if lease.void or self.leases.get(lease.id) is not lease:
+            return
+        if not reusable:
+            self._release(lease, reusable=False)
+            return
+        self._pass_on(lease, now)
+
+    def granted(self, ticket: int, lease: Lease, now: float) -> None:
+        """The scheduler granted a lease; whoever waits longest for its deployment gets it."""
+        self.leases[lease.id] = lease
+        waiter = self._forget(ticket)
+        if waiter is not None:
+            waiter.lease_ready(lease)
+        else:
+            self._pass_on(lease, now)
+
+    def refused(self, ticket: int, reason: str, retry_after: float) -> None:
+        """The scheduler refused."""
+        waiter = self._forget(ticket)
+        if waiter is not None:
+            waiter.lease_refused(reason, retry_after)
+
+    def recalled(self, round: int, tenant: Tenant | None, function_name: str | None, hold_off: float, now: float) -> None:
+        """Give back what idles within the scope, and keep nothing idle in it for `hold_off` seconds."""
+        self._no_hold[tenant, function_name] = now + hold_off
+        for deployment in self._deployments.values():
+            for lease in list(deployment.idle):
+                if tenant in (None, lease.tenant) and function_name in (None, lease.function_name):
+                    deployment.idle.remove(lease)
+                    self._release(lease, reusable=True)
+        self.out.append(Returned(round))
+
+    def revoked(self, lease_id: int) -> None:
+        """The scheduler voids a lease. An invocation that runs on it is told by its worker, not by this."""
+        lease = self.leases.pop(lease_id, None)
+        if lease is not None:
+            lease.void = True
+            self._unidle(lease)
+
+    def lost(self, usable_until: float) -> None:
+        """The stream broke: leases may be used until then, and what was asked for is asked again after `joined`."""
+        self.connected = False
+        self.usable_until = usable_until
+        self.out.clear()
+
+    def joined(self) -> list[Lease]:
+        """The stream is up. Answers what is held, for the hello; `out` has what is wanted."""
+        self.connected = True
+        self.out[:] = [Acquire(ticket, waiter) for ticket, waiter in self._tickets.items()]
+        return list(self.leases.values())
+
+    def tick(self, now: float) -> None:
+        """Give back what has idled too long; drop everything once a lost stream's leases have run out."""
+        self._no_hold = {scope: until for scope, until in self._no_hold.items() if until > now}
+        if not self.connected and now >= self.usable_until:
+            for lease in list(self.leases.values()):
+                self.revoked(lease.id)
+            return
+        for deployment_id, deployment in list(self._deployments.items()):
+            while deployment.idle and deployment.idle[0].idle_until <= now and self.connected:
+                self._release(deployment.idle.pop(0), reusable=True)
+            if not deployment.idle and not deployment.waiting:
+                del self._deployments[deployment_id]
+
+    def waiters(self) -> Iterable[Waiter]:
+        """Everything that waits."""
+        return list(self._tickets.values())
+
+    def _pass_on(self, lease: Lease, now: float) -> None:
+        deployment = self._deployment(lease.deployment_id)
+        usable = self.connected or now < self.usable_until
+        if deployment.waiting and usable:
+            ticket = next(iter(deployment.waiting))
+            waiter = self._forget(ticket)
+            assert waiter is not None
+            if self.connected:
+                self.out.append(Cancel(ticket))
+            waiter.lease_ready(lease)
+        elif self.connected and self._no_hold and self._held_off(lease, now):
+            self._release(lease, reusable=True)
+        else:
+            lease.idle_until = now + self._hold
+            deployment.idle.append(lease)
+
+    def _held_off(self, lease: Lease, now: float) -> bool:
+        scopes = ((None, None), (lease.tenant, None), (lease.tenant, lease.function_name))
+        return any(self._no_hold.get(scope, 0.0) > now for scope in scopes)
+
+    def _release(self, lease: Lease, *, reusable: bool) -> None:
+        del self.leases[lease.id]
+        if self.connected:
+            self.out.append(Release(lease.id, reusable))
+
+    def _unidle(self, lease: Lease) -> None:
+        deployment = self._deployments.get(lease.deployment_id)
+        if deployment is not None and lease in deployment.idle:
+            deployment.idle.remove(lease)
+
+    def _forget(self, ticket: int) -> Waiter | None:
+        waiter = self._tickets.pop(ticket, None)
+        if waiter is not None:
+            self._deployments[waiter.deployment_id].waiting.pop(ticket, None)
+        return waiter
+
+    def _deployment(self, deployment_id: str) -> _Deployment:
+        deployment = self._deployments.get(deployment_id)
+        if deployment is None:
+            deployment = self._deployments[deployment_id] = _Deployment()
+        return deployment

@@ -1,0 +1,41 @@
+"""A process's /metrics, for Prometheus to scrape. Served only where the settings name an address."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from lambent.infra.http import HttpRequest, HttpResponse, HttpServer
+
+
+def port_after(address: str, offset: int) -> tuple[str, int] | None:
+    """`address` (HOST:PORT, empty for none) moved on by `offset` ports: each process of a machine has its own."""
+    if not address:
+        return None
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port) + offset
+
+
+class PrometheusServer:
+    """Serves the process's metrics on one address."""
+
+    def __init__(self, address: tuple[str, int] | None) -> None:
+        """None: serve nothing."""
+        self._address = address
+        self._server: HttpServer | None = None
+
+    async def start(self) -> None:
+        """Listen."""
+        if self._address is not None:
+            self._server = HttpServer(self._handle)
+            await self._server.start(*self._address)
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self._server is not None:
+            await self._server.close()
+
+    @staticmethod
+    async def _handle(request: HttpRequest) -> HttpResponse:
+        if request.raw_path != b"/metrics":
+            return HttpResponse(404, [], b"")
+        return HttpResponse(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], generate_latest())

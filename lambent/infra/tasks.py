@@ -1,0 +1,54 @@
+"""Every asyncio task has a name, an owner and an error path. The one place that calls `asyncio.create_task`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+
+class TaskOwner:
+    """Owns the tasks of one component: starts them, reports what fails, ends them all at `close`."""
+
+    def __init__(self, name: str, on_failure: Callable[[str, BaseException], None] | None = None) -> None:
+        """`on_failure(task name, error)` is called for a task that raised; a log line is written in any case."""
+        self._name = name
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._on_failure = on_failure
+
+    def start(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `work` as a task called `owner.name`."""
+        task = asyncio.create_task(work, name=f"{self._name}.{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            _log.error("task failed", extra={"task": task.get_name()}, exc_info=error)
+            if self._on_failure is not None:
+                self._on_failure(task.get_name(), error)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def drain(self, seconds: float) -> bool:
+        """Wait until every task has ended by itself, at most `seconds`; True if all have."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=seconds)
+        return not self._tasks
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait for it."""
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)

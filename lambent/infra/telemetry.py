@@ -1,0 +1,156 @@
+"""Traces and metrics. Nothing leaves the process unless an endpoint is configured, and the hot path pays for nothing
+that does not: counters are plain integers read by callbacks, spans are made only for invocations that are sampled.
+
+Metric names are the tables below: CloudWatch's for what AWS publishes, OpenTelemetry's FaaS conventions beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.metrics import CallbackOptions, Histogram, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Tracer
+
+from lambent import __version__
+from lambent.domain.tracing import TraceContext
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric."""
+
+    name: str
+    kind: str  # counter, gauge or histogram
+    unit: str
+    doc: str
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("AWS.Lambda.Invocations", "counter", "{invocation}", "Times that function code ran, failures included."),
+        Metric("AWS.Lambda.Errors", "counter", "{invocation}", "Invocations that ended in a function error."),
+        Metric("AWS.Lambda.Throttles", "counter", "{request}", "Requests refused because of a limit."),
+        Metric("AWS.Lambda.Duration", "histogram", "ms", "Time that handlers took, without init."),
+        Metric("AWS.Lambda.ConcurrentExecutions", "gauge", "{execution}", "Slots of concurrency in use."),
+        Metric("faas.invocations", "counter", "{invocation}", "Invocations that succeeded."),
+        Metric("faas.errors", "counter", "{error}", "Invocations that ended in an error."),
+        Metric("faas.timeouts", "counter", "{timeout}", "Invocations that ran out of time."),
+        Metric("faas.coldstarts", "counter", "{coldstart}", "Invocations that waited for an init."),
+        Metric("faas.invoke_duration", "histogram", "s", "Time that handlers took."),
+        Metric("faas.init_duration", "histogram", "s", "Time that init phases took."),
+        Metric("lambent.leases", "counter", "{lease}", "How invocations came by their environment."),
+        Metric("lambent.decisions", "counter", "{decision}", "The scheduler's decisions, by reason."),
+        Metric("lambent.environments", "gauge", "{environment}", "Execution environments, by state."),
+        Metric("lambent.worker.invocations", "counter", "{invocation}", "Invocations a worker ran, by outcome."),
+    )
+}
+
+Reading = tuple[Mapping[str, str], int | float]  # attributes, value
+
+
+class Telemetry:
+    """One process's tracer and meter."""
+
+    def __init__(self, service: str, *, otlp_endpoint: str, prometheus: bool, instance: str) -> None:
+        """`otlp_endpoint`: http(s)://host:port or grpc://host:port, empty for none. `prometheus`: keep metrics ready
+        for `lambent.infra.prometheus` to serve."""
+        resource = Resource.create(
+            {
+                "service.name": f"lambent-{service}",
+                "service.namespace": "lambent",
+                "service.instance.id": instance,
+                "service.version": __version__,
+            }
+        )
+        self.tracer: Tracer | None = None
+        readers: list[MetricReader] = []
+        self._provider: TracerProvider | None = None
+        if otlp_endpoint:
+            spans, metrics = _exporters(otlp_endpoint)
+            self._provider = TracerProvider(resource=resource, sampler=ALWAYS_ON, shutdown_on_exit=False)
+            self._provider.add_span_processor(BatchSpanProcessor(spans))
+            self.tracer = self._provider.get_tracer("lambent", __version__)
+            readers.append(metrics)
+        if prometheus:
+            from opentelemetry.exporter.prometheus import PrometheusMetricReader
+
+            readers.append(PrometheusMetricReader())
+        self._meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False) if readers else None
+        self._meter = self._meters.get_meter("lambent", __version__) if self._meters else None
+
+    @property
+    def measuring(self) -> bool:
+        """Whether anything reads metrics."""
+        return self._meter is not None
+
+    def observe(self, name: str, read: Callable[[], Iterable[Reading]]) -> None:
+        """Export a counter or gauge of METRICS; `read` is called when somebody looks."""
+        metric = METRICS[name]
+        if self._meter is None:
+            return
+
+        def callback(options: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(value, dict(attributes)) for attributes, value in read()]
+
+        create = self._meter.create_observable_counter if metric.kind == "counter" else self._meter.create_observable_gauge
+        create(name, callbacks=[callback], unit=metric.unit, description=metric.doc)
+
+    def histogram(self, name: str) -> Histogram | None:
+        """A histogram of METRICS. None: nobody looks."""
+        metric = METRICS[name]
+        if self._meter is None:
+            return None
+        return self._meter.create_histogram(name, unit=metric.unit, description=metric.doc)
+
+    def close(self) -> None:
+        """Send what is pending."""
+        if self._provider is not None:
+            self._provider.shutdown()
+        if self._meters is not None:
+            self._meters.shutdown()
+
+
+def parent_of(context: TraceContext) -> Context:
+    """The context that makes a span a child of what came from elsewhere."""
+    parent = SpanContext(
+        trace_id=int(context.trace_id, 16),
+        span_id=int(context.parent_id or "0", 16),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED),
+    )
+    return trace.set_span_in_context(NonRecordingSpan(parent))
+
+
+def _exporters(endpoint: str) -> tuple[SpanExporter, MetricReader]:
+    if endpoint.startswith("grpc://"):
+        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpans
+
+        address = endpoint.removeprefix("grpc://")
+        return (
+            GrpcSpans(endpoint=address, insecure=True),
+            PeriodicExportingMetricReader(GrpcMetrics(endpoint=address, insecure=True), 10_000),
+        )
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    base = endpoint.rstrip("/")
+    return (
+        OTLPSpanExporter(endpoint=f"{base}/v1/traces"),
+        PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{base}/v1/metrics"), 10_000),
+    )
+
+
+def by_reason(counts: Mapping[str, int], label: str) -> Sequence[Reading]:
+    """A mapping of counts as readings."""
+    return [({label: str(reason)}, count) for reason, count in counts.items()]

@@ -1,0 +1,115 @@
+"""Child processes that end with their parent, say when they are ready, and are told to stop before they are made to."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+_log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+# A child that does not say that it is ready within this time has failed to start.
+READY_SECONDS = 60.0
+
+
+class ChildFailed(Exception):
+    """A child did not come up; the text is its own one line."""
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The terminal's Ctrl-C is for the supervisor alone, which stops its children in order.
+    os.setpgid(0, 0)
+
+
+class Child:
+    """One running process."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, facts: Mapping[str, str]) -> None:
+        self.name = name
+        self.facts = facts
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    async def ended(self) -> int:
+        """Wait for its end; answers the exit code, negative for a signal."""
+        return await self._process.wait()
+
+    async def stop(self, patience: float) -> None:
+        """SIGTERM, and SIGKILL should that not have ended it within `patience` seconds."""
+        if self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), patience)
+        except TimeoutError:
+            _log.warning("%s did not stop in time", self.name)
+            self._process.kill()
+            await self._process.wait()
+
+
+async def start_service(name: str, config: Path, log: Path | None) -> Child:
+    """Start `python -m lambent.entry NAME` and wait until it is ready. Raises ChildFailed.
+
+    `log`: file for its own log lines; None: the starter's standard error.
+    """
+    reading, writing = os.pipe()
+    output = None if log is None else log.open("ab")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "lambent.entry", name, "--config", str(config), "--ready-fd", str(writing),
+            pass_fds=[writing], preexec_fn=_end_with_parent, stdin=asyncio.subprocess.DEVNULL, stderr=output,
+            stdout=output, env=_environment(),
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+        if output is not None:
+            output.close()
+    try:
+        said = await asyncio.wait_for(_first_line(reading), READY_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise ChildFailed(f"{name} did not become ready within {READY_SECONDS:.0f} s; see {log or 'its log above'}") from None
+    answer = msgspec.json.decode(said) if said else {"failed": f"{name} ended while starting; see {log or 'its log above'}"}
+    if "failed" in answer:
+        await process.wait()
+        raise ChildFailed(str(answer["failed"]))
+    return Child(name, process, answer["ready"])
+
+
+async def start_program(name: str, command: Sequence[str], log: Path) -> Child:
+    """Start a program of somebody else's."""
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command, preexec_fn=_end_with_parent, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    return Child(name, process, {})
+
+
+async def _first_line(descriptor: int) -> bytes:
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
+    )
+    try:
+        return await reader.readline()
+    finally:
+        transport.close()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without the settings: those are in the file that the child is given."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LAMBENT_")}

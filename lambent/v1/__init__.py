@@ -1,0 +1,1 @@
+"""The public API, generated from `protos/lambent/v1` by `make protos`. Never edited."""

@@ -1,0 +1,1 @@
+"""The frontend: turns wire formats into one set of operations, and carries them out."""

@@ -1,0 +1,51 @@
+"""URLs that serve a package for a while to whoever has them, as AWS's presigned S3 URLs do.
+
+    /_lambent/code/DIGEST?expires=EPOCH&signature=HMAC
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from urllib.parse import parse_qs
+
+from lambent.domain.clock import Clock
+from lambent.infra.code_store import CodeStore
+from services.frontend.transport.call import Call
+
+PREFIX = "/_lambent/code/"
+
+
+class CodeUrls:
+    """Makes and serves the URLs of one cluster."""
+
+    def __init__(self, code: CodeStore, key: bytes, base_url: str, valid_seconds: int, clock: Clock) -> None:
+        """`base_url`: where the REST door is reached, without a final slash; used where the request does not say."""
+        self._code = code
+        self._key = key
+        self._base_url = base_url
+        self._valid_seconds = valid_seconds
+        self._clock = clock
+
+    def make(self, digest: str, call: Call) -> str:
+        """A URL for a package."""
+        expires = int(self._clock.epoch()) + self._valid_seconds
+        return f"{self._base_url}{PREFIX}{digest}?expires={expires}&signature={self._sign(digest, expires)}"
+
+    async def serve(self, path: str, query: str) -> bytes | None:
+        """The package that a URL is for. None: the URL is no good, or not any more."""
+        digest = path.removeprefix(PREFIX)
+        parameters = parse_qs(query)
+        expires, signature = parameters.get("expires", [""])[0], parameters.get("signature", [""])[0]
+        if not expires.isdecimal() or not hmac.compare_digest(self._sign(digest, int(expires)), signature):
+            return None
+        if self._clock.epoch() > int(expires):
+            return None
+        try:
+            return await asyncio.to_thread(self._code.get, digest)
+        except KeyError:
+            return None
+
+    def _sign(self, digest: str, expires: int) -> str:
+        return hmac.new(self._key, f"{digest}:{expires}".encode(), hashlib.sha256).hexdigest()

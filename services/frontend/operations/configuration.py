@@ -1,0 +1,204 @@
+"""From a request to a Configuration and from a record to a FunctionConfiguration: the service's own checks and defaults.
+
+What the shape of a value forbids was refused before (transport/validation.py); here is what AWS checks deeper.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from datetime import UTC, datetime
+
+from lambent.domain.errors import invalid_parameter
+from lambent.domain.functions import Configuration, FunctionRecord, State, UpdateStatus
+from lambent.domain.limits import Limits
+from lambent.domain.names import LATEST, Tenant, function_arn
+from lambent.domain.runtimes import ACCEPTED, RETIRED, SERVED
+from lambent.infra.secrets import SecretBox, SecretsError
+from lambent.v1 import function_service_pb2 as pb
+from services.frontend.variables import check_variables, open_variables, seal_variables
+
+_CREATING = "The function is being created."
+# Members of configuration responses that lists leave out. Source: AWS's recorded answers.
+LIST_OMITS = (
+    "state", "state_reason", "state_reason_code", "last_update_status", "last_update_status_reason",
+    "last_update_status_reason_code", "runtime_version_config",
+)  # fmt: skip
+
+
+def check_runtime(runtime: str) -> None:
+    """Refuse runtimes that AWS or this cluster does not take."""
+    if runtime in RETIRED:
+        raise invalid_parameter(
+            f"The runtime parameter of {runtime} is no longer supported for creating or updating AWS Lambda functions. "
+            "We recommend you use a supported runtime while creating or updating functions."
+        )
+    if runtime not in ACCEPTED:
+        raise invalid_parameter(
+            f"Value {runtime} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: "
+            f"[{', '.join(ACCEPTED)}] or be a valid ARN"
+        )
+    if runtime not in SERVED:
+        raise invalid_parameter(f"Runtime {runtime} is not served by this cluster yet; served: {', '.join(sorted(SERVED))}.")
+
+
+def from_create(
+    request: pb.CreateFunctionRequest, tenant: Tenant, name: str, limits: Limits, secrets: SecretBox
+) -> Configuration:
+    """The configuration that a CreateFunction asks for, with AWS's defaults."""
+    if request.package_type == "Image":
+        raise invalid_parameter("PackageType Image is not served yet; use Zip.")
+    if not request.HasField("runtime") or not request.HasField("handler"):
+        raise invalid_parameter(
+            "Runtime and Handler are mandatory parameters for functions created with deployment packages."
+        )
+    if len(request.tags) > limits.tags:
+        raise invalid_parameter(f"Number of tags exceeds resource tag limit of {limits.tags}.")
+    blank = Configuration(
+        role=request.role,
+        runtime="",
+        handler="",
+        description="",
+        timeout=limits.default_timeout_seconds,
+        memory_mb=limits.default_memory_mb,
+        ephemeral_storage_mb=limits.default_ephemeral_storage_mb,
+        architecture=request.architectures[0] if request.architectures else "x86_64",
+        variables=None,
+        dead_letter_target=None,
+        kms_key_arn=None,
+        tracing_mode="PassThrough",
+        snap_start="None",
+        log_format="Text",
+        application_log_level=None,
+        system_log_level=None,
+        log_group=f"/aws/lambda/{name}",
+    )
+    return merge(blank, request, tenant, name, limits, secrets)
+
+
+def merge(
+    current: Configuration,
+    request: pb.CreateFunctionRequest | pb.UpdateFunctionConfigurationRequest,
+    tenant: Tenant,
+    name: str,
+    limits: Limits,
+    secrets: SecretBox,
+) -> Configuration:
+    """`current` with the members that `request` carries; maps are replaced whole."""
+    changes: dict[str, object] = {}
+    if request.HasField("runtime"):
+        check_runtime(request.runtime)
+        changes["runtime"] = request.runtime
+    for member in ("role", "handler", "description", "timeout"):
+        if request.HasField(member):
+            changes[member] = getattr(request, member)
+    if request.HasField("memory_size"):
+        changes["memory_mb"] = _at_most("MemorySize", request.memory_size, limits.max_memory_mb)
+    if request.HasField("timeout"):
+        changes["timeout"] = _at_most("Timeout", request.timeout, limits.max_timeout_seconds)
+    if request.HasField("ephemeral_storage"):
+        changes["ephemeral_storage_mb"] = request.ephemeral_storage.size
+    if request.HasField("environment"):
+        variables = dict(request.environment.variables)
+        check_variables(variables, limits.environment_bytes)
+        changes["variables"] = seal_variables(secrets, tenant, name, variables)
+    if request.HasField("dead_letter_config"):
+        changes["dead_letter_target"] = request.dead_letter_config.target_arn or None
+    if request.HasField("kms_key_arn"):
+        changes["kms_key_arn"] = request.kms_key_arn or None
+    if request.HasField("tracing_config") and request.tracing_config.HasField("mode"):
+        changes["tracing_mode"] = request.tracing_config.mode
+    if request.HasField("snap_start") and request.snap_start.HasField("apply_on"):
+        changes["snap_start"] = request.snap_start.apply_on
+    if request.HasField("logging_config"):
+        changes |= _logging(current, request.logging_config)
+    return dataclasses.replace(current, **changes)  # type: ignore[arg-type]
+
+
+def _at_most(member: str, value: int, most: int) -> int:
+    if value > most:
+        raise invalid_parameter(
+            f"'{member}' value failed to satisfy constraint: Member must have value less than or equal to {most}"
+        )
+    return value
+
+
+def _logging(current: Configuration, wanted: pb.LoggingConfig) -> dict[str, object]:
+    form = wanted.log_format if wanted.HasField("log_format") else current.log_format
+    changes: dict[str, object] = {"log_format": form}
+    if wanted.HasField("log_group"):
+        changes["log_group"] = wanted.log_group
+    if form == "Text":
+        if wanted.HasField("application_log_level") or wanted.HasField("system_log_level"):
+            raise invalid_parameter(
+                'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change '
+                'the LogFormat to "JSON" and try again.'
+            )
+        return changes | {"application_log_level": None, "system_log_level": None}
+    for member in ("application_log_level", "system_log_level"):
+        if wanted.HasField(member):
+            changes[member] = getattr(wanted, member)
+        elif getattr(current, member) is None:
+            changes[member] = "INFO"
+    return changes
+
+
+def to_message(record: FunctionRecord, secrets: SecretBox, qualifier: str | None = None) -> pb.FunctionConfiguration:
+    """A record as the API shows it; `qualifier`: as the function was asked for."""
+    configuration = record.configuration
+    message = pb.FunctionConfiguration(
+        function_name=record.name,
+        function_arn=function_arn(record.tenant, record.name, qualifier),
+        runtime=configuration.runtime,
+        role=configuration.role,
+        handler=configuration.handler,
+        code_size=record.code.size,
+        description=configuration.description,
+        timeout=configuration.timeout,
+        memory_size=configuration.memory_mb,
+        last_modified=_timestamp(record.last_modified),
+        code_sha256=base64.b64encode(bytes.fromhex(record.code.sha256)).decode(),
+        version=LATEST,
+        tracing_config=pb.TracingConfigResponse(mode=configuration.tracing_mode),
+        revision_id=record.revision_id,
+        state=record.state,
+        package_type="Zip",
+        architectures=[configuration.architecture],
+        ephemeral_storage=pb.EphemeralStorage(size=configuration.ephemeral_storage_mb),
+        snap_start=pb.SnapStartResponse(apply_on=configuration.snap_start, optimization_status="Off"),
+        runtime_version_config=pb.RuntimeVersionConfig(
+            runtime_version_arn=f"arn:aws:lambda:{record.tenant.region}::runtime:lambent-{configuration.runtime}"
+        ),
+        logging_config=pb.LoggingConfig(
+            log_format=configuration.log_format,
+            log_group=configuration.log_group,
+            application_log_level=configuration.application_log_level,
+            system_log_level=configuration.system_log_level,
+        ),
+    )
+    if configuration.variables is not None:
+        message.environment.CopyFrom(_environment(record, secrets))
+    if configuration.dead_letter_target is not None:
+        message.dead_letter_config.target_arn = configuration.dead_letter_target
+    if configuration.kms_key_arn is not None:
+        message.kms_key_arn = configuration.kms_key_arn
+    if record.state is State.PENDING:
+        message.state_reason, message.state_reason_code = _CREATING, "Creating"
+    if record.update_status is not None:
+        message.last_update_status = record.update_status
+        if record.update_status is UpdateStatus.IN_PROGRESS:
+            message.last_update_status_reason, message.last_update_status_reason_code = _CREATING, "Creating"
+    return message
+
+
+def _environment(record: FunctionRecord, secrets: SecretBox) -> pb.EnvironmentResponse:
+    try:
+        variables = open_variables(secrets, record.tenant, record.name, record.configuration.variables)
+    except SecretsError as error:
+        return pb.EnvironmentResponse(error=pb.EnvironmentError(error_code="KMSAccessDeniedException", message=str(error)))
+    return pb.EnvironmentResponse(variables=variables or {})
+
+
+def _timestamp(epoch: float) -> str:
+    """`YYYY-MM-DDThh:mm:ss.sss+0000`, as AWS writes LastModified."""
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "+0000"

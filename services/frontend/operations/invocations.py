@@ -1,0 +1,132 @@
+"""InvocationService: running functions."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+import msgspec
+
+from lambent.domain.errors import AwsError, invalid_parameter
+from lambent.domain.functions import State
+from lambent.domain.limits import Limits
+from lambent.domain.names import LATEST, FunctionRef, not_found, parse
+from lambent.infra.invoker.invoker import Invoker
+from lambent.v1 import invocation_service_pb2 as pb
+from services.frontend.directory import FunctionDirectory, Known
+from services.frontend.operations.settling import Settler
+from services.frontend.operations.unserved import refuse_unserved
+from services.frontend.telemetry import FrontendTelemetry
+from services.frontend.transport.call import Call
+
+# Decoding into this checks that text is JSON without building what it says.
+_JSON = msgspec.json.Decoder(msgspec.Raw)
+
+
+class InvocationOperations:
+    """The operations of lambent.v1.InvocationService."""
+
+    def __init__(
+        self,
+        *,
+        directory: FunctionDirectory,
+        settler: Settler,
+        invoker: Invoker,
+        telemetry: FrontendTelemetry,
+        limits: Limits,
+    ) -> None:
+        self._directory = directory
+        self._settler = settler
+        self._invoker = invoker
+        self._telemetry = telemetry
+        self._limits = limits
+
+    async def invoke(self, request: pb.InvokeRequest, call: Call) -> pb.InvokeResponse:
+        """Run a function, in AWS's order of checks: name, existence, state, size, JSON, then admission."""
+        ref = parse(request.function_name, request.qualifier if request.HasField("qualifier") else None, call.tenant)
+        known = self._directory.known(ref.tenant, ref.name)
+        if known is None or known.target is None:
+            known = await self._find(ref)
+        if ref.qualifier is not None and ref.qualifier != LATEST:
+            raise not_found(ref)
+        target = known.target
+        assert target is not None
+        kind = request.invocation_type or "RequestResponse"
+        payload = request.payload
+        if len(payload) > self._limits.sync_request_bytes:
+            raise AwsError(
+                "RequestEntityTooLargeException",
+                f"{len(payload)} byte payload is too large for the {kind} invocation type "
+                f"(limit {self._limits.sync_request_bytes} bytes)",
+            )
+        if payload:
+            _check_json(payload)
+        else:
+            payload = b"{}"
+        if request.HasField("tenant_id") or request.HasField("durable_execution_name"):
+            refuse_unserved(request)
+        context = self._client_context(request.client_context) if request.client_context else None
+        if kind == "DryRun":
+            return pb.InvokeResponse(status_code=204)
+        if kind == "Event":
+            raise invalid_parameter("InvocationType Event is not served yet; use RequestResponse.")
+        with self._telemetry.invocation(call, target) as span:
+            outcome = await self._invoker.invoke(
+                target,
+                payload,
+                request_id=call.request_id,
+                arn=ref.arn,
+                trace=span.trace_header,
+                client_context=context,
+                tail=request.log_type == "Tail",
+            )
+            span.ended(outcome)
+        result = outcome.result
+        response = pb.InvokeResponse(status_code=200, payload=outcome.payload, executed_version=target.version)
+        if result.error is not None:
+            response.function_error = result.error
+        if result.tail is not None:
+            response.log_result = base64.b64encode(result.tail).decode()
+        return response
+
+    async def _find(self, ref: FunctionRef) -> Known:
+        """The function from the store, in a state in which it can be invoked."""
+        known = await self._directory.find(ref.tenant, ref.name)
+        if known is None:
+            raise not_found(ref)
+        if known.target is None:
+            record = await self._settler.look(known.record)
+            if record is not known.record:
+                known = await self._directory.find(ref.tenant, ref.name)
+        if known is None or known.target is None:
+            state = known.record.state if known is not None else State.FAILED
+            raise AwsError(
+                "ResourceConflictException",
+                f"The operation cannot be performed at this time. The function is currently in the following state: {state}",
+            )
+        return known
+
+    def _client_context(self, encoded: str) -> str:
+        """The JSON text of a client context. Raises InvalidParameterValueException or InvalidRequestContentException."""
+        if len(encoded) > self._limits.client_context_bytes:
+            raise invalid_parameter(
+                f"Client context must be no more than {self._limits.client_context_bytes} bytes of base64 text."
+            )
+        try:
+            text = base64.b64decode(encoded, validate=True)
+            _JSON.decode(text)
+            return text.decode()
+        except (binascii.Error, UnicodeDecodeError, msgspec.DecodeError):
+            raise AwsError("InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object.") from None
+
+
+def _check_json(payload: bytes) -> None:
+    try:
+        _JSON.decode(payload)
+        if not payload.isascii():
+            payload.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AwsError(
+            "InvalidRequestContentException",
+            f"Could not parse request body into json: Could not parse payload into json: {error}",
+        ) from None

@@ -1,0 +1,95 @@
+"""The second half of every change of a function: Pending becomes Active, InProgress becomes Successful.
+
+The first half (what the client asked for) is kept with the change; this half follows at once, by the frontend that took
+the change, or, should that one die, by whichever frontend next looks at the function. Whoever is second changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+
+from lambent.domain.clock import Clock, Ids
+from lambent.domain.errors import AwsError
+from lambent.domain.functions import Deployed, FunctionRecord, State, UpdateStatus
+from lambent.domain.limits import Limits
+from lambent.infra.code_store import CodeStore
+from lambent.infra.tasks import TaskOwner
+from services.frontend.directory import FunctionDirectory
+from services.frontend.store.port import FunctionStore
+
+_log = logging.getLogger(__name__)
+
+# How long the frontend that took a change is left to finish it before another one does.
+GRACE_SECONDS = 2.0
+
+
+def in_progress(record: FunctionRecord) -> bool:
+    """Whether a change waits for its second half."""
+    return record.state is State.PENDING or record.update_status is UpdateStatus.IN_PROGRESS
+
+
+def settle(record: FunctionRecord, *, code_present: bool, revision_id: str, deployment_id: str) -> FunctionRecord:
+    """The record after the second half. Without its package a creation fails, and an update leaves the old code be."""
+    if not code_present:
+        failed = {"state": State.FAILED} if record.state is State.PENDING else {"update_status": UpdateStatus.FAILED}
+        return dataclasses.replace(record, revision_id=revision_id, **failed)  # type: ignore[arg-type]
+    return dataclasses.replace(
+        record,
+        revision_id=revision_id,
+        state=State.ACTIVE,
+        update_status=UpdateStatus.SUCCESSFUL,
+        serving=Deployed(deployment_id, record.generation, record.configuration, record.code),
+    )
+
+
+class Settler:
+    """Carries out second halves."""
+
+    def __init__(
+        self,
+        store: FunctionStore,
+        code: CodeStore,
+        directory: FunctionDirectory,
+        limits: Limits,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._store = store
+        self._code = code
+        self._directory = directory
+        self._limits = limits
+        self._clock = clock
+        self._ids = ids
+        self._tasks = TaskOwner("settler")
+
+    def begin(self, record: FunctionRecord) -> None:
+        """This frontend took the change: finish it now, beside the answer."""
+        self._tasks.start(f"settle {record.name}", self._settle_logged(record))
+
+    async def look(self, record: FunctionRecord) -> FunctionRecord:
+        """The record as it should be by now; finishes what its frontend left undone."""
+        if not in_progress(record) or self._clock.epoch() < record.changed + GRACE_SECONDS:
+            return record
+        return await self._settle(record)
+
+    async def close(self) -> None:
+        """Let what has begun end."""
+        await self._tasks.drain(GRACE_SECONDS)
+        await self._tasks.close()
+
+    async def _settle_logged(self, record: FunctionRecord) -> None:
+        try:
+            await self._settle(record)
+        except AwsError as error:
+            _log.warning("a change waits for its second half", extra={"function": record.name, "reason": str(error)})
+
+    async def _settle(self, record: FunctionRecord) -> FunctionRecord:
+        present = await asyncio.to_thread(self._code.__contains__, record.code.sha256)
+        settled = settle(
+            record, code_present=present, revision_id=self._ids.uuid(), deployment_id=self._ids.token(16)
+        )
+        obstacle = await self._store.replace(settled, record.revision_id, self._limits.code_storage_bytes)
+        self._directory.forget(record.tenant, record.name, record.generation)
+        return settled if obstacle is None else record

@@ -1,0 +1,46 @@
+"""Members of AWS's requests that this version does not serve, each with what its user is told. Read by the operations
+and by the generated API page: what would change a function's behaviour is refused, never silently dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from google.protobuf.message import Message
+
+from lambent.domain.errors import invalid_parameter
+
+# Member (as AWS spells it) → why it is refused when it is sent with a value.
+UNSERVED: Mapping[str, str] = {
+    "Publish": "publishing versions is not served yet",
+    "PublishTo": "publishing versions is not served yet",
+    "VpcConfig": "VpcConfig is not served yet; functions use the worker's network",
+    "Layers": "layers are not served yet; put their content into the package",
+    "FileSystemConfigs": "file systems are not served yet",
+    "ImageConfig": "container images are not served yet; use PackageType Zip",
+    "CodeSigningConfigArn": "code signing is not served yet",
+    "CapacityProviderConfig": "managed instances are not served",
+    "DurableConfig": "durable executions are not served",
+    "TenancyConfig": "tenant isolation is not served yet",
+    "S3Bucket": "packages in S3 are not served yet; send the package as ZipFile",
+    "S3Key": "packages in S3 are not served yet; send the package as ZipFile",
+    "S3ObjectVersion": "packages in S3 are not served yet; send the package as ZipFile",
+    "ImageUri": "container images are not served yet; send a zip package",
+    "SourceKMSKeyArn": "encrypted packages are not served yet",
+    "TenantId": "tenant isolation is not served yet",
+    "DurableExecutionName": "durable executions are not served",
+}
+
+
+def refuse_unserved(request: Message) -> None:
+    """Raise InvalidParameterValueException for the first member with a value that is not served."""
+    for descriptor, value in request.ListFields():
+        reason = UNSERVED.get(descriptor.json_name)
+        if reason is not None and not _means_nothing(value):
+            raise invalid_parameter(f"{descriptor.json_name}: {reason}.")
+
+
+def _means_nothing(value: object) -> bool:
+    """False, an empty list, or a message whose every member is empty: what tools send for "not wanted"."""
+    if isinstance(value, Message):
+        return all(_means_nothing(member) for _, member in value.ListFields())
+    return not value

@@ -1,0 +1,195 @@
+"""What a frontend counts and traces: one record a function for CloudWatch's metrics, one span for a sampled invocation."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from dataclasses import dataclass
+from types import TracebackType
+
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+from lambent.domain import tracing
+from lambent.domain.clock import Clock, Ids
+from lambent.domain.errors import AwsError
+from lambent.domain.names import Tenant, function_arn
+from lambent.infra.invoker.invoker import Outcome, Target
+from lambent.infra.telemetry import Reading, Telemetry, parent_of
+from services.frontend.transport.call import Call
+
+# Durations that wait to be put into histograms; beyond it the newest are left out rather than memory.
+PENDING_DURATIONS = 100_000
+
+
+@dataclass(slots=True)
+class FunctionCounts:
+    """Plain integers of one function."""
+
+    invocations: int = 0
+    errors: int = 0
+    throttles: int = 0
+    cold_starts: int = 0
+    timeouts: int = 0
+    running: int = 0
+
+
+class FrontendTelemetry:
+    """Counts every invocation, traces the sampled ones."""
+
+    def __init__(self, telemetry: Telemetry, clock: Clock, ids: Ids, rng: random.Random, sample: float) -> None:
+        """`sample`: share of invocations traced when the caller has not decided."""
+        self._telemetry = telemetry
+        self._tracer = telemetry.tracer
+        self._clock = clock
+        self._ids = ids
+        self._rng = rng
+        self._sample = sample if telemetry.tracer is not None else 0.0
+        self.functions: dict[tuple[Tenant, str], FunctionCounts] = {}
+        self.requests: Counter[str] = Counter()  # operation and outcome
+        self._durations: deque[tuple[str, float, float | None]] | None = (
+            deque(maxlen=PENDING_DURATIONS) if telemetry.measuring else None
+        )
+        self._histograms = [
+            telemetry.histogram(name) for name in ("AWS.Lambda.Duration", "faas.invoke_duration", "faas.init_duration")
+        ]
+        self._export()
+
+    def invocation(self, call: Call, target: Target) -> Invocation:
+        """Accompanies one invocation, as a context manager."""
+        key = (target.tenant, target.function_name)
+        counts = self.functions.get(key)
+        if counts is None:
+            counts = self.functions[key] = FunctionCounts()
+        return Invocation(self, counts, call, target)
+
+    def context(self, call: Call) -> tracing.TraceContext:
+        """The trace that a call belongs to; a new one if it names none."""
+        header = call.trace_header
+        context = None
+        if header is not None:
+            context = tracing.parse_xray(header) if "Root=" in header else tracing.parse_traceparent(header)
+        if context is None:
+            context = tracing.begin(self._clock.epoch(), self._ids.token(12))
+        if context.sampled is None:
+            sampled = self._sample > 0 and self._rng.random() < self._sample
+            context = tracing.TraceContext(context.trace_id, context.parent_id, sampled)
+        return context
+
+    def begin_span(self, context: tracing.TraceContext, call: Call, target: Target) -> Span | None:
+        """A span, if this trace is sampled and somebody collects."""
+        if self._tracer is None or not context.sampled:
+            return None
+        span = self._tracer.start_span(
+            f"{target.function_name}",
+            context=parent_of(context),
+            kind=SpanKind.SERVER,
+            attributes={
+                "faas.trigger": "http",
+                "faas.invocation_id": call.request_id,
+                "faas.name": target.function_name,
+                "faas.version": target.version,
+                "cloud.account.id": target.tenant.account,
+                "cloud.region": target.tenant.region,
+                "cloud.resource_id": function_arn(target.tenant, target.function_name, target.version),
+            },
+        )
+        return span
+
+    def note(self, name: str, outcome: Outcome) -> None:
+        """Keep an outcome's durations for the histograms."""
+        if self._durations is not None:
+            self._durations.append((name, outcome.result.duration_ms, outcome.result.init_ms))
+
+    def flush(self) -> None:
+        """Put what was kept into the histograms; called now and then, off the hot path."""
+        durations, lambda_duration = self._durations, self._histograms[0]
+        invoke_seconds, init_seconds = self._histograms[1:]
+        if durations is None or lambda_duration is None or invoke_seconds is None or init_seconds is None:
+            return
+        while durations:
+            name, duration, init = durations.popleft()
+            lambda_duration.record(duration, {"FunctionName": name})
+            invoke_seconds.record(duration / 1000, {"faas.name": name})
+            if init is not None:
+                init_seconds.record(init / 1000, {"faas.name": name})
+
+    def _export(self) -> None:
+        for metric, field in (
+            ("AWS.Lambda.Invocations", "invocations"),
+            ("AWS.Lambda.Errors", "errors"),
+            ("AWS.Lambda.Throttles", "throttles"),
+            ("AWS.Lambda.ConcurrentExecutions", "running"),
+        ):
+            self._telemetry.observe(metric, lambda field=field: self._readings(field, "FunctionName"))  # type: ignore[misc]
+        for metric, field in (
+            ("faas.errors", "errors"), ("faas.timeouts", "timeouts"), ("faas.coldstarts", "cold_starts"),
+        ):  # fmt: skip
+            self._telemetry.observe(metric, lambda field=field: self._readings(field, "faas.name"))  # type: ignore[misc]
+        self._telemetry.observe("faas.invocations", self._successes)
+
+    def _readings(self, field: str, label: str) -> list[Reading]:
+        return [
+            ({label: name, "account": tenant.account, "region": tenant.region}, getattr(counts, field))
+            for (tenant, name), counts in self.functions.items()
+        ]
+
+    def _successes(self) -> list[Reading]:
+        return [
+            ({"faas.name": name, "account": tenant.account, "region": tenant.region}, c.invocations - c.errors)
+            for (tenant, name), c in self.functions.items()
+        ]
+
+
+class Invocation:
+    """One invocation, from before its lease to its answer."""
+
+    __slots__ = ("_call", "_counts", "_span", "_target", "_telemetry", "trace_header")
+
+    def __init__(self, telemetry: FrontendTelemetry, counts: FunctionCounts, call: Call, target: Target) -> None:
+        self._telemetry = telemetry
+        self._counts = counts
+        self._call = call
+        self._target = target
+        self._span: Span | None = None
+        self.trace_header = ""
+
+    def __enter__(self) -> Invocation:
+        self._counts.running += 1
+        context = self._telemetry.context(self._call)
+        self._span = self._telemetry.begin_span(context, self._call, self._target)
+        if self._span is not None:
+            own = format(self._span.get_span_context().span_id, "016x")
+            context = tracing.TraceContext(context.trace_id, own, True)
+        self.trace_header = context.xray
+        self._call.trace_out = self.trace_header
+        return self
+
+    def ended(self, outcome: Outcome) -> None:
+        """The handler ran."""
+        result, counts = outcome.result, self._counts
+        counts.invocations += 1
+        if result.init_ms is not None:
+            counts.cold_starts += 1
+        if result.error is not None:
+            counts.errors += 1
+            if result.error_type == "Sandbox.Timedout":
+                counts.timeouts += 1
+        self._telemetry.note(self._target.function_name, outcome)
+        if self._span is not None:
+            self._span.set_attribute("faas.coldstart", result.init_ms is not None)
+            self._span.set_attribute("lambent.lease", outcome.reason)
+            self._span.set_attribute("lambent.lease_wait_ms", outcome.waited * 1000)
+            if result.error is not None:
+                self._span.set_status(StatusCode.ERROR)
+                self._span.set_attribute("error.type", result.error_type or result.error)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._counts.running -= 1
+        if isinstance(error, AwsError) and error.name == "TooManyRequestsException":
+            self._counts.throttles += 1
+        if self._span is not None:
+            if error is not None:
+                self._span.set_status(StatusCode.ERROR, str(error))
+            self._span.end()

@@ -1,0 +1,1 @@
+"""The scheduler: alone decides who may run where. Payloads never pass through it."""

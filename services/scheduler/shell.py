@@ -1,0 +1,153 @@
+"""Feeds the core and carries out what it says. One loop, one consumer, no locks: `feed` runs to its end.
+
+Instructions to peers go into the outbox of the peer's stream; one that has no stream is dropped, since what a peer
+holds is settled when it joins again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import Counter
+from typing import TypeVar
+
+from lambent.domain.clock import Clock
+from lambent.infra.batches import Outbox
+from lambent.internal.v1 import lease_service_pb2 as leases
+from lambent.internal.v1 import worker_service_pb2 as workers
+from services.scheduler.core import events as ev
+from services.scheduler.core import instructions as ins
+from services.scheduler.core.machine import Scheduler
+
+_log = logging.getLogger(__name__)
+
+Message = TypeVar("Message")
+
+
+class Shell:
+    """The core with its outboxes and its timer."""
+
+    def __init__(self, core: Scheduler, clock: Clock, *, hold_off: float) -> None:
+        """`hold_off`: seconds for which callers keep nothing idle in a scope that was recalled."""
+        self.core = core
+        self.decisions: Counter[str] = Counter()  # reason → how often
+        self._clock = clock
+        self._hold_off = hold_off
+        self._callers: dict[str, Outbox[leases.LeaseEvent]] = {}
+        self._workers: dict[str, Outbox[workers.WorkerInstruction]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to keep time."""
+        self.feed(ev.TimePassed())
+
+    def close(self) -> None:
+        """Stop keeping time and end every stream."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for caller in self._callers.values():
+            caller.close()
+        for worker in self._workers.values():
+            worker.close()
+
+    def feed(self, event: ev.Event) -> None:
+        """One event in, its instructions out."""
+        for instruction in self.core.handle(event, now=self._clock.monotonic()):
+            self._carry_out(instruction)
+
+    def caller_joined(self, event: ev.CallerJoined, outbox: Outbox[leases.LeaseEvent]) -> None:
+        """A caller's stream is up; an older stream of the same caller is ended."""
+        self._replace(self._callers, event.caller_id, outbox)
+        self.feed(event)
+
+    def caller_left(self, caller_id: str, outbox: Outbox[leases.LeaseEvent]) -> None:
+        """A caller's stream is down."""
+        if self._callers.get(caller_id) is outbox:
+            del self._callers[caller_id]
+            self.feed(ev.CallerLeft(caller_id))
+
+    def worker_joined(self, event: ev.WorkerJoined, outbox: Outbox[workers.WorkerInstruction]) -> None:
+        """A worker's stream is up; an older stream of the same worker is ended."""
+        self._replace(self._workers, event.worker_id, outbox)
+        _log.info("worker joined", extra={"worker": event.worker_id, "environments": len(event.running)})
+        self.feed(event)
+
+    def worker_left(self, worker_id: str, outbox: Outbox[workers.WorkerInstruction]) -> None:
+        """A worker's stream is down."""
+        if self._workers.get(worker_id) is outbox:
+            del self._workers[worker_id]
+            _log.info("worker left", extra={"worker": worker_id})
+            self.feed(ev.WorkerLeft(worker_id))
+
+    @staticmethod
+    def _replace(outboxes: dict[str, Outbox[Message]], name: str, outbox: Outbox[Message]) -> None:
+        older = outboxes.get(name)
+        if older is not None:
+            older.close()
+        outboxes[name] = outbox
+
+    def _carry_out(self, instruction: ins.Instruction) -> None:
+        match instruction:
+            case ins.Grant():
+                self.decisions[instruction.reason] += 1
+                self._to_caller(
+                    instruction.ticket.caller_id,
+                    leases.LeaseEvent(
+                        granted=leases.LeaseGranted(
+                            ticket=instruction.ticket.number,
+                            lease_id=instruction.lease_id,
+                            environment_id=instruction.environment_id,
+                            worker_id=instruction.worker_id,
+                            worker_address=instruction.address,
+                            slot=instruction.slot,
+                            reason=instruction.reason,
+                        )
+                    ),
+                )
+            case ins.Refuse(ticket, reason, retry_after):
+                self.decisions[reason] += 1
+                refused = leases.AcquireRefused(ticket=ticket.number, reason=reason, retry_after_seconds=retry_after)
+                self._to_caller(ticket.caller_id, leases.LeaseEvent(refused=refused))
+            case ins.Recall(caller_id, number, tenant, function_name):
+                recall = leases.RecallIdle(
+                    round=number,
+                    account=tenant.account if tenant else "",
+                    region=tenant.region if tenant else "",
+                    function_name=function_name or "",
+                    hold_seconds=self._hold_off,
+                )
+                self._to_caller(caller_id, leases.LeaseEvent(recall_idle=recall))
+            case ins.Revoke(caller_id, lease_id, reason):
+                self.decisions[reason] += 1
+                revoked = leases.LeaseRevoked(lease_id=lease_id, reason=reason)
+                self._to_caller(caller_id, leases.LeaseEvent(revoked=revoked))
+            case ins.Start(worker_id, environment_id, generation, deployment):
+                start = workers.StartEnvironment(
+                    environment_id=environment_id, generation=generation, deployment=deployment
+                )
+                self._to_worker(worker_id, workers.WorkerInstruction(start=start))
+            case ins.Stop(worker_id, environment_id, reason):
+                self.decisions[reason] += 1
+                stop = workers.StopEnvironment(environment_id=environment_id, reason=reason)
+                self._to_worker(worker_id, workers.WorkerInstruction(stop=stop))
+            case ins.WakeAt(at):
+                self._wake_at(at)
+
+    def _to_caller(self, caller_id: str, event: leases.LeaseEvent) -> None:
+        outbox = self._callers.get(caller_id)
+        if outbox is not None:
+            outbox.put(event)
+
+    def _to_worker(self, worker_id: str, instruction: workers.WorkerInstruction) -> None:
+        outbox = self._workers.get(worker_id)
+        if outbox is not None:
+            outbox.put(instruction)
+
+    def _wake_at(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at != math.inf:
+            delay = max(0.0, at - self._clock.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self.feed, ev.TimePassed())

@@ -1,0 +1,87 @@
+"""The scheduler's compose root."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import grpc
+
+from lambent.infra import rpc
+from lambent.infra.clock import SystemClock, SystemIds
+from lambent.infra.config import Settings
+from lambent.infra.layout import layout
+from lambent.infra.lifecycle import Service, StartError
+from lambent.infra.prometheus import PrometheusServer, port_after
+from lambent.infra.telemetry import Reading, Telemetry, by_reason
+from lambent.internal.v1 import lease_service_pb2_grpc, worker_service_pb2_grpc
+from services.scheduler.core.machine import Scheduler
+from services.scheduler.core.serving import Policies
+from services.scheduler.rpc import LeaseService, WorkerService
+from services.scheduler.shell import Shell
+
+
+def make(settings: Settings) -> Service:
+    """The service."""
+    return SchedulerService(settings)
+
+
+class SchedulerService:
+    """One scheduler."""
+
+    def __init__(self, settings: Settings) -> None:
+        timing = settings.timing
+        clock, ids = SystemClock(), SystemIds()
+        policies = Policies(
+            concurrent_executions=settings.limits.concurrent_executions,
+            keep_alive=timing.keep_alive_seconds,
+            lease=timing.lease_seconds,
+            worker_grace=timing.worker_grace_seconds,
+            rebuild=timing.rebuild_seconds,
+            capacity_wait=timing.capacity_wait_seconds,
+            retry_after=settings.limits.throttle_retry_after_seconds,
+        )
+        # Milliseconds since 1970 times 2^20: a million leases a millisecond before two schedulers' numbers could meet.
+        first_lease_id = int(clock.epoch() * 1000) << 20
+        self._core = Scheduler(policies, ids, first_lease_id=first_lease_id, now=clock.monotonic())
+        self._shell = Shell(self._core, clock, hold_off=timing.recall_hold_off_seconds)
+        self._address = settings.internal.scheduler or f"unix:{layout(settings.cluster.data).run}/scheduler.sock"
+        self._server: grpc.aio.Server | None = None
+        scheduler_id = ids.token(8)
+        self._leases = LeaseService(self._shell, scheduler_id, timing.lease_seconds)
+        self._workers = WorkerService(self._shell, scheduler_id)
+        self._telemetry = Telemetry(
+            "scheduler",
+            otlp_endpoint=settings.telemetry.otlp_endpoint,
+            prometheus=bool(settings.telemetry.prometheus),
+            instance=scheduler_id,
+        )
+        self._telemetry.observe("lambent.decisions", lambda: by_reason(self._shell.decisions, "reason"))
+        self._telemetry.observe("lambent.environments", self._environments)
+        self._prometheus = PrometheusServer(port_after(settings.telemetry.prometheus, 1))
+
+    async def start(self) -> Mapping[str, str]:
+        """Listen."""
+        self._server = rpc.server()
+        lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(self._leases, self._server)
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(self._workers, self._server)
+        try:
+            self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise StartError(f"cannot listen on {self._address}: is another scheduler running there?") from error
+        await self._server.start()
+        self._shell.start()
+        await self._prometheus.start()
+        return {"address": self._address}
+
+    async def stop(self) -> None:
+        """Hang up; callers and workers go on with what they hold."""
+        self._shell.close()
+        if self._server is not None:
+            await self._server.stop(grace=0.5)
+        await self._prometheus.close()
+        self._telemetry.close()
+
+    def _environments(self) -> list[Reading]:
+        states = Counter(str(environment.state) for environment in self._core.environments.values())
+        return [({"state": state}, count) for state, count in states.items()]

@@ -1,0 +1,85 @@
+"""What an invocation that the function did not answer itself says: AWS's error types and texts. Pure.
+
+Source: documents that AWS answers with (https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html and the
+recorded forms in AWS's own issue trackers).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from services.worker.core.reasons import Reason
+
+_SIGNALS = {
+    1: "hangup",
+    2: "interrupt",
+    3: "quit",
+    4: "illegal instruction",
+    5: "trace/breakpoint trap",
+    6: "aborted",
+    7: "bus error",
+    8: "floating point exception",
+    9: "killed",
+    10: "user defined signal 1",
+    11: "segmentation fault",
+    12: "user defined signal 2",
+    13: "broken pipe",
+    14: "alarm clock",
+    15: "terminated",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an invocation, or an init phase, went wrong."""
+
+    error_type: str
+    document: bytes  # body of the answer
+    status: str  # of the REPORT line: timeout or error
+    line: str | None  # what the platform itself writes to the log about it
+    reason: Reason | None
+
+
+def _document(error_type: str, message: str) -> bytes:
+    return json.dumps({"errorType": error_type, "errorMessage": message}, separators=(",", ":")).encode()
+
+
+def timed_out(request_id: str, seconds: float) -> Outcome:
+    """The deadline has passed."""
+    text = f"Task timed out after {seconds:.2f} seconds"
+    document = _document("Sandbox.Timedout", f"RequestId: {request_id} Error: {text}")
+    return Outcome("Sandbox.Timedout", document, "timeout", text, Reason.TIMED_OUT)
+
+
+def exited(request_id: str, status: int | None, signal: int | None, *, out_of_memory: bool) -> Outcome:
+    """The process has ended."""
+    if out_of_memory:
+        text = "Runtime exited with error: signal: killed"
+    elif signal is not None:
+        text = f"Runtime exited with error: signal: {_SIGNALS.get(signal, f'signal {signal}')}"
+    elif status:
+        text = f"Runtime exited with error: exit status {status}"
+    else:
+        text = "Runtime exited without providing a reason"
+    document = _document("Runtime.ExitError", f"RequestId: {request_id} Error: {text}")
+    reason = Reason.OUT_OF_MEMORY if out_of_memory else Reason.EXITED
+    return Outcome("Runtime.ExitError", document, "error", f"RequestId: {request_id} Error: {text}", reason)
+
+
+def init_error(error_type: str, document: bytes) -> Outcome:
+    """The handler cannot be loaded; the document is the guest's."""
+    return Outcome(error_type, document, "error", None, None)
+
+
+def stopped(request_id: str) -> Outcome:
+    """The environment was stopped under the invocation."""
+    document = _document("Sandbox.Failure", f"RequestId: {request_id} Error: The execution environment was stopped")
+    return Outcome("Sandbox.Failure", document, "error", None, Reason.STOPPED)
+
+
+def response_too_large(limit: int) -> Outcome:
+    """The guest announced a response beyond the limit."""
+    text = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
+    document = _document("Function.ResponseSizeTooLarge", text)
+    return Outcome("Function.ResponseSizeTooLarge", document, "error", None, Reason.PROTOCOL)

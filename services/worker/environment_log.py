@@ -1,0 +1,231 @@
+"""What one environment writes: output cut into lines, the platform's own lines, the tail, the bound on a flood.
+
+The lines of an invocation leave as one chunk when it ends; one that runs for long or prints much sends chunks meanwhile,
+so that somebody who follows the log sees them.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from lambent.domain.names import Tenant
+from lambent.infra.log_store import LogChunk, LogStore
+
+MAX_LINE = 256 * 1024  # AWS's largest log event; what is longer goes on in the next
+_CHUNK_BYTES = 128 * 1024
+_CHUNK_SECONDS = 1.0
+
+
+def iso(epoch: float) -> str:
+    """2024-01-02T03:04:05.678Z."""
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+class EnvironmentLog:
+    """The log stream of one environment."""
+
+    def __init__(
+        self,
+        store: LogStore,
+        tenant: Tenant,
+        function_name: str,
+        version: str,
+        stream: str,
+        *,
+        json_form: bool,
+        memory_mb: int,
+        tail_bytes: int,
+        flood_bytes: int,
+    ) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._function = function_name
+        self._version = version
+        self._stream = stream
+        self._json = json_form
+        self._memory_mb = memory_mb
+        self._tail_bytes = tail_bytes
+        self._flood_bytes = flood_bytes
+        self._lines: list[str] = []
+        self._partial = b""
+        self._request_id: str | None = None
+        self._taken = 0  # bytes of output since the invocation, or the init phase, began
+        self._pending = 0  # bytes in `_lines`
+        self._dropped = 0
+        self._since = 0.0  # epoch seconds at which the first of `_lines` came
+        self._tail: list[str] = []  # lines that have left as chunks already, as many as the tail may need
+
+    # The platform's lines
+
+    def init_start(self, runtime: str, arn: str, phase: str, now: float) -> None:
+        """The init phase begins."""
+        if self._json:
+            record = {
+                "initializationType": "on-demand",
+                "phase": phase,
+                "runtimeVersion": runtime,
+                "runtimeVersionArn": arn,
+                "functionName": self._function,
+                "functionVersion": self._version,
+            }
+            self._platform("initStart", record, now)
+        else:
+            self._line(f"INIT_START Runtime Version: {runtime}\tRuntime Version ARN: {arn}", now)
+
+    def init_report(self, duration_ms: float, status: str, error_type: str, now: float) -> None:
+        """The init phase did not end well."""
+        if self._json:
+            record = {
+                "initializationType": "on-demand",
+                "phase": "init",
+                "status": status,
+                "errorType": error_type,
+                "metrics": {"durationMs": round(duration_ms, 3)},
+            }
+            self._platform("initReport", record, now)
+        else:
+            kind = "" if status == "timeout" else f"\tError Type: {error_type}"
+            self._line(f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: init\tStatus: {status}{kind}", now)
+        self.flush(now)
+
+    def start(self, request_id: str, now: float) -> None:
+        """An invocation begins; what came before it was not its own."""
+        if self._partial or self._lines:
+            self.flush(now)
+        self._request_id = request_id
+        self._taken = self._dropped = 0
+        self._tail.clear()
+        self._since = now
+        if self._json:
+            self._platform("start", {"requestId": request_id, "version": self._version}, now)
+        else:
+            self._lines.append(f"START RequestId: {request_id} Version: {self._version}")
+
+    def note(self, text: str, now: float) -> None:
+        """A line of the platform's about what happened to the invocation."""
+        self._cut()
+        if not self._json:
+            self._line(text, now)
+
+    def report(
+        self,
+        duration_ms: float,
+        billed_ms: int,
+        used_mb: int,
+        init_ms: float | None,
+        status: str | None,
+        error_type: str | None,
+        now: float,
+        *,
+        crashed: bool,
+        tail: bool,
+    ) -> bytes | None:
+        """The invocation has ended: END and REPORT; answers the tail where it is wanted."""
+        if self._partial:
+            self._cut()
+        if self._dropped:
+            self._line(f"Lambent: {self._dropped} bytes of output were dropped, as one invocation wrote too much", now)
+        request_id = self._request_id
+        if self._json:
+            metrics: dict[str, Any] = {
+                "durationMs": round(duration_ms, 3),
+                "billedDurationMs": billed_ms,
+                "memorySizeMB": self._memory_mb,
+                "maxMemoryUsedMB": used_mb,
+            }
+            if init_ms is not None:
+                metrics["initDurationMs"] = round(init_ms, 3)
+            record: dict[str, Any] = {"requestId": request_id, "metrics": metrics, "status": status or "success"}
+            if error_type is not None:
+                record["errorType"] = error_type
+            self._platform("report", record, now)
+        else:
+            extra = "" if init_ms is None else f"Init Duration: {init_ms:.2f} ms\t"
+            if crashed:
+                extra += "Status: timeout" if status == "timeout" else f"Status: {status}\tError Type: {error_type}"
+            self._lines.append(f"END RequestId: {request_id}")
+            self._lines.append(
+                f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {billed_ms} ms\t"
+                f"Memory Size: {self._memory_mb} MB\tMax Memory Used: {used_mb} MB\t{extra}"
+            )
+        text = None
+        if tail:
+            text = ("\n".join([*self._tail, *self._lines]) + "\n").encode("utf-8", "replace")[-self._tail_bytes :]
+        self._send(now)
+        self._request_id = None
+        self._taken = self._dropped = 0
+        return text
+
+    # Output of the function
+
+    def write(self, data: bytes, now: float) -> None:
+        """What the function printed."""
+        room = self._flood_bytes - self._taken
+        if len(data) > room:
+            self._dropped += len(data) - max(0, room)
+            data = data[: max(0, room)]
+            if not data:
+                return
+        self._taken += len(data)
+        if not self._lines:
+            self._since = now
+        lines = (self._partial + data).split(b"\n")
+        self._partial = lines.pop()
+        for line in lines:
+            self._add(line)
+        if len(self._partial) > MAX_LINE:
+            self._cut()
+        if self._pending > _CHUNK_BYTES or (now - self._since > _CHUNK_SECONDS and self._lines):
+            self._keep_tail()
+            self._send(now)
+
+    def flush(self, now: float) -> None:
+        """Let go of what is there."""
+        if self._partial:
+            self._cut()
+        if self._lines:
+            self._send(now)
+        if self._request_id is None:
+            self._taken = self._dropped = 0
+
+    def _add(self, line: bytes) -> None:
+        self._pending += len(line)
+        for start in range(0, max(1, len(line)), MAX_LINE):
+            self._lines.append(line[start : start + MAX_LINE].decode("utf-8", "replace"))
+
+    def _cut(self) -> None:
+        if self._partial:
+            partial, self._partial = self._partial, b""
+            self._add(partial)
+
+    def _line(self, text: str, now: float) -> None:
+        if not self._lines:
+            self._since = now
+        self._lines.append(text)
+
+    def _platform(self, kind: str, record: dict[str, Any], now: float) -> None:
+        line = {"time": iso(now), "type": f"platform.{kind}", "record": record}
+        self._line(msgspec.json.encode(line).decode(), now)
+
+    def _keep_tail(self) -> None:
+        kept, size = [], 0
+        for line in reversed([*self._tail, *self._lines]):
+            kept.append(line)
+            size += len(line)
+            if size > self._tail_bytes:
+                break
+        self._tail = kept[::-1]
+
+    def _send(self, now: float) -> None:
+        lines, self._lines = self._lines, []
+        self._pending = 0
+        self._store.append(self._tenant, self._function, LogChunk(int(now * 1000), self._stream, self._request_id, lines))
+
+
+def billed(duration_ms: float) -> int:
+    """Rounded up to the next millisecond."""
+    return max(1, math.ceil(duration_ms))

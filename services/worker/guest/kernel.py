@@ -1,0 +1,111 @@
+"""The few system calls that the standard library lacks, through ctypes. Every failure is an OSError that says what failed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+_SYS_PIDFD_OPEN = 434  # the same number on every architecture
+_MACHINE = platform.machine()
+_SYS_PIVOT_ROOT = {"x86_64": 155}.get(_MACHINE, 41)
+_SYS_CAPSET = {"x86_64": 126}.get(_MACHINE, 91)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+_libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
+_libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+_libc.setns.argtypes = (ctypes.c_int, ctypes.c_int)
+_libc.unshare.argtypes = (ctypes.c_int,)
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named by `flags` for new ones."""
+    _check(_libc.unshare(flags), f"unshare {flags:#x}")
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """Enter the namespace behind the descriptor."""
+    _check(_libc.setns(descriptor, kind), "setns")
+
+
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    """mount(2)."""
+    result = _libc.mount(source.encode(), target.encode(), kind.encode() or None, flags, data.encode() or None)
+    _check(result, f"mount {source} on {target}")
+
+
+def bind(source: str, target: str, *, read_only: bool = True, flags: int = 0, recursive: bool = False) -> None:
+    """Make `source` visible at `target`; flags that the source is mounted with stay, as user namespaces demand."""
+    mount(source, target, "", MS_BIND | (MS_REC if recursive else 0))
+    if read_only or flags:
+        kept = os.statvfs(target).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY)
+        mount("none", target, "", MS_REMOUNT | MS_BIND | kept | flags | (MS_RDONLY if read_only else 0))
+
+
+def unmount(target: str) -> None:
+    """Detach what is mounted at `target`."""
+    _check(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
+
+
+def pivot_root_here() -> None:
+    """Make the current directory, a mount point, the root; what was the root is gone from view."""
+    _check(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), "pivot_root")
+    unmount(".")
+    os.chdir("/")
+
+
+def prctl(option: int, argument: int = 0, second: int = 0) -> None:
+    """prctl(2)."""
+    _check(_libc.prctl(option, argument, second, 0, 0), f"prctl {option}")
+
+
+def drop_bounding_set() -> None:
+    """No program started from here on can gain a capability."""
+    for capability in range(64):
+        if _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            break  # beyond the last capability of this kernel
+    _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability of this process."""
+    head = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
+    data = ctypes.create_string_buffer(24)
+    _check(_libc.syscall(_SYS_CAPSET, head, data), "capset")
+
+
+def pidfd_open(pid: int) -> int:
+    """A descriptor of a process, which no other process can ever take the place of."""
+    return _check(_libc.syscall(_SYS_PIDFD_OPEN, pid, 0), "pidfd_open")

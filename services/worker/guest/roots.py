@@ -1,0 +1,118 @@
+"""The file system that every sandbox sees: a read-only root made once by the zygote, out of binds and a few made files.
+
+    /usr /bin /lib* /sbin, the interpreter's folders    the host's, read-only
+    /etc                                                 names, resolver, certificates; users made here
+    /dev                                                 null zero full random urandom
+    /proc                                                each sandbox mounts its own
+    /var/task /tmp /opt                                  empty until a claim fills them
+    PACKAGES                                             every unpacked package; each sandbox detaches it at its claim
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any, Dict, List
+
+kernel: Any = importlib.import_module("_lambent_kernel")
+
+PACKAGES = "/run/lambent/packages"
+
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_ETC = (
+    "ssl",
+    "pki",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "resolv.conf",
+    "hosts",
+    "nsswitch.conf",
+    "localtime",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "alternatives",
+    "mime.types",
+    "protocols",
+    "services",
+    "os-release",
+)
+
+
+def enter_user_namespace() -> int:
+    """Become root of a user namespace of our own, with a pid namespace that belongs to it. Answers as fork does.
+
+    The pid namespace is needed because children are put into further ones, which only its owner may do.
+    """
+    uid, gid = os.getuid(), os.getgid()
+    kernel.unshare(kernel.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", "0 %d 1" % uid), ("gid_map", "0 %d 1" % gid)):
+        with open("/proc/self/" + name, "w", encoding="ascii") as file:
+            file.write(text)
+    kernel.unshare(kernel.CLONE_NEWPID)
+    return os.fork()
+
+
+def enter_root(config: Dict[str, Any]) -> None:
+    """Leave the host's file system for the sandboxes' own, for good."""
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    root = config["staging"]
+    kernel.mount("tmpfs", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=8m")
+    for folder in ("proc", "dev", "tmp", "opt", "etc", "var/task", "var/runtime", "var/lang", "run", PACKAGES[1:]):
+        os.makedirs(os.path.join(root, folder), 0o755, exist_ok=True)
+    _system(root, config["prefixes"])
+    _etc(root, config["users"])
+    for device in _DEVICES:
+        target = os.path.join(root, "dev", device)
+        _touch(target)
+        kernel.bind("/dev/" + device, target, read_only=False)
+    for name, link in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+        os.symlink("/proc/self/" + link, os.path.join(root, "dev", name))
+    kernel.bind(config["packages"], root + PACKAGES, flags=kernel.MS_NOSUID | kernel.MS_NODEV)
+    # Ours is mounted after the new root is made and before the old one goes: a user namespace may mount a /proc only
+    # while it sees another whole one.
+    kernel.mount("proc", root + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    os.chdir(root)
+    kernel.pivot_root_here()
+    flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+    kernel.mount("none", "/", "", flags)
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def _system(root: str, prefixes: List[str]) -> None:
+    for name in ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        source = "/" + name
+        if os.path.islink(source):
+            os.symlink(os.readlink(source), os.path.join(root, name))
+        elif os.path.isdir(source):
+            os.makedirs(os.path.join(root, name), 0o755)
+            kernel.bind(source, os.path.join(root, name), flags=kernel.MS_NOSUID)
+    for prefix in prefixes:
+        if prefix == "/usr" or prefix.startswith("/usr/"):
+            continue
+        os.makedirs(root + prefix, 0o755, exist_ok=True)
+        kernel.bind(prefix, root + prefix, flags=kernel.MS_NOSUID | kernel.MS_NODEV)
+
+
+def _etc(root: str, users: List[int]) -> None:
+    etc = os.path.join(root, "etc")
+    for name in _ETC:
+        source = os.path.realpath("/etc/" + name)
+        target = os.path.join(etc, name)
+        if os.path.isdir(source):
+            os.makedirs(target, 0o755)
+        elif os.path.isfile(source):
+            _touch(target)
+        else:
+            continue
+        kernel.bind(source, target, flags=kernel.MS_NOSUID | kernel.MS_NODEV)
+    first, count = users
+    numbers = [(0, "root")] + [(first + number, "sbx_user%d" % number) for number in range(count)]
+    with open(os.path.join(etc, "passwd"), "w", encoding="ascii") as file:
+        file.writelines("%s:x:%d:%d::/tmp:/sbin/nologin\n" % (name, uid, uid) for uid, name in numbers)
+    with open(os.path.join(etc, "group"), "w", encoding="ascii") as file:
+        file.writelines("%s:x:%d:\n" % (name, uid) for uid, name in numbers)

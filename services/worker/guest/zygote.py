@@ -1,0 +1,308 @@
+"""An interpreter with the standard library warmed up, from which sandboxes are forked: `python -I -S zygote.py FD CONFIG`.
+
+One thread, no buffered output, no logging: whatever it held would exist again in every child. FD is a SOCK_SEQPACKET
+socket to the worker, one JSON object a message, descriptors beside it:
+
+    worker to zygote   {"op": "fork", "id": n} + guest end of the channel, write end of the output pipe,
+                       then the cgroup.procs files that the child enters
+    zygote to worker   {"op": "up", "version": [..]} once; {"op": "failed", "error": text} instead where the machine says no;
+                       {"op": "forked", "id": n, "pid": n} + pidfd;  {"op": "exit", "id": n, "status": wait status}
+    child to worker    {"op": "ready", "id": n} + its mount namespace, once nothing but the claim is left to do
+
+CONFIG is JSON: level, staging (empty folder to build the root on), packages (the worker's unpacked packages), prefixes
+(folders that the interpreter needs), users [first id, how many]. The child then waits for a CLAIM frame on its channel:
+
+    {"package": folder name, "tmp_mb": n, "uid": n or null, "descriptors": n, "tmp": folder, "task": folder, "joins": bool}
+
+`tmp` and `task` name host folders and matter at the process level only. A claim that joins brings the mount namespace
+of a sandbox that has died, so that its /tmp lives on.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import importlib.util
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+from typing import Any, Dict, List, Optional, Tuple
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def _load(name: str) -> Any:
+    # Under a private name, so that a function's own module called `wire` or `runtime` is not shadowed.
+    spec = importlib.util.spec_from_file_location("_lambent_" + name, os.path.join(_HERE, name + ".py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["_lambent_" + name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+wire = _load("wire")
+kernel = _load("kernel")
+roots = _load("roots")
+
+# What AWS's own runtime has imported when it imports the handler. Everything else that is warmed up here is dropped
+# again where the function brings a module of that name (see runtime.py).
+for _name in (
+    "json logging datetime decimal traceback re importlib uuid hashlib base64 random math time urllib.parse "
+    "collections functools dataclasses enum typing threading contextlib itertools operator copy string io "
+    "tempfile calendar locale linecache numbers queue types warnings weakref heapq bisect abc inspect"
+).split():
+    __import__(_name)
+
+guestlogs = _load("guestlogs")
+runtime = _load("runtime")
+
+
+def _send(control: socket.socket, message: Dict[str, Any], descriptors: Tuple[int, ...] = ()) -> None:
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    control.sendmsg([json.dumps(message).encode()], ancillary)
+
+
+def receive(channel: socket.socket, size: int) -> Tuple[bytes, List[int]]:
+    """At most `size` bytes and the descriptors that came with them."""
+    data, ancillary, _, _ = channel.recvmsg(size, 1024)
+    descriptors = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return data, list(descriptors)
+
+
+class Zygote:
+    """The loop that forks, reaps and reports."""
+
+    def __init__(self, control: socket.socket, config: Dict[str, Any]) -> None:
+        self.control = control
+        self.config = config
+        self.isolated = config["level"] != "process"
+        self.children: Dict[int, int] = {}  # pid → id
+        self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self.isolated else -1
+
+    def run(self) -> None:
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(self.control.fileno(), select.POLLIN)
+        poll.register(wake_read, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == wake_read:
+                    os.read(wake_read, 4096)
+                    self.reap()
+                elif not self.command((wake_read, wake_write)):
+                    return
+
+    def reap(self) -> None:
+        while self.children:
+            try:
+                # Looked at before it is reaped: until then its number, and that of its group, is nobody else's.
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None:
+                return
+            if not self.isolated:
+                try:
+                    os.killpg(found.si_pid, signal.SIGKILL)
+                except OSError:
+                    pass  # nothing is left of the group
+            pid, status = os.waitpid(found.si_pid, 0)
+            number = self.children.pop(pid, None)
+            if number is not None:
+                _send(self.control, {"op": "exit", "id": number, "status": status})
+
+    def command(self, wake: Tuple[int, int]) -> bool:
+        data, descriptors = receive(self.control, 65536)
+        if not data:
+            return False  # the worker is gone
+        message = json.loads(data)
+        number = message["id"]
+        try:
+            pid = self.fork(number, descriptors, wake)
+        except OSError as error:
+            _send(self.control, {"op": "exit", "id": number, "status": 1 << 8, "error": str(error)})
+        else:
+            self.children[pid] = number
+            handle = kernel.pidfd_open(pid)
+            _send(self.control, {"op": "forked", "id": number, "pid": pid}, (handle,))
+            os.close(handle)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def fork(self, number: int, descriptors: List[int], wake: Tuple[int, int]) -> int:
+        if self.isolated:
+            # The next child starts a pid namespace as its first process, without a fork of its own.
+            kernel.unshare(kernel.CLONE_NEWPID)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0 and self.isolated:
+                kernel.setns(self.own_pids, kernel.CLONE_NEWPID)
+        if pid != 0:
+            return pid
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for descriptor in wake:
+                os.close(descriptor)
+            if self.own_pids >= 0:
+                os.close(self.own_pids)
+            code = Stem(self.control, self.config, number, descriptors).run()
+        except BaseException:
+            runtime.report_crash()
+        finally:
+            os._exit(code)
+        return 0
+
+
+class Stem:
+    """A child that has done all it can before it knows whose sandbox it will be."""
+
+    def __init__(self, control: socket.socket, config: Dict[str, Any], number: int, descriptors: List[int]) -> None:
+        self.control = control
+        self.config = config
+        self.number = number
+        self.isolated = config["level"] != "process"
+        channel, self.output = descriptors[:2]
+        self.groups = descriptors[2:]
+        self.channel = socket.socket(fileno=channel)
+
+    def run(self) -> int:
+        os.dup2(self.output, 1)
+        os.dup2(self.output, 2)
+        os.close(self.output)
+        runtime.open_streams()
+        for group in self.groups:
+            try:
+                os.write(group, b"0")
+            except OSError:
+                pass  # the worker sees an empty group and reports the level without limits
+            os.close(group)
+        if self.isolated:
+            kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC)
+            kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+            socket.sethostname("lambent")
+            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+            if self.config["level"] == "namespaces":
+                os.setgroups([])
+            kernel.drop_bounding_set()
+            namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            _send(self.control, {"op": "ready", "id": self.number}, (namespace,))
+            os.close(namespace)
+        else:
+            os.setsid()
+            _send(self.control, {"op": "ready", "id": self.number})
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        self.control.close()
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        claim = self.await_claim()
+        if claim is None:
+            return 0
+        self.settle(claim)
+        code: int = runtime.serve(self.channel)
+        return code
+
+    def await_claim(self) -> Optional[Dict[str, Any]]:
+        head = b""
+        descriptors: List[int] = []
+        while len(head) < wire.HEAD.size:
+            data, more = receive(self.channel, wire.HEAD.size - len(head))
+            if not data:
+                return None
+            head += data
+            descriptors += more
+        kind, length, _ = wire.HEAD.unpack(head)
+        body = b""
+        while len(body) < length:
+            data = self.channel.recv(length - len(body))
+            if not data:
+                return None
+            body += data
+        if kind != wire.CLAIM:
+            return None
+        claim: Dict[str, Any] = json.loads(body)
+        claim["namespace"] = descriptors[0] if claim["joins"] and descriptors else None
+        return claim
+
+    def settle(self, claim: Dict[str, Any]) -> None:
+        """Become the sandbox that the claim describes, and lose every right to be another."""
+        limit = claim["descriptors"]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        if not self.isolated:
+            os.environ["TMPDIR"] = claim["tmp"]
+            os.chdir(claim["task"])
+            return
+        fresh = claim["namespace"] is None
+        if not fresh:
+            kernel.setns(claim["namespace"], kernel.CLONE_NEWNS)
+            os.close(claim["namespace"])
+            kernel.unmount("/proc")
+            kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+            fresh = os.path.ismount(roots.PACKAGES)  # its process ended before it had settled
+        if fresh:
+            size = "size=%dm,mode=1777" % claim["tmp_mb"]
+            kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, size)
+            source = roots.PACKAGES + "/" + claim["package"]
+            kernel.bind(source, "/var/task", flags=kernel.MS_NOSUID | kernel.MS_NODEV)
+            kernel.unmount(roots.PACKAGES)
+        os.chdir("/var/task")
+        uid = claim["uid"]
+        if uid is not None:
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+        kernel.drop_capabilities()
+        # The kernel forgets these two whenever the user changes.
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> int:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
+    config: Dict[str, Any] = json.loads(sys.argv[2])
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Nobody else may read or trace the process that every sandbox comes from.
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0 if config["level"] == "namespaces" else 1)
+    sys.executable = os.path.realpath(sys.executable)
+    sys.argv[:] = [""]
+    try:
+        if config["level"] == "user-namespace":
+            inner = roots.enter_user_namespace()
+            if inner:
+                control.close()
+                _, status = os.waitpid(inner, 0)
+                return 0 if status == 0 else 1
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if config["level"] != "process":
+            roots.enter_root(config)
+        zygote = Zygote(control, config)
+    except OSError as error:
+        _send(control, {"op": "failed", "error": str(error)})
+        return 1
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    _send(control, {"op": "up", "version": list(sys.version_info[:3])})
+    zygote.run()
+    return 0
+
+
+if __name__ == "__main__":
+    os._exit(main())

@@ -1,0 +1,173 @@
+"""Limits on memory, processes and CPU: one control group a sandbox, made in advance, entered by the sandbox itself.
+
+Version 1 has a hierarchy for each controller, version 2 one for all. Where neither can be written, `RssWatch` samples
+what the processes of an environment use and kills the one that uses too much; the level's report says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+_MOUNT = Path("/sys/fs/cgroup")
+_V1 = ("memory", "pids", "cpu")
+_PERIOD = 100_000  # µs; the kernel's default
+
+
+@dataclass(slots=True)
+class Group:
+    """The control group of one sandbox."""
+
+    folders: dict[str, str]  # controller → folder; version 2 has one folder under each name
+    unified: bool
+
+    def open_members(self) -> list[int]:
+        """Descriptors of the files through which a process enters: it writes "0" to each."""
+        return [os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in sorted(set(self.folders.values()))]
+
+    def limit(self, memory_mb: int, cpus: float) -> None:
+        """Set what the function's configuration allows."""
+        size = str(memory_mb * 1024 * 1024)
+        quota = max(1000, int(cpus * _PERIOD))
+        if self.unified:
+            _write(f"{self.folders['memory']}/memory.max", size)
+            _write(f"{self.folders['cpu']}/cpu.max", f"{quota} {_PERIOD}")
+        else:
+            _write(f"{self.folders['memory']}/memory.limit_in_bytes", size)
+            _write(f"{self.folders['cpu']}/cpu.cfs_quota_us", str(quota))
+
+    def out_of_memory(self) -> bool:
+        """Whether the kernel has killed a process of the group for its memory."""
+        name = "memory.events" if self.unified else "memory.oom_control"
+        try:
+            text = Path(self.folders["memory"], name).read_text(encoding="ascii")
+        except OSError:
+            return False
+        return any(line.startswith("oom_kill ") and line.split()[1] != "0" for line in text.splitlines())
+
+    def kill(self) -> None:
+        """Kill every process in the group."""
+        for pid in self._members():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def remove(self) -> bool:
+        """Remove the folders; False: a process is still on its way out, try again later."""
+        for folder in set(self.folders.values()):
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    return False
+                raise
+        return True
+
+    def _members(self) -> list[int]:
+        try:
+            text = Path(self.folders["pids"], "cgroup.procs").read_text(encoding="ascii")
+        except OSError:
+            return []
+        return [int(line) for line in text.split() if line != "0"]
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+class Groups:
+    """The control groups of one worker, under `lambent/<worker>`."""
+
+    def __init__(self, worker: str, processes: int) -> None:
+        """`processes`: most processes and threads in one sandbox. Raises OSError where groups cannot be made."""
+        self._processes = str(processes)
+        self._next = 0
+        self._leaving: list[Group] = []
+        self.unified = not (_MOUNT / "memory" / "memory.limit_in_bytes").exists()
+        if self.unified:
+            home = str(_MOUNT / "lambent" / worker)
+            self._homes = dict.fromkeys(_V1, home)
+            os.makedirs(home, exist_ok=True)
+            for folder in (_MOUNT, _MOUNT / "lambent", Path(home)):
+                _write(str(folder / "cgroup.subtree_control"), "+memory +pids +cpu")
+        else:
+            self._homes = {name: str(_MOUNT / name / "lambent" / worker) for name in _V1}
+            for home in self._homes.values():
+                os.makedirs(home, exist_ok=True)
+        self._clear()
+        self.remove_probe()
+
+    def remove_probe(self) -> None:
+        """Make and remove one group, so that a machine that forbids it says so at start."""
+        self.make().remove()
+
+    def make(self) -> Group:
+        """A new group with the limits that are the same for every function."""
+        self._next += 1
+        folders = {name: f"{home}/{self._next}" for name, home in self._homes.items()}
+        for folder in sorted(set(folders.values())):
+            os.mkdir(folder)
+        _write(f"{folders['pids']}/pids.max", self._processes)
+        return Group(folders, self.unified)
+
+    def discard(self, group: Group) -> None:
+        """Remove a group whose processes have ended or are about to."""
+        self._leaving.append(group)
+        self._leaving = [leaving for leaving in self._leaving if not leaving.remove()]
+
+    def close(self) -> None:
+        """Remove what is left, the worker's folder included."""
+        self._clear()
+        for home in set(self._homes.values()):
+            with contextlib.suppress(OSError):
+                os.rmdir(home)
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(home))  # goes only when no other worker is in it
+
+    def _clear(self) -> None:
+        """Kill and remove what an earlier process of this worker, or this one, has left behind."""
+        numbers = {entry for home in self._homes.values() for entry in _folders(home)}
+        for number in numbers:
+            group = Group({name: f"{home}/{number}" for name, home in self._homes.items()}, self.unified)
+            group.kill()
+            for _ in range(1000):
+                if group.remove():
+                    break
+                os.sched_yield()
+        self._leaving.clear()
+
+
+def _folders(home: str) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(home) if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+class RssWatch:
+    """Memory limits without control groups: what an environment's processes have resident, by sampling."""
+
+    def used_mb(self, pid: int) -> int:
+        """Resident memory of a process and everything below it, in MB."""
+        total, waiting = 0, [pid]
+        page = os.sysconf("SC_PAGE_SIZE")
+        while waiting:
+            member = waiting.pop()
+            try:
+                with open(f"/proc/{member}/statm", encoding="ascii") as file:
+                    fields = file.read().split()
+                with open(f"/proc/{member}/task/{member}/children", encoding="ascii") as file:
+                    waiting.extend(int(child) for child in file.read().split())
+            except OSError:
+                continue
+            total += (int(fields[1]) - int(fields[2])) * page  # what is shared with the zygote is not the function's
+        return total // (1024 * 1024)

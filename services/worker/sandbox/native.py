@@ -1,0 +1,414 @@
+"""Sandboxes forked from zygotes: levels `namespaces`, `user-namespace` and `process`. Host side.
+
+A stem is a forked child that waits for its claim; the pool keeps some for each runtime. `take` sends the claim down the
+stem's own channel, so neither the zygote nor a round trip is on the path of a cold start. When no stem is left the fork
+is ordered and claimed at once; zygotes fork one at a time, which bounds a burst by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import socket
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lambent.infra.tasks import TaskOwner
+from services.worker.guest import wire
+from services.worker.sandbox.cgroups import Group, Groups, RssWatch
+from services.worker.sandbox.port import Exit, SandboxSpec, SandboxUnavailable
+from services.worker.sandbox.zygotes import Child, Zygote
+
+_log = logging.getLogger(__name__)
+
+LEVELS = ("process", "user-namespace", "namespaces")  # weakest first
+_REFILL_DELAY = 0.004  # s; a claimed stem has its function to import, which a refill would compete with
+_MOST_PENDING = 2  # forks ordered ahead for one runtime
+_WATCH_SECONDS = 0.1
+_ASIDE = frozenset({"namespaces", "user-namespace"})
+
+
+@dataclass(frozen=True, slots=True)
+class NativeConfig:
+    """What a pool is made of."""
+
+    worker_id: str
+    packages: Path  # every package folder is below it
+    run_dir: Path  # for temporary folders
+    interpreters: Mapping[str, Path]  # runtime name → interpreter
+    level: str = "auto"  # auto, or one of LEVELS
+    minimum: str = "process"  # a weaker level is refused
+    stems: int = 4  # kept in advance for each runtime
+    users: int = 1000  # how many user ids may be needed
+    uid_base: int = 200_000
+    processes: int = 1024
+    descriptors: int = 1024
+
+
+@dataclass(slots=True)
+class _Stem:
+    child: Child
+    channel: socket.socket
+    output: int
+    group: Group | None
+
+
+@dataclass(slots=True)
+class _Runtime:
+    zygote: Zygote
+    stems: deque[_Stem] = field(default_factory=deque)
+    refill: asyncio.TimerHandle | None = None
+
+
+class NativeSandbox:
+    """One claimed stem."""
+
+    def __init__(self, pool: NativePool, spec: SandboxSpec, stem: _Stem, tmp: Path | None) -> None:
+        self._pool = pool
+        self.spec = spec
+        self.stem = stem
+        self._tmp = tmp
+        self._exit: Exit | None = None
+        self._waiters: list[asyncio.Future[Exit]] = []
+        self._destroyed = False
+        self.over_limit = False  # found by the sampler, where there are no control groups
+        stem.child.on_change = self._changed
+
+    @property
+    def channel(self) -> socket.socket:
+        return self.stem.channel
+
+    @property
+    def output(self) -> int:
+        return self.stem.output
+
+    @property
+    def task_root(self) -> str:
+        return "/var/task" if self._pool.level in _ASIDE else str(self.spec.code)
+
+    def _changed(self, child: Child) -> None:
+        if child.status is None or self._exit is not None:
+            return
+        status = child.status
+        group = self.stem.group
+        killed = os.WIFSIGNALED(status)
+        memory = self.over_limit or (killed and group is not None and group.out_of_memory())
+        self._exit = Exit(
+            None if killed else os.WEXITSTATUS(status), os.WTERMSIG(status) if killed else None, memory
+        )
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(self._exit)
+        if self._destroyed:
+            self._gone()
+
+    async def exited(self) -> Exit:
+        if self._exit is not None:
+            return self._exit
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        return await waiter
+
+    def reset(self) -> NativeSandbox:
+        return self._pool.replace(self)
+
+    def destroy(self, reason: str) -> None:
+        if self._destroyed:
+            return
+        self._destroyed = True
+        _log.debug("sandbox destroyed", extra={"environment": self.spec.environment_id, "reason": reason})
+        self.stem.child.kill()
+        if not self._pool.isolated and self.stem.group is not None:
+            self.stem.group.kill()  # whatever left the process group
+        os.close(self.stem.output)
+        self._pool.released(self)
+        if self._exit is not None:
+            self._gone()
+
+    def hand_over_tmp(self) -> Path | None:
+        """The temporary folder becomes another sandbox's."""
+        tmp, self._tmp = self._tmp, None
+        return tmp
+
+    def _gone(self) -> None:
+        self.stem.child.forget()
+        if self.stem.group is not None:
+            self._pool.discard(self.stem.group)
+        if self._tmp is not None:
+            shutil.rmtree(self._tmp, ignore_errors=True)
+
+
+class NativePool:
+    """A SandboxPool over zygotes."""
+
+    def __init__(self, config: NativeConfig) -> None:
+        self._config = config
+        self._runtimes: dict[str, _Runtime] = {}
+        self._live: set[NativeSandbox] = set()
+        self._tasks = TaskOwner("sandboxes")
+        self._groups: Groups | None = None
+        self._level = ""
+        self._reason = ""
+        self._staging: Path | None = None
+        self._closed = False
+
+    @property
+    def level(self) -> str:
+        return self._level
+
+    @property
+    def reason(self) -> str:
+        return self._reason
+
+    @property
+    def isolated(self) -> bool:
+        """Whether sandboxes have namespaces of their own."""
+        return self._level in _ASIDE
+
+    async def start(self) -> None:
+        config = self._config
+        config.run_dir.mkdir(parents=True, exist_ok=True)
+        config.packages.mkdir(parents=True, exist_ok=True)
+        try:
+            self._groups = Groups(config.worker_id, config.processes)
+            limits = f"limits by control groups version {2 if self._groups.unified else 1}"
+        except OSError as error:
+            limits = f"memory limited by sampling and processes not at all, as control groups cannot be made ({error.strerror})"
+        tried: list[str] = []
+        for level in self._candidates():
+            try:
+                await self._start_level(level)
+            except SandboxUnavailable as error:
+                tried.append(f"{level}: {error}")
+                await self._end_zygotes()
+                continue
+            self._reason = "; ".join([*tried, limits])
+            if self._groups is None:
+                self._tasks.start("memory-watch", self._watch())
+            return
+        await self.close()
+        raise SandboxUnavailable(
+            "; ".join(tried) + " (give the worker CAP_SYS_ADMIN or unprivileged user namespaces, or allow a weaker level)"
+        )
+
+    def _candidates(self) -> list[str]:
+        config = self._config
+        if config.level != "auto":
+            return [config.level]
+        levels = [level for level in reversed(LEVELS) if LEVELS.index(level) >= LEVELS.index(config.minimum)]
+        return levels if os.geteuid() == 0 else [level for level in levels if level != "namespaces"]
+
+    async def _start_level(self, level: str) -> None:
+        if level == "namespaces" and os.geteuid() != 0:
+            raise SandboxUnavailable("needs root")
+        config = self._config
+        self._level = level
+        self._staging = config.run_dir / "root"
+        self._staging.mkdir(exist_ok=True)
+        common = {
+            "level": level,
+            "staging": str(self._staging.resolve()),
+            "packages": str(config.packages.resolve()),
+            "users": [config.uid_base, config.users],
+        }
+        for name, interpreter in config.interpreters.items():
+            zygote = Zygote(interpreter, common, self._lost)
+            self._runtimes[name] = _Runtime(zygote)
+            await zygote.start()
+            # A first child tells whether the machine allows all that a sandbox needs, not only a zygote.
+            ended = asyncio.get_running_loop().create_future()
+            stem = self._order(self._runtimes[name])
+            stem.child.on_change = lambda child, future=ended: future.done() or future.set_result(child.status)  # type: ignore[misc]
+            status = await ended
+            stem.child.on_change = None
+            if status is not None:
+                said = ""
+                with contextlib.suppress(BlockingIOError):
+                    said = os.read(stem.output, 65536).decode(errors="replace").strip().rpartition("\n")[2]
+                self._drop(stem)
+                raise SandboxUnavailable(said or "a first sandbox ended at once")
+            self._runtimes[name].stems.append(stem)
+            self._refill(name)
+
+    # Stems
+
+    def _order(self, runtime: _Runtime) -> _Stem:
+        host, guest = socket.socketpair()
+        read, write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(read, False)
+        host.setblocking(False)
+        group, members = None, []
+        try:
+            if self._groups is not None:
+                group = self._groups.make()
+                members = group.open_members()
+            child = runtime.zygote.fork(guest, write, members)
+        finally:
+            guest.close()
+            for descriptor in (write, *members):
+                os.close(descriptor)
+        return _Stem(child, host, read, group)
+
+    def _drop(self, stem: _Stem) -> None:
+        """End a stem that was never claimed."""
+
+        def ended(child: Child) -> None:
+            if child.status is not None:
+                child.forget()
+                if stem.group is not None:
+                    self.discard(stem.group)
+
+        stem.child.on_change = ended
+        stem.child.kill()
+        stem.channel.close()
+        os.close(stem.output)
+        if stem.child.status is not None:
+            ended(stem.child)
+
+    def _refill(self, name: str) -> None:
+        runtime = self._runtimes.get(name)
+        if self._closed or runtime is None:
+            return
+        runtime.refill = None
+        while runtime.stems and runtime.stems[0].child.status is not None:
+            self._drop(runtime.stems.popleft())
+        pending = sum(1 for stem in runtime.stems if not stem.child.ready)
+        while len(runtime.stems) < self._config.stems and pending < _MOST_PENDING:
+            stem = self._order(runtime)
+            stem.child.on_change = lambda _: self._refill_soon(name, 0.0)
+            runtime.stems.append(stem)
+            pending += 1
+
+    def _refill_soon(self, name: str, delay: float) -> None:
+        runtime = self._runtimes.get(name)
+        if runtime is not None and runtime.refill is None and not self._closed:
+            runtime.refill = asyncio.get_running_loop().call_later(delay, self._refill, name)
+
+    # Sandboxes
+
+    def take(self, spec: SandboxSpec) -> NativeSandbox:
+        return self._claim(spec, None, None)
+
+    def replace(self, old: NativeSandbox) -> NativeSandbox:
+        """What `Sandbox.reset` does."""
+        namespace = old.stem.child.namespace
+        namespace = None if namespace is None else os.dup(namespace)
+        try:
+            tmp = old.hand_over_tmp()
+            old.destroy("reset")
+            return self._claim(old.spec, namespace, tmp)
+        finally:
+            if namespace is not None:
+                os.close(namespace)
+
+    def _claim(self, spec: SandboxSpec, namespace: int | None, tmp: Path | None) -> NativeSandbox:
+        runtime = self._runtimes.get(spec.runtime)
+        if self._closed or runtime is None:
+            raise SandboxUnavailable(f"no interpreter for {spec.runtime} on this worker")
+        stem = None
+        while stem is None and runtime.stems:
+            stem = runtime.stems.popleft()
+            if stem.child.status is not None:
+                self._drop(stem)
+                stem = None
+        try:
+            if stem is None:
+                stem = self._order(runtime)
+            if stem.group is not None:
+                stem.group.limit(spec.memory_mb, spec.cpu_share)
+        except OSError as error:
+            if stem is not None:
+                self._drop(stem)
+            raise SandboxUnavailable(f"no sandbox could be made: {error}") from error
+        if not self.isolated and tmp is None:
+            tmp = self._config.run_dir / "tmp" / spec.environment_id
+            tmp.mkdir(parents=True, exist_ok=True)
+        claim: dict[str, Any] = {
+            "package": str(spec.code.relative_to(self._config.packages)),
+            "tmp_mb": spec.ephemeral_storage_mb,
+            "uid": self._config.uid_base + spec.slot if self._level == "namespaces" else None,
+            "descriptors": self._config.descriptors,
+            "tmp": str(tmp),
+            "task": str(spec.code),
+            "joins": namespace is not None,
+        }
+        frame = wire.pack(wire.CLAIM, json.dumps(claim).encode())
+        sandbox = NativeSandbox(self, spec, stem, tmp)
+        with contextlib.suppress(OSError):  # it has just ended: `exited` tells
+            socket.send_fds(stem.channel, [frame], [] if namespace is None else [namespace])
+        self._live.add(sandbox)
+        self._refill_soon(spec.runtime, _REFILL_DELAY if runtime.stems else 0.0)
+        return sandbox
+
+    def released(self, sandbox: NativeSandbox) -> None:
+        """The sandbox was destroyed."""
+        self._live.discard(sandbox)
+
+    def discard(self, group: Group) -> None:
+        """Nothing is in the group any more."""
+        if self._groups is not None:
+            self._groups.discard(group)
+
+    # Zygotes and the end
+
+    def _lost(self, zygote: Zygote) -> None:
+        if self._closed or not self._reason:
+            return
+        for name, runtime in self._runtimes.items():
+            if runtime.zygote is zygote:
+                _log.error("zygote lost", extra={"runtime": name})
+                while runtime.stems:
+                    self._drop(runtime.stems.popleft())
+                self._tasks.start(f"restart-{name}", self._restart(name, runtime))
+
+    async def _restart(self, name: str, runtime: _Runtime) -> None:
+        await runtime.zygote.start()
+        self._refill(name)
+
+    async def _watch(self) -> None:
+        watch = RssWatch()
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            for sandbox in list(self._live):
+                pid = sandbox.stem.child.pid
+                if pid is not None and watch.used_mb(pid) > sandbox.spec.memory_mb:
+                    sandbox.over_limit = True
+                    sandbox.stem.child.kill()
+
+    async def _end_zygotes(self) -> None:
+        runtimes, self._runtimes = self._runtimes, {}
+        for runtime in runtimes.values():
+            if runtime.refill is not None:
+                runtime.refill.cancel()
+            while runtime.stems:
+                self._drop(runtime.stems.popleft())
+            children = list(runtime.zygote.children.values())
+            for child in children:
+                child.kill()
+            for _ in range(200):
+                if not runtime.zygote.children:
+                    break
+                await asyncio.sleep(0.01)
+            await runtime.zygote.close()
+
+    async def close(self) -> None:
+        self._closed = True
+        for sandbox in list(self._live):
+            sandbox.destroy("WorkerClosed")
+        await self._tasks.close()
+        await self._end_zygotes()
+        if self._groups is not None:
+            self._groups.close()
+        if self._staging is not None:
+            with contextlib.suppress(OSError):
+                self._staging.rmdir()
+        shutil.rmtree(self._config.run_dir / "tmp", ignore_errors=True)
+
+

@@ -1,0 +1,102 @@
+"""What the worker asks of a sandbox: a narrow verb set that every isolation level answers the same way.
+
+Implementations: `namespaces` (our own, as root or in a user namespace), `process` (no isolation, for laptops), `fake`
+(tests). One contract suite runs over all of them. A sandbox is one guest process behind one socket, with its mounts,
+limits and user; it is handed out by a pool that keeps some made in advance.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """What one environment's sandbox must be like."""
+
+    environment_id: str
+    slot: int  # number on this worker, from 0; the unprivileged user id is derived from it
+    runtime: str  # runtime name; the pool chooses the interpreter
+    code: Path  # unpacked package on the worker; read-only at /var/task inside
+    memory_mb: int
+    ephemeral_storage_mb: int  # size of /tmp
+    cpu_share: float  # virtual CPUs
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a sandbox's process ended."""
+
+    status: int | None  # exit status, None if a signal ended it
+    signal: int | None  # the signal, None if it exited
+    out_of_memory: bool  # the memory limit ended it
+
+
+class Sandbox(Protocol):
+    """One live sandbox. Calls on one that is gone are harmless."""
+
+    @property
+    def channel(self) -> socket.socket:
+        """Connected stream socket to the guest (services/worker/guest/wire.py says what travels). CLAIM has been sent.
+
+        Whoever takes it closes it, since a loop's transport must not find its socket closed by somebody else.
+        """
+        ...
+
+    @property
+    def output(self) -> int:
+        """Read end of a pipe that carries the guest's standard output and error; non-blocking; closed by `destroy`."""
+        ...
+
+    @property
+    def task_root(self) -> str:
+        """Where the function finds its package."""
+        ...
+
+    def reset(self) -> Sandbox:
+        """Kill what runs inside and answer a fresh sandbox of the same environment in which /tmp is as it was left.
+
+        This one is destroyed by it. Raises SandboxUnavailable.
+        """
+        ...
+
+    def destroy(self, reason: str) -> None:
+        """Kill everything inside at once and give back what it used. May be called again."""
+        ...
+
+    async def exited(self) -> Exit:
+        """Wait until the guest's process has ended, by itself or not. May be asked again."""
+        ...
+
+
+class SandboxPool(Protocol):
+    """Makes sandboxes of one isolation level."""
+
+    @property
+    def level(self) -> str:
+        """Name of the isolation level in force: namespaces, user-namespace, process or fake."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """One line that says why it is this level, and what it lacks."""
+        ...
+
+    async def start(self) -> None:
+        """Bring up the zygotes. Raises SandboxUnavailable with one line and a hint where the machine forbids it."""
+        ...
+
+    def take(self, spec: SandboxSpec) -> Sandbox:
+        """A sandbox for one environment, made in advance where possible. Raises SandboxUnavailable."""
+        ...
+
+    async def close(self) -> None:
+        """End every sandbox and zygote, leaving no process, mount or cgroup behind."""
+        ...
+
+
+class SandboxUnavailable(Exception):
+    """This level cannot be had on this machine; the text is one line with a hint."""

@@ -1,0 +1,217 @@
+"""One zygote process as the worker sees it: started by exec, told to fork, heard about what its children do.
+
+The control socket keeps message boundaries (SOCK_SEQPACKET) and carries descriptors, which loop transports cannot; it is
+read when the loop says that there is something. No message waits for another.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.worker.sandbox.port import SandboxUnavailable
+
+_log = logging.getLogger(__name__)
+_PROGRAM = Path(__file__).resolve().parent.parent / "guest" / "zygote.py"
+_ASK = "import sys, json; print(json.dumps([sys.base_prefix, sys.base_exec_prefix, sys.version_info[:2] >= (3, 8)]))"
+
+
+@dataclass(slots=True)
+class Child:
+    """What is known of one forked process."""
+
+    number: int
+    pid: int | None = None  # in the zygote's pid namespace
+    handle: int | None = None  # pidfd
+    namespace: int | None = None  # its mount namespace, kept so that a later process can join it
+    ready: bool = False
+    doomed: bool = False  # to be killed as soon as its handle is known
+    status: int | None = None  # wait status, once it has ended
+    on_change: Callable[[Child], None] | None = None  # called once it is ready, and once it has ended
+
+    def kill(self) -> None:
+        """Kill it, and with it everything in its pid namespace."""
+        if self.status is not None:
+            return
+        if self.handle is None:
+            self.doomed = True
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.handle, signal.SIGKILL)
+
+    def forget(self) -> None:
+        """Close the descriptors; the mount namespace, and with it /tmp, goes when nothing else holds it."""
+        for descriptor in (self.handle, self.namespace):
+            if descriptor is not None:
+                os.close(descriptor)
+        self.handle = self.namespace = None
+
+
+class Zygote:
+    """A zygote of one interpreter at one isolation level."""
+
+    def __init__(self, interpreter: Path, config: dict[str, Any], on_lost: Callable[[Zygote], None]) -> None:
+        """`on_lost` is called when the process has ended without being asked to; its children have been killed."""
+        self._interpreter = interpreter
+        self._config = config
+        self._on_lost = on_lost
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._up: asyncio.Future[None] | None = None
+        self._next = 0
+        self._backlog: list[tuple[bytes, list[int]]] = []
+        self.children: dict[int, Child] = {}
+
+    async def start(self) -> None:
+        """Start the process and wait until it can fork. Raises SandboxUnavailable with what the machine said."""
+        loop = asyncio.get_running_loop()
+        asked = await asyncio.create_subprocess_exec(
+            self._interpreter, "-I", "-S", "-c", _ASK, stdout=subprocess.PIPE, env=_environ()
+        )
+        out, _ = await asked.communicate()
+        if asked.returncode != 0:
+            raise SandboxUnavailable(f"the interpreter {self._interpreter} does not run; check `interpreters`")
+        prefix, exec_prefix, new_enough = json.loads(out)
+        if not new_enough:
+            raise SandboxUnavailable(f"the interpreter {self._interpreter} is older than Python 3.8")
+        binary = os.path.dirname(os.path.dirname(os.path.realpath(self._interpreter)))
+        config = {**self._config, "prefixes": sorted({prefix, exec_prefix, binary})}
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control.setblocking(False)
+        command = [str(self._interpreter), "-I", "-S", str(_PROGRAM), str(theirs.fileno()), json.dumps(config)]
+        # Started on the loop's thread: the kernel ends the zygote when the thread that made it ends.
+        self._process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env=_environ(), stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        theirs.close()
+        self._control = control
+        self._up = loop.create_future()
+        loop.add_reader(control.fileno(), self._readable)
+        await self._up
+
+    def fork(self, channel: socket.socket, output: int, groups: list[int]) -> Child:
+        """Order one child; it can be claimed through its channel at once."""
+        assert self._control is not None
+        self._next += 1
+        child = Child(self._next)
+        self.children[child.number] = child
+        message = json.dumps({"op": "fork", "id": child.number}).encode()
+        descriptors = [os.dup(number) for number in (channel.fileno(), output, *groups)]
+        self._backlog.append((message, descriptors))
+        self._flush()
+        return child
+
+    def _flush(self) -> None:
+        control = self._control
+        while self._backlog and control is not None:
+            message, descriptors = self._backlog[0]
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+            try:
+                control.sendmsg([message], ancillary)
+            except BlockingIOError:
+                asyncio.get_running_loop().add_writer(control.fileno(), self._flush)
+                return
+            except OSError:
+                pass  # it has ended; what was ordered is told so when the socket reports it
+            del self._backlog[0]
+            for descriptor in descriptors:
+                os.close(descriptor)
+        if control is not None:
+            asyncio.get_running_loop().remove_writer(control.fileno())
+
+    def _readable(self) -> None:
+        control = self._control
+        for _ in range(64):
+            if control is None:
+                return
+            try:
+                data, descriptors, _, _ = socket.recv_fds(control, 65536, 4)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                data, descriptors = b"", []
+            if not data:
+                self._lost()
+                return
+            self._message(json.loads(data), descriptors)
+
+    def _message(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        op = message["op"]
+        if op in ("up", "failed"):
+            if self._up is not None and not self._up.done():
+                if op == "up":
+                    self._up.set_result(None)
+                else:
+                    self._up.set_exception(SandboxUnavailable(message["error"]))
+            return
+        child = self.children.get(message["id"])
+        if child is None or child.status is not None:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if child is None or op != "exit":
+                return
+        if op == "forked":
+            child.pid, child.handle = message["pid"], descriptors[0]
+            if child.doomed:
+                child.kill()
+        elif op == "ready":
+            child.namespace = descriptors[0] if descriptors else None
+            child.ready = True
+            if child.on_change is not None:
+                child.on_change(child)
+        elif op == "exit":
+            if "error" in message:
+                _log.error("sandbox not forked", extra={"cause": message["error"]})
+            self._ended(child, message["status"])
+
+    def _ended(self, child: Child, status: int) -> None:
+        child.status = status
+        self.children.pop(child.number, None)
+        if child.on_change is not None:
+            child.on_change(child)
+
+    def _lost(self) -> None:
+        """The process has ended: whatever it forked is killed through its own handle, whatever it asked the kernel for."""
+        self._detach()
+        if self._up is not None and not self._up.done():
+            self._up.set_exception(SandboxUnavailable(f"the zygote of {self._interpreter} ended at start"))
+        for child in list(self.children.values()):
+            child.kill()
+            self._ended(child, signal.SIGKILL)
+        self._on_lost(self)
+
+    def _detach(self) -> None:
+        control, self._control = self._control, None
+        if control is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(control.fileno())
+            loop.remove_writer(control.fileno())
+            control.close()
+        for _, descriptors in self._backlog:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._backlog.clear()
+
+    async def close(self) -> None:
+        """End the process; its children must have been killed before. Harmless when it has ended."""
+        self._detach()
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            await asyncio.get_running_loop().run_in_executor(None, process.wait)
+
+
+def _environ() -> dict[str, str]:
+    # Nothing of the worker's own environment, which holds secrets, may be in a process that user code comes from.
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
