@@ -104,7 +104,9 @@ def validation(violations: list[str]) -> AwsError:
     Member must have value less than or equal to 900".
     """
     plural = "" if len(violations) == 1 else "s"
-    return AwsError("ValidationException", f"{len(violations)} validation error{plural} detected: " + "; ".join(violations))
+    return AwsError(
+        "ValidationException", f"{len(violations)} validation error{plural} detected: " + "; ".join(violations)
+    )
 
 
 def invalid_parameter(message: str) -> AwsError:

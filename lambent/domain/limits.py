@@ -36,7 +36,9 @@ class Limits:
     log_tail_bytes: int = count(4096, "bytes", "Log tail returned with an invocation.")
     list_page_items: int = count(50, "items", "Most items in one page of a list.")
     concurrent_executions: int = count(1000, "executions", "Concurrency of one account and region.")
-    init_seconds: float = limit(10.0, "seconds", "Init phase; beyond it init is done again within the first invocation.")
+    init_seconds: float = limit(
+        10.0, "seconds", "Init phase; beyond it init is done again within the first invocation."
+    )
     default_timeout_seconds: int = count(3, "seconds", "Timeout of a function that names none.")
     max_timeout_seconds: int = count(900, "seconds", "Largest timeout a function may ask for.")
     default_memory_mb: int = count(128, "MB", "Memory of a function that names none.")

@@ -19,7 +19,12 @@ NAME_PATTERN = (
     r"((?:eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?"
     r"(\d{12}:)?(function:)?([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?"
 )
-_NAME = re.compile(NAME_PATTERN)
+_NAME = re.compile(
+    r"(arn:(aws[a-zA-Z-]*)?:lambda:)?"
+    r"((?P<region>(?:eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}):)?"
+    r"((?P<account>\d{12}):)?(function:)?(?P<name>[a-zA-Z0-9-_\.]+)"
+    r"(:(?P<qualifier>\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?"
+)
 REGION_PATTERN = r"(?:eusc-)?[a-z]{2}(?:-gov|-iso[a-z]?)?-[a-z]+-\d"
 ACCOUNT_PATTERN = r"\d{12}"
 MAX_NAME = 64
@@ -86,7 +91,7 @@ def _split(text: str, creating: bool) -> tuple[str, str | None, str | None, str 
     limit = MAX_CREATE_LENGTH if creating else MAX_READ_LENGTH
     match = _NAME.fullmatch(text)
     violations = []
-    if match is None or (creating and "." in match.group(9)):
+    if match is None or (creating and "." in match["name"]):
         violations.append(
             f"Value '{text}' at 'functionName' failed to satisfy constraint: "
             f"Member must satisfy regular expression pattern: {NAME_PATTERN}"
@@ -99,15 +104,14 @@ def _split(text: str, creating: bool) -> tuple[str, str | None, str | None, str 
     if violations:
         raise validation(violations)
     assert match is not None
-    name = match.group(9)
+    name = match["name"]
     if len(name) > MAX_NAME:
         message = (
             f"1 validation error detected: Value '{name}' at 'functionName' failed to satisfy constraint: "
             f"Member must have length less than or equal to {MAX_NAME}"
         )
         raise invalid_parameter(message) if creating else AwsError("ValidationException", message)
-    region, account = match.group(3), match.group(7)
-    return name, region and region[:-1], account and account[:-1], match.group(11)
+    return name, match["region"], match["account"], match["qualifier"]
 
 
 def not_found(ref: FunctionRef) -> AwsError:

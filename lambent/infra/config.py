@@ -46,7 +46,9 @@ class Cluster:
     region: str = setting("us-east-1", "Region that is shown where none is named.", pattern=REGION_PATTERN)
     regions: str = setting("", "Regions that are served, separated by commas; empty: any.")
     root_credentials: str = setting(
-        "", "KEY:SECRET of the first access key; empty: made at the first start and kept.", pattern=r"|[^:\s]{3,128}:\S{8,}"
+        "",
+        "KEY:SECRET of the first access key; empty: made at the first start and kept.",
+        pattern=r"|[^:\s]{3,128}:\S{8,}",
     )
     access_keys: str = setting("", "TOML file with further access keys; see docs/reference/configuration.md.")
     redis_url: str = setting("", "Redis-compatible server to use; empty: an embedded one is started.")
@@ -57,13 +59,13 @@ class Cluster:
 class Worker:
     """Where functions run."""
 
-    isolation: str = setting(
-        "auto", "Isolation level wanted.", pattern="auto|namespaces|user-namespace|process"
-    )
+    isolation: str = setting("auto", "Isolation level wanted.", pattern="auto|namespaces|user-namespace|process")
     minimum_isolation: str = setting(
         "process", "Refuse to start below this level.", pattern="namespaces|user-namespace|process"
     )
-    memory_mb: int = setting(0, "Memory that environments may be promised together; 0: nine tenths of the machine's.", unit="MB", minimum=0)
+    memory_mb: int = setting(
+        0, "Memory that environments may be promised together; 0: nine tenths of the machine's.", unit="MB", minimum=0
+    )
     environments: int = setting(1000, "Most environments on one worker.", unit="environments", minimum=1)
     pool: int = setting(4, "Sandboxes made in advance for each interpreter.", unit="sandboxes", minimum=0)
     uid_base: int = setting(200_000, "First user id that functions run as; one each.", minimum=1000)
@@ -77,11 +79,21 @@ class Timing:
     keep_alive_seconds: float = setting(300.0, "How long an idle environment is kept.", unit="seconds", minimum=0)
     lease_seconds: float = setting(15.0, "How long a lost caller's leases hold.", unit="seconds", minimum=0.1)
     lease_hold_seconds: float = setting(2.0, "How long a caller keeps an idle lease.", unit="seconds", minimum=0)
-    recall_hold_off_seconds: float = setting(1.0, "How long callers keep nothing idle after a recall.", unit="seconds", minimum=0)
-    worker_grace_seconds: float = setting(10.0, "How long a lost worker's environments are kept.", unit="seconds", minimum=0)
-    rebuild_seconds: float = setting(1.0, "After a scheduler's start: how long others may come back first.", unit="seconds", minimum=0)
-    capacity_wait_seconds: float = setting(10.0, "How long a request waits for room on a worker.", unit="seconds", minimum=0)
-    drain_seconds: float = setting(900.0, "How long running invocations may take to end at shutdown.", unit="seconds", minimum=0)
+    recall_hold_off_seconds: float = setting(
+        1.0, "How long callers keep nothing idle after a recall.", unit="seconds", minimum=0
+    )
+    worker_grace_seconds: float = setting(
+        10.0, "How long a lost worker's environments are kept.", unit="seconds", minimum=0
+    )
+    rebuild_seconds: float = setting(
+        1.0, "After a scheduler's start: how long others may come back first.", unit="seconds", minimum=0
+    )
+    capacity_wait_seconds: float = setting(
+        10.0, "How long a request waits for room on a worker.", unit="seconds", minimum=0
+    )
+    drain_seconds: float = setting(
+        900.0, "How long running invocations may take to end at shutdown.", unit="seconds", minimum=0
+    )
     log_days: int = setting(14, "How long function logs are kept.", unit="days", minimum=1)
 
 
@@ -90,7 +102,11 @@ class Telemetry:
     """What leaves the processes. Nothing by default."""
 
     otlp_endpoint: str = setting("", "OTLP endpoint for traces and metrics (http://... or grpc://...); empty: none.")
-    prometheus: str = setting("", "HOST:PORT of the frontend's /metrics; scheduler, worker and poller follow on the next ports. Empty: none.", pattern=rf"|{_ADDRESS}")
+    prometheus: str = setting(
+        "",
+        "HOST:PORT of the frontend's /metrics; scheduler, worker and poller follow on the next ports. Empty: none.",
+        pattern=rf"|{_ADDRESS}",
+    )
     sample: float = setting(0.01, "Share of invocations traced when the caller does not say.", unit="share", minimum=0)
     log_level: str = setting("info", "Least level of our own logs.", pattern="debug|info|warning|error")
     log_format: str = setting("json", "Format of our own logs.", pattern="json|text")
@@ -100,8 +116,12 @@ class Telemetry:
 class Internal:
     """How our processes find each other. On one machine all of it follows from the data folder."""
 
-    scheduler: str = setting("", "Address of the scheduler, unix:/path or host:port; empty: a socket in the run folder.")
-    worker: str = setting("", "Where a worker takes invocations, unix:/path or host:port; empty: a socket in the run folder.")
+    scheduler: str = setting(
+        "", "Address of the scheduler, unix:/path or host:port; empty: a socket in the run folder."
+    )
+    worker: str = setting(
+        "", "Where a worker takes invocations, unix:/path or host:port; empty: a socket in the run folder."
+    )
     worker_id: str = setting("", "Name of a worker, unique in the cluster; empty: made from the host name.")
 
 

@@ -70,7 +70,13 @@ class Reject(msgspec.Struct, array_like=True):
     reason: str  # a value of services/worker/core/reasons.py
 
 
-_META: dict[int, msgspec.msgpack.Decoder[Hello] | msgspec.msgpack.Decoder[Invoke] | msgspec.msgpack.Decoder[Result] | msgspec.msgpack.Decoder[Reject]] = {
+_META: dict[
+    int,
+    msgspec.msgpack.Decoder[Hello]
+    | msgspec.msgpack.Decoder[Invoke]
+    | msgspec.msgpack.Decoder[Result]
+    | msgspec.msgpack.Decoder[Reject],
+] = {
     Kind.HELLO: msgspec.msgpack.Decoder(Hello),
     Kind.INVOKE: msgspec.msgpack.Decoder(Invoke),
     Kind.RESULT: msgspec.msgpack.Decoder(Result),

@@ -33,7 +33,9 @@ class LogStore(Protocol):
 
     def flush(self) -> None: ...
 
-    def read(self, tenant: Tenant, function_name: str, after: Position | None = None) -> tuple[list[LogChunk], Position]:
+    def read(
+        self, tenant: Tenant, function_name: str, after: Position | None = None
+    ) -> tuple[list[LogChunk], Position]:
         """The chunks after `after` in the order of arrival, and where to go on."""
         ...
 
@@ -56,7 +58,9 @@ class MemoryLogStore:
     def flush(self) -> None:
         """Nothing is buffered."""
 
-    def read(self, tenant: Tenant, function_name: str, after: Position | None = None) -> tuple[list[LogChunk], Position]:
+    def read(
+        self, tenant: Tenant, function_name: str, after: Position | None = None
+    ) -> tuple[list[LogChunk], Position]:
         chunks = self._chunks.get((tenant, function_name), [])
         start = 0 if after is None else after.offsets.get("", 0)
         return chunks[start:], Position({"": len(chunks)})
@@ -65,7 +69,9 @@ class MemoryLogStore:
 class DirectoryLogStore:
     """`root/ACCOUNT/REGION/FUNCTION/YYYY-MM-DD.WRITER.jsonl`: one JSON array a chunk, one file a day and writer."""
 
-    def __init__(self, root: Path, writer: str, *, keep_days: int = 14, max_file_bytes: int = 256 * 1024 * 1024) -> None:
+    def __init__(
+        self, root: Path, writer: str, *, keep_days: int = 14, max_file_bytes: int = 256 * 1024 * 1024
+    ) -> None:
         """`writer` tells processes apart that append to one directory. Days older than `keep_days` are removed when
         a new day's file is begun; a file that has reached `max_file_bytes` takes no more that day."""
         self._root = root
@@ -96,7 +102,9 @@ class DirectoryLogStore:
             finally:
                 os.close(descriptor)
 
-    def read(self, tenant: Tenant, function_name: str, after: Position | None = None) -> tuple[list[LogChunk], Position]:
+    def read(
+        self, tenant: Tenant, function_name: str, after: Position | None = None
+    ) -> tuple[list[LogChunk], Position]:
         known = {} if after is None else after.offsets
         offsets: dict[str, int] = {}
         chunks: list[LogChunk] = []

@@ -102,7 +102,9 @@ class Telemetry:
         def callback(options: CallbackOptions) -> Iterable[Observation]:
             return [Observation(value, dict(attributes)) for attributes, value in read()]
 
-        create = self._meter.create_observable_counter if metric.kind == "counter" else self._meter.create_observable_gauge
+        create = (
+            self._meter.create_observable_counter if metric.kind == "counter" else self._meter.create_observable_gauge
+        )
         create(name, callbacks=[callback], unit=metric.unit, description=metric.doc)
 
     def histogram(self, name: str) -> Histogram | None:

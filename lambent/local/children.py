@@ -20,6 +20,13 @@ _PR_SET_PDEATHSIG = 1
 READY_SECONDS = 60.0
 
 
+class _Said(msgspec.Struct):
+    """What a service says of its start; lambent.infra.lifecycle writes it."""
+
+    ready: dict[str, str] = {}
+    failed: str | None = None
+
+
 class ChildFailed(Exception):
     """A child did not come up; the text is its own one line."""
 
@@ -82,12 +89,18 @@ async def start_service(name: str, config: Path, log: Path | None) -> Child:
     except TimeoutError:
         process.kill()
         await process.wait()
-        raise ChildFailed(f"{name} did not become ready within {READY_SECONDS:.0f} s; see {log or 'its log above'}") from None
-    answer = msgspec.json.decode(said) if said else {"failed": f"{name} ended while starting; see {log or 'its log above'}"}
-    if "failed" in answer:
+        raise ChildFailed(
+            f"{name} did not become ready within {READY_SECONDS:.0f} s; see {log or 'its log above'}"
+        ) from None
+    answer = (
+        msgspec.json.decode(said, type=_Said)
+        if said
+        else _Said(failed=f"{name} ended while starting; see {log or 'its log above'}")
+    )
+    if answer.failed is not None:
         await process.wait()
-        raise ChildFailed(str(answer["failed"]))
-    return Child(name, process, answer["ready"])
+        raise ChildFailed(answer.failed)
+    return Child(name, process, answer.ready)
 
 
 async def start_program(name: str, command: Sequence[str], log: Path) -> Child:

@@ -102,7 +102,9 @@ class LocalCluster:
             self._layout.make()
             self._lock = (self._layout.data / "lock").open("a+")
         except OSError as error:
-            raise ClusterError(f"cannot use data folder {self._layout.data}: {error.strerror}; choose another with --data") from error
+            raise ClusterError(
+                f"cannot use data folder {self._layout.data}: {error.strerror}; choose another with --data"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -127,7 +129,9 @@ class LocalCluster:
                 try:
                     probe.bind((host.strip("[]"), int(port)))
                 except OSError as error:
-                    raise ClusterError(f"cannot listen on {address}: {error.strerror}; choose another with --{key}") from error
+                    raise ClusterError(
+                        f"cannot listen on {address}: {error.strerror}; choose another with --{key}"
+                    ) from error
 
     async def _start_redis(self) -> str:
         url = self._loaded.settings.cluster.redis_url

@@ -138,7 +138,9 @@ def _caller_event(caller_id: str, event: leases.CallerEvent) -> ev.Event:
             return ev.IdleReturned(caller_id, event.idle_returned.round)
         case "function_changed":
             changed = event.function_changed
-            return ev.FunctionChanged(Tenant(changed.account, changed.region), changed.function_name, changed.generation)
+            return ev.FunctionChanged(
+                Tenant(changed.account, changed.region), changed.function_name, changed.generation
+            )
         case kind:
             raise Nonsense(f"an event of kind {kind} after the hello")
 

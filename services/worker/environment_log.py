@@ -1,7 +1,7 @@
 """What one environment writes: output cut into lines, the platform's own lines, the tail, the bound on a flood.
 
-The lines of an invocation leave as one chunk when it ends; one that runs for long or prints much sends chunks meanwhile,
-so that somebody who follows the log sees them.
+The lines of an invocation leave as one chunk when it ends; one that runs for long or prints much sends chunks
+meanwhile, so that somebody who follows the log sees them.
 """
 
 from __future__ import annotations
@@ -223,7 +223,9 @@ class EnvironmentLog:
     def _send(self, now: float) -> None:
         lines, self._lines = self._lines, []
         self._pending = 0
-        self._store.append(self._tenant, self._function, LogChunk(int(now * 1000), self._stream, self._request_id, lines))
+        self._store.append(
+            self._tenant, self._function, LogChunk(int(now * 1000), self._stream, self._request_id, lines)
+        )
 
 
 def billed(duration_ms: float) -> int:

@@ -190,7 +190,9 @@ class SimCaller:
         environment.invocation = invocation
         self.world.busy += 1
         self.world.count_busy(invocation.tenant, +1)
-        self.world.after(self.world.rng.expovariate(1 / self.world.settings.duration), lambda: self.ended(invocation, lease))
+        self.world.after(
+            self.world.rng.expovariate(1 / self.world.settings.duration), lambda: self.ended(invocation, lease)
+        )
 
     def ended(self, invocation: Invocation, lease: Lease) -> None:
         worker = self.world.workers.get(lease.worker_id)

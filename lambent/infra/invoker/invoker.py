@@ -202,7 +202,9 @@ class Invoker:
         Raises AwsError where it could not begin or was lost. If the task is cancelled, the environment is stopped and
         its slot freed at once.
         """
-        invocation = _Invocation(self, target, frames.Invoke(0, "", request_id, arn, trace, client_context, tail), payload)
+        invocation = _Invocation(
+            self, target, frames.Invoke(0, "", request_id, arn, trace, client_context, tail), payload
+        )
         self._running += 1
         self._idle.clear()
         try:

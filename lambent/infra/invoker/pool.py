@@ -154,7 +154,9 @@ class LeasePool:
         if waiter is not None:
             waiter.lease_refused(reason, retry_after)
 
-    def recalled(self, round: int, tenant: Tenant | None, function_name: str | None, hold_off: float, now: float) -> None:
+    def recalled(
+        self, round: int, tenant: Tenant | None, function_name: str | None, hold_off: float, now: float
+    ) -> None:
         """Give back what idles within the scope, and keep nothing idle in it for `hold_off` seconds."""
         self._no_hold[tenant, function_name] = now + hold_off
         for deployment in self._deployments.values():

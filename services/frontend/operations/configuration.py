@@ -39,7 +39,9 @@ def check_runtime(runtime: str) -> None:
             f"[{', '.join(ACCEPTED)}] or be a valid ARN"
         )
     if runtime not in SERVED:
-        raise invalid_parameter(f"Runtime {runtime} is not served by this cluster yet; served: {', '.join(sorted(SERVED))}.")
+        raise invalid_parameter(
+            f"Runtime {runtime} is not served by this cluster yet; served: {', '.join(sorted(SERVED))}."
+        )
 
 
 def from_create(
@@ -195,7 +197,9 @@ def _environment(record: FunctionRecord, secrets: SecretBox) -> pb.EnvironmentRe
     try:
         variables = open_variables(secrets, record.tenant, record.name, record.configuration.variables)
     except SecretsError as error:
-        return pb.EnvironmentResponse(error=pb.EnvironmentError(error_code="KMSAccessDeniedException", message=str(error)))
+        return pb.EnvironmentResponse(
+            error=pb.EnvironmentError(error_code="KMSAccessDeniedException", message=str(error))
+        )
     return pb.EnvironmentResponse(variables=variables or {})
 
 

@@ -109,9 +109,7 @@ class FunctionOperations:
         records = await self._store.list(call.tenant, after, wanted + 1)
         response = pb.ListFunctionsResponse()
         for record in records[:wanted]:
-            message = conf.to_message(
-                record, self._secrets, LATEST if request.function_version == "ALL" else None
-            )
+            message = conf.to_message(record, self._secrets, LATEST if request.function_version == "ALL" else None)
             for member in conf.LIST_OMITS:
                 message.ClearField(member)  # type: ignore[arg-type]
             response.functions.append(message)
@@ -119,9 +117,7 @@ class FunctionOperations:
             response.next_marker = base64.urlsafe_b64encode(records[wanted - 1].name.encode()).decode()
         return response
 
-    async def update_function_code(
-        self, request: pb.UpdateFunctionCodeRequest, call: Call
-    ) -> pb.FunctionConfiguration:
+    async def update_function_code(self, request: pb.UpdateFunctionCodeRequest, call: Call) -> pb.FunctionConfiguration:
         """New code for $LATEST."""
         ref = self._changeable(request.function_name, call)
         refuse_unserved(request)

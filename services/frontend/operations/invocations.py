@@ -117,7 +117,9 @@ class InvocationOperations:
             _JSON.decode(text)
             return text.decode()
         except (binascii.Error, UnicodeDecodeError, msgspec.DecodeError):
-            raise AwsError("InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object.") from None
+            raise AwsError(
+                "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object."
+            ) from None
 
 
 def _check_json(payload: bytes) -> None:

@@ -87,9 +87,7 @@ class Settler:
 
     async def _settle(self, record: FunctionRecord) -> FunctionRecord:
         present = await asyncio.to_thread(self._code.__contains__, record.code.sha256)
-        settled = settle(
-            record, code_present=present, revision_id=self._ids.uuid(), deployment_id=self._ids.token(16)
-        )
+        settled = settle(record, code_present=present, revision_id=self._ids.uuid(), deployment_id=self._ids.token(16))
         obstacle = await self._store.replace(settled, record.revision_id, self._limits.code_storage_bytes)
         self._directory.forget(record.tenant, record.name, record.generation)
         return settled if obstacle is None else record

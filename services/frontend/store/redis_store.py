@@ -1,10 +1,10 @@
 """Functions in Redis. Keys of one tenant share a hash tag; each change is one atomic script, change log included.
 
-    lambent:{ACCOUNT:REGION}:function:NAME   hash: record (JSON), revision, bytes
-    lambent:{ACCOUNT:REGION}:functions       sorted set of names, all with score 0: sorted by name
-    lambent:{ACCOUNT:REGION}:code-bytes      bytes of all packages
-    lambent:{ACCOUNT:REGION}:generation      counter
-    lambent:{ACCOUNT:REGION}:changes         stream: name, generation
+lambent:{ACCOUNT:REGION}:function:NAME   hash: record (JSON), revision, bytes
+lambent:{ACCOUNT:REGION}:functions       sorted set of names, all with score 0: sorted by name
+lambent:{ACCOUNT:REGION}:code-bytes      bytes of all packages
+lambent:{ACCOUNT:REGION}:generation      counter
+lambent:{ACCOUNT:REGION}:changes         stream: name, generation
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ class Book:
         self.pools: dict[str, Pool] = {}
         self.generations: dict[tuple[Tenant, str], int] = {}
         self.idle_order: OrderedDict[str, None] = OrderedDict()  # idle environments, longest idle first
-        self.contended: dict[Tenant, OrderedDict[Ticket, Request]] = {}  # wait for a slot while idle leases are recalled
+        self.contended: dict[
+            Tenant, OrderedDict[Ticket, Request]
+        ] = {}  # wait for a slot while idle leases are recalled
         self.unplaced: OrderedDict[Ticket, Request] = OrderedDict()  # admitted, and no worker has room
         self.next_lease = first_lease_id
         self.out: list[ins.Instruction] = []

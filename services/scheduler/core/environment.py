@@ -71,7 +71,9 @@ class Environment:
     slot: int = 0  # number on its worker; known once it is ready
     lease_id: int | None = None  # set exactly while LEASED
     caller_id: str | None = None  # set exactly while LEASED
-    slot_held: bool = False  # whether it counts against its tenant's concurrency: LEASED, and STOPPING while perhaps busy
+    slot_held: bool = (
+        False  # whether it counts against its tenant's concurrency: LEASED, and STOPPING while perhaps busy
+    )
     idle_since: float = 0.0  # monotonic seconds; meaningful while IDLE
     reported_busy: bool = False  # meaningful while UNCLAIMED
 

@@ -60,7 +60,9 @@ def _check_requests(scheduler: Scheduler) -> None:
             waiting = pool is not None and ticket in pool.waiting
             contended = ticket in scheduler.contended.get(request.need.tenant, {})
             places = waiting + contended
-            _require("I3", places == (0 if scheduler.rebuilding and not request.admitted else 1), f"{ticket} in {places}")
+            _require(
+                "I3", places == (0 if scheduler.rebuilding and not request.admitted else 1), f"{ticket} in {places}"
+            )
             _require("I3", waiting == request.admitted, f"{ticket} admitted {request.admitted}, waiting {waiting}")
     for deployment_id, pool in scheduler.pools.items():
         for ticket in pool.waiting:

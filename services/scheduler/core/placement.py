@@ -31,7 +31,6 @@ class Worker:
             and self.used_mb + memory_mb <= self.memory_mb
         )
 
-
     def will_fit(self, memory_mb: int, *, freed_mb: int, freed_environments: int) -> bool:
         """Whether it would fit once all that is stopping, and so much more, is gone."""
         return (

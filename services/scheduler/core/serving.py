@@ -117,9 +117,7 @@ class Serving(Book):
 
     def _make_room(self, memory_mb: int) -> None:
         """Stop idle environments of others; and have callers return what idles with them."""
-        idle = (
-            (e.id, e.worker_id, e.need.memory_mb) for e in (self.environments[i] for i in list(self.idle_order))
-        )
+        idle = ((e.id, e.worker_id, e.need.memory_mb) for e in (self.environments[i] for i in list(self.idle_order)))
         victims = evictions(self.workers, idle, memory_mb)
         for environment_id in victims:
             self.stop(self.environments[environment_id], Reason.EVICTED)

@@ -1,1 +1,1 @@
-"""What runs inside the sandbox, under whatever interpreter the function needs: standard library only, nothing of ours."""
+"""What runs inside the sandbox, under whatever interpreter the function needs: standard library only."""

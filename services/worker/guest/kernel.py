@@ -1,4 +1,4 @@
-"""The few system calls that the standard library lacks, through ctypes. Every failure is an OSError that says what failed."""
+"""The few system calls that the standard library lacks, through ctypes. Failures are OSErrors that say what failed."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
 """The file system that every sandbox sees: a read-only root made once by the zygote, out of binds and a few made files.
 
-    /usr /bin /lib* /sbin, the interpreter's folders    the host's, read-only
-    /etc                                                 names, resolver, certificates; users made here
-    /dev                                                 null zero full random urandom
-    /proc                                                each sandbox mounts its own
-    /var/task /tmp /opt                                  empty until a claim fills them
-    PACKAGES                                             every unpacked package; each sandbox detaches it at its claim
+/usr /bin /lib* /sbin, the interpreter's folders    the host's, read-only
+/etc                                                 names, resolver, certificates; users made here
+/dev                                                 null zero full random urandom
+/proc                                                each sandbox mounts its own
+/var/task /tmp /opt                                  empty until a claim fills them
+PACKAGES                                             every unpacked package; each sandbox detaches it at its claim
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import Any, Dict, List
 
 kernel: Any = importlib.import_module("_lambent_kernel")
@@ -59,8 +60,9 @@ def enter_root(config: Dict[str, Any]) -> None:
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     root = config["staging"]
     kernel.mount("tmpfs", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=8m")
-    for folder in ("proc", "dev", "tmp", "opt", "etc", "var/task", "var/runtime", "var/lang", "run", PACKAGES[1:]):
+    for folder in ("proc", "dev", "tmp", "opt", "etc", "var/task", "var/runtime", "run", PACKAGES[1:]):
         os.makedirs(os.path.join(root, folder), 0o755, exist_ok=True)
+    os.symlink(sys.base_prefix, os.path.join(root, "var/lang"))  # where AWS's images have the interpreter
     _system(root, config["prefixes"])
     _etc(root, config["users"])
     for device in _DEVICES:

@@ -6,6 +6,7 @@ the loop reads a frame, runs the handler, flushes what was printed, answers.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import io
@@ -27,7 +28,10 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _FROZEN = "<frozen importlib"
 _WARM = frozenset(sys.modules)  # what the zygote has imported
 # AWS's runtime has these before the handler as well; a function cannot replace them there either.
-_KEPT = frozenset("sys os io json logging re time traceback types importlib random socket gc resource codecs".split())
+_KEPT_NAMES = """
+    sys os io json logging re time traceback types importlib random socket gc resource codecs contextlib
+"""
+_KEPT = frozenset(_KEPT_NAMES.split())
 
 Handler = Callable[[Any, Any], Any]
 
@@ -98,7 +102,7 @@ class LambdaContext:
 
 
 class Decimals:
-    """Lets json write Decimal as the plain number it is, digit by digit: as a marked text that is unmarked afterwards."""
+    """Lets json write a Decimal as the number it is, digit by digit: as a marked text that is unmarked afterwards."""
 
     def __init__(self) -> None:
         self.mark = ""
@@ -208,7 +212,7 @@ class Server:
 
     def send(self, kind: int, extra: bytes, payload: bytes) -> None:
         for stream in (sys.stdout, sys.stderr):
-            try:
+            try:  # noqa: SIM105 on the warm path a context manager would cost more than all else here
                 stream.flush()
             except Exception:
                 pass  # the function has put something else, or nothing, in its place
@@ -291,7 +295,9 @@ class Server:
                 raise Fault("Runtime.LambdaContextUnmarshalError", message) from error
             response = marshal(self.handler(event, context))  # type: ignore[misc]
             if len(response) > self.response_limit:
-                message = "Response payload size exceeded maximum allowed payload size (%d bytes)." % self.response_limit
+                message = (
+                    "Response payload size exceeded maximum allowed payload size (%d bytes)." % self.response_limit
+                )
                 document = {"errorMessage": message, "errorType": "Function.ResponseSizeTooLarge"}
                 self.send(wire.ERROR, b"Function.ResponseSizeTooLarge", json.dumps(document).encode())
             else:
@@ -306,10 +312,8 @@ class Server:
             kind, message, stack = describe(error)
         except Exception:  # str() of the function's own exception raised
             kind, message, stack = type(error).__name__, "", []
-        try:
+        with contextlib.suppress(Exception):  # the function has replaced its standard output
             self.log_failure(kind, message, stack, request_id)
-        except Exception:
-            pass  # the function has replaced its standard output
         document = {"errorMessage": message, "errorType": kind, "requestId": request_id, "stackTrace": stack}
         body = json.dumps(document, ensure_ascii=_ENSURE_ASCII).encode("utf-8", "replace")
         if self.response_limit and len(body) > self.response_limit:
@@ -353,8 +357,6 @@ def serve(channel: socket.socket) -> int:
         report_crash()
         code = 1
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(Exception):
             stream.flush()
-        except Exception:
-            pass
     return code & 0xFF

@@ -5,8 +5,8 @@
 Host to guest:
     CLAIM    meta = JSON object, see zygote.py; the mount namespace to join may come along as a descriptor
     INIT     meta = JSON object {handler, environ, task_root, response_limit}: become this function
-    INVOKE   meta = JSON array [request id, deadline in epoch ms, arn, trace header, client context as JSON text or null];
-             payload = the event
+    INVOKE   meta = JSON array [request id, deadline in epoch ms, arn, trace header, client context as JSON
+             text or null]; payload = the event
 Guest to host:
     READY       meta = usage: the handler is loaded
     INIT_ERROR  meta = usage + error type; payload = the error document; the guest exits after it

@@ -1,18 +1,19 @@
-"""An interpreter with the standard library warmed up, from which sandboxes are forked: `python -I -S zygote.py FD CONFIG`.
+"""A warmed-up interpreter from which sandboxes are forked: `python -I -S zygote.py FD CONFIG`.
 
 One thread, no buffered output, no logging: whatever it held would exist again in every child. FD is a SOCK_SEQPACKET
 socket to the worker, one JSON object a message, descriptors beside it:
 
     worker to zygote   {"op": "fork", "id": n} + guest end of the channel, write end of the output pipe,
                        then the cgroup.procs files that the child enters
-    zygote to worker   {"op": "up", "version": [..]} once; {"op": "failed", "error": text} instead where the machine says no;
+    zygote to worker   {"op": "up", "version": [..]} once; or {"op": "failed", "error": text};
                        {"op": "forked", "id": n, "pid": n} + pidfd;  {"op": "exit", "id": n, "status": wait status}
     child to worker    {"op": "ready", "id": n} + its mount namespace, once nothing but the claim is left to do
 
 CONFIG is JSON: level, staging (empty folder to build the root on), packages (the worker's unpacked packages), prefixes
 (folders that the interpreter needs), users [first id, how many]. The child then waits for a CLAIM frame on its channel:
 
-    {"package": folder name, "tmp_mb": n, "uid": n or null, "descriptors": n, "tmp": folder, "task": folder, "joins": bool}
+    {"package": folder name, "tmp_mb": n, "uid": n or null, "descriptors": n, "tmp": folder, "task": folder,
+     "joins": bool}
 
 `tmp` and `task` name host folders and matter at the process level only. A claim that joins brings the mount namespace
 of a sandbox that has died, so that its /tmp lives on.
@@ -21,6 +22,7 @@ of a sandbox that has died, so that its /tmp lives on.
 from __future__ import annotations
 
 import array
+import contextlib
 import gc
 import importlib.util
 import json
@@ -29,7 +31,6 @@ import resource
 import select
 import signal
 import socket
-import struct
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -39,7 +40,8 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 def _load(name: str) -> Any:
     # Under a private name, so that a function's own module called `wire` or `runtime` is not shadowed.
     spec = importlib.util.spec_from_file_location("_lambent_" + name, os.path.join(_HERE, name + ".py"))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["_lambent_" + name] = module
     spec.loader.exec_module(module)
@@ -52,11 +54,12 @@ roots = _load("roots")
 
 # What AWS's own runtime has imported when it imports the handler. Everything else that is warmed up here is dropped
 # again where the function brings a module of that name (see runtime.py).
-for _name in (
-    "json logging datetime decimal traceback re importlib uuid hashlib base64 random math time urllib.parse "
-    "collections functools dataclasses enum typing threading contextlib itertools operator copy string io "
-    "tempfile calendar locale linecache numbers queue types warnings weakref heapq bisect abc inspect"
-).split():
+_WARM = """
+    json logging datetime decimal traceback re importlib uuid hashlib base64 random math time urllib.parse collections
+    functools dataclasses enum typing threading contextlib itertools operator copy string io tempfile calendar locale
+    linecache numbers queue types warnings weakref heapq bisect abc inspect
+"""
+for _name in _WARM.split():
     __import__(_name)
 
 guestlogs = _load("guestlogs")
@@ -115,10 +118,8 @@ class Zygote:
             if found is None:
                 return
             if not self.isolated:
-                try:
+                with contextlib.suppress(OSError):  # nothing is left of the group
                     os.killpg(found.si_pid, signal.SIGKILL)
-                except OSError:
-                    pass  # nothing is left of the group
             pid, status = os.waitpid(found.si_pid, 0)
             number = self.children.pop(pid, None)
             if number is not None:
@@ -190,10 +191,7 @@ class Stem:
         os.close(self.output)
         runtime.open_streams()
         for group in self.groups:
-            try:
-                os.write(group, b"0")
-            except OSError:
-                pass  # the worker sees an empty group and reports the level without limits
+            os.write(group, b"0")
             os.close(group)
         if self.isolated:
             kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC)

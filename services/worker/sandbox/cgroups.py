@@ -27,7 +27,10 @@ class Group:
 
     def open_members(self) -> list[int]:
         """Descriptors of the files through which a process enters: it writes "0" to each."""
-        return [os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in sorted(set(self.folders.values()))]
+        return [
+            os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            for folder in sorted(set(self.folders.values()))
+        ]
 
     def limit(self, memory_mb: int, cpus: float) -> None:
         """Set what the function's configuration allows."""

@@ -100,9 +100,7 @@ class NativeSandbox:
         group = self.stem.group
         killed = os.WIFSIGNALED(status)
         memory = self.over_limit or (killed and group is not None and group.out_of_memory())
-        self._exit = Exit(
-            None if killed else os.WEXITSTATUS(status), os.WTERMSIG(status) if killed else None, memory
-        )
+        self._exit = Exit(None if killed else os.WEXITSTATUS(status), os.WTERMSIG(status) if killed else None, memory)
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(self._exit)
@@ -112,9 +110,14 @@ class NativeSandbox:
     async def exited(self) -> Exit:
         if self._exit is not None:
             return self._exit
-        waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         return await waiter
+
+    def kill(self) -> None:
+        self.stem.child.kill()
+        if not self._pool.isolated and self.stem.group is not None:
+            self.stem.group.kill()  # whatever left the process group
 
     def reset(self) -> NativeSandbox:
         return self._pool.replace(self)
@@ -124,9 +127,7 @@ class NativeSandbox:
             return
         self._destroyed = True
         _log.debug("sandbox destroyed", extra={"environment": self.spec.environment_id, "reason": reason})
-        self.stem.child.kill()
-        if not self._pool.isolated and self.stem.group is not None:
-            self.stem.group.kill()  # whatever left the process group
+        self.kill()
         os.close(self.stem.output)
         self._pool.released(self)
         if self._exit is not None:
@@ -180,7 +181,7 @@ class NativePool:
             self._groups = Groups(config.worker_id, config.processes)
             limits = f"limits by control groups version {2 if self._groups.unified else 1}"
         except OSError as error:
-            limits = f"memory limited by sampling and processes not at all, as control groups cannot be made ({error.strerror})"
+            limits = f"no control groups ({error.strerror}): memory is limited by sampling, processes are not"
         tried: list[str] = []
         for level in self._candidates():
             try:
@@ -195,7 +196,8 @@ class NativePool:
             return
         await self.close()
         raise SandboxUnavailable(
-            "; ".join(tried) + " (give the worker CAP_SYS_ADMIN or unprivileged user namespaces, or allow a weaker level)"
+            "; ".join(tried)
+            + " (give the worker CAP_SYS_ADMIN or unprivileged user namespaces, or allow a weaker level)"
         )
 
     def _candidates(self) -> list[str]:
@@ -225,7 +227,7 @@ class NativePool:
             # A first child tells whether the machine allows all that a sandbox needs, not only a zygote.
             ended = asyncio.get_running_loop().create_future()
             stem = self._order(self._runtimes[name])
-            stem.child.on_change = lambda child, future=ended: future.done() or future.set_result(child.status)  # type: ignore[misc]
+            stem.child.on_change = lambda child, future=ended: future.done() or future.set_result(child.status)
             status = await ended
             stem.child.on_change = None
             if status is not None:
@@ -241,15 +243,21 @@ class NativePool:
 
     def _order(self, runtime: _Runtime) -> _Stem:
         host, guest = socket.socketpair()
+        host.setblocking(False)
         read, write = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(read, False)
-        host.setblocking(False)
         group, members = None, []
         try:
             if self._groups is not None:
                 group = self._groups.make()
                 members = group.open_members()
             child = runtime.zygote.fork(guest, write, members)
+        except OSError:
+            host.close()
+            os.close(read)
+            if group is not None:
+                self.discard(group)
+            raise
         finally:
             guest.close()
             for descriptor in (write, *members):
@@ -281,7 +289,12 @@ class NativePool:
             self._drop(runtime.stems.popleft())
         pending = sum(1 for stem in runtime.stems if not stem.child.ready)
         while len(runtime.stems) < self._config.stems and pending < _MOST_PENDING:
-            stem = self._order(runtime)
+            try:
+                stem = self._order(runtime)
+            except OSError as error:
+                _log.error("no sandbox could be made in advance", extra={"runtime": name, "cause": str(error)})
+                self._refill_soon(name, 1.0)
+                return
             stem.child.on_change = lambda _: self._refill_soon(name, 0.0)
             runtime.stems.append(stem)
             pending += 1
@@ -410,5 +423,3 @@ class NativePool:
             with contextlib.suppress(OSError):
                 self._staging.rmdir()
         shutil.rmtree(self._config.run_dir / "tmp", ignore_errors=True)
-
-

@@ -56,6 +56,10 @@ class Sandbox(Protocol):
         """Where the function finds its package."""
         ...
 
+    def kill(self) -> None:
+        """Kill everything inside at once; /tmp stays for `reset`."""
+        ...
+
     def reset(self) -> Sandbox:
         """Kill what runs inside and answer a fresh sandbox of the same environment in which /tmp is as it was left.
 

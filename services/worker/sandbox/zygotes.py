@@ -1,7 +1,7 @@
 """One zygote process as the worker sees it: started by exec, told to fork, heard about what its children do.
 
-The control socket keeps message boundaries (SOCK_SEQPACKET) and carries descriptors, which loop transports cannot; it is
-read when the loop says that there is something. No message waits for another.
+The control socket keeps message boundaries (SOCK_SEQPACKET) and carries descriptors, which loop transports cannot; it
+is read when the loop says that there is something. No message waits for another.
 """
 
 from __future__ import annotations
@@ -70,12 +70,14 @@ class Zygote:
         self._control: socket.socket | None = None
         self._up: asyncio.Future[None] | None = None
         self._next = 0
+        self._closed = False
         self._backlog: list[tuple[bytes, list[int]]] = []
         self.children: dict[int, Child] = {}
 
     async def start(self) -> None:
         """Start the process and wait until it can fork. Raises SandboxUnavailable with what the machine said."""
         loop = asyncio.get_running_loop()
+        await self._reap()  # the one before, where this is a second start
         asked = await asyncio.create_subprocess_exec(
             self._interpreter, "-I", "-S", "-c", _ASK, stdout=subprocess.PIPE, env=_environ()
         )
@@ -85,8 +87,14 @@ class Zygote:
         prefix, exec_prefix, new_enough = json.loads(out)
         if not new_enough:
             raise SandboxUnavailable(f"the interpreter {self._interpreter} is older than Python 3.8")
+        self._spawn(sorted({prefix, exec_prefix}))
+        self._up = loop.create_future()
+        await self._up
+
+    def _spawn(self, prefixes: list[str]) -> None:
+        loop = asyncio.get_running_loop()
         binary = os.path.dirname(os.path.dirname(os.path.realpath(self._interpreter)))
-        config = {**self._config, "prefixes": sorted({prefix, exec_prefix, binary})}
+        config = {**self._config, "prefixes": sorted({*prefixes, binary})}
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.setblocking(False)
         command = [str(self._interpreter), "-I", "-S", str(_PROGRAM), str(theirs.fileno()), json.dumps(config)]
@@ -96,13 +104,14 @@ class Zygote:
         )
         theirs.close()
         self._control = control
-        self._up = loop.create_future()
         loop.add_reader(control.fileno(), self._readable)
-        await self._up
+        self._flush()
 
     def fork(self, channel: socket.socket, output: int, groups: list[int]) -> Child:
-        """Order one child; it can be claimed through its channel at once."""
-        assert self._control is not None
+        """Order one child; it can be claimed through its channel at once. While the zygote is being replaced, orders
+        wait for the next one."""
+        if self._closed:
+            raise ConnectionError("the zygote is closed")
         self._next += 1
         child = Child(self._next)
         self.children[child.number] = child
@@ -182,7 +191,7 @@ class Zygote:
             child.on_change(child)
 
     def _lost(self) -> None:
-        """The process has ended: whatever it forked is killed through its own handle, whatever it asked the kernel for."""
+        """The process has ended: what it forked is killed through its own handle, whatever it asked the kernel for."""
         self._detach()
         if self._up is not None and not self._up.done():
             self._up.set_exception(SandboxUnavailable(f"the zygote of {self._interpreter} ended at start"))
@@ -205,7 +214,13 @@ class Zygote:
 
     async def close(self) -> None:
         """End the process; its children must have been killed before. Harmless when it has ended."""
+        self._closed = True
         self._detach()
+        for child in list(self.children.values()):
+            self._ended(child, signal.SIGKILL)
+        await self._reap()
+
+    async def _reap(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.kill()

@@ -1,0 +1,49 @@
+# What one needs day by day. `make help` lists it.
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help up test check lint types fmt protos docs bench fuzz clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+up: ## install what is missing and start the whole cluster here (Ctrl-C stops it)
+	@tools/setup run
+	@.venv/bin/lambent up $(ARGS)
+
+test: ## install what is missing and pass the tests
+	@tools/setup test
+	$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+
+check: test lint types ## tests, lint, types, import walls: all that must be green
+
+lint: ## ruff, import walls, proto style
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
+	.venv/bin/buf lint
+
+types: ## mypy, strict
+	.venv/bin/mypy
+
+fmt: ## format, and mend what can be mended
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+protos: ## make lambent/v1 and lambent/internal/v1 from protos/
+	$(PY) tools/protos.py
+
+docs: ## make the generated pages of docs/reference
+	$(PY) -m tools.pages
+
+bench: ## measure against the baselines (a few minutes); writes build/bench.json
+	@tools/setup test
+	$(PY) -m tests.bench $(ARGS)
+
+fuzz: ## malformed requests against both doors, for long (SECONDS=600)
+	@tools/setup test
+	LAMBENT_FUZZ=1 $(PY) -m tests.fuzz --seconds $(or $(SECONDS),600)
+
+clean: ## remove what was built; not the data
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

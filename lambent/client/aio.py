@@ -1,0 +1,126 @@
+"""The SDK for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from lambent.client.calls import (
+    OPTIONS, Credentials, Payload, invoke_request, logs_request, pauses, request_id_of, worth_another_try,
+)  # fmt: skip
+from lambent.client.errors import translate
+from lambent.client.results import InvokeResult, LogRecord
+from lambent.infra.clock import SystemClock
+from lambent.v1 import function_service_pb2 as fn
+from lambent.v1 import function_service_pb2_grpc, invocation_service_pb2_grpc, log_service_pb2_grpc
+
+
+class AsyncClient:
+    """A connection to a cluster, for one event loop; use as an async context manager, or call `close`.
+
+    Cancelling a call stops it in the cluster and frees what it held.
+    """
+
+    def __init__(
+        self, endpoint: str, *, access_key: str, secret_key: str, region: str = "us-east-1", timeout: float = 60.0
+    ) -> None:
+        """`endpoint`: HOST:PORT of the gRPC door. `timeout`: seconds for calls other than invocations."""
+        self._clock = SystemClock()
+        self._credentials = Credentials(access_key, secret_key, region, self._clock)
+        self._timeout = timeout
+        self._channel = grpc.aio.insecure_channel(endpoint, options=OPTIONS)
+        self._functions = function_service_pb2_grpc.FunctionServiceStub(self._channel)
+        self._invocations = invocation_service_pb2_grpc.InvocationServiceStub(self._channel)
+        self._logs = log_service_pb2_grpc.LogServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._channel.close()
+
+    async def invoke(
+        self, name: str, payload: Payload = None, *, qualifier: str | None = None, log_tail: bool = False,
+        timeout: float | None = None,
+    ) -> InvokeResult:  # fmt: skip
+        """Run a function and wait for its answer; see `Client.invoke`."""
+        request = invoke_request(name, payload, qualifier, log_tail)
+        started = self._clock.monotonic()
+        response, request_id = await self._call(self._invocations.Invoke, request, timeout)
+        return InvokeResult.of(response, request_id, self._clock.monotonic() - started)
+
+    async def create_function(self, request: fn.CreateFunctionRequest) -> fn.FunctionConfiguration:
+        """Create a function."""
+        return (await self._call(self._functions.CreateFunction, request, self._timeout))[0]  # type: ignore[no-any-return]
+
+    async def get_function(self, name: str) -> fn.GetFunctionResponse:
+        """Configuration, tags, and a URL of the package."""
+        request = fn.GetFunctionRequest(function_name=name)
+        return (await self._call(self._functions.GetFunction, request, self._timeout))[0]  # type: ignore[no-any-return]
+
+    async def list_functions(self) -> AsyncIterator[fn.FunctionConfiguration]:
+        """Every function of the account and region, page by page."""
+        marker: str | None = None
+        while True:
+            request = fn.ListFunctionsRequest(marker=marker)
+            page = (await self._call(self._functions.ListFunctions, request, self._timeout))[0]
+            for function in page.functions:
+                yield function
+            if not page.next_marker:
+                return
+            marker = page.next_marker
+
+    async def update_function_code(self, request: fn.UpdateFunctionCodeRequest) -> fn.FunctionConfiguration:
+        """New code."""
+        return (await self._call(self._functions.UpdateFunctionCode, request, self._timeout))[0]  # type: ignore[no-any-return]
+
+    async def update_function_configuration(
+        self, request: fn.UpdateFunctionConfigurationRequest
+    ) -> fn.FunctionConfiguration:
+        """New configuration."""
+        response = await self._call(self._functions.UpdateFunctionConfiguration, request, self._timeout)
+        return response[0]  # type: ignore[no-any-return]
+
+    async def delete_function(self, name: str) -> None:
+        """Delete a function."""
+        request = fn.DeleteFunctionRequest(function_name=name)
+        await self._call(self._functions.DeleteFunction, request, self._timeout)
+
+    async def logs(
+        self, name: str, *, request_id: str | None = None, since: datetime | None = None, limit: int | None = None,
+        follow: bool = False,
+    ) -> AsyncIterator[LogRecord]:  # fmt: skip
+        """Lines that a function wrote; see `Client.logs`."""
+        request = logs_request(name, request_id, since, limit, follow)
+        stream: Any = self._logs.TailLogs(request, metadata=self._credentials.metadata())
+        try:
+            async for line in stream:
+                yield LogRecord.of(line)
+        except grpc.RpcError as error:
+            raise translate(error) from error
+        finally:
+            stream.cancel()
+
+    async def _call(self, method: Any, request: object, timeout: float | None) -> tuple[Any, str]:
+        waits = pauses()
+        while True:
+            call = method(request, metadata=self._credentials.metadata(), timeout=timeout)
+            try:
+                response = await call
+                return response, request_id_of(await call.trailing_metadata())
+            except grpc.RpcError as error:
+                wait = next(waits, None)
+                if wait is None or not worth_another_try(error):
+                    raise translate(error) from error
+                await asyncio.sleep(wait)

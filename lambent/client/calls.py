@@ -1,0 +1,97 @@
+"""What both clients share: credentials, requests from arguments, and when to try again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import grpc
+import msgspec
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lambent.domain.clock import Clock
+from lambent.infra import tokens
+from lambent.v1 import invocation_service_pb2, log_service_pb2
+
+ATTEMPTS = 3
+# A token is renewed when less than this share of its life is left.
+RENEW_SHARE = 0.2
+TOKEN_SECONDS = 900
+
+OPTIONS = (("grpc.max_receive_message_length", 64 * 1024 * 1024), ("grpc.max_send_message_length", 64 * 1024 * 1024))
+
+Payload = bytes | str | dict[str, object] | list[object] | int | float | bool | None
+
+
+@dataclass(slots=True)
+class Credentials:
+    """An access key, and the token made of it that calls carry."""
+
+    key: str
+    secret: str
+    region: str
+    clock: Clock
+    _token: str = ""
+    _renew_at: float = 0.0
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Metadata of a call."""
+        now = self.clock.epoch()
+        if now >= self._renew_at:
+            self._token = tokens.issue(self.key, self.secret, self.region, now, TOKEN_SECONDS)
+            self._renew_at = now + TOKEN_SECONDS * (1 - RENEW_SHARE)
+        return (("authorization", f"Bearer {self._token}"),)
+
+
+def invoke_request(
+    name: str, payload: Payload, qualifier: str | None, log_tail: bool
+) -> invocation_service_pb2.InvokeRequest:
+    """An invocation; bytes and text are sent as they are, everything else as JSON."""
+    if isinstance(payload, str):
+        body = payload.encode()
+    elif isinstance(payload, bytes):
+        body = payload
+    else:
+        body = msgspec.json.encode(payload)
+    request = invocation_service_pb2.InvokeRequest(function_name=name, payload=body)
+    if qualifier is not None:
+        request.qualifier = qualifier
+    if log_tail:
+        request.log_type = "Tail"
+    return request
+
+
+def logs_request(
+    name: str, request_id: str | None, since: datetime | None, limit: int | None, follow: bool
+) -> log_service_pb2.TailLogsRequest:
+    """A request for log lines."""
+    request = log_service_pb2.TailLogsRequest(function_name=name, request_id=request_id, limit=limit, follow=follow)
+    if since is not None:
+        start = Timestamp()
+        start.FromDatetime(since)
+        request.start_time.CopyFrom(start)
+    return request
+
+
+def worth_another_try(error: grpc.RpcError) -> bool:
+    """Whether a call certainly did nothing and may do better next time: throttled, or the cluster away."""
+    assert isinstance(error, grpc.Call)
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return True
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and (error.details() or "").startswith("Rate ")
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between attempts: up to 0.1, 0.2, ... drawn at random."""
+    for attempt in range(ATTEMPTS - 1):
+        yield random.uniform(0, 0.1 * 2**attempt)
+
+
+def request_id_of(metadata: object) -> str:
+    """The request id in a call's trailing metadata."""
+    for key, value in metadata or ():  # type: ignore[attr-defined]
+        if key == "x-amzn-requestid":
+            return str(value)
+    return ""

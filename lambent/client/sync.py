@@ -1,0 +1,140 @@
+"""The SDK for code without an event loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+
+from lambent.client.calls import (
+    OPTIONS, Credentials, Payload, invoke_request, logs_request, pauses, request_id_of, worth_another_try,
+)  # fmt: skip
+from lambent.client.errors import translate
+from lambent.client.results import InvokeResult, LogRecord
+from lambent.infra.clock import SystemClock
+from lambent.v1 import function_service_pb2 as fn
+from lambent.v1 import function_service_pb2_grpc, invocation_service_pb2_grpc, log_service_pb2_grpc
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Client:
+    """A connection to a cluster. Safe to share between threads; use as a context manager, or call `close`."""
+
+    def __init__(
+        self, endpoint: str, *, access_key: str, secret_key: str, region: str = "us-east-1", timeout: float = 60.0
+    ) -> None:
+        """`endpoint`: HOST:PORT of the gRPC door. `timeout`: seconds for calls other than invocations."""
+        self._clock = SystemClock()
+        self._credentials = Credentials(access_key, secret_key, region, self._clock)
+        self._timeout = timeout
+        self._channel = grpc.insecure_channel(endpoint, options=OPTIONS)
+        self._functions = function_service_pb2_grpc.FunctionServiceStub(self._channel)
+        self._invocations = invocation_service_pb2_grpc.InvocationServiceStub(self._channel)
+        self._logs = log_service_pb2_grpc.LogServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._channel.close()
+
+    def invoke(
+        self, name: str, payload: Payload = None, *, qualifier: str | None = None, log_tail: bool = False,
+        timeout: float | None = None,
+    ) -> InvokeResult:  # fmt: skip
+        """Run a function and wait for its answer; a function that fails is an answer too (`InvokeResult.error`).
+
+        `timeout`: seconds after which the invocation is stopped; None: the function's own.
+        """
+        request = invoke_request(name, payload, qualifier, log_tail)
+        started = self._clock.monotonic()
+        response, request_id = self._call(self._invocations.Invoke, request, timeout)
+        return InvokeResult.of(response, request_id, self._clock.monotonic() - started)
+
+    def create_function(self, request: fn.CreateFunctionRequest) -> fn.FunctionConfiguration:
+        """Create a function."""
+        return self._call(self._functions.CreateFunction, request)[0]
+
+    def get_function(self, name: str) -> fn.GetFunctionResponse:
+        """Configuration, tags, and a URL of the package."""
+        return self._call(self._functions.GetFunction, fn.GetFunctionRequest(function_name=name))[0]
+
+    def list_functions(self) -> Iterator[fn.FunctionConfiguration]:
+        """Every function of the account and region, page by page."""
+        marker: str | None = None
+        while True:
+            page = self._call(self._functions.ListFunctions, fn.ListFunctionsRequest(marker=marker))[0]
+            yield from page.functions
+            if not page.next_marker:
+                return
+            marker = page.next_marker
+
+    def update_function_code(self, request: fn.UpdateFunctionCodeRequest) -> fn.FunctionConfiguration:
+        """New code."""
+        return self._call(self._functions.UpdateFunctionCode, request)[0]
+
+    def update_function_configuration(self, request: fn.UpdateFunctionConfigurationRequest) -> fn.FunctionConfiguration:
+        """New configuration."""
+        return self._call(self._functions.UpdateFunctionConfiguration, request)[0]
+
+    def delete_function(self, name: str) -> None:
+        """Delete a function."""
+        self._call(self._functions.DeleteFunction, fn.DeleteFunctionRequest(function_name=name))
+
+    def wait_until_ready(self, name: str, *, seconds: float = 60.0) -> fn.FunctionConfiguration:
+        """Wait until the function is Active and its last change has ended. Raises TimeoutError."""
+        deadline = self._clock.monotonic() + seconds
+        while True:
+            configuration = self.get_function(name).configuration
+            if configuration.state != "Pending" and configuration.last_update_status != "InProgress":
+                return configuration
+            if self._clock.monotonic() > deadline:
+                raise TimeoutError(f"{name} is still {configuration.state} after {seconds:g} s")
+            time.sleep(0.05)
+
+    def logs(
+        self, name: str, *, request_id: str | None = None, since: datetime | None = None, limit: int | None = None,
+        follow: bool = False,
+    ) -> Iterator[LogRecord]:  # fmt: skip
+        """Lines that a function wrote, oldest first; with `follow`, new ones for as long as the iterator is read."""
+        stream = self._logs.TailLogs(
+            logs_request(name, request_id, since, limit, follow), metadata=self._credentials.metadata()
+        )
+        try:
+            for line in stream:
+                yield LogRecord.of(line)
+        except grpc.RpcError as error:
+            raise translate(error) from error
+        finally:
+            stream.cancel()
+
+    def _call(
+        self, method: Callable[..., Response], request: object, timeout: float | None = None
+    ) -> tuple[Response, str]:
+        waits = pauses()
+        while True:
+            try:
+                response, call = method.with_call(  # type: ignore[attr-defined]
+                    request, metadata=self._credentials.metadata(), timeout=timeout or self._limit(method)
+                )
+                return response, request_id_of(call.trailing_metadata())
+            except grpc.RpcError as error:
+                wait = next(waits, None)
+                if wait is None or not worth_another_try(error):
+                    raise translate(error) from error
+                time.sleep(wait)
+
+    def _limit(self, method: object) -> float | None:
+        return None if method is self._invocations.Invoke else self._timeout

@@ -1,0 +1,364 @@
+"""One HTTP/1.1 connection: bytes in, requests one at a time to the service, responses out in order.
+
+Requests that a client sends ahead (pipelining) wait here, and reading stops until they are served. A handler runs to
+its end even when its client has gone: an invocation is not undone by a broken connection; its answer is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from lambent.infra.http_messages import STATUS_LINES, HttpRequest, HttpResponse
+
+if TYPE_CHECKING:
+    from lambent.infra.http import HttpServer
+
+_log = logging.getLogger(__name__)
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_BODILESS = frozenset({204, 304})
+
+
+class HttpConnection(asyncio.Protocol):
+    """What the peer sent so far, and what it is owed."""
+
+    __slots__ = (
+        "_body",
+        "_body_size",
+        "_chunks",
+        "_discarding",
+        "_expects",
+        "_half_closed",
+        "_head_size",
+        "_headers",
+        "_limit",
+        "_loop",
+        "_parser",
+        "_peer",
+        "_reading_paused",
+        "_request",
+        "_server",
+        "_started",
+        "_task",
+        "_transport",
+        "_url",
+        "_waiting",
+        "_writing_paused",
+        "deadline",
+    )
+
+    def __init__(self, server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._peer = ""
+        self.deadline: float | None = None  # monotonic; None: nothing is expected of the peer
+        # The request that is being read.
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._head_size = 0  # bytes received before the head was complete
+        self._request: HttpRequest | None = None  # its head, once complete
+        self._chunks: list[bytes] = []
+        self._body_size = 0
+        self._limit = 0
+        self._expects = False  # the peer waits for 100 Continue
+        self._started = False  # a first byte has come
+        # What has been read and waits: (request, keep alive afterwards), or a last word before the connection ends.
+        self._waiting: deque[tuple[HttpRequest, bool] | HttpResponse] = deque()
+        self._task: asyncio.Task[None] | None = None  # the handler that runs
+        self._reading_paused = False
+        self._writing_paused = False
+        self._discarding = False  # whatever else comes is thrown away
+        self._half_closed = False  # the peer sends nothing more, but may still read
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._server.opened(self):
+            self._transport.abort()
+            return
+        peer = transport.get_extra_info("peername")
+        self._peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+        self._expect_within(self._server.limits.idle_seconds)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self.deadline = None
+        self._discarding = True
+        self._waiting.clear()
+        if self._task is None:
+            self._server.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._discarding:
+            return
+        if not self._started:
+            self._started = True
+            if self._task is None:
+                self._expect_within(self._server.limits.head_seconds)
+        if self._request is None:
+            self._head_size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # the request was complete; it is answered as if it had not asked, and the connection ends
+        except httptools.HttpParserCallbackError:
+            raise
+        except httptools.HttpParserError as error:
+            if not self._discarding:
+                self._refuse(self._server.service.refused(400, f"Malformed request: {error}"))
+        if self._request is None and self._head_size > self._server.limits.head_bytes and not self._discarding:
+            self._refuse_head()
+        if self._task is not None and (self._waiting or self._started) and not self._reading_paused:
+            self._pause_reading()
+
+    def eof_received(self) -> bool:
+        # A client may send its request, close its side and wait for the answer.
+        self._half_closed = True
+        return self._task is not None
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+        if self._task is None:
+            self._expect_within(self._server.limits.write_seconds)
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._task is None and not self._discarding:
+            self._serve_next()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers = {}
+
+    def on_url(self, url: bytes) -> None:
+        self._url = self._url + url if self._url else url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        headers = self._headers
+        if name in headers:
+            value = headers[name] + b"," + value
+        headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        if self._discarding:
+            return
+        server, headers = self._server, self._headers
+        if self._head_size > server.limits.head_bytes:
+            size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
+            if size > server.limits.head_bytes:
+                self._refuse_head()
+                return
+        url = self._url
+        if url[:1] == b"/":
+            path, _, query = url.partition(b"?")
+        else:
+            try:
+                parsed = httptools.parse_url(url)
+            except httptools.HttpParserInvalidURLError:
+                self._refuse(server.service.refused(400, "Malformed request: invalid target"))
+                return
+            path, query = parsed.path or b"/", parsed.query or b""
+        method = self._parser.get_method().decode("latin-1")
+        request = self._request = HttpRequest(method, path, query, headers, b"", self._peer)
+        length = headers.get(b"content-length")
+        if length is None and b"transfer-encoding" not in headers:
+            return
+        self._limit = server.service.body_limit(request)
+        size = int(length) if length is not None else 0
+        if size > self._limit:
+            self._refuse(server.service.too_large(request, size))
+            return
+        if self._task is None:
+            self._expect_within(server.limits.body_seconds + max(size, 1) / server.limits.body_bytes_per_second)
+        if headers.get(b"expect", b"").lower() == b"100-continue":
+            self._expects = True
+            self._continue()
+
+    def on_body(self, chunk: bytes) -> None:
+        if self._discarding:
+            return
+        self._expects = False
+        self._body_size += len(chunk)
+        if self._body_size > self._limit:
+            assert self._request is not None
+            self._refuse(self._server.service.too_large(self._request, self._body_size))
+            return
+        self._chunks.append(chunk)
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        if self._discarding or request is None:
+            return
+        chunks = self._chunks
+        if chunks:
+            request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self._chunks = []
+            self._body_size = 0
+        self._request = None
+        self._expects = False
+        self._head_size = 0
+        self._started = False
+        keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        if self._task is None and not self._waiting and not self._writing_paused:
+            self._run(request, keep)
+        else:
+            self._waiting.append((request, keep))
+
+    # Serving
+
+    def _run(self, request: HttpRequest, keep: bool) -> None:
+        self.deadline = None
+        # Not through a TaskOwner: the connection is the owner, and the handler's errors all end in `_handle`.
+        self._task = self._loop.create_task(self._handle(request, keep))
+
+    async def _handle(self, request: HttpRequest, keep: bool) -> None:
+        try:
+            response = await self._server.service.handle(request)
+        except Exception as error:
+            _log.error("handler failed", extra={"path": request.raw_path.decode("latin-1")}, exc_info=error)
+            response = self._server.service.refused(500, "Internal error")
+        finally:
+            self._task = None
+            if self._transport is None:
+                self._server.closed(self)
+        if self._transport is None:
+            return
+        keep = keep and not self._server.draining
+        self._write(request.method, response, keep)
+        if not keep:
+            self._end()
+        elif not self._writing_paused:
+            self._serve_next()
+
+    def _serve_next(self) -> None:
+        """Go on with what waits; else expect the peer to speak."""
+        if self._waiting:
+            item = self._waiting.popleft()
+            if isinstance(item, HttpResponse):
+                self._last_word(item)
+            else:
+                self._run(*item)
+            return
+        limits = self._server.limits
+        if self._started and not self._half_closed:
+            # The next request began while this one ran; its time starts now that it is read again.
+            self._expect_within(limits.head_seconds if self._request is None else limits.body_seconds + self._rest())
+            self._continue()
+        elif self._server.draining or self._half_closed:
+            self._end()
+            return
+        else:
+            self._expect_within(limits.idle_seconds)
+        if self._reading_paused:
+            self._reading_paused = False
+            assert self._transport is not None
+            self._transport.resume_reading()
+
+    def _rest(self) -> float:
+        assert self._request is not None
+        size = int(self._request.headers.get(b"content-length", b"1"))
+        return size / self._server.limits.body_bytes_per_second
+
+    def _write(self, method: str, response: HttpResponse, keep: bool) -> None:
+        transport, status, body = self._transport, response.status, response.body
+        assert transport is not None
+        parts = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._server.date()]
+        for name, value in response.headers:
+            if b"\n" in value or b"\r" in value:
+                # A value that came from a function must not end the head.
+                value = value.replace(b"\r", b" ").replace(b"\n", b" ")
+            parts += (name, b": ", value, b"\r\n")
+        if status not in _BODILESS:
+            parts.append(b"Content-Length: %d\r\n" % len(body))
+        parts.append(b"\r\n" if keep else b"Connection: close\r\n\r\n")
+        if body and method != "HEAD" and status not in _BODILESS:
+            parts.append(body)
+        transport.write(b"".join(parts))
+
+    def _continue(self) -> None:
+        if self._expects and self._task is None and not self._waiting and self._transport is not None:
+            self._expects = False
+            self._transport.write(_CONTINUE)
+
+    # Ending
+
+    def _refuse_head(self) -> None:
+        limit = self._server.limits.head_bytes
+        self._refuse(self._server.service.refused(431, f"Request line and headers must be smaller than {limit} bytes"))
+
+    def _refuse(self, response: HttpResponse) -> None:
+        """Answer with a refusal when its turn comes, and listen no more."""
+        self._discarding = True
+        self._chunks = []
+        if self._task is not None or self._waiting or self._writing_paused:
+            self._waiting.append(response)
+        else:
+            self._last_word(response)
+
+    def _last_word(self, response: HttpResponse) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        self._discarding = True
+        self._write("", response, keep=False)
+        # Closing with unread input resets the connection, and the peer would lose the answer: it is given time to
+        # read, while what it still sends is thrown away.
+        if transport.can_write_eof():
+            transport.write_eof()
+        if self._reading_paused:
+            self._reading_paused = False
+            transport.resume_reading()
+        self._expect_within(self._server.limits.linger_seconds)
+
+    def _end(self) -> None:
+        self._discarding = True
+        self._waiting.clear()
+        if self._transport is not None:
+            self._transport.close()
+            self._expect_within(self._server.limits.write_seconds)
+
+    def overdue(self) -> None:
+        """The deadline has passed."""
+        self.deadline = None
+        if self._transport is None:
+            return
+        if self._discarding or self._writing_paused:
+            self._transport.abort()
+        elif self._started:
+            what = "head" if self._request is None else "body"
+            self._refuse(self._server.service.refused(408, f"The request's {what} did not arrive in time"))
+        else:
+            self._end()
+
+    def close_if_idle(self) -> None:
+        """Draining: end now unless a request runs, waits or is being read."""
+        if self._task is None and not self._waiting and not self._started:
+            self._end()
+
+    def abort(self) -> asyncio.Task[None] | None:
+        """End without regard; the handler that was running, cancelled."""
+        if self._transport is not None:
+            self._transport.abort()
+        task = self._task
+        if task is not None:
+            task.cancel()
+        return task
+
+    def _expect_within(self, seconds: float) -> None:
+        self.deadline = self._server.clock.monotonic() + seconds
+
+    def _pause_reading(self) -> None:
+        if self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()

@@ -1,0 +1,26 @@
+"""What an operation knows of the call it serves, whichever door the call came through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lambent.domain.names import Tenant
+from lambent.domain.principals import Principal
+
+Door = Literal["rest", "grpc"]
+
+
+@dataclass(slots=True)
+class Call:
+    """One call. Made by a door; the fields under `answer` are the operation's to set."""
+
+    request_id: str
+    tenant: Tenant  # the key's account, and the region that the request was signed for
+    principal: Principal
+    door: Door
+    deadline: float | None = None  # monotonic; None: the caller waits for as long as it takes
+    trace_header: str | None = None  # as it came: X-Amzn-Trace-Id, else traceparent; None: the caller is not traced
+
+    # answer
+    trace_out: str | None = None  # X-Amzn-Trace-Id to send back; None: none is sent

@@ -1,0 +1,261 @@
+"""The table that both doors are built from: every RPC of the public services with its operation.
+
+It refuses to be made when an RPC lacks an operation, or an operations object has a public coroutine that no RPC
+names. The middleware list below is all that stands between a door and an operation; the doors do no more than decode,
+authenticate (which needs the wire's bytes), and encode.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from lambent.domain.clock import Clock
+from lambent.domain.errors import AwsError
+from lambent.v1 import options_pb2
+from services.frontend.transport.call import Call
+from services.frontend.transport.validation import validator
+
+_log = logging.getLogger(__name__)
+
+Unary = Callable[[Any, Call], Awaitable[Any]]
+Stream = Callable[[Any, Call], AsyncIterator[Any]]
+
+
+class DispatchError(Exception):
+    """The services and the operations do not match; the process cannot start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One RPC. Exactly one of `run` and `stream` is set, with the middleware around the operation."""
+
+    name: str  # e.g. CreateFunction
+    full_name: str  # e.g. lambent.v1.FunctionService.CreateFunction
+    method: MethodDescriptor
+    rule: options_pb2.MethodRule
+    request_class: type[Message]
+    response_class: type[Message]
+    run: Unary | None
+    stream: Stream | None
+
+
+# Told the RPC's name and how it ended: OK or the error's name.
+Observer = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What middleware needs."""
+
+    clock: Clock
+    observe: Observer
+
+
+def telemetry(entry: Entry, around: Surroundings, run: Unary) -> Unary:
+    """Count every call by RPC and outcome."""
+    observe, name = around.observe, entry.name
+
+    async def counted(request: Any, call: Call) -> Any:
+        try:
+            response = await run(request, call)
+        except AwsError as error:
+            observe(name, error.name)
+            raise
+        except asyncio.CancelledError:
+            observe(name, "Cancelled")
+            raise
+        observe(name, "OK")
+        return response
+
+    return counted
+
+
+def errors(entry: Entry, around: Surroundings, run: Unary) -> Unary:
+    """A defect of ours becomes ServiceException: the client gets the request id, the log gets the rest."""
+
+    async def translated(request: Any, call: Call) -> Any:
+        try:
+            return await run(request, call)
+        except AwsError:
+            raise
+        except Exception as error:
+            raise _defect(entry, call, error) from None
+
+    return translated
+
+
+def deadline(entry: Entry, around: Surroundings, run: Unary) -> Unary:
+    """An operation that outlasts its caller's patience is cancelled."""
+    clock = around.clock
+
+    async def bounded(request: Any, call: Call) -> Any:
+        if call.deadline is None:
+            return await run(request, call)
+        try:
+            async with asyncio.timeout(call.deadline - clock.monotonic()) as bound:
+                return await run(request, call)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            raise _too_late() from None
+
+    return bounded
+
+
+def validation(entry: Entry, around: Surroundings, run: Unary) -> Unary:
+    """Values out of shape never reach an operation."""
+    check = validator(entry.request_class)
+
+    async def validated(request: Any, call: Call) -> Any:
+        check(request)
+        return await run(request, call)
+
+    return validated
+
+
+# Outermost first. A door has authenticated before the first.
+MIDDLEWARE = (telemetry, errors, deadline, validation)
+
+
+def _stream(entry: Entry, around: Surroundings, operation: Stream) -> Stream:
+    """The same list for an RPC that answers with a stream: one error path, and the deadline spans all items."""
+    check = validator(entry.request_class)
+
+    async def streamed(request: Any, call: Call) -> AsyncIterator[Any]:
+        outcome = "Cancelled"
+        try:
+            check(request)
+            limit = None if call.deadline is None else call.deadline - around.clock.monotonic()
+            bound = asyncio.timeout(limit)
+            try:
+                async with bound:
+                    async for item in operation(request, call):
+                        yield item
+            except TimeoutError:
+                if not bound.expired():
+                    raise
+                raise _too_late() from None
+            outcome = "OK"
+        except AwsError as error:
+            outcome = error.name
+            raise
+        except Exception as error:
+            outcome = "ServiceException"
+            raise _defect(entry, call, error) from None
+        finally:
+            around.observe(entry.name, outcome)
+
+    return streamed
+
+
+def _defect(entry: Entry, call: Call, error: Exception) -> AwsError:
+    _log.error(
+        "operation failed",
+        extra={"operation": entry.full_name, "request_id": call.request_id},
+        exc_info=error,
+    )
+    return AwsError("ServiceException", f"An internal error occurred. Request id: {call.request_id}")
+
+
+def _too_late() -> AwsError:
+    return AwsError("RequestTimeoutException", "The deadline of the request passed before the operation had ended")
+
+
+class Dispatch:
+    """Full method name → Entry."""
+
+    def __init__(
+        self,
+        services: Iterable[tuple[ServiceDescriptor, object]],
+        *,
+        clock: Clock,
+        observe: Observer = lambda name, outcome: None,
+    ) -> None:
+        """`services`: each service with the object that has its operations. Raises DispatchError."""
+        around = Surroundings(clock, observe)
+        self._entries: dict[str, Entry] = {}
+        problems: list[str] = []
+        self.services: list[ServiceDescriptor] = []
+        for service, operations in services:
+            self.services.append(service)
+            wanted = {_snake(method.name): method for method in service.methods}
+            owner = type(operations).__name__
+            problems += [
+                f"{owner}.{name} is an operation of no RPC of {service.full_name}"
+                for name in sorted(_public_coroutines(operations) - wanted.keys())
+            ]
+            for name, method in wanted.items():
+                problem = _mismatch(method, name, operations)
+                if problem is not None:
+                    problems.append(problem)
+                else:
+                    self._entries[method.full_name] = _entry(method, getattr(operations, name), around)
+        if problems:
+            raise DispatchError("; ".join(problems))
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """All of them, in the protos' order."""
+        return self._entries
+
+
+def _entry(method: MethodDescriptor, operation: Any, around: Surroundings) -> Entry:
+    rule = method.GetOptions().Extensions[options_pb2.method]
+    bare = Entry(
+        name=method.name,
+        full_name=method.full_name,
+        method=method,
+        rule=rule,
+        request_class=GetMessageClass(method.input_type),
+        response_class=GetMessageClass(method.output_type),
+        run=None,
+        stream=None,
+    )
+    run: Unary | None = None
+    stream: Stream | None = None
+    if method.server_streaming:
+        stream = _stream(bare, around, operation)
+    else:
+        run = operation
+        for middleware in reversed(MIDDLEWARE):
+            run = middleware(bare, around, run)
+    return Entry(
+        bare.name, bare.full_name, method, rule, bare.request_class, bare.response_class, run=run, stream=stream
+    )
+
+
+def _public_coroutines(operations: object) -> set[str]:
+    return {
+        name
+        for name, member in inspect.getmembers(type(operations))
+        if not name.startswith("_") and (inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member))
+    }
+
+
+def _mismatch(method: MethodDescriptor, name: str, operations: object) -> str | None:
+    where = f"{type(operations).__name__}.{name}"
+    operation = getattr(type(operations), name, None)
+    if operation is None:
+        return f"{method.full_name} has no operation: {where} is missing"
+    if method.client_streaming:
+        return f"{method.full_name} takes a stream of requests, which no door serves"
+    if method.server_streaming and not inspect.isasyncgenfunction(operation):
+        return f"{where} must be an async generator, since {method.full_name} answers with a stream"
+    if not method.server_streaming and not inspect.iscoroutinefunction(operation):
+        return f"{where} must be a coroutine function"
+    return None
+
+
+def _snake(name: str) -> str:
+    """`CreateFunction` → `create_function`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,168 @@
+"""AWS's REST API: routes, signatures and restJson1 around the operations of the dispatch table.
+
+A `lambent.infra.http.HttpService`. Every answer has a request id; every error has AWS's envelope: the name in
+x-amzn-ErrorType, and {"Type"?, "message" or "Message", "Reason"?} as the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from hashlib import sha256
+
+import msgspec
+
+from lambent.domain.clock import Clock, Ids
+from lambent.domain.errors import AwsError
+from lambent.domain.limits import Limits
+from lambent.domain.names import Tenant
+from lambent.infra.http_messages import REFUSALS, Handler, HttpRequest, HttpResponse
+from lambent.infra.sigv4 import Verifier
+from services.frontend.transport.call import Call
+from services.frontend.transport.dispatch import Dispatch
+from services.frontend.transport.routes import Route, RouteTable
+
+_log = logging.getLogger(__name__)
+
+# Above it a body is hashed on a thread (hashlib lets the interpreter go): 6 MiB would hold the loop for 5 ms.
+_HASH_ON_THREAD = 256 * 1024
+# Bodies of requests that lead nowhere: enough to read them and say so.
+_UNROUTED_BODY = 64 * 1024
+
+
+class RestDoor:
+    """Serves every RPC that has a google.api.http rule."""
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        verifier: Verifier,
+        *,
+        clock: Clock,
+        ids: Ids,
+        limits: Limits,
+        plain: Mapping[str, Handler] | None = None,
+    ) -> None:
+        """`plain`: handlers outside AWS's API by path prefix, unauthenticated here: package downloads, health.
+
+        Raises DispatchError when two RPCs claim one route.
+        """
+        self._routes = RouteTable(dispatch.entries.values())
+        self._verifier = verifier
+        self._clock = clock
+        self._ids = ids
+        self._limits = limits
+        self._plain = [(prefix.encode(), handler) for prefix, handler in (plain or {}).items()]
+        self._tenant: Callable[[str, str], Tenant] = lru_cache(maxsize=1024)(Tenant)
+
+    @property
+    def routes(self) -> list[Route]:
+        """What is served."""
+        return self._routes.routes
+
+    # lambent.infra.http.HttpService
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        request_id = self._ids.uuid()
+        match = self._routes.find(request.raw_path)
+        if match is None:
+            for prefix, handler in self._plain:
+                if request.raw_path.startswith(prefix):
+                    return await handler(request)
+        call: Call | None = None
+        try:
+            if match is None:
+                raise AwsError("UnknownOperationException", "The requested operation does not exist.")
+            route = match.choose(request.method, request.raw_query)
+            if route is None:
+                raise AwsError("MethodNotAllowedException", f"{request.method} is not allowed on this resource.")
+            headers, body = request.headers, request.body
+            body_hash = _hash(body) if len(body) < _HASH_ON_THREAD else await asyncio.to_thread(_hash, body)
+            signer = self._verifier.verify(
+                request.method, request.raw_path, request.raw_query, headers, body_hash, self._clock.epoch()
+            )
+            trace = headers.get(b"x-amzn-trace-id") or headers.get(b"traceparent")
+            call = Call(
+                request_id,
+                self._tenant(signer.key.account, signer.region),
+                signer.key.principal,
+                "rest",
+                None,
+                None if trace is None else trace.decode("latin-1"),
+            )
+            message = route.request.read(match.variables, request.raw_query, headers, body)
+            run = route.entry.run
+            assert run is not None
+            status, out, answer = route.response.write(await run(message, call))
+        except AwsError as error:
+            response = error_answer(error, request_id)
+            if error.name == "MethodNotAllowedException" and match is not None:
+                response.headers.append((b"Allow", ", ".join(sorted(match.routes)).encode()))
+            if call is not None and call.trace_out is not None:
+                response.headers.append((b"X-Amzn-Trace-Id", call.trace_out.encode()))
+            return response
+        except Exception as error:
+            # The operations' own failures never come here: this is a defect of the door.
+            _log.error("request failed", extra={"request_id": request_id}, exc_info=error)
+            return error_answer(AwsError("ServiceException", "An internal error occurred."), request_id)
+        out.append((b"x-amzn-RequestId", request_id.encode()))
+        if call.trace_out is not None:
+            out.append((b"X-Amzn-Trace-Id", call.trace_out.encode()))
+        return HttpResponse(status, out, answer)
+
+    def body_limit(self, head: HttpRequest) -> int:
+        route = self._route(head)
+        if route is None:
+            return _UNROUTED_BODY
+        return self._limits.sync_request_bytes if route.takes_payload else self._limits.control_request_bytes
+
+    def too_large(self, head: HttpRequest, size: int) -> HttpResponse:
+        route = self._route(head)
+        if route is not None and route.takes_payload:
+            kind = head.headers.get(b"x-amz-invocation-type", b"RequestResponse")[:32].decode("latin-1")
+            text = (
+                f"{size} byte payload is too large for the {kind} invocation type "
+                f"(limit {self._limits.sync_request_bytes} bytes)"
+            )
+        else:
+            what = "this" if route is None else f"the {route.entry.name}"
+            text = f"Request must be smaller than {self.body_limit(head)} bytes for {what} operation"
+        return error_answer(AwsError("RequestEntityTooLargeException", text), self._ids.uuid())
+
+    def refused(self, status: int, message: str) -> HttpResponse:
+        headers = [
+            (b"Content-Type", b"application/json"),
+            (b"x-amzn-RequestId", self._ids.uuid().encode()),
+            (b"x-amzn-ErrorType", REFUSALS[status].encode()),
+        ]
+        return HttpResponse(status, headers, msgspec.json.encode({"message": message}))
+
+    def _route(self, head: HttpRequest) -> Route | None:
+        match = self._routes.find(head.raw_path)
+        return None if match is None else match.choose(head.method, head.raw_query)
+
+
+def _hash(body: bytes) -> bytes:
+    return sha256(body).hexdigest().encode()
+
+
+def error_answer(error: AwsError, request_id: str) -> HttpResponse:
+    """An error in AWS's envelope."""
+    row = error.row
+    document: dict[str, str] = {}
+    if error.reason is not None:
+        document["Reason"] = error.reason
+    if row.fault is not None:
+        document["Type"] = row.fault
+    document[row.member] = error.message
+    headers = [
+        (b"Content-Type", b"application/json"),
+        (b"x-amzn-RequestId", request_id.encode()),
+        (b"x-amzn-ErrorType", error.name.encode()),
+    ]
+    if error.retry_after_seconds is not None:
+        headers.append((b"Retry-After", str(max(1, math.ceil(error.retry_after_seconds))).encode()))
+    return HttpResponse(row.status, headers, msgspec.json.encode(document))

@@ -1,0 +1,192 @@
+"""The worker's line to the scheduler: dials in for ever, says what runs here, takes orders.
+
+A scheduler that goes away disturbs nothing that runs. Whoever answers next is told by the hello what is here; news that
+could not be sent meanwhile are part of that, so none is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from lambent.infra.batches import Outbox, OutboxFull
+from lambent.infra.tasks import TaskOwner
+from lambent.internal.v1 import worker_service_pb2 as pb
+from lambent.internal.v1.worker_service_pb2_grpc import WorkerServiceStub
+from services.worker.core.environment import State
+from services.worker.core.reasons import Reason
+from services.worker.environments import Environments
+
+_log = logging.getLogger(__name__)
+_FIRST_DELAY, _MOST_DELAY = 0.05, 2.0
+_HELLO_SECONDS = 5.0
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 5000),
+    ("grpc.keepalive_timeout_ms", 5000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class SchedulerAgent:
+    """Speaks WorkerService.Attach."""
+
+    def __init__(
+        self,
+        scheduler_address: str,
+        token: str,
+        environments: Environments,
+        hello: Callable[[], pb.WorkerHello],
+        heartbeat_seconds: float,
+    ) -> None:
+        """`hello` makes the fixed part of the hello; what runs is added here."""
+        self._address = scheduler_address
+        self._metadata = (("authorization", f"Bearer {token}"),)
+        self._environments = environments
+        self._hello = hello
+        self._heartbeat = heartbeat_seconds
+        self._tasks = TaskOwner("agent")
+        self._outbox: Outbox[pb.WorkerEvent] | None = None
+        self._draining = False
+        self.connected = asyncio.Event()
+        self.scheduler_id = ""
+        environments.reporter = self
+
+    def start(self) -> None:
+        """Begin to dial."""
+        self._tasks.start("attach", self._run())
+
+    # News
+
+    def ready(self, environment_id: str, slot: int) -> None:
+        """An environment takes invocations."""
+        self._tell(pb.WorkerEvent(ready=pb.EnvironmentReady(environment_id=environment_id, slot=slot)))
+
+    def gone(self, environment_id: str, reason: str) -> None:
+        """An environment is no more, or could not be made."""
+        self._tell(pb.WorkerEvent(gone=pb.EnvironmentGone(environment_id=environment_id, reason=reason)))
+
+    def drain(self) -> None:
+        """Say that nothing new is taken."""
+        self._draining = True
+        self._tell(pb.WorkerEvent(draining=pb.WorkerDraining()))
+
+    def _tell(self, event: pb.WorkerEvent) -> None:
+        if self._outbox is not None:
+            try:
+                self._outbox.put(event)
+            except OutboxFull:
+                self._outbox = None  # the stream is given up: its writer hears of it at the next heartbeat
+
+    # The stream
+
+    async def _run(self) -> None:
+        delay = _FIRST_DELAY
+        async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
+            stub = WorkerServiceStub(channel)
+            while True:
+                try:
+                    await self._attach(stub)
+                    cause = "the stream ended"
+                except grpc.aio.AioRpcError as error:
+                    cause = f"{error.code().name}: {error.details()}"
+                except (grpc.aio.UsageError, asyncio.InvalidStateError, TimeoutError) as error:
+                    cause = str(error) or type(error).__name__
+                if self.connected.is_set():
+                    delay = _FIRST_DELAY
+                    self.connected.clear()
+                _log.warning("scheduler not reachable", extra={"address": self._address, "cause": cause})
+                # Jittered, so that the workers of a cluster do not all come back at the same instant.
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                delay = min(delay * 2, _MOST_DELAY)
+
+    async def _attach(self, stub: Any) -> None:
+        call = stub.Attach(metadata=self._metadata, wait_for_ready=False)
+        outbox: Outbox[pb.WorkerEvent] = Outbox()
+        jobs = TaskOwner("attach")
+        try:
+            # From here on news go to this stream; the hello that is made now says what was before.
+            self._outbox = outbox
+            outbox.put(pb.WorkerEvent(hello=self._full_hello()))
+            if self._draining:
+                outbox.put(pb.WorkerEvent(draining=pb.WorkerDraining()))
+
+            async def write(events: Sequence[pb.WorkerEvent]) -> None:
+                await call.write(pb.WorkerEvents(events=events))
+
+            writing = jobs.start("write", outbox.run(write))
+            reading = jobs.start("read", self._read(call))
+            beating = jobs.start("beat", self._beat(outbox))
+            done, _ = await asyncio.wait((writing, reading, beating), return_when=asyncio.FIRST_COMPLETED)
+            # Whatever ended first says why; the others are ended with it.
+            for job in done:
+                job.result()
+        finally:
+            if self._outbox is outbox:
+                self._outbox = None
+            await jobs.close()
+            call.cancel()
+
+    async def _read(self, call: Any) -> None:
+        while True:
+            message = await call.read()
+            if message is grpc.aio.EOF:
+                await call.code()
+                return
+            for instruction in message.instructions:
+                self._obey(instruction)
+
+    async def _beat(self, outbox: Outbox[pb.WorkerEvent]) -> None:
+        while self._outbox is outbox:
+            await asyncio.sleep(self._heartbeat)
+            self._tell(pb.WorkerEvent(heartbeat=pb.WorkerHeartbeat()))
+
+    def _obey(self, instruction: pb.WorkerInstruction) -> None:
+        kind = instruction.WhichOneof("instruction")
+        if kind == "start":
+            order = instruction.start
+            if self._draining:
+                self.gone(order.environment_id, Reason.DRAINED)
+            else:
+                self._environments.start(order.environment_id, order.generation, order.deployment)
+        elif kind == "stop":
+            self._environments.stop(instruction.stop.environment_id, Reason.STOPPED)
+        elif kind == "welcome":
+            self.scheduler_id = instruction.welcome.scheduler_id
+            self.connected.set()
+            _log.info("attached to a scheduler", extra={"scheduler": self.scheduler_id})
+
+    def _full_hello(self) -> pb.WorkerHello:
+        hello = self._hello()
+        for environment in self._environments.running():
+            deployment = environment.deployment
+            hello.running.append(
+                pb.RunningEnvironment(
+                    environment_id=environment.id,
+                    slot=environment.slot,
+                    account=deployment.account,
+                    region=deployment.region,
+                    function_name=deployment.function_name,
+                    version=deployment.version,
+                    deployment_id=deployment.deployment_id,
+                    generation=environment.generation,
+                    memory_mb=deployment.memory_mb,
+                    busy=environment.busy,
+                    ready=environment.state is not State.STARTING,
+                )
+            )
+        return hello
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._tasks.close()

@@ -1,0 +1,394 @@
+"""One execution environment: carries out what `core.environment` decides, on one sandbox.
+
+The warm path is callbacks only: a frame in, a frame to the guest, a frame back, an answer out. Tasks exist for what is
+rare: the end of a guest whose exit status is not known yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from lambent.domain.clock import Clock
+from lambent.domain.limits import Limits
+from lambent.domain.names import Tenant
+from lambent.infra.frames import Invoke, Reject, Result
+from lambent.infra.log_store import LogStore
+from lambent.infra.tasks import TaskOwner
+from lambent.internal.v1.deployment_pb2 import Deployment
+from services.worker.channel import GuestChannel
+from services.worker.core.environment import BUSY, Action, Ended, EnvironmentCore, Event, State
+from services.worker.core.outcomes import exited, response_too_large
+from services.worker.core.reasons import Reason
+from services.worker.counters import WorkerCounters
+from services.worker.environment_log import EnvironmentLog, billed, iso
+from services.worker.guest import wire
+from services.worker.sandbox.port import Exit, Sandbox, SandboxPool, SandboxSpec, SandboxUnavailable
+from services.worker.variables import environment_variables, log_stream_name, runtime_arn, runtime_version
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+_LINGER_SECONDS = 0.1  # how long a process may go on after its socket's end
+_EXIT_SECONDS = 5.0  # how long the kernel may take to end one
+_FLOOD_BYTES = 4 * 1024 * 1024  # of output in one invocation
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationRecord:
+    """What came of one invocation, for spans and metrics."""
+
+    request_id: str
+    arn: str
+    trace: str
+    started: float  # epoch seconds
+    duration_ms: float
+    init_ms: float | None
+    error_type: str | None
+    reason: Reason | None  # set where the function did not answer itself
+    cold: bool
+
+
+class Caller(Protocol):
+    """Where an answer goes: a connection."""
+
+    def answer(self, call: int, result: Result, payload: bytes) -> None: ...
+
+
+class Host(Protocol):
+    """What every environment of a worker shares."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    limits: Limits
+    logs: LogStore
+    pool: SandboxPool
+    tasks: TaskOwner
+    counters: WorkerCounters
+    on_invocation: Callable[[InvocationRecord], None] | None
+
+    def environment_ready(self, environment: Environment) -> None: ...
+
+    def environment_gone(self, environment: Environment, reason: Reason) -> None: ...
+
+
+class Environment:
+    """One environment of one function version."""
+
+    def __init__(self, host: Host, spec: SandboxSpec, deployment: Deployment, generation: int, stream_id: str) -> None:
+        self.id = spec.environment_id
+        self.slot = spec.slot
+        self.generation = generation
+        self.deployment = deployment
+        self.announced = False
+        self._host = host
+        self._spec = spec
+        self._tenant = Tenant(deployment.account, deployment.region)
+        self._sandbox: Sandbox | None = None
+        self._channel: GuestChannel | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        now = host.clock.monotonic()
+        self._core = EnvironmentCore(deployment.timeout_seconds, host.limits.init_seconds, now)
+        stream = log_stream_name(deployment.version, stream_id, host.clock.epoch())
+        self._stream = stream
+        self._log = EnvironmentLog(
+            host.logs,
+            self._tenant,
+            deployment.function_name,
+            deployment.version,
+            stream,
+            json_form=deployment.log_format == "JSON",
+            memory_mb=deployment.memory_mb,
+            tail_bytes=host.limits.log_tail_bytes,
+            flood_bytes=_FLOOD_BYTES,
+        )
+        self._used_mb = 0
+        self._cold = True  # no invocation has run since the process started
+        # The invocation that runs
+        self._caller: Caller | None = None
+        self._call = 0
+        self._request: Invoke | None = None
+        self._payload = b""
+        self._started = 0.0
+        self._answer: tuple[str | None, bytes] | None = None  # error type and body as the guest gave them
+
+    @property
+    def busy(self) -> bool:
+        """Whether an invocation runs."""
+        return self._core.state in BUSY
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        return self._core.state
+
+    @property
+    def tenant(self) -> Tenant:
+        """Whose it is."""
+        return self._tenant
+
+    def start(self) -> None:
+        """Take a sandbox and begin the init phase. Raises SandboxUnavailable."""
+        self._adopt(self._host.pool.take(self._spec), "init")
+        self._arm(self._core.deadline)
+
+    # Invocations
+
+    def invoke(self, request: Invoke, payload: bytes, caller: Caller, call: int) -> Reason | None:
+        """Begin an invocation; a reason: it was not begun."""
+        core, host = self._core, self._host
+        if not core.allows(Event.INVOKE):
+            return Reason.STARTING if core.state is State.STARTING else Reason.BUSY
+        now = host.clock.monotonic()
+        actions = core.invoke(request.request_id, now)
+        self._caller, self._call, self._request, self._payload = caller, call, request, payload
+        self._started = host.clock.epoch()
+        self._log.start(request.request_id, self._started)
+        self._act(actions)
+        if self._timer is None and core.state in BUSY:
+            self._arm(core.deadline)
+        return None
+
+    def forget_caller(self, caller: Caller) -> None:
+        """The caller has gone: what runs goes on, its answer is dropped."""
+        if self._caller is caller:
+            self._caller = None
+
+    def stop(self, reason: Reason) -> None:
+        """End it, at once and for good."""
+        if self._core.state is State.STOPPED:
+            return
+        self._act(self._core.stop())
+        self._log.flush(self._host.clock.epoch())
+        self._host.environment_gone(self, reason)
+
+    # Actions
+
+    def _act(self, actions: tuple[Action, ...]) -> None:
+        for action in actions:
+            if action is Action.SEND:
+                self._send()
+            elif action is Action.ANSWER:
+                self._finish()
+            elif action is Action.KILL:
+                self._kill()
+            elif action is Action.REVIVE:
+                self._revive()
+            elif action is Action.ANNOUNCE:
+                self._announce()
+            elif action is Action.REPORT_INIT:
+                self._report_init()
+
+    def _send(self) -> None:
+        request, channel = self._request, self._channel
+        if request is None or channel is None:
+            return  # no process could be had: the invocation has been answered
+        deadline = int((self._started + self._core.deadline - self._core.invoked_at) * 1000)
+        meta = _encode((request.request_id, deadline, request.arn, request.trace, request.client_context))
+        payload = self._payload
+        channel.send(wire.HEAD.pack(wire.INVOKE, len(meta), len(payload)) + meta + payload)
+        self._payload = b""
+
+    def _announce(self) -> None:
+        self._disarm()
+        if not self.announced:
+            self.announced = True
+            self._host.counters.inits += 1
+            self._host.environment_ready(self)
+
+    def _report_init(self) -> None:
+        host, outcome = self._host, self._core.outcome
+        host.counters.init_failures += 1
+        if outcome is not None:
+            elapsed = self._core.init_elapsed_ms(host.clock.monotonic())
+            self._log.init_report(elapsed, outcome.status, outcome.error_type, host.clock.epoch())
+
+    def _kill(self) -> None:
+        self._disarm()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.drain()
+            channel.close()
+        if self._sandbox is not None:
+            if self._core.state is State.STOPPED:
+                self._sandbox.destroy("stopped")
+            else:
+                self._sandbox.kill()  # its file system stays for the next process
+        self._cold = True
+
+    def _revive(self) -> None:
+        try:
+            assert self._sandbox is not None
+            self._adopt(self._sandbox.reset(), "invoke")
+        except SandboxUnavailable as error:
+            _log.error("no process for an environment", extra={"environment": self.id, "cause": str(error)})
+            self._act(self._core.exited(Ended(None, 9, False)))
+
+    def _adopt(self, sandbox: Sandbox, phase: str) -> None:
+        host, deployment = self._host, self.deployment
+        self._sandbox = sandbox
+        limit = host.limits.sync_response_bytes
+        # A little room: the guest may escape what it says about an error, and bounds it itself.
+        self._channel = GuestChannel(
+            host.loop, sandbox.channel, sandbox.output, limit + 65536, self._frame, self._printed, self._ended
+        )
+        task: dict[str, Any] = {
+            "handler": deployment.handler,
+            "environ": environment_variables(deployment, self._stream, sandbox.task_root),
+            "task_root": sandbox.task_root,
+            "response_limit": limit,
+        }
+        meta = _encode(task)
+        self._channel.send(wire.pack(wire.INIT, meta))
+        if phase == "init":  # within an invocation AWS's log shows none
+            version = runtime_version(deployment.runtime)
+            self._log.init_start(version, runtime_arn(deployment.region, version), phase, host.clock.epoch())
+
+    # What the guest does
+
+    def _frame(self, kind: int, meta: bytes, payload: bytes) -> None:
+        core = self._core
+        if len(meta) < wire.USAGE.size:
+            self._ended(True)
+            return
+        used = wire.USAGE.unpack_from(meta)[0] >> 10
+        if used > self._used_mb:
+            self._used_mb = min(used, self.deployment.memory_mb)
+        if kind == wire.RESPONSE and core.allows(Event.ANSWERED):
+            self._answer = (None, payload)
+            self._act(core.answered())
+        elif kind == wire.ERROR and core.allows(Event.ANSWERED):
+            self._answer = (_text(meta), payload)
+            self._act(core.answered())
+        elif kind == wire.READY and core.allows(Event.INITED):
+            self._drain()
+            self._act(core.inited(self._host.clock.monotonic()))
+        elif kind == wire.INIT_ERROR and core.allows(Event.INIT_FAILED):
+            self._act(core.init_failed(_text(meta), payload))
+        else:
+            self._ended(True)
+
+    def _printed(self, data: bytes) -> None:
+        self._log.write(data, self._host.clock.epoch())
+
+    def _drain(self) -> None:
+        if self._channel is not None:
+            self._channel.drain()
+
+    def _ended(self, broken: bool) -> None:
+        """The guest's socket has ended, or what came was no frame of ours."""
+        sandbox = self._sandbox
+        if sandbox is None or self._channel is None:
+            return
+        if broken and self.busy:
+            # The guest announced more than it may send, or the function writes on our socket.
+            outcome = response_too_large(self._host.limits.sync_response_bytes)
+            self._answer = (outcome.error_type, outcome.document)
+        if broken:
+            sandbox.kill()
+        self._host.tasks.start(f"exit-{self.id}", self._wait_for_exit(sandbox))
+
+    async def _wait_for_exit(self, sandbox: Sandbox) -> None:
+        waiting = asyncio.ensure_future(sandbox.exited())
+        done, _ = await asyncio.wait((waiting,), timeout=_LINGER_SECONDS)
+        if not done:
+            sandbox.kill()  # a process that has closed its socket and lives on is of no use
+            done, _ = await asyncio.wait((waiting,), timeout=_EXIT_SECONDS)
+        waiting.cancel()
+        how = waiting.result() if done else Exit(None, 9, False)
+        if self._sandbox is sandbox and self._channel is not None and self._core.allows(Event.EXITED):
+            self._act(self._core.exited(Ended(how.status, how.signal, how.out_of_memory)))
+
+    # Time
+
+    def _arm(self, deadline: float) -> None:
+        delay = deadline - self._host.clock.monotonic()
+        self._timer = self._host.loop.call_later(max(0.0, delay), self._expired)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expired(self) -> None:
+        self._timer = None
+        core = self._core
+        if not core.allows(Event.EXPIRED):
+            return
+        if self._host.clock.monotonic() < core.deadline:
+            self._arm(core.deadline)  # the loop's clock runs a little ahead
+            return
+        self._act(core.expire())
+
+    # The answer
+
+    def _finish(self) -> None:
+        host, core, request = self._host, self._core, self._request
+        if request is None:
+            return
+        now = host.clock.monotonic()
+        self._disarm()
+        self._drain()
+        epoch = host.clock.epoch()
+        duration = (now - core.invoked_at) * 1000
+        init_ms = core.take_init_ms()
+        outcome = core.outcome
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            error_type, body = answer
+            status, crashed = (None if error_type is None else "error"), outcome is not None
+        elif outcome is not None:
+            error_type, body, status, crashed = outcome.error_type, outcome.document, outcome.status, True
+        else:  # the table answers in no other way
+            outcome = exited(request.request_id, None, None, out_of_memory=False)
+            error_type, body, status, crashed = outcome.error_type, outcome.document, outcome.status, True
+        if outcome is not None and outcome.line is not None and answer is None:
+            line = outcome.line
+            self._log.note(f"{iso(epoch)} {request.request_id} {line}" if status == "timeout" else line, epoch)
+        bill = billed(duration)
+        tail = self._log.report(
+            duration, bill, self._used_mb, init_ms, status, error_type, epoch, crashed=crashed, tail=request.tail
+        )
+        cold, self._cold = self._cold, core.state is not State.READY
+        caller, call, self._caller, self._request = self._caller, self._call, None, None
+        counters = host.counters
+        counters.invocations += 1
+        counters.cold += cold
+        if error_type is not None:
+            counters.count_error(outcome.reason if outcome is not None else None)
+        error = None if error_type is None else "Unhandled"
+        if caller is not None:
+            reusable = core.state is not State.STOPPED
+            caller.answer(
+                call,
+                Result(error, error_type, duration, init_ms, bill, self._used_mb, self._started, tail, reusable),
+                body,
+            )
+        if host.on_invocation is not None:
+            reason = outcome.reason if outcome is not None else None
+            host.on_invocation(
+                InvocationRecord(
+                    request.request_id,
+                    request.arn,
+                    request.trace,
+                    self._started,
+                    duration,
+                    init_ms,
+                    error_type,
+                    reason,
+                    cold,
+                )
+            )
+
+
+def reject(reason: Reason) -> Reject:
+    """The frame that says that an invocation was not begun."""
+    return Reject(reason.value)
+
+
+def _text(meta: bytes) -> str:
+    return meta[wire.USAGE.size : wire.USAGE.size + 256].decode("utf-8", "replace")

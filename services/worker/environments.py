@@ -1,0 +1,166 @@
+"""All environments of one worker: slots are given out, the scheduler's orders carried out, news reported."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from google.protobuf.message import DecodeError
+
+from lambent.domain.clock import Clock, Ids
+from lambent.domain.limits import Limits
+from lambent.infra.log_store import LogStore
+from lambent.infra.tasks import TaskOwner
+from lambent.internal.v1.deployment_pb2 import Deployment
+from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable
+from services.worker.core.reasons import Reason
+from services.worker.counters import WorkerCounters
+from services.worker.environment import Environment, InvocationRecord
+from services.worker.sandbox.port import SandboxPool, SandboxSpec, SandboxUnavailable
+
+_log = logging.getLogger(__name__)
+
+
+class Reporter(Protocol):
+    """Whom the scheduler's news go through."""
+
+    def ready(self, environment_id: str, slot: int) -> None: ...
+
+    def gone(self, environment_id: str, reason: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Shared:
+    """What environments share (the `Host` of services/worker/environment.py)."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    limits: Limits
+    logs: LogStore
+    pool: SandboxPool
+    tasks: TaskOwner
+    counters: WorkerCounters
+    on_invocation: Callable[[InvocationRecord], None] | None
+    owner: Environments | None = None
+
+    def environment_ready(self, environment: Environment) -> None:
+        if self.owner is not None:
+            self.owner.became_ready(environment)
+
+    def environment_gone(self, environment: Environment, reason: Reason) -> None:
+        if self.owner is not None:
+            self.owner.went(environment, reason)
+
+
+class Environments:
+    """The environments by slot and by id."""
+
+    def __init__(self, shared: Shared, artifacts: ArtifactCache, ids: Ids, most: int) -> None:
+        self._shared = shared
+        self._artifacts = artifacts
+        self._ids = ids
+        self._free = list(range(most))  # a heap: low numbers first, so that user ids are few
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self.by_slot: list[Environment | None] = [None] * most
+        self.by_id: dict[str, Environment] = {}
+        self.reporter: Reporter | None = None
+        shared.owner = self
+
+    def start(self, environment_id: str, generation: int, deployment_bytes: bytes) -> None:
+        """Begin to make an environment. An order that is repeated is carried out once."""
+        if environment_id in self.by_id or environment_id in self._starting:
+            return
+        self._shared.counters.starts += 1
+        try:
+            deployment = Deployment.FromString(deployment_bytes)
+        except DecodeError:
+            self._failed(environment_id, Reason.NO_PACKAGE, "the deployment cannot be read")
+            return
+        path = self._artifacts.known(deployment.code_sha256)
+        if path is not None:
+            self._make(environment_id, generation, deployment, path)
+            return
+        work = self._fetch(environment_id, generation, deployment)
+        self._starting[environment_id] = self._shared.tasks.start(f"start-{environment_id}", work)
+
+    async def _fetch(self, environment_id: str, generation: int, deployment: Deployment) -> None:
+        try:
+            path = await self._artifacts.path(deployment.code_sha256)
+        except PackageUnavailable as error:
+            self._failed(environment_id, Reason.NO_PACKAGE, str(error))
+        else:
+            self._make(environment_id, generation, deployment, path)
+        finally:
+            self._starting.pop(environment_id, None)
+
+    def _make(self, environment_id: str, generation: int, deployment: Deployment, code: Path) -> None:
+        if not self._free:
+            self._failed(environment_id, Reason.FULL, "no slot is free")
+            return
+        slot = heapq.heappop(self._free)
+        spec = SandboxSpec(
+            environment_id=environment_id,
+            slot=slot,
+            runtime=deployment.runtime,
+            code=code,
+            memory_mb=deployment.memory_mb,
+            ephemeral_storage_mb=deployment.ephemeral_storage_mb or self._shared.limits.default_ephemeral_storage_mb,
+            cpu_share=deployment.memory_mb / self._shared.limits.vcpu_memory_mb,
+        )
+        environment = Environment(self._shared, spec, deployment, generation, self._ids.token(16))
+        try:
+            environment.start()
+        except SandboxUnavailable as error:
+            heapq.heappush(self._free, slot)
+            self._failed(environment_id, Reason.NO_SANDBOX, str(error))
+            return
+        self.by_slot[slot] = environment
+        self.by_id[environment_id] = environment
+
+    def _failed(self, environment_id: str, reason: Reason, cause: str) -> None:
+        self._shared.counters.start_failures += 1
+        _log.error("environment not started", extra={"environment": environment_id, "reason": reason, "cause": cause})
+        if self.reporter is not None:
+            self.reporter.gone(environment_id, reason)
+
+    def stop(self, environment_id: str, reason: Reason) -> None:
+        """End an environment, whatever it does. One that is unknown is reported gone."""
+        starting = self._starting.pop(environment_id, None)
+        if starting is not None:
+            starting.cancel()
+        environment = self.by_id.get(environment_id)
+        if environment is not None:
+            environment.stop(reason)
+        elif self.reporter is not None:
+            self.reporter.gone(environment_id, reason)
+
+    def became_ready(self, environment: Environment) -> None:
+        """Its init phase has ended, well or not."""
+        if self.reporter is not None:
+            self.reporter.ready(environment.id, environment.slot)
+
+    def went(self, environment: Environment, reason: Reason) -> None:
+        """It has stopped."""
+        if self.by_id.pop(environment.id, None) is None:
+            return
+        self._shared.counters.stops += 1
+        self.by_slot[environment.slot] = None
+        heapq.heappush(self._free, environment.slot)
+        if self.reporter is not None:
+            self.reporter.gone(environment.id, reason)
+
+    def running(self) -> Iterable[Environment]:
+        """Every environment."""
+        return list(self.by_id.values())
+
+    def stop_idle(self, reason: Reason) -> int:
+        """Stop what runs no invocation; answers how many do."""
+        for environment in self.running():
+            if not environment.busy:
+                environment.stop(reason)
+        return len(self.by_id)

@@ -1,0 +1,65 @@
+"""The environment variables and names that a function sees: exactly Lambda's, then the user's own over the free ones.
+
+Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html (defined runtime variables).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from lambent.internal.v1.deployment_pb2 import Deployment
+
+
+def log_stream_name(version: str, stream_id: str, now: float) -> str:
+    """YYYY/MM/DD/[version]id."""
+    return f"{datetime.fromtimestamp(now, UTC):%Y/%m/%d}/[{version}]{stream_id}"
+
+
+def runtime_version(runtime: str) -> str:
+    """python3.11 → python:3.11.v1."""
+    name = runtime.rstrip("0123456789.")
+    return f"{name}:{runtime[len(name) :]}.v1"
+
+
+@lru_cache(maxsize=256)
+def runtime_arn(region: str, version: str) -> str:
+    """An identifier of the runtime in AWS's form."""
+    return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(version.encode()).hexdigest()}"
+
+
+def environment_variables(deployment: Deployment, stream: str, task_root: str) -> dict[str, str]:
+    """What os.environ holds when the handler is imported."""
+    root = "/var/runtime"
+    free = {
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+        "LD_LIBRARY_PATH": f"/var/lang/lib:/lib64:/usr/lib64:{root}:{root}/lib:{task_root}:{task_root}/lib:/opt/lib",
+        "PYTHONPATH": root,
+        "PWD": task_root,
+        "SHLVL": "0",
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000",
+        "_AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1",
+        "_AWS_XRAY_DAEMON_PORT": "2000",
+    }
+    reserved = {
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{deployment.runtime}",
+        "AWS_REGION": deployment.region,
+        "AWS_DEFAULT_REGION": deployment.region,
+        "AWS_LAMBDA_FUNCTION_NAME": deployment.function_name,
+        "AWS_LAMBDA_FUNCTION_VERSION": deployment.version,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(deployment.memory_mb),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": deployment.log_group or f"/aws/lambda/{deployment.function_name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": stream,
+        "AWS_LAMBDA_LOG_FORMAT": deployment.log_format or "Text",
+        "LAMBDA_TASK_ROOT": task_root,
+        "LAMBDA_RUNTIME_DIR": root,
+        "_HANDLER": deployment.handler,
+    }
+    if deployment.log_format == "JSON":
+        reserved["AWS_LAMBDA_LOG_LEVEL"] = deployment.application_log_level or "INFO"
+    return {**free, **deployment.variables, **reserved}

@@ -1,0 +1,200 @@
+"""The one place that puts a worker together: every part is made here and handed what it needs.
+
+worker = Worker(config, code=..., logs=..., clock=..., ids=...)
+await worker.start()          # sandboxes are up, invocations are listened for, the scheduler is dialled
+await worker.drain(seconds)   # nothing new; what runs ends by itself
+await worker.close()          # nothing is left: no process, no mount, no control group
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lambent.domain.clock import Clock, Ids
+from lambent.domain.limits import Limits
+from lambent.infra.code_store import CodeStore
+from lambent.infra.log_store import LogStore
+from lambent.infra.tasks import TaskOwner
+from lambent.internal.v1 import worker_service_pb2 as pb
+from services.worker.agent import SchedulerAgent
+from services.worker.artifacts.cache import ArtifactCache
+from services.worker.core.reasons import Reason
+from services.worker.counters import WorkerCounters
+from services.worker.environment import InvocationRecord
+from services.worker.environments import Environments, Shared
+from services.worker.invocations import InvocationServer
+from services.worker.sandbox.native import NativeConfig, NativePool
+from services.worker.sandbox.port import SandboxPool
+
+_log = logging.getLogger(__name__)
+_DESCRIPTORS_EACH = 8  # of an environment: channel, pipe, process, namespace, and some room
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """All that a worker is told."""
+
+    worker_id: str
+    scheduler_address: str  # host:port, or unix:/path
+    address: str  # where invocations come in: unix:/path or host:port
+    token: str  # the cluster's shared secret
+    data_dir: Path  # unpacked packages; survives restarts
+    run_dir: Path  # sockets and temporary folders
+    interpreters: Mapping[str, Path]  # runtime name → interpreter
+    advertised_address: str = ""  # what callers dial, where it differs from `address`
+    limits: Limits = field(default_factory=Limits)
+    isolation: str = "auto"  # auto, namespaces, user-namespace or process
+    minimum_isolation: str = "process"  # a weaker level than this is refused
+    memory_mb: int = 4096  # that environments may be promised together
+    max_environments: int = 1000
+    pool_size: int = 4  # sandboxes made in advance, for each interpreter
+    uid_base: int = 200_000
+    heartbeat_seconds: float = 1.0
+    log_flush_seconds: float = 0.2
+
+
+class Worker:
+    """One worker."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        *,
+        code: CodeStore,
+        logs: LogStore,
+        clock: Clock,
+        ids: Ids,
+        pool: SandboxPool | None = None,
+        on_invocation: Callable[[InvocationRecord], None] | None = None,
+    ) -> None:
+        """`pool` replaces the sandboxes in tests; `on_invocation` is called after each invocation and must be quick."""
+        self.config = config
+        self.counters = WorkerCounters()
+        self._code = code
+        self._logs = logs
+        self._clock = clock
+        self._ids = ids
+        self._on_invocation = on_invocation
+        self._tasks = TaskOwner("worker")
+        packages = config.data_dir.resolve() / "packages"
+        self._artifacts = ArtifactCache(code, packages, config.limits)
+        self.pool: SandboxPool = pool or NativePool(
+            NativeConfig(
+                worker_id=config.worker_id,
+                packages=packages,
+                run_dir=config.run_dir.resolve(),
+                interpreters=config.interpreters,
+                level=config.isolation,
+                minimum=config.minimum_isolation,
+                stems=config.pool_size,
+                users=config.max_environments,
+                uid_base=config.uid_base,
+                processes=config.limits.processes,
+                descriptors=config.limits.file_descriptors,
+            )
+        )
+        self._environments: Environments | None = None
+        self._server: InvocationServer | None = None
+        self._agent: SchedulerAgent | None = None
+
+    @property
+    def environments(self) -> Environments:
+        """What runs; after `start`."""
+        assert self._environments is not None
+        return self._environments
+
+    @property
+    def agent(self) -> SchedulerAgent:
+        """The line to the scheduler; after `start`."""
+        assert self._agent is not None
+        return self._agent
+
+    @property
+    def address(self) -> str:
+        """Where invocations come in; after `start`."""
+        assert self._server is not None
+        return self.config.advertised_address or self._server.address
+
+    async def start(self) -> None:
+        """Bring everything up. Raises SandboxUnavailable where the machine allows too little."""
+        config = self.config
+        _raise_descriptor_limit(config.max_environments * _DESCRIPTORS_EACH + 1024)
+        await self.pool.start()
+        _log.info("sandboxes are up", extra={"level": self.pool.level, "reason": self.pool.reason})
+        shared = Shared(
+            loop=asyncio.get_running_loop(),
+            clock=self._clock,
+            limits=config.limits,
+            logs=self._logs,
+            pool=self.pool,
+            tasks=self._tasks,
+            counters=self.counters,
+            on_invocation=self._on_invocation,
+        )
+        environments = Environments(shared, self._artifacts, self._ids, config.max_environments)
+        self._environments = environments
+        self._server = InvocationServer(config.address, config.token, environments.by_slot, self.counters)
+        await self._server.start()
+        self._agent = SchedulerAgent(
+            config.scheduler_address, config.token, environments, self._hello, config.heartbeat_seconds
+        )
+        self._tasks.start("flush-logs", self._flush_logs())
+        self._agent.start()
+
+    def _hello(self) -> pb.WorkerHello:
+        return pb.WorkerHello(
+            worker_id=self.config.worker_id,
+            address=self.address,
+            memory_mb=self.config.memory_mb,
+            environments=self.config.max_environments,
+            isolation=self.pool.level,
+        )
+
+    async def _flush_logs(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.log_flush_seconds)
+            self._logs.flush()
+
+    async def drain(self, seconds: float) -> bool:
+        """Take nothing new and wait, at most `seconds`, until what runs has ended by itself; True if all has."""
+        if self._agent is None or self._environments is None:
+            return True
+        self._agent.drain()
+        deadline = self._clock.monotonic() + seconds
+        environments = self._environments
+        while environments.stop_idle(Reason.DRAINED):
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                return False
+            await asyncio.sleep(
+                min(0.02, left)
+            )  # an invocation that ends is seen here rather than told on the warm path
+        return True
+
+    async def close(self) -> None:
+        """End everything. Harmless when it has ended or never began."""
+        if self._server is not None:
+            self._server.refuse()
+        if self._environments is not None:
+            for environment in self._environments.running():
+                environment.stop(Reason.CLOSING)
+        if self._server is not None:
+            await self._server.close()
+        if self._agent is not None:
+            await self._agent.close()
+        await self._tasks.close()
+        await self._artifacts.close()
+        await self.pool.close()
+        self._logs.flush()
+
+
+def _raise_descriptor_limit(wanted: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    best = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < best:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (best, hard))

@@ -1,0 +1,35 @@
+"""What tests of every kind share."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from lambent.local.redis_server import start_server
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A folder whose path is short enough for Unix sockets below it."""
+    with tempfile.TemporaryDirectory(prefix="lt-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+async def redis_url(short_tmp: Path) -> AsyncIterator[str]:
+    """A real Redis-compatible server of its own."""
+    path = short_tmp / "redis.sock"
+    child = await start_server(short_tmp, path)
+    yield f"unix://{path}"
+    await child.stop(5.0)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,207 @@
+"""What every isolation level answers the same way: the contract of services/worker/sandbox/port.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.worker.guest import wire
+from services.worker.sandbox.fake import FakePool
+from services.worker.sandbox.native import NativeConfig, NativePool
+from services.worker.sandbox.port import Exit, Sandbox, SandboxPool, SandboxSpec, SandboxUnavailable
+
+RUNTIME = "python3.11"
+PATIENCE = 10.0
+APP = """
+import os, sys
+try:
+    TMP
+except NameError:
+    import tempfile
+    TMP = tempfile.gettempdir()
+def handler(event, context):
+    print("called with", event)
+    if event == "exit":
+        sys.exit(3)
+    path = os.path.join(TMP, "kept")
+    if event == "write":
+        open(path, "w").write("here")
+    return os.path.exists(path)
+"""
+
+
+def user_namespaces() -> bool:
+    return subprocess.run(["unshare", "--user", "--map-root-user", "true"], capture_output=True).returncode == 0
+
+
+LEVELS = ["fake", "process"]
+if user_namespaces():
+    LEVELS.append("user-namespace")
+if os.geteuid() == 0:
+    LEVELS.append("namespaces")
+
+
+@pytest.fixture(params=LEVELS)
+async def pool(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SandboxPool]:
+    tmp_path.chmod(0o755)
+    code = tmp_path / "packages" / "a"
+    code.mkdir(parents=True)
+    (code / "app.py").write_text(APP)
+    made: SandboxPool
+    if request.param == "fake":
+        made = FakePool(frozenset({RUNTIME}))
+    else:
+        interpreters = {RUNTIME: Path(sys.executable)}
+        worker = f"contract-{os.getpid()}"
+        config = NativeConfig(
+            worker, tmp_path / "packages", tmp_path / "run", interpreters, level=request.param, stems=1
+        )
+        made = NativePool(config)
+    await made.start()
+    assert made.level == request.param
+    assert made.reason
+    yield made
+    await made.close()
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/lambent/contract-{os.getpid()}"))
+
+
+def spec(tmp_path: Path, slot: int = 0, runtime: str = RUNTIME) -> SandboxSpec:
+    return SandboxSpec(f"e{slot}", slot, runtime, tmp_path / "packages" / "a", 128, 64, 0.5)
+
+
+class Guest:
+    """Talks to a sandbox as the worker does."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.channel = sandbox.channel
+        self.channel.setblocking(False)
+        self.loop = asyncio.get_running_loop()
+
+    async def frame(self) -> tuple[int, bytes]:
+        async with asyncio.timeout(PATIENCE):
+            head = b""
+            while len(head) < wire.HEAD.size:
+                head += await self._some(wire.HEAD.size - len(head))
+            kind, meta, payload = wire.HEAD.unpack(head)
+            body = b""
+            while len(body) < meta + payload:
+                body += await self._some(meta + payload - len(body))
+            return kind, body[meta:]
+
+    async def _some(self, size: int) -> bytes:
+        data = await self.loop.sock_recv(self.channel, size)
+        if not data:
+            raise EOFError
+        return data
+
+    async def init(self) -> None:
+        names = ("FUNCTION_NAME", "FUNCTION_VERSION", "FUNCTION_MEMORY_SIZE", "LOG_GROUP_NAME", "LOG_STREAM_NAME")
+        task = {
+            "handler": "app.handler",
+            "environ": {f"AWS_LAMBDA_{name}": "x" for name in names},
+            "task_root": self.sandbox.task_root,
+            "response_limit": 1 << 20,
+        }
+        await self.loop.sock_sendall(self.channel, wire.pack(wire.INIT, json.dumps(task).encode()))
+        assert (await self.frame())[0] == wire.READY
+
+    async def invoke(self, event: str) -> object:
+        meta = json.dumps(["r", 0, "arn", "", None]).encode()
+        await self.loop.sock_sendall(self.channel, wire.pack(wire.INVOKE, meta, json.dumps(event).encode()))
+        kind, body = await self.frame()
+        assert kind == wire.RESPONSE
+        return json.loads(body)
+
+    async def exited(self) -> Exit:
+        return await asyncio.wait_for(self.sandbox.exited(), PATIENCE)
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+async def taken(pool: SandboxPool, tmp_path: Path, slot: int = 0) -> Guest:
+    guest = Guest(pool.take(spec(tmp_path, slot)))
+    await guest.init()
+    return guest
+
+
+async def test_it_runs_the_function_and_carries_what_it_prints(pool: SandboxPool, tmp_path: Path) -> None:
+    guest = await taken(pool, tmp_path)
+    assert await guest.invoke("look") is False
+    assert os.read(guest.sandbox.output, 1000) == b"called with look\n"
+    with pytest.raises(BlockingIOError):
+        os.read(guest.sandbox.output, 1000)
+    guest.close()
+
+
+async def test_an_exit_is_told_as_often_as_it_is_asked_for(pool: SandboxPool, tmp_path: Path) -> None:
+    guest = await taken(pool, tmp_path)
+    with pytest.raises(EOFError):
+        await guest.invoke("exit")
+    assert await guest.exited() == await guest.exited() == Exit(3, None, False)
+    guest.close()
+
+
+async def test_reset_kills_and_keeps_tmp(pool: SandboxPool, tmp_path: Path) -> None:
+    guest = await taken(pool, tmp_path)
+    assert await guest.invoke("write") is True
+    fresh = Guest(guest.sandbox.reset())
+    assert await guest.exited() == Exit(None, 9, False)
+    await fresh.init()
+    assert await fresh.invoke("look") is True
+    fresh.sandbox.kill()
+    assert await fresh.exited() == Exit(None, 9, False)
+    again = Guest(fresh.sandbox.reset())
+    await again.init()
+    assert await again.invoke("look") is True
+    for one in (guest, fresh, again):
+        one.close()
+
+
+async def test_environments_do_not_share_tmp(pool: SandboxPool, tmp_path: Path) -> None:
+    one, two = await taken(pool, tmp_path, 0), await taken(pool, tmp_path, 1)
+    assert await one.invoke("write") is True
+    assert await two.invoke("look") is False
+    one.close()
+    two.close()
+
+
+async def test_destroy_ends_it_at_once_and_may_be_repeated(pool: SandboxPool, tmp_path: Path) -> None:
+    early = Guest(pool.take(spec(tmp_path, 2)))
+    early.sandbox.destroy("before it has begun")
+    assert (await early.exited()).signal == 9
+    guest = await taken(pool, tmp_path)
+    guest.sandbox.destroy("test")
+    guest.sandbox.destroy("test")
+    guest.sandbox.kill()
+    assert await guest.exited() == Exit(None, 9, False)
+    early.close()
+    guest.close()
+
+
+async def test_a_runtime_that_is_not_here_is_refused(pool: SandboxPool, tmp_path: Path) -> None:
+    with pytest.raises(SandboxUnavailable, match="cobol"):
+        pool.take(spec(tmp_path, runtime="cobol"))
+
+
+async def test_more_than_are_kept_in_advance_can_be_taken_at_once(pool: SandboxPool, tmp_path: Path) -> None:
+    sandboxes = [pool.take(spec(tmp_path, slot)) for slot in range(10)]
+    guests = [Guest(sandbox) for sandbox in sandboxes]
+    await asyncio.gather(*(guest.init() for guest in guests))
+    assert await asyncio.gather(*(guest.invoke("look") for guest in guests)) == [False] * 10
+    for guest in guests:
+        guest.close()
+
+
+async def test_a_level_that_the_machine_lacks_is_refused_with_a_hint(tmp_path: Path) -> None:
+    pool = NativePool(NativeConfig("none", tmp_path / "packages", tmp_path / "run", {RUNTIME: Path("/bin/false")}))
+    with pytest.raises(SandboxUnavailable, match="check `interpreters`"):
+        await pool.start()

@@ -1,0 +1,121 @@
+"""The caller's side of leases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lambent.domain.names import Tenant
+from lambent.infra.invoker.pool import Acquire, Cancel, Lease, LeasePool, Release, Returned
+
+TENANT = Tenant("000000000001", "us-east-1")
+
+
+@dataclass
+class Waiting:
+    """An invocation that notes what it is told."""
+
+    deployment_id: str = "d"
+    tenant: Tenant = TENANT
+    function_name: str = "f"
+    leases: list[Lease] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def lease_ready(self, lease: Lease) -> None:
+        self.leases.append(lease)
+
+    def lease_refused(self, reason: str, retry_after: float) -> None:
+        self.refused.append(reason)
+
+
+def lease(number: int = 1, deployment: str = "d") -> Lease:
+    return Lease(number, f"e{number}", "w", "unix:w", number, deployment, TENANT, "f", "Warm")
+
+
+def pool() -> LeasePool:
+    made = LeasePool(hold_seconds=1.0)
+    made.joined()
+    return made
+
+
+def drained(of: LeasePool) -> list[object]:
+    out, of.out = of.out, []
+    return list(out)
+
+
+def test_a_lease_that_comes_free_serves_the_next_invocation_without_asking() -> None:
+    held, first = pool(), Waiting()
+    ticket = held.want(first)
+    held.granted(ticket, lease(), 0.0)
+    held.finished(first.leases[0], reusable=True, now=0.0)
+    drained(held)
+    assert held.take("d", 0.5) is first.leases[0]
+    assert held.take("d", 0.5) is None
+    assert drained(held) == []
+
+
+def test_it_goes_to_the_oldest_that_waits_and_the_scheduler_is_told() -> None:
+    held, first, second, third = pool(), Waiting(), Waiting(), Waiting()
+    tickets = [held.want(waiter) for waiter in (first, second, third)]
+    held.granted(tickets[0], lease(), 0.0)
+    drained(held)
+    held.finished(first.leases[0], reusable=True, now=0.0)
+    assert second.leases == first.leases
+    assert drained(held) == [Cancel(tickets[1])]
+    held.granted(tickets[2], lease(2), 0.0)
+    assert [x.id for x in third.leases] == [2]
+
+
+def test_an_idle_lease_is_given_back_after_a_while() -> None:
+    held, waiter = pool(), Waiting()
+    held.granted(held.want(waiter), lease(), 0.0)
+    held.finished(waiter.leases[0], reusable=True, now=0.0)
+    drained(held)
+    held.tick(0.9)
+    assert drained(held) == []
+    held.tick(1.1)
+    assert drained(held) == [Release(1, reusable=True)]
+
+
+def test_a_recall_gives_back_what_idles_and_holds_nothing_for_a_while() -> None:
+    held, one, two = pool(), Waiting(), Waiting()
+    held.granted(held.want(one), lease(1), 0.0)
+    held.granted(held.want(two), lease(2), 0.0)
+    held.finished(one.leases[0], reusable=True, now=0.0)
+    drained(held)
+    held.recalled(7, TENANT, None, 1.0, 0.0)
+    assert drained(held) == [Release(1, reusable=True), Returned(7)]
+    held.finished(two.leases[0], reusable=True, now=0.5)
+    assert drained(held) == [Release(2, reusable=True)]
+
+
+def test_without_the_stream_leases_are_used_until_they_run_out_and_wishes_are_repeated() -> None:
+    held, first, second = pool(), Waiting(), Waiting(deployment_id="other")
+    held.granted(held.want(first), lease(), 0.0)
+    held.finished(first.leases[0], reusable=True, now=0.0)
+    ticket = held.want(second)
+    held.lost(usable_until=10.0)
+    taken = held.take("d", 5.0)
+    assert taken is not None
+    held.finished(taken, reusable=True, now=6.0)
+    assert held.take("d", 11.0) is None
+    assert [x.id for x in held.joined()] == [1]
+    assert [item for item in drained(held) if isinstance(item, Acquire)] == [Acquire(ticket, second)]
+
+
+def test_a_revoked_lease_is_not_used_again() -> None:
+    held, waiter = pool(), Waiting()
+    held.granted(held.want(waiter), lease(), 0.0)
+    held.revoked(1)
+    drained(held)
+    held.finished(waiter.leases[0], reusable=True, now=0.0)
+    assert held.take("d", 0.0) is None
+    assert drained(held) == []
+
+
+def test_refusals_reach_who_asked_and_abandoned_wishes_nobody() -> None:
+    held, first, second = pool(), Waiting(), Waiting()
+    tickets = [held.want(first), held.want(second)]
+    held.abandon(tickets[1])
+    held.refused(tickets[0], "ConcurrentInvocationLimitExceeded", 1.0)
+    held.refused(tickets[1], "ConcurrentInvocationLimitExceeded", 1.0)
+    assert (first.refused, second.refused) == (["ConcurrentInvocationLimitExceeded"], [])
