@@ -90,7 +90,7 @@ def translate(error: grpc.RpcError) -> LambentError:
             info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
             if detail.Unpack(info):
                 name = info.reason
-                request_id = info.metadata.get("requestId", "")
+                request_id = info.metadata.get("RequestId", "")
                 reason = info.metadata.get("Reason", "")
             elif detail.Unpack(retry):
                 retry_after = retry.retry_delay.ToMilliseconds() / 1000

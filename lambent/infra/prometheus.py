@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from lambent.infra.http import HttpRequest, HttpResponse, HttpServer
+from lambent.domain.clock import Clock
+from lambent.infra.http import HttpServer
+from lambent.infra.http_messages import HttpRequest, HttpResponse, PlainService
 
 
 def port_after(address: str, offset: int) -> tuple[str, int] | None:
@@ -18,15 +20,16 @@ def port_after(address: str, offset: int) -> tuple[str, int] | None:
 class PrometheusServer:
     """Serves the process's metrics on one address."""
 
-    def __init__(self, address: tuple[str, int] | None) -> None:
+    def __init__(self, address: tuple[str, int] | None, clock: Clock) -> None:
         """None: serve nothing."""
+        self._clock = clock
         self._address = address
         self._server: HttpServer | None = None
 
     async def start(self) -> None:
         """Listen."""
         if self._address is not None:
-            self._server = HttpServer(self._handle)
+            self._server = HttpServer(PlainService(self._handle, 0), clock=self._clock)
             await self._server.start(*self._address)
 
     async def close(self) -> None:
@@ -37,5 +40,5 @@ class PrometheusServer:
     @staticmethod
     async def _handle(request: HttpRequest) -> HttpResponse:
         if request.raw_path != b"/metrics":
-            return HttpResponse(404, [], b"")
+            return HttpResponse(404)
         return HttpResponse(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], generate_latest())

@@ -48,6 +48,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("faas.coldstarts", "counter", "{coldstart}", "Invocations that waited for an init."),
         Metric("faas.invoke_duration", "histogram", "s", "Time that handlers took."),
         Metric("faas.init_duration", "histogram", "s", "Time that init phases took."),
+        Metric("lambent.requests", "counter", "{request}", "Requests of both doors, by operation and outcome."),
         Metric("lambent.leases", "counter", "{lease}", "How invocations came by their environment."),
         Metric("lambent.decisions", "counter", "{decision}", "The scheduler's decisions, by reason."),
         Metric("lambent.environments", "gauge", "{environment}", "Execution environments, by state."),

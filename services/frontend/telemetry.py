@@ -45,7 +45,7 @@ class FrontendTelemetry:
         self._rng = rng
         self._sample = sample if telemetry.tracer is not None else 0.0
         self.functions: dict[tuple[Tenant, str], FunctionCounts] = {}
-        self.requests: Counter[str] = Counter()  # operation and outcome
+        self.requests: Counter[tuple[str, str]] = Counter()  # (operation, outcome)
         self._durations: deque[tuple[str, float, float | None]] | None = (
             deque(maxlen=PENDING_DURATIONS) if telemetry.measuring else None
         )
@@ -53,6 +53,10 @@ class FrontendTelemetry:
             telemetry.histogram(name) for name in ("AWS.Lambda.Duration", "faas.invoke_duration", "faas.init_duration")
         ]
         self._export()
+
+    def observe(self, operation: str, outcome: str) -> None:
+        """Count a request of either door."""
+        self.requests[operation, outcome] += 1
 
     def invocation(self, call: Call, target: Target) -> Invocation:
         """Accompanies one invocation, as a context manager."""
@@ -126,6 +130,10 @@ class FrontendTelemetry:
         ):  # fmt: skip
             self._telemetry.observe(metric, lambda field=field: self._readings(field, "faas.name"))  # type: ignore[misc]
         self._telemetry.observe("faas.invocations", self._successes)
+        self._telemetry.observe(
+            "lambent.requests",
+            lambda: [({"operation": name, "outcome": outcome}, n) for (name, outcome), n in self.requests.items()],
+        )
 
     def _readings(self, field: str, label: str) -> list[Reading]:
         return [

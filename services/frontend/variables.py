@@ -24,7 +24,9 @@ RESERVED: frozenset[str] = frozenset(
     }
 )  # fmt: skip
 
-_PREFIX = "Lambda was unable to configure your environment variables because the environment variables you have provided "
+_PREFIX = (
+    "Lambda was unable to configure your environment variables because the environment variables you have provided "
+)
 
 
 def check_variables(variables: dict[str, str], limit: int) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 import msgspec
 from redis.exceptions import RedisError
 
-from lambent.domain.principals import AccessKey, KeyRing
+from lambent.domain.principals import AccessKey, KeyRing, Principal
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.code_store import DirectoryCodeStore
 from lambent.infra.config import Settings
 from lambent.infra.http import HttpServer
+from lambent.infra.http_messages import HttpLimits
 from lambent.infra.invoker.invoker import Invoker
 from lambent.infra.invoker.leases import LeaseStream
 from lambent.infra.invoker.pool import LeasePool
@@ -29,8 +30,11 @@ from lambent.infra.log_store import DirectoryLogStore
 from lambent.infra.prometheus import PrometheusServer, port_after
 from lambent.infra.redis_client import connect
 from lambent.infra.secrets import SecretBox
+from lambent.infra.sigv4 import Verifier
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry, by_reason
+from lambent.v1 import function_service_pb2, invocation_service_pb2, log_service_pb2
+from services.frontend import code_urls
 from services.frontend.code_urls import CodeUrls
 from services.frontend.directory import FunctionDirectory
 from services.frontend.operations.functions import FunctionOperations
@@ -39,6 +43,9 @@ from services.frontend.operations.logs import LogOperations
 from services.frontend.operations.settling import Settler
 from services.frontend.store.redis_store import RedisFunctionStore
 from services.frontend.telemetry import FrontendTelemetry
+from services.frontend.transport.dispatch import Dispatch
+from services.frontend.transport.grpc_door import GrpcDoor
+from services.frontend.transport.rest_door import RestDoor
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +78,7 @@ def key_ring(settings: Settings) -> KeyRing:
     """Root credentials first, then the file's keys. Raises StartError."""
     cluster = settings.cluster
     root_id, _, root_secret = cluster.root_credentials.partition(":")
-    keys = [AccessKey(root_id, root_secret, cluster.account, f"arn:aws:iam::{cluster.account}:root")]
+    keys = [AccessKey.of_user(root_id, root_secret, cluster.account)]
     if cluster.access_keys:
         try:
             document = tomllib.loads(Path(cluster.access_keys).read_text())
@@ -84,9 +91,12 @@ def key_ring(settings: Settings) -> KeyRing:
                     f"access key {entry.id} in {cluster.access_keys} needs an account of twelve digits "
                     "and a secret of at least 8 characters"
                 )
-            principal = entry.principal or f"arn:aws:iam::{entry.account}:user/{entry.id}"
-            keys.append(AccessKey(entry.id, entry.secret, entry.account, principal))
-    return KeyRing(keys)
+            arn = entry.principal or f"arn:aws:iam::{entry.account}:user/{entry.id}"
+            keys.append(AccessKey(entry.id, entry.secret, entry.account, Principal(entry.id, entry.account, arn)))
+    try:
+        return KeyRing(keys)
+    except ValueError as error:
+        raise StartError(f"cannot use access keys of {cluster.access_keys}: {error}") from error
 
 
 class FrontendService:
@@ -95,70 +105,132 @@ class FrontendService:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._layout = layout(settings.cluster.data)
-        self._clock = SystemClock()
-        self._ids = SystemIds()
-        self._rng = random.Random()
+        self._clock, self._ids, self._rng = SystemClock(), SystemIds(), random.Random()
+        self._id = f"frontend-{self._ids.token(6)}"
         self._tasks = TaskOwner("frontend")
-        self._started = False
-
-    async def start(self) -> Mapping[str, str]:
-        """Connect to store and scheduler, then listen."""
-        settings, cluster = self._settings, self._settings.cluster
-        ring = key_ring(settings)
-        caller_id = f"frontend-{self._ids.token(6)}"
+        cluster = settings.cluster
         self._redis, self._blocking = connect(cluster.redis_url), connect(cluster.redis_url, blocking=True)
-        try:
-            await self._redis.ping()
-        except (RedisError, OSError) as error:
-            raise StartError(f"Redis at {cluster.redis_url} cannot be reached ({error}); check redis_url") from error
-        master = self._layout.master_key()
-        store = RedisFunctionStore(self._redis, self._blocking)
-        code = DirectoryCodeStore(self._layout.code)
-        secrets = SecretBox(master)
-        pool = LeasePool(settings.timing.lease_hold_seconds)
-        address = settings.internal.scheduler or f"unix:{self._layout.run}/scheduler.sock"
-        self._leases = LeaseStream(address, caller_id, pool, self._clock, self._rng)
-        self._links = WorkerLinks(caller_id, self._layout.cluster_token())
-        self._invoker = Invoker(pool, self._leases, self._links, self._clock)
-        self._directory = FunctionDirectory(store, secrets, self._leases)
-        self._settler = Settler(store, code, self._directory, settings.limits, self._clock, self._ids)
+        self._store = RedisFunctionStore(self._redis, self._blocking)
+        self._code = DirectoryCodeStore(self._layout.code)
         self._telemetry = Telemetry(
             "frontend",
             otlp_endpoint=settings.telemetry.otlp_endpoint,
             prometheus=bool(settings.telemetry.prometheus),
-            instance=caller_id,
+            instance=self._id,
         )
-        self._counts = FrontendTelemetry(
-            self._telemetry, self._clock, self._ids, self._rng, settings.telemetry.sample
+        self._counts = FrontendTelemetry(self._telemetry, self._clock, self._ids, self._rng, settings.telemetry.sample)
+        self._prometheus = PrometheusServer(port_after(settings.telemetry.prometheus, 0), self._clock)
+        self._leases: LeaseStream | None = None
+        self._rest: HttpServer | None = None
+        self._grpc: GrpcDoor | None = None
+
+    async def start(self) -> Mapping[str, str]:
+        """Connect to store and scheduler, then listen on both doors."""
+        settings, cluster = self._settings, self._settings.cluster
+        keys = key_ring(settings)
+        try:
+            await self._redis.ping()
+        except (RedisError, OSError) as error:
+            raise StartError(f"Redis at {cluster.redis_url} cannot be reached ({error}); check redis_url") from error
+        await self._connect_invoker()
+        dispatch = self._dispatch()
+        regions = [region.strip() for region in cluster.regions.split(",") if region.strip()] or None
+        verifier = Verifier(
+            keys,
+            skew_seconds=settings.limits.signature_skew_seconds,
+            presigned_max_seconds=settings.limits.presigned_max_seconds,
+            services=["lambda"],
+            regions=regions,
         )
-        self._telemetry.observe("lambent.leases", lambda: by_reason(self._invoker.counters, "how"))
-        url_key = hmac.new(master, b"package-urls", hashlib.sha256).digest()
-        urls = CodeUrls(code, url_key, f"http://{cluster.http}", settings.limits.package_url_seconds, self._clock)
-        operations = {
-            "lambent.v1.FunctionService": FunctionOperations(
-                store=store, code=code, directory=self._directory, settler=self._settler, secrets=secrets, urls=urls,
-                limits=settings.limits, clock=self._clock, ids=self._ids,
-            ),
-            "lambent.v1.InvocationService": InvocationOperations(
-                directory=self._directory, settler=self._settler, invoker=self._invoker, telemetry=self._counts,
-                limits=settings.limits,
-            ),
-            "lambent.v1.LogService": LogOperations(store, DirectoryLogStore(self._layout.logs, "reader")),
-        }  # fmt: skip
-        del operations, ring, HttpServer
-        self._prometheus = PrometheusServer(port_after(settings.telemetry.prometheus, 0))
-        self._leases.start()
-        self._started = True
+        rest = RestDoor(
+            dispatch, verifier, clock=self._clock, ids=self._ids, limits=settings.limits,
+            plain={code_urls.PREFIX: self._urls.handle},
+        )  # fmt: skip
+        self._rest = HttpServer(
+            rest, clock=self._clock, limits=HttpLimits(head_bytes=settings.limits.request_head_bytes)
+        )
+        self._grpc = GrpcDoor(dispatch, keys, clock=self._clock, ids=self._ids, limits=settings.limits, regions=regions)
+        host, _, port = cluster.http.rpartition(":")
+        try:
+            await self._rest.start(host.strip("[]"), int(port))
+            await self._grpc.start(cluster.grpc)
+            await self._prometheus.start()
+        except OSError as error:
+            raise StartError(f"cannot listen on {cluster.http} or {cluster.grpc}: {error}") from error
         self._tasks.start("flush metrics", self._flush())
-        await self._prometheus.start()
+        return {"http": cluster.http, "grpc": cluster.grpc}
+
+    async def _connect_invoker(self) -> None:
+        settings = self._settings
+        pool = LeasePool(settings.timing.lease_hold_seconds)
+        address = settings.internal.scheduler or f"unix:{self._layout.run}/scheduler.sock"
+        self._leases = LeaseStream(address, self._id, pool, self._clock, self._rng)
+        self._links = WorkerLinks(self._id, self._layout.cluster_token())
+        self._invoker = Invoker(pool, self._leases, self._links, self._clock)
+        self._telemetry.observe("lambent.leases", lambda: by_reason(self._invoker.counters, "how"))
+        self._leases.start()
         try:
             await asyncio.wait_for(self._leases.connected.wait(), SCHEDULER_SECONDS)
         except TimeoutError:
             raise StartError(f"the scheduler at {address} cannot be reached; is it running?") from None
-        return {"http": cluster.http, "grpc": cluster.grpc}
+
+    def _dispatch(self) -> Dispatch:
+        """Every RPC with its operation."""
+        limits = self._settings.limits
+        master = self._layout.master_key()
+        secrets = SecretBox(master)
+        url_key = hmac.new(master, b"package-urls", hashlib.sha256).digest()
+        self._urls = CodeUrls(
+            self._code, url_key, f"http://{self._settings.cluster.http}", limits.package_url_seconds, self._clock
+        )
+        self._directory = FunctionDirectory(self._store, secrets, self._leases)
+        self._settler = Settler(self._store, self._code, self._directory, limits, self._clock, self._ids)
+        functions = FunctionOperations(
+            store=self._store,
+            code=self._code,
+            directory=self._directory,
+            settler=self._settler,
+            secrets=secrets,
+            urls=self._urls,
+            limits=limits,
+            clock=self._clock,
+            ids=self._ids,
+        )
+        invocations = InvocationOperations(
+            directory=self._directory,
+            settler=self._settler,
+            invoker=self._invoker,
+            telemetry=self._counts,
+            limits=limits,
+        )
+        logs = LogOperations(self._store, DirectoryLogStore(self._layout.logs, "reader"))
+        return Dispatch(
+            [
+                (function_service_pb2.DESCRIPTOR.services_by_name["FunctionService"], functions),
+                (invocation_service_pb2.DESCRIPTOR.services_by_name["InvocationService"], invocations),
+                (log_service_pb2.DESCRIPTOR.services_by_name["LogService"], logs),
+            ],
+            clock=self._clock,
+            observe=self._counts.observe,
+        )
 
     async def stop(self) -> None:
         """Take nothing new, let running invocations end, hang up."""
+        seconds = self._settings.timing.drain_seconds
+        doors = [door.drain(seconds) for door in (self._rest, self._grpc) if door is not None]
+        await asyncio.gather(*doors)
+        if self._rest is not None:
+            await self._rest.close()
+            await self._settler.close()
+            await self._directory.close()
+        if self._leases is not None:
+            await self._leases.close()
+            await self._links.close()
+        await self._tasks.close()
+        await self._prometheus.close()
+        await self._redis.aclose()
+        await self._blocking.aclose()
+        self._telemetry.close()
 
     async def _flush(self) -> None:
         while True:

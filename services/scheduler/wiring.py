@@ -58,7 +58,7 @@ class SchedulerService:
         )
         self._telemetry.observe("lambent.decisions", lambda: by_reason(self._shell.decisions, "reason"))
         self._telemetry.observe("lambent.environments", self._environments)
-        self._prometheus = PrometheusServer(port_after(settings.telemetry.prometheus, 1))
+        self._prometheus = PrometheusServer(port_after(settings.telemetry.prometheus, 1), clock)
 
     async def start(self) -> Mapping[str, str]:
         """Listen."""

@@ -151,7 +151,7 @@ class Environment:
         self._act(actions)
         if self._timer is None and core.state in BUSY:
             self._arm(core.deadline)
-        return None
+        return None  # else a timer of an earlier invocation runs, which comes no later and is set on then
 
     def forget_caller(self, caller: Caller) -> None:
         """The caller has gone: what runs goes on, its answer is dropped."""
@@ -267,6 +267,8 @@ class Environment:
         elif kind == wire.READY and core.allows(Event.INITED):
             self._drain()
             self._act(core.inited(self._host.clock.monotonic()))
+            if self._sandbox is not None:
+                self._sandbox.initialised()
         elif kind == wire.INIT_ERROR and core.allows(Event.INIT_FAILED):
             self._act(core.init_failed(_text(meta), payload))
         else:
@@ -331,7 +333,6 @@ class Environment:
         if request is None:
             return
         now = host.clock.monotonic()
-        self._disarm()
         self._drain()
         epoch = host.clock.epoch()
         duration = (now - core.invoked_at) * 1000

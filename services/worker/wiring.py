@@ -125,7 +125,7 @@ class Worker:
         config = self.config
         _raise_descriptor_limit(config.max_environments * _DESCRIPTORS_EACH + 1024)
         await self.pool.start()
-        _log.info("sandboxes are up", extra={"level": self.pool.level, "reason": self.pool.reason})
+        _log.info("sandboxes are up", extra={"isolation": self.pool.level, "reason": self.pool.reason})
         shared = Shared(
             loop=asyncio.get_running_loop(),
             clock=self._clock,

@@ -32,7 +32,8 @@ def handler(event, context):
         sys.exit(3)
     path = os.path.join(TMP, "kept")
     if event == "write":
-        open(path, "w").write("here")
+        with open(path, "w") as file:
+            file.write("here")
     return os.path.exists(path)
 """
 
@@ -48,12 +49,20 @@ if os.geteuid() == 0:
     LEVELS.append("namespaces")
 
 
-@pytest.fixture(params=LEVELS)
-async def pool(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SandboxPool]:
-    tmp_path.chmod(0o755)
-    code = tmp_path / "packages" / "a"
+def lay_out(folder: Path) -> None:
+    folder.chmod(0o755)
+    code = folder / "packages" / "a"
     code.mkdir(parents=True)
     (code / "app.py").write_text(APP)
+
+
+def groups_of(worker: str) -> list[Path]:
+    return list(Path("/sys/fs/cgroup").glob(f"*/lambent/{worker}"))
+
+
+@pytest.fixture(params=LEVELS)
+async def pool(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SandboxPool]:
+    lay_out(tmp_path)
     made: SandboxPool
     if request.param == "fake":
         made = FakePool(frozenset({RUNTIME}))
@@ -69,7 +78,7 @@ async def pool(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     assert made.reason
     yield made
     await made.close()
-    assert not list(Path("/sys/fs/cgroup").glob(f"*/lambent/contract-{os.getpid()}"))
+    assert groups_of(f"contract-{os.getpid()}") == []
 
 
 def spec(tmp_path: Path, slot: int = 0, runtime: str = RUNTIME) -> SandboxSpec:

@@ -25,7 +25,9 @@ CONFIGURATION = Configuration(
 )  # fmt: skip
 
 
-def record(name: str = "f", *, tenant: Tenant = ONE, revision: str = "r1", size: int = 10, generation: int = 1) -> FunctionRecord:
+def record(
+    name: str = "f", *, tenant: Tenant = ONE, revision: str = "r1", size: int = 10, generation: int = 1
+) -> FunctionRecord:
     code = Code("ab" * 32, size)
     return FunctionRecord(
         tenant=tenant, name=name, configuration=CONFIGURATION, code=code, generation=generation, revision_id=revision,

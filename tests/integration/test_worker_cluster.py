@@ -1,4 +1,4 @@
-"""A whole worker beside a scheduler of the test's own: orders, news, reconnection, draining. Other tests use `Cluster`."""
+"""A whole worker beside a scheduler of the test's own: orders, news, reconnection, draining. Others use `Cluster`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc.aio
 import pytest
@@ -123,8 +123,7 @@ class Client(asyncio.Protocol):
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         for _, call, meta, payload in self.reader.feed(data):
@@ -272,6 +271,12 @@ class Cluster:
             meta, answer = await future
         assert isinstance(meta, frames.Result), meta
         return Answer(meta, answer)
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        """Give the loop turns until something is so that no event tells of."""
+        async with asyncio.timeout(PATIENCE):
+            while not true():  # noqa: ASYNC110
+                await asyncio.sleep(0)
 
     def log_lines(self) -> list[str]:
         chunks, _ = self.logs.read(TENANT, "fn")

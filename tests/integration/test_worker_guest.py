@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -108,7 +107,8 @@ async def test_results_are_written_as_awss_runtime_writes_them(cluster: Cluster)
     source = (
         "from decimal import Decimal\n"
         "def handler(event, context):\n"
-        "    return {'decimal': {'n': Decimal('1.10'), 'é': 1}, 'bytes': b'\\x00raw', 'none': None, 'set': {1}}[event]\n"
+        "    return {'decimal': {'n': Decimal('1.10'), 'é': 1}, 'bytes': b'\\x00raw',"
+        " 'none': None, 'set': {1}}[event]\n"
     )
     identity = await cluster.deploy(source)
     escaped = "\\u00e9" if sys.version_info < (3, 12) else "é"
@@ -137,7 +137,8 @@ async def test_the_context_and_the_variables_are_lambdas(cluster: Cluster) -> No
         "    c = context\n"
         "    return [c.aws_request_id, c.function_name, c.function_version, c.invoked_function_arn,"
         " c.memory_limit_in_mb, c.log_group_name, c.log_stream_name, c.client_context.custom,"
-        " c.identity.cognito_identity_id, c.get_remaining_time_in_millis(), c.tenant_id, dict(os.environ), os.getcwd()]\n"
+        " c.identity.cognito_identity_id, c.get_remaining_time_in_millis(), c.tenant_id,"
+        " dict(os.environ), os.getcwd()]\n"
     )
     identity = await cluster.deploy(source, variables={"COLOUR": "blue", "TZ": "Europe/Berlin"})
     request: dict[str, Any] = {"request_id": "r-1", "client_context": '{"custom": {"k": "v"}}'}
@@ -162,7 +163,7 @@ async def test_the_log_of_an_invocation_is_in_order(cluster: Cluster) -> None:
         "print('importing')\n"
         "logging.getLogger().setLevel(logging.INFO)\n"
         "def handler(event, context):\n"
-        "    print('one'); logging.info('two'); print('three', file=sys.stderr); os.write(1, b'four'); print('', end='')\n"
+        "    print('one'); logging.info('two'); print('three', file=sys.stderr); os.write(1, b'four')\n"
     )
     identity = await cluster.deploy(source)
     answer = await cluster.invoke(identity, request_id="r-1")
@@ -184,7 +185,13 @@ async def test_the_log_of_an_invocation_is_in_order(cluster: Cluster) -> None:
 
 
 async def test_the_json_log(cluster: Cluster) -> None:
-    source = "import logging\ndef handler(event, context):\n    logging.warning('careful')\n    logging.info('no')\n    1 / 0\n"
+    source = (
+        "import logging\n"
+        "def handler(event, context):\n"
+        "    logging.warning('careful')\n"
+        "    logging.info('no')\n"
+        "    1 / 0\n"
+    )
     identity = await cluster.deploy(source, log_format="JSON", application_log_level="WARN")
     answer = await cluster.invoke(identity, request_id="r-1")
     lines = [json.loads(line) for line in answer.tail.splitlines()]
@@ -315,7 +322,8 @@ async def test_a_guest_that_talks_nonsense_is_replaced(cluster: Cluster) -> None
         "    if event:\n"
         "        for n in range(3, 20):\n"
         "            try:\n"
-        "                s = socket.socket(fileno=os.dup(n)); s.send(struct.pack('<BII', 18, 4, 1 << 31) + b'abcd' * 9)\n"
+        "                s = socket.socket(fileno=os.dup(n))\n"
+        "                s.send(struct.pack('<BII', 18, 4, 1 << 31) + b'abcd' * 9)\n"
         "            except OSError:\n"
         "                pass\n"
         "    return 'fine'\n"
@@ -327,7 +335,11 @@ async def test_a_guest_that_talks_nonsense_is_replaced(cluster: Cluster) -> None
 
 async def test_a_function_may_bring_modules_that_the_platform_has_under_the_same_name(cluster: Cluster) -> None:
     files = {
-        "app.py": "import wire, runtime, zygote, queue\ndef handler(e, c):\n    return [wire.X, runtime.X, zygote.X, queue.X]\n",
+        "app.py": (
+            "import wire, runtime, zygote, queue\n"
+            "def handler(event, context):\n"
+            "    return [wire.X, runtime.X, zygote.X, queue.X]\n"
+        ),
         "wire.py": "X = 1\n",
         "runtime.py": "X = 2\n",
         "zygote.py": "X = 3\n",
@@ -453,9 +465,5 @@ async def test_a_zygote_that_dies_takes_its_children_along_and_is_replaced(clust
     pool: Any = cluster.worker.pool
     zygote = next(iter(pool._runtimes.values())).zygote
     zygote._process.kill()
-    async with asyncio.timeout(10):
-        while cluster.worker.environments.by_id[identity].state.name != "COLD":
-            await asyncio.sleep(0)
-        while zygote._control is None:
-            await asyncio.sleep(0)
+    await cluster.until(lambda: cluster.worker.environments.by_id[identity].state.name == "COLD")
     assert (await cluster.invoke(identity, 5)).json == 5

@@ -22,6 +22,10 @@ SLOW = (
 )
 
 
+def left_of(folder: Path, worker: str) -> list[Path]:
+    return [*folder.glob("run/tmp/*"), *Path("/sys/fs/cgroup").glob(f"*/lambent/{worker}")]
+
+
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     async with cluster_of(tmp_path, level="process") as made:
@@ -29,9 +33,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
 
 
 async def begun(cluster: Cluster, identity: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not cluster.worker.environments.by_id[identity].busy:
-            await asyncio.sleep(0)
+    await cluster.until(lambda: cluster.worker.environments.by_id[identity].busy)
 
 
 async def test_a_wrong_token_is_cut_off(cluster: Cluster) -> None:
@@ -102,9 +104,7 @@ async def test_a_lost_caller_cancels_nothing(cluster: Cluster) -> None:
     environment = cluster.worker.environments.by_id[identity]
     assert environment.busy
     gate.touch()
-    async with asyncio.timeout(PATIENCE):
-        while environment.busy:
-            await asyncio.sleep(0)
+    await cluster.until(lambda: not environment.busy)
     assert cluster.records[0].error_type is None
     assert (await cluster.invoke(identity, "")).json == "ended"
 
@@ -141,6 +141,5 @@ async def test_nothing_is_left_behind(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, level="process") as cluster:
         await cluster.deploy(ECHO)
         pool = cluster.worker.pool
-    assert not list((tmp_path / "run").glob("tmp/*"))
-    assert not list(Path("/sys/fs/cgroup").glob(f"*/lambent/{cluster.config.worker_id}"))
+    assert left_of(tmp_path, cluster.config.worker_id) == []
     assert pool.level == "process"

@@ -10,13 +10,25 @@ from lambent.infra import frames
 
 metas = st.one_of(
     st.builds(frames.Hello, st.text(), st.text()),
-    st.builds(frames.Invoke, st.integers(0, 2**31), st.text(), st.text(), st.text(), st.text(), st.none() | st.text(), st.booleans()),
+    st.builds(
+        frames.Invoke,
+        st.integers(0, 2**31),
+        st.text(),
+        st.text(),
+        st.text(),
+        st.text(),
+        st.none() | st.text(),
+        st.booleans(),
+    ),
     st.builds(frames.Reject, st.text()),
 )
 KINDS = {frames.Hello: frames.Kind.HELLO, frames.Invoke: frames.Kind.INVOKE, frames.Reject: frames.Kind.REJECT}
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), metas, st.binary(max_size=300)), max_size=6), st.lists(st.integers(1, 50)))
+@given(
+    st.lists(st.tuples(st.integers(0, 2**64 - 1), metas, st.binary(max_size=300)), max_size=6),
+    st.lists(st.integers(1, 50)),
+)
 def test_any_cutting_gives_the_same_frames(sent: list[tuple[int, frames.Meta, bytes]], cuts: list[int]) -> None:
     stream = b"".join(frames.encode(KINDS[type(meta)], call, meta, payload) for call, meta, payload in sent)  # type: ignore[index]
     reader, received = frames.FrameReader(), []

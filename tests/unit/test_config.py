@@ -12,7 +12,11 @@ from lambent.infra.config import ConfigError, load, table
 def test_flags_win_over_the_environment_over_the_file_over_defaults(tmp_path: Path) -> None:
     file = tmp_path / "lambent.toml"
     file.write_text('http = "127.0.0.1:1"\ngrpc = "127.0.0.1:2"\naccount = "111111111111"\n[limits]\nzip_bytes = 7\n')
-    loaded = load(file, {"LAMBENT_GRPC": "127.0.0.1:3", "LAMBENT_ACCOUNT": "222222222222"}, {"account": "333333333333", "http": None})
+    loaded = load(
+        file,
+        {"LAMBENT_GRPC": "127.0.0.1:3", "LAMBENT_ACCOUNT": "222222222222"},
+        {"account": "333333333333", "http": None},
+    )
     cluster = loaded.settings.cluster
     assert (cluster.http, cluster.grpc, cluster.account) == ("127.0.0.1:1", "127.0.0.1:3", "333333333333")
     assert loaded.settings.limits.zip_bytes == 7

@@ -18,7 +18,13 @@ from services.scheduler.core.serving import Policies
 
 TENANT, OTHER = Tenant("000000000001", "us-east-1"), Tenant("000000000002", "us-east-1")
 POLICIES = Policies(
-    concurrent_executions=2, keep_alive=10.0, lease=5.0, worker_grace=3.0, rebuild=1.0, capacity_wait=4.0, retry_after=1.0
+    concurrent_executions=2,
+    keep_alive=10.0,
+    lease=5.0,
+    worker_grace=3.0,
+    rebuild=1.0,
+    capacity_wait=4.0,
+    retry_after=1.0,
 )
 
 
@@ -172,7 +178,9 @@ def test_11_a_new_scheduler_waits_then_knows_what_the_others_say() -> None:
     core = Scheduler(POLICIES, Numbered(), first_lease_id=1000, now=0.0)
     core.handle(ev.CallerJoined("c", ((77, "x"),)), now=0.1)
     ticket = ev.Ticket("c", 1)
-    assert not [i for i in core.handle(ev.EnvironmentWanted(ticket, "r", need(), b""), now=0.2) if isinstance(i, ins.Start)]
+    assert not [
+        i for i in core.handle(ev.EnvironmentWanted(ticket, "r", need(), b""), now=0.2) if isinstance(i, ins.Start)
+    ]
     running = (ev.Running("x", 3, need(), busy=True, ready=True), ev.Running("y", 4, need(), busy=False, ready=True))
     core.handle(ev.WorkerJoined("w", "unix:w", 1024, 10, running), now=0.3)
     out = core.handle(ev.TimePassed(), now=1.1)

@@ -69,7 +69,9 @@ def test_traces_translate_between_their_spellings() -> None:
     )
 
 
-@pytest.mark.parametrize("header", ["", "Root=", "Root=1-xyz-abc", "Root=2-4bf92f35-77b34da6a3ce929d0e0e4736", ";;;=", "x" * 5000])
+@pytest.mark.parametrize(
+    "header", ["", "Root=", "Root=1-xyz-abc", "Root=2-4bf92f35-77b34da6a3ce929d0e0e4736", ";;;=", "x" * 5000]
+)
 def test_what_is_no_trace_header_is_passed_over(header: str) -> None:
     assert tracing.parse_xray(header) is None
     assert tracing.parse_traceparent(header) is None

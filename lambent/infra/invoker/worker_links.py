@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from lambent.infra import frames
 from lambent.infra.tasks import TaskOwner
@@ -43,9 +43,9 @@ class _Link(asyncio.Protocol):
         self._next = 1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._hello)
+        # uvloop's transports are Transports in all but name.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._hello)
 
     def invoke(self, call: Call, meta: frames.Invoke, payload: bytes) -> int:
         number, self._next = self._next, self._next + 1

@@ -89,7 +89,7 @@ class FunctionOperations:
         record = await self._read(ref)
         response = pb.GetFunctionResponse(
             configuration=conf.to_message(record, self._secrets, ref.qualifier),
-            code=pb.FunctionCodeLocation(repository_type="S3", location=self._urls.make(record.code.sha256, call)),
+            code=pb.FunctionCodeLocation(repository_type="S3", location=self._urls.make(record.code.sha256)),
         )
         if ref.qualifier is None:
             response.tags.update(record.tags)
@@ -243,9 +243,9 @@ class FunctionOperations:
 
 def package_text(error: packages.PackageError, limits: Limits) -> str:
     """AWS's text where it has one for this fault, else what is wrong with the package."""
-    if error.kind == "unzipped_too_large":
+    if error.fault is packages.Fault.TOO_LARGE:
         return f"Unzipped size must be smaller than {limits.unzipped_bytes} bytes"
-    if error.kind == "corrupt":
+    if error.fault is packages.Fault.CORRUPT:
         return "Could not unzip uploaded file. Please check your file, then try to upload again."
     return f"Could not unzip uploaded file. {error}"
 

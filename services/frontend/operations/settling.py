@@ -34,7 +34,7 @@ def settle(record: FunctionRecord, *, code_present: bool, revision_id: str, depl
     """The record after the second half. Without its package a creation fails, and an update leaves the old code be."""
     if not code_present:
         failed = {"state": State.FAILED} if record.state is State.PENDING else {"update_status": UpdateStatus.FAILED}
-        return dataclasses.replace(record, revision_id=revision_id, **failed)  # type: ignore[arg-type]
+        return dataclasses.replace(record, revision_id=revision_id, **failed)
     return dataclasses.replace(
         record,
         revision_id=revision_id,

@@ -18,7 +18,7 @@ import grpc
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection
 
 from lambent.domain.clock import Clock, Ids
@@ -123,8 +123,8 @@ class GrpcDoor:
     def _handler(self, entry: Entry) -> grpc.RpcMethodHandler[Any, Any]:
         serialize = cast(Callable[[Any], bytes], entry.response_class.SerializeToString)
         if entry.stream is not None:
-            return grpc.unary_stream_rpc_method_handler(self._stream(entry), None, serialize)  # type: ignore[arg-type]
-        return grpc.unary_unary_rpc_method_handler(self._unary(entry), None, serialize)  # type: ignore[arg-type]
+            return grpc.unary_stream_rpc_method_handler(self._stream(entry), None, serialize)
+        return grpc.unary_unary_rpc_method_handler(self._unary(entry), None, serialize)
 
     def _unary(self, entry: Entry) -> Callable[[bytes, Any], Any]:
         run, parse, new_id = entry.run, cast(Callable[[bytes], Any], entry.request_class.FromString), self._ids.uuid

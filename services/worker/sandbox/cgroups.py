@@ -32,16 +32,21 @@ class Group:
             for folder in sorted(set(self.folders.values()))
         ]
 
-    def limit(self, memory_mb: int, cpus: float) -> None:
-        """Set what the function's configuration allows."""
-        size = str(memory_mb * 1024 * 1024)
+    def limit_memory(self, memory_mb: int) -> None:
+        """What the processes of the group may use together."""
+        name = "memory.max" if self.unified else "memory.limit_in_bytes"
+        _write(f"{self.folders['memory']}/{name}", str(memory_mb * 1024 * 1024))
+
+    def limit_cpu(self, cpus: float) -> None:
+        """How much processor time the group gets; what it leaves in one period it may use in the next."""
         quota = max(1000, int(cpus * _PERIOD))
+        folder = self.folders["cpu"]
         if self.unified:
-            _write(f"{self.folders['memory']}/memory.max", size)
-            _write(f"{self.folders['cpu']}/cpu.max", f"{quota} {_PERIOD}")
+            _write(f"{folder}/cpu.max", f"{quota} {_PERIOD}")
         else:
-            _write(f"{self.folders['memory']}/memory.limit_in_bytes", size)
-            _write(f"{self.folders['cpu']}/cpu.cfs_quota_us", str(quota))
+            _write(f"{folder}/cpu.cfs_quota_us", str(quota))
+        with contextlib.suppress(OSError):  # kernels before 5.14 know no burst
+            _write(f"{folder}/cpu.max.burst" if self.unified else f"{folder}/cpu.cfs_burst_us", str(quota))
 
     def out_of_memory(self) -> bool:
         """Whether the kernel has killed a process of the group for its memory."""

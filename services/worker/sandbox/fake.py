@@ -103,6 +103,9 @@ class FakeSandbox:
         self._guest.close()
         os.close(self._pipe)
 
+    def initialised(self) -> None:
+        """There is no share."""
+
     def kill(self) -> None:
         self._end(Exit(None, 9, False))
 

@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 LEVELS = ("process", "user-namespace", "namespaces")  # weakest first
 _REFILL_DELAY = 0.004  # s; a claimed stem has its function to import, which a refill would compete with
+_SHARE_DELAY = 0.005  # s
 _MOST_PENDING = 2  # forks ordered ahead for one runtime
 _WATCH_SECONDS = 0.1
 _ASIDE = frozenset({"namespaces", "user-namespace"})
@@ -70,10 +71,13 @@ class _Runtime:
 class NativeSandbox:
     """One claimed stem."""
 
-    def __init__(self, pool: NativePool, spec: SandboxSpec, stem: _Stem, tmp: Path | None) -> None:
+    def __init__(
+        self, pool: NativePool, spec: SandboxSpec, stem: _Stem, namespace: int | None, tmp: Path | None
+    ) -> None:
         self._pool = pool
         self.spec = spec
         self.stem = stem
+        self._namespace = namespace  # joined, and kept for the next one; None: it has its own
         self._tmp = tmp
         self._exit: Exit | None = None
         self._waiters: list[asyncio.Future[Exit]] = []
@@ -114,6 +118,15 @@ class NativeSandbox:
         self._waiters.append(waiter)
         return await waiter
 
+    def initialised(self) -> None:
+        # A little later, as the first invocation comes right after and the kernel takes its time.
+        asyncio.get_running_loop().call_later(_SHARE_DELAY, self._limit_cpu)
+
+    def _limit_cpu(self) -> None:
+        if self.stem.group is not None and self._exit is None and not self._destroyed:
+            with contextlib.suppress(OSError):  # it has just ended
+                self.stem.group.limit_cpu(self.spec.cpu_share)
+
     def kill(self) -> None:
         self.stem.child.kill()
         if not self._pool.isolated and self.stem.group is not None:
@@ -133,15 +146,21 @@ class NativeSandbox:
         if self._exit is not None:
             self._gone()
 
-    def hand_over_tmp(self) -> Path | None:
-        """The temporary folder becomes another sandbox's."""
+    def hand_over(self) -> tuple[int | None, Path | None]:
+        """The mount namespace and the temporary folder become another sandbox's."""
         tmp, self._tmp = self._tmp, None
-        return tmp
+        namespace, self._namespace = self._namespace, None
+        if namespace is None and self.stem.child.namespace is not None:
+            namespace = os.dup(self.stem.child.namespace)
+        return namespace, tmp
 
     def _gone(self) -> None:
         self.stem.child.forget()
         if self.stem.group is not None:
             self._pool.discard(self.stem.group)
+        if self._namespace is not None:
+            os.close(self._namespace)
+            self._namespace = None
         if self._tmp is not None:
             shutil.rmtree(self._tmp, ignore_errors=True)
 
@@ -311,35 +330,17 @@ class NativePool:
 
     def replace(self, old: NativeSandbox) -> NativeSandbox:
         """What `Sandbox.reset` does."""
-        namespace = old.stem.child.namespace
-        namespace = None if namespace is None else os.dup(namespace)
-        try:
-            tmp = old.hand_over_tmp()
-            old.destroy("reset")
-            return self._claim(old.spec, namespace, tmp)
-        finally:
-            if namespace is not None:
-                os.close(namespace)
+        namespace, tmp = old.hand_over()
+        old.destroy("reset")
+        return self._claim(old.spec, namespace, tmp)
 
     def _claim(self, spec: SandboxSpec, namespace: int | None, tmp: Path | None) -> NativeSandbox:
-        runtime = self._runtimes.get(spec.runtime)
-        if self._closed or runtime is None:
-            raise SandboxUnavailable(f"no interpreter for {spec.runtime} on this worker")
-        stem = None
-        while stem is None and runtime.stems:
-            stem = runtime.stems.popleft()
-            if stem.child.status is not None:
-                self._drop(stem)
-                stem = None
         try:
-            if stem is None:
-                stem = self._order(runtime)
-            if stem.group is not None:
-                stem.group.limit(spec.memory_mb, spec.cpu_share)
-        except OSError as error:
-            if stem is not None:
-                self._drop(stem)
-            raise SandboxUnavailable(f"no sandbox could be made: {error}") from error
+            stem = self._stem_for(spec)
+        except SandboxUnavailable:
+            if namespace is not None:
+                os.close(namespace)
+            raise
         if not self.isolated and tmp is None:
             tmp = self._config.run_dir / "tmp" / spec.environment_id
             tmp.mkdir(parents=True, exist_ok=True)
@@ -353,12 +354,34 @@ class NativePool:
             "joins": namespace is not None,
         }
         frame = wire.pack(wire.CLAIM, json.dumps(claim).encode())
-        sandbox = NativeSandbox(self, spec, stem, tmp)
+        sandbox = NativeSandbox(self, spec, stem, namespace, tmp)
         with contextlib.suppress(OSError):  # it has just ended: `exited` tells
             socket.send_fds(stem.channel, [frame], [] if namespace is None else [namespace])
         self._live.add(sandbox)
+        runtime = self._runtimes[spec.runtime]
         self._refill_soon(spec.runtime, _REFILL_DELAY if runtime.stems else 0.0)
         return sandbox
+
+    def _stem_for(self, spec: SandboxSpec) -> _Stem:
+        runtime = self._runtimes.get(spec.runtime)
+        if self._closed or runtime is None:
+            raise SandboxUnavailable(f"no interpreter for {spec.runtime} on this worker")
+        stem = None
+        while stem is None and runtime.stems:
+            stem = runtime.stems.popleft()
+            if stem.child.status is not None:
+                self._drop(stem)
+                stem = None
+        try:
+            if stem is None:
+                stem = self._order(runtime)
+            if stem.group is not None:
+                stem.group.limit_memory(spec.memory_mb)
+        except OSError as error:
+            if stem is not None:
+                self._drop(stem)
+            raise SandboxUnavailable(f"no sandbox could be made: {error}") from error
+        return stem
 
     def released(self, sandbox: NativeSandbox) -> None:
         """The sandbox was destroyed."""

@@ -56,6 +56,10 @@ class Sandbox(Protocol):
         """Where the function finds its package."""
         ...
 
+    def initialised(self) -> None:
+        """The init phase has ended: the CPU share holds from now on. Before, there is none, as AWS has it."""
+        ...
+
     def kill(self) -> None:
         """Kill everything inside at once; /tmp stays for `reset`."""
         ...

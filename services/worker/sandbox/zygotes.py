@@ -78,13 +78,7 @@ class Zygote:
         """Start the process and wait until it can fork. Raises SandboxUnavailable with what the machine said."""
         loop = asyncio.get_running_loop()
         await self._reap()  # the one before, where this is a second start
-        asked = await asyncio.create_subprocess_exec(
-            self._interpreter, "-I", "-S", "-c", _ASK, stdout=subprocess.PIPE, env=_environ()
-        )
-        out, _ = await asked.communicate()
-        if asked.returncode != 0:
-            raise SandboxUnavailable(f"the interpreter {self._interpreter} does not run; check `interpreters`")
-        prefix, exec_prefix, new_enough = json.loads(out)
+        prefix, exec_prefix, new_enough = await loop.run_in_executor(None, _ask, self._interpreter)
         if not new_enough:
             raise SandboxUnavailable(f"the interpreter {self._interpreter} is older than Python 3.8")
         self._spawn(sorted({prefix, exec_prefix}))
@@ -230,3 +224,13 @@ class Zygote:
 def _environ() -> dict[str, str]:
     # Nothing of the worker's own environment, which holds secrets, may be in a process that user code comes from.
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+
+
+def _ask(interpreter: Path) -> tuple[str, str, bool]:
+    try:
+        # Not the loop's own way of starting processes: uvloop's forks, which gRPC's threads do not take well.
+        out = subprocess.run([str(interpreter), "-I", "-S", "-c", _ASK], env=_environ(), capture_output=True, check=True)
+        prefix, exec_prefix, new_enough = json.loads(out.stdout)
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        raise SandboxUnavailable(f"the interpreter {interpreter} does not run; check `interpreters`") from None
+    return prefix, exec_prefix, new_enough

@@ -1,0 +1,152 @@
+"""A worker as a service process: settings in, a `Worker` with its telemetry out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from opentelemetry.trace import SpanKind, StatusCode
+
+from lambent.domain import tracing
+from lambent.domain.runtimes import SERVED
+from lambent.infra.clock import SystemClock, SystemIds
+from lambent.infra.code_store import DirectoryCodeStore
+from lambent.infra.config import Settings
+from lambent.infra.layout import layout
+from lambent.infra.lifecycle import Service, StartError
+from lambent.infra.log_store import DirectoryLogStore
+from lambent.infra.prometheus import PrometheusServer, port_after
+from lambent.infra.telemetry import Telemetry, parent_of
+from services.worker.environment import InvocationRecord
+from services.worker.sandbox.port import SandboxUnavailable
+from services.worker.wiring import Worker, WorkerConfig
+
+# Share of the machine's memory that environments may be promised where the settings do not say.
+MEMORY_SHARE = 0.9
+
+
+def make(settings: Settings) -> Service:
+    """The service."""
+    return WorkerService(settings)
+
+
+def interpreters(given: str) -> dict[str, Path]:
+    """Runtime name → interpreter: those named (name=/path,...), else those found on PATH; every other Python runtime
+    shares the worker's own. Raises StartError."""
+    own = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    found: dict[str, Path] = {}
+    for name in sorted(SERVED):
+        path = shutil.which(name)
+        found[name] = Path(path).resolve() if path and _is_python(path) else own
+    found[f"python{sys.version_info.major}.{sys.version_info.minor}"] = own
+    for item in filter(None, (part.strip() for part in given.split(","))):
+        name, _, path = item.partition("=")
+        if name not in SERVED or not os.access(path, os.X_OK):
+            raise StartError(
+                f"worker.interpreters: {item!r} must be RUNTIME=/path/to/interpreter, e.g. python3.11=/usr/bin/python3.11"
+            )
+        found[name] = Path(path).resolve()
+    return found
+
+
+def _is_python(path: str) -> bool:
+    # Version managers put shims on PATH that are scripts; only a program can be a zygote.
+    with Path(path).resolve().open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def _memory_mb() -> int:
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE) // (1024 * 1024)
+
+
+class WorkerService:
+    """One worker process."""
+
+    def __init__(self, settings: Settings) -> None:
+        here = layout(settings.cluster.data)
+        clock, ids = SystemClock(), SystemIds()
+        self._drain_seconds = settings.timing.drain_seconds
+        worker_id = settings.internal.worker_id or f"{platform.node() or 'worker'}-{ids.token(4)}"
+        self._telemetry = Telemetry(
+            "worker",
+            otlp_endpoint=settings.telemetry.otlp_endpoint,
+            prometheus=bool(settings.telemetry.prometheus),
+            instance=worker_id,
+        )
+        self._prometheus = PrometheusServer(port_after(settings.telemetry.prometheus, 2), clock)
+        config = WorkerConfig(
+            worker_id=worker_id,
+            scheduler_address=settings.internal.scheduler or f"unix:{here.run}/scheduler.sock",
+            address=settings.internal.worker or f"unix:{here.run}/worker.sock",
+            token=here.cluster_token(),
+            data_dir=here.data / "worker",
+            run_dir=here.run / "worker",
+            interpreters=interpreters(settings.worker.interpreters),
+            limits=settings.limits,
+            isolation=settings.worker.isolation,
+            minimum_isolation=settings.worker.minimum_isolation,
+            memory_mb=settings.worker.memory_mb or _memory_mb(),
+            max_environments=settings.worker.environments,
+            pool_size=settings.worker.pool,
+            uid_base=settings.worker.uid_base,
+        )
+        self._worker = Worker(
+            config,
+            code=DirectoryCodeStore(here.code),
+            logs=DirectoryLogStore(here.logs, worker_id, keep_days=settings.timing.log_days),
+            clock=clock,
+            ids=ids,
+            on_invocation=self._trace if self._telemetry.tracer is not None else None,
+        )
+        self._telemetry.observe("lambent.worker.invocations", self._outcomes)
+
+    async def start(self) -> Mapping[str, str]:
+        """Bring the sandboxes up and dial the scheduler."""
+        try:
+            await self._worker.start()
+        except SandboxUnavailable as error:
+            raise StartError(
+                f"{error}; see worker.isolation and worker.minimum_isolation in `lambent config`"
+            ) from error
+        await self._prometheus.start()
+        return {"isolation": self._worker.pool.level, "isolation_reason": self._worker.pool.reason}
+
+    async def stop(self) -> None:
+        """Take nothing new, let running invocations end, leave nothing behind."""
+        await self._worker.drain(self._drain_seconds)
+        await self._worker.close()
+        await self._prometheus.close()
+        self._telemetry.close()
+
+    def _outcomes(self) -> list[tuple[Mapping[str, str], int]]:
+        counters = dataclasses.asdict(self._worker.counters)
+        return [({"outcome": name}, counters[name]) for name in ("invocations", "errors", "timeouts", "cold", "rejected")]
+
+    def _trace(self, record: InvocationRecord) -> None:
+        """A span for a sampled invocation, made after the fact."""
+        context = tracing.parse_xray(record.trace)
+        if self._telemetry.tracer is None or context is None or not context.sampled:
+            return
+        start = int(record.started * 1e9)
+        span = self._telemetry.tracer.start_span(
+            "handler",
+            context=parent_of(context),
+            kind=SpanKind.INTERNAL,
+            start_time=start,
+            attributes={
+                "faas.invocation_id": record.request_id,
+                "faas.coldstart": record.cold,
+                "aws.lambda.invoked_arn": record.arn,
+            },
+        )
+        if record.init_ms is not None:
+            span.set_attribute("lambent.init_ms", record.init_ms)
+        if record.error_type is not None:
+            span.set_status(StatusCode.ERROR)
+            span.set_attribute("error.type", record.error_type)
+        span.end(start + int(record.duration_ms * 1e6))
