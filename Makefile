@@ -14,7 +14,7 @@ up: ## install what is missing and start the whole cluster here (Ctrl-C stops it
 
 test: ## install what is missing and pass the tests
 	@tools/setup test
-	$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: test lint types ## tests, lint, types, import walls: all that must be green
 

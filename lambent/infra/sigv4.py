@@ -26,13 +26,16 @@ from lambent.domain.principals import AccessKey, KeyRing
 
 _ALGORITHM = b"AWS4-HMAC-SHA256"
 _UNSIGNED = b"UNSIGNED-PAYLOAD"
-_EMPTY_HASH = sha256(b"").hexdigest().encode()
 _DATE = re.compile(rb"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z")
 _SIGNATURE = re.compile(rb"[0-9a-f]{64}")
 _REGION = re.compile(REGION_PATTERN)
 _PLAIN_PATH = re.compile(rb"/(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)*(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)?")
 _PLAIN_QUERY = re.compile(rb"(?:[A-Za-z0-9_.~=&-]|%[0-9A-F]{2})*")
 
+# Texts up to this length are remembered.
+_CACHED = 1024
+
+_UNSUPPORTED = "Unsupported AWS 'algorithm': only AWS4-HMAC-SHA256 is supported."
 _MISMATCH = (
     "The request signature we calculated does not match the signature you provided. "
     "Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
@@ -49,14 +52,29 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
-class _Proof:
-    """What a request brings to be verified."""
+class _Signer:
+    """What a client's requests of one day have in common: everything but time and signature."""
+
+    key: AccessKey | None  # None: nobody has this key
+    secret: bytes  # the derived signing key, of a decoy where there is no key
+    date: bytes
+    scope: bytes
+    region: str
+    service: str
+    signed_headers: bytes
+    names: tuple[bytes, ...]
+    name_set: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Presigned:
+    """What the query of a presigned request brings."""
 
     credential: bytes
     signed_headers: bytes
     signature: bytes
     date: bytes
-    expires: int | None  # seconds; presigned only
+    expires: int  # seconds
     query: bytes  # without the signature
 
 
@@ -80,10 +98,11 @@ class Verifier:
         self._services = None if services is None else frozenset(services)
         self._regions = None if regions is None else frozenset(regions)
         self._decoy = decoy
-        # Per instance, so that secrets are gone with the verifier.
+        # Per instance, so that secrets are gone with the verifier. All are bounded, and keyed by bounded texts.
         self._signing_key: Callable[[str, bytes, bytes, bytes], bytes] = lru_cache(maxsize=1024)(signing_key)
         self._canonical_path: Callable[[bytes], bytes] = lru_cache(maxsize=1024)(canonical_path)
         self._epoch: Callable[[bytes], float | None] = lru_cache(maxsize=64)(parse_date)
+        self._known_header: Callable[[bytes], _Signer] = lru_cache(maxsize=1024)(self._from_header)
 
     def verify(
         self,
@@ -96,64 +115,82 @@ class Verifier:
     ) -> Verified:
         """The signer. `body_hash`: lower-case hex SHA-256 of the body; `now`: epoch seconds. Raises AwsError."""
         authorization = headers.get(b"authorization")
+        expires: int | None = None
         if authorization is not None:
-            proof = _from_header(authorization, headers, raw_query)
+            # Only the signature differs between two requests of a client; it comes last.
+            common, name, signature = authorization.rpartition(b"Signature=")
+            if not name or not _SIGNATURE.fullmatch(signature):
+                common, signature = _signature_apart(authorization)
+            signer = self._known_header(common) if len(common) <= _CACHED else self._from_header(common)
+            date = headers.get(b"x-amz-date") or headers.get(b"date")
+            if not date:
+                raise _incomplete(
+                    "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
+                )
         elif b"X-Amz-Signature" in raw_query or b"X-Amz-Algorithm" in raw_query:
             proof = self._from_query(raw_query)
+            signer = self._signer(proof.credential, proof.signed_headers)
+            signature, date, expires, raw_query = proof.signature, proof.date, proof.expires, proof.query
         else:
             raise AwsError("MissingAuthenticationTokenException", "Missing Authentication Token")
-        scope = proof.credential.split(b"/")
-        if len(scope) != 5:
-            raise _invalid(
-                "Credential must have exactly 5 slash-delimited elements, "
-                "e.g. keyid/date/region/service/term, got a different number"
-            )
-        key_id, date, region, service, terminator = scope
-        self._check_scope(scope, proof, now)
-        payload_hash = _payload_hash(headers, body_hash, presigned=proof.expires is not None)
-        key = self._keys.find(key_id.decode("latin-1"))
-        secret = self._signing_key(key.secret if key is not None else self._decoy, date, region, service)
-        head = _canonical_head(
-            method, self._canonical_path(raw_path) if len(raw_path) < 512 else canonical_path(raw_path)
-        )
-        tail = _canonical_headers(proof.signed_headers, headers) + payload_hash
-        scope_text = b"\n" + proof.date + b"\n" + date + b"/" + region + b"/" + service + b"/" + terminator + b"\n"
+        self._check_time(signer, date, expires, now)
+        payload_hash = _payload_hash(headers, body_hash, presigned=expires is not None)
+        path = self._canonical_path(raw_path) if len(raw_path) <= _CACHED else canonical_path(raw_path)
+        head = b"%b\n%b\n" % (method.encode("latin-1"), path)
+        tail = _canonical_headers(signer, headers) + payload_hash
         genuine = False
-        for query in _canonical_queries(proof.query):
+        for query in _canonical_queries(raw_query):
             digest = sha256(head + query + tail).hexdigest().encode()
-            expected = hmac.digest(secret, _ALGORITHM + scope_text + digest, "sha256").hex().encode()
-            genuine = hmac.compare_digest(expected, proof.signature) or genuine
-        if key is None:
+            text = b"%b\n%b\n%b\n%b" % (_ALGORITHM, date, signer.scope, digest)
+            expected = hmac.digest(signer.secret, text, "sha256").hex().encode()
+            genuine = hmac.compare_digest(expected, signature) or genuine
+        if signer.key is None:
             raise AwsError("UnrecognizedClientException", "The security token included in the request is invalid.")
         if not genuine:
             raise _invalid(_MISMATCH)
-        return Verified(key, region.decode("latin-1"), service.decode("latin-1"))
+        return Verified(signer.key, signer.region, signer.service)
 
-    def _check_scope(self, scope: list[bytes], proof: _Proof, now: float) -> None:
-        _, date, region, service, terminator = scope
+    def _signer(self, credential: bytes, signed_headers: bytes) -> _Signer:
+        scope = credential.split(b"/")
+        if len(scope) != 5:
+            raise _incomplete("Credential must have exactly 5 slash-delimited elements: keyid/date/region/service/term")
+        key_id, date, region, service, terminator = scope
         if terminator != b"aws4_request":
             raise _invalid(
                 f"Credential should be scoped with a valid terminator: 'aws4_request', not '{_show(terminator)}'."
             )
-        name = region.decode("latin-1")
-        if not _REGION.fullmatch(name) or (self._regions is not None and name not in self._regions):
+        region_name, service_name = region.decode("latin-1"), service.decode("latin-1")
+        if not _REGION.fullmatch(region_name) or (self._regions is not None and region_name not in self._regions):
             raise _invalid("Credential should be scoped to a valid region.")
-        name = service.decode("latin-1")
-        if self._services is not None and name not in self._services:
+        if self._services is not None and service_name not in self._services:
             wanted = ", ".join(f"'{each}'" for each in sorted(self._services))
             raise _invalid(f"Credential should be scoped to correct service: {wanted}.")
-        signed_at = self._epoch(proof.date)
+        names = tuple(signed_headers.split(b";"))
+        if b"host" not in names:
+            raise _invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
+        key = self._keys.find(key_id.decode("latin-1"))
+        return _Signer(
+            key=key,
+            secret=self._signing_key(key.secret if key is not None else self._decoy, date, region, service),
+            date=date,
+            scope=b"/".join(scope[1:]),
+            region=region_name,
+            service=service_name,
+            signed_headers=signed_headers,
+            names=names,
+            name_set=frozenset(names),
+        )
+
+    def _check_time(self, signer: _Signer, date: bytes, expires: int | None, now: float) -> None:
+        signed_at = self._epoch(date) if len(date) <= 32 else None
         if signed_at is None:
-            raise AwsError(
-                "IncompleteSignatureException",
-                "Date must be in ISO-8601 'basic format'. See http://en.wikipedia.org/wiki/ISO_8601",
-            )
-        if proof.date[:8] != date:
+            raise _incomplete("Date must be in ISO-8601 'basic format'. See https://en.wikipedia.org/wiki/ISO_8601")
+        if date[:8] != signer.date:
             raise _invalid(
                 "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
-                f"'{_show(date)}' != '{_show(proof.date[:8])}', from '{_show(proof.date)}'."
+                f"'{_show(signer.date)}' != '{_show(date[:8])}', from '{_show(date)}'."
             )
-        earliest = now - self._skew if proof.expires is None else now - proof.expires
+        earliest = now - (self._skew if expires is None else expires)
         if signed_at < earliest:
             raise _invalid(
                 f"Signature expired: {_iso(signed_at)} is now earlier than {_iso(earliest)} ({_off(now, earliest)})"
@@ -164,11 +201,19 @@ class Verifier:
                 f"Signature not yet current: {_iso(signed_at)} is still later than {_iso(latest)} ({_off(now, latest)})"
             )
 
-    def _from_query(self, raw_query: bytes) -> _Proof:
-        parts = raw_query.split(b"&")
+    def _from_header(self, common: bytes) -> _Signer:
+        values = _authorization(common)
+        missing = [name for name in (b"Credential", b"SignedHeaders") if not values.get(name)]
+        if missing:
+            raise _incomplete(
+                " ".join(f"Authorization header requires '{name.decode()}' parameter." for name in missing)
+            )
+        return self._signer(values[b"Credential"], values[b"SignedHeaders"])
+
+    def _from_query(self, raw_query: bytes) -> _Presigned:
         values: dict[bytes, bytes] = {}
         kept = []
-        for part in parts:
+        for part in raw_query.split(b"&"):
             name, _, value = part.partition(b"=")
             if name != b"X-Amz-Signature":
                 kept.append(part)
@@ -176,25 +221,15 @@ class Verifier:
                 if name in values:
                     raise _incomplete(f"AWS query-string parameter '{_show(name)}' must be given once.")
                 values[name] = unquote_to_bytes(value)
-        missing = [
-            name
-            for name in (
-                b"X-Amz-Algorithm",
-                b"X-Amz-Credential",
-                b"X-Amz-Signature",
-                b"X-Amz-SignedHeaders",
-                b"X-Amz-Date",
-            )
-            if not values.get(name)
-        ]
-        if missing:
-            raise _incomplete(f"AWS query-string parameters must include '{missing[0].decode()}'.")
+        for wanted in ("Algorithm", "Credential", "Signature", "SignedHeaders", "Date"):
+            if not values.get(b"X-Amz-" + wanted.encode()):
+                raise _incomplete(f"AWS query-string parameters must include 'X-Amz-{wanted}'.")
         if values[b"X-Amz-Algorithm"] != _ALGORITHM:
-            raise _incomplete("Unsupported AWS 'algorithm': only AWS4-HMAC-SHA256 is supported.")
+            raise _incomplete(_UNSUPPORTED)
         expires = values.get(b"X-Amz-Expires", b"")
         if not expires.isdigit() or len(expires) > 9 or not 1 <= int(expires) <= self._presigned_max:
             raise _incomplete(f"X-Amz-Expires must be a number of seconds from 1 to {self._presigned_max}.")
-        return _Proof(
+        return _Presigned(
             values[b"X-Amz-Credential"],
             values[b"X-Amz-SignedHeaders"],
             values[b"X-Amz-Signature"],
@@ -204,23 +239,30 @@ class Verifier:
         )
 
 
-def _from_header(authorization: bytes, headers: Mapping[bytes, bytes], raw_query: bytes) -> _Proof:
-    algorithm, _, rest = authorization.partition(b" ")
+def _authorization(text: bytes) -> dict[bytes, bytes]:
+    """The key=value pairs of an Authorization header."""
+    algorithm, _, rest = text.partition(b" ")
     if algorithm != _ALGORITHM:
-        raise _incomplete("Unsupported AWS 'algorithm': only AWS4-HMAC-SHA256 is supported.")
+        raise _incomplete(_UNSUPPORTED)
     values: dict[bytes, bytes] = {}
     for part in rest.split(b","):
         name, equals, value = part.strip().partition(b"=")
+        if not name and not value:
+            continue
         if not equals or name in values:
             raise _incomplete("Authorization header must be a list of different key=value pairs.")
         values[name] = value
-    missing = [name for name in (b"Credential", b"Signature", b"SignedHeaders") if not values.get(name)]
-    if missing:
-        raise _incomplete(" ".join(f"Authorization header requires '{name.decode()}' parameter." for name in missing))
-    date = headers.get(b"x-amz-date") or headers.get(b"date")
-    if not date:
-        raise _incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
-    return _Proof(values[b"Credential"], values[b"SignedHeaders"], values[b"Signature"], date, None, raw_query)
+    return values
+
+
+def _signature_apart(authorization: bytes) -> tuple[bytes, bytes]:
+    """The header without its signature, and the signature, where that is not last or not one."""
+    values = _authorization(authorization)
+    signature = values.pop(b"Signature", b"")
+    if not signature:
+        raise _incomplete("Authorization header requires 'Signature' parameter.")
+    pairs = b", ".join(name + b"=" + value for name, value in values.items())
+    return _ALGORITHM + b" " + pairs, signature
 
 
 def _payload_hash(headers: Mapping[bytes, bytes], body_hash: bytes, *, presigned: bool) -> bytes:
@@ -230,26 +272,21 @@ def _payload_hash(headers: Mapping[bytes, bytes], body_hash: bytes, *, presigned
     raise _invalid("The value of the X-Amz-Content-SHA256 header must be the SHA-256 of the request's body.")
 
 
-def _canonical_head(method: str, path: bytes) -> bytes:
-    return method.encode("latin-1") + b"\n" + path + b"\n"
-
-
-def _canonical_headers(signed: bytes, headers: Mapping[bytes, bytes]) -> bytes:
+def _canonical_headers(signer: _Signer, headers: Mapping[bytes, bytes]) -> bytes:
     """From the newline after the query to the one before the payload's hash."""
-    names = signed.split(b";")
-    if b"host" not in names:
-        raise _invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
     lines = [b""]
-    for name in names:
+    for name in signer.names:
         value = headers.get(name)
         if value is None:
             raise _invalid(_MISMATCH)
-        lines.append(name + b":" + b" ".join(value.split()))
-    for name in headers:
-        # A header that changes what is asked for must not be changed on the way.
-        if name.startswith(b"x-amz-") and name not in names:
+        if b" " in value or b"\t" in value:
+            value = b" ".join(value.split())
+        lines.append(b"%b:%b" % (name, value))
+    for name in headers.keys() - signer.name_set:
+        # A header that changes what is asked for must not be added on the way.
+        if name.startswith(b"x-amz-"):
             raise _invalid(f"'{_show(name)}' must be a 'SignedHeader' in the AWS Authorization.")
-    lines += (b"", signed, b"")
+    lines += (b"", signer.signed_headers, b"")
     return b"\n".join(lines)
 
 

@@ -294,6 +294,7 @@ def main() -> int:
     except OSError as error:
         _send(control, {"op": "failed", "error": str(error)})
         return 1
+    runtime.rehearse()
     gc.collect()
     gc.disable()
     gc.freeze()

@@ -16,6 +16,7 @@ import shutil
 import socket
 from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,12 +156,8 @@ class NativeSandbox:
         return namespace, tmp
 
     def _gone(self) -> None:
-        self.stem.child.forget()
-        if self.stem.group is not None:
-            self._pool.discard(self.stem.group)
-        if self._namespace is not None:
-            os.close(self._namespace)
-            self._namespace = None
+        self._pool.bury(self.stem.group, self._namespace, *self.stem.child.forget())
+        self._namespace = None
         if self._tmp is not None:
             shutil.rmtree(self._tmp, ignore_errors=True)
 
@@ -178,6 +175,8 @@ class NativePool:
         self._reason = ""
         self._staging: Path | None = None
         self._closed = False
+        # The kernel takes its time to let go of a mount namespace or a control group; the loop does not wait for it.
+        self._undertaker = ThreadPoolExecutor(1, "sandbox-remains")
 
     @property
     def level(self) -> str:
@@ -275,7 +274,7 @@ class NativePool:
             host.close()
             os.close(read)
             if group is not None:
-                self.discard(group)
+                self.bury(group)
             raise
         finally:
             guest.close()
@@ -288,9 +287,7 @@ class NativePool:
 
         def ended(child: Child) -> None:
             if child.status is not None:
-                child.forget()
-                if stem.group is not None:
-                    self.discard(stem.group)
+                self.bury(stem.group, *child.forget())
 
         stem.child.on_change = ended
         stem.child.kill()
@@ -387,9 +384,15 @@ class NativePool:
         """The sandbox was destroyed."""
         self._live.discard(sandbox)
 
-    def discard(self, group: Group) -> None:
-        """Nothing is in the group any more."""
-        if self._groups is not None:
+    def bury(self, group: Group | None, *descriptors: int | None) -> None:
+        """Nothing is in the group any more, nobody needs the descriptors."""
+        self._undertaker.submit(self._bury, group, descriptors)
+
+    def _bury(self, group: Group | None, descriptors: tuple[int | None, ...]) -> None:
+        for descriptor in descriptors:
+            if descriptor is not None:
+                os.close(descriptor)
+        if group is not None and self._groups is not None:
             self._groups.discard(group)
 
     # Zygotes and the end
@@ -440,6 +443,7 @@ class NativePool:
             sandbox.destroy("WorkerClosed")
         await self._tasks.close()
         await self._end_zygotes()
+        await asyncio.get_running_loop().run_in_executor(None, self._undertaker.shutdown)
         if self._groups is not None:
             self._groups.close()
         if self._staging is not None:

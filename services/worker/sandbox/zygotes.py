@@ -50,12 +50,11 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.handle, signal.SIGKILL)
 
-    def forget(self) -> None:
-        """Close the descriptors; the mount namespace, and with it /tmp, goes when nothing else holds it."""
-        for descriptor in (self.handle, self.namespace):
-            if descriptor is not None:
-                os.close(descriptor)
+    def forget(self) -> tuple[int | None, int | None]:
+        """Hand out the descriptors, to be closed; the mount namespace, and with it /tmp, goes when nothing holds it."""
+        descriptors = self.handle, self.namespace
         self.handle = self.namespace = None
+        return descriptors
 
 
 class Zygote:

@@ -1,0 +1,150 @@
+"""A whole cluster, started as a user starts it, and ways to talk to it."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from tests.conftest import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY, SECRET = "LAMBENTROOT", "the-root-secret-of-the-tests"
+ROLE = "arn:aws:iam::000000000000:role/any"
+START_SECONDS = 60.0
+
+
+def run(*command: str, env: dict[str, str] | None = None, timeout: float = 120.0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """A command to its end, its output as text."""
+    return subprocess.run(
+        command, env=env, timeout=timeout, capture_output=True, text=True, check=False, cwd=ROOT, input=stdin
+    )
+
+
+class Cluster:
+    """`lambent up` in a process of its own."""
+
+    def __init__(self, data: Path, *arguments: str, **settings: str) -> None:
+        self.data = data
+        self.http, self.grpc = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        self.url = f"http://{self.http}"
+        self.arguments = arguments
+        self.settings = settings
+        self.output = ""
+        self.process: subprocess.Popen[str] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a shell has after the printed `export` lines."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("LAMBENT_", "AWS_"))}
+        return clean | {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": self.url,
+            "LAMBENT_GRPC": self.grpc,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+
+    def command(self) -> list[str]:
+        """What starts it."""
+        return [
+            sys.executable, "-m", "lambent.cli.main", "up", "--http", self.http, "--grpc", self.grpc, "--data",
+            str(self.data), "--root-credentials", f"{KEY}:{SECRET}", *self.arguments,
+        ]  # fmt: skip
+
+    def start(self) -> Cluster:
+        """Start, and wait until it says that it is up."""
+        environment = {k: v for k, v in self.environment.items() if not k.startswith(("AWS_", "LAMBENT_"))}
+        self.process = subprocess.Popen(
+            self.command(), env=environment | self.settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=ROOT,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        lines: list[str] = []
+        for line in self.process.stdout:
+            lines.append(line)
+            if line.startswith("Ctrl-C stops it"):
+                self.output = "".join(lines)
+                return self
+        self.process.wait()
+        raise AssertionError("the cluster did not come up:\n" + "".join(lines) + self.logs())
+
+    def logs(self) -> str:
+        """The processes' own logs, for failures."""
+        return "\n".join(f"== {path.name}\n{path.read_text()[-4000:]}" for path in (self.data / "run").glob("*.log"))
+
+    def stop(self, number: int = signal.SIGINT) -> str:
+        """Ctrl-C; answers what it said since it was up."""
+        if self.process is None:
+            return ""
+        self.process.send_signal(number)
+        said, _ = self.process.communicate(timeout=60)
+        self.process = None
+        return said
+
+    def pid(self, service: str) -> int:
+        """Process id of one service."""
+        assert self.process is not None
+        children = run("pgrep", "-P", str(self.process.pid), "-f", f"lambent.entry {service} ").stdout.split()
+        assert len(children) == 1, f"{service}: {children}"
+        return int(children[0])
+
+    def client(self, service: str = "lambda", *, key: str = KEY, secret: str = SECRET, region: str = "us-east-1", retries: int = 0) -> Any:
+        """A boto3 client."""
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            region_name=region,
+            config=Config(retries={"total_max_attempts": retries + 1}, read_timeout=60, max_pool_connections=64),
+        )
+
+    def aws(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The AWS command line."""
+        return run("aws", *arguments, env=self.environment)
+
+    def lambent(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Our command line."""
+        return run(sys.executable, "-m", "lambent.cli.main", *arguments, env=self.environment, stdin=stdin)
+
+    def deploy(self, example: str, **configuration: Any) -> str:
+        """An example as a function of its own name, Active."""
+        folder = ROOT / "examples" / example
+        return self.create(example, zipped({path.name: path.read_bytes() for path in folder.glob("*.py")}), **configuration)
+
+    def create(self, name: str, package: bytes, **configuration: Any) -> str:
+        """A function from a package, Active."""
+        client = self.client()
+        client.create_function(
+            **{
+                "FunctionName": name, "Runtime": "python3.11", "Role": ROLE, "Handler": "app.handler",
+                "Code": {"ZipFile": package},
+            } | configuration
+        )  # fmt: skip
+        client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 200})
+        return name
+
+
+def zipped(files: dict[str, bytes | str]) -> bytes:
+    """A package."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def code_blocks(markdown: str, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", markdown, re.DOTALL)
