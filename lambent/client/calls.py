@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import grpc
 import msgspec
@@ -77,10 +78,10 @@ def logs_request(
 
 def worth_another_try(error: grpc.RpcError) -> bool:
     """Whether a call certainly did nothing and may do better next time: throttled, or the cluster away."""
-    assert isinstance(error, grpc.Call)
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
+    call: Any = error
+    if call.code() is grpc.StatusCode.UNAVAILABLE:
         return True
-    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and (error.details() or "").startswith("Rate ")
+    return call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and (call.details() or "").startswith("Rate ")
 
 
 def pauses() -> Iterator[float]:

@@ -13,6 +13,7 @@ LambentError
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -79,11 +80,11 @@ _STATUS_KEY = "grpc-status-details-bin"
 
 
 def translate(error: grpc.RpcError) -> LambentError:
-    """The library's error as ours."""
-    assert isinstance(error, grpc.Call)
-    code, text = error.code(), error.details() or ""
+    """The library's error as ours; synchronous and asyncio errors have the same methods and no common base."""
+    call: Any = error
+    code, text = call.code(), call.details() or ""
     name, request_id, reason, retry_after = code.name, "", "", None
-    for key, value in error.trailing_metadata() or ():
+    for key, value in call.trailing_metadata() or ():
         if key != _STATUS_KEY or not isinstance(value, bytes):
             continue
         for detail in status_pb2.Status.FromString(value).details:

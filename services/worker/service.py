@@ -125,7 +125,9 @@ class WorkerService:
 
     def _outcomes(self) -> list[tuple[Mapping[str, str], int]]:
         counters = dataclasses.asdict(self._worker.counters)
-        return [({"outcome": name}, counters[name]) for name in ("invocations", "errors", "timeouts", "cold", "rejected")]
+        return [
+            ({"outcome": name}, counters[name]) for name in ("invocations", "errors", "timeouts", "cold", "rejected")
+        ]
 
     def _trace(self, record: InvocationRecord) -> None:
         """A span for a sampled invocation, made after the fact."""

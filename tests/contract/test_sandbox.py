@@ -30,6 +30,10 @@ def handler(event, context):
     print("called with", event)
     if event == "exit":
         sys.exit(3)
+    if event == "hog":
+        held = bytes(1) * (400 << 20)
+        while True:
+            pass
     path = os.path.join(TMP, "kept")
     if event == "write":
         with open(path, "w") as file:
@@ -208,6 +212,27 @@ async def test_more_than_are_kept_in_advance_can_be_taken_at_once(pool: SandboxP
     assert await asyncio.gather(*(guest.invoke("look") for guest in guests)) == [False] * 10
     for guest in guests:
         guest.close()
+
+
+@pytest.mark.parametrize("level", [level for level in LEVELS if level != "fake"])
+async def test_memory_is_limited_without_control_groups(level: str, tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    interpreters = {RUNTIME: Path(sys.executable)}
+    config = NativeConfig(
+        "sampled", tmp_path / "packages", tmp_path / "run", interpreters, level=level, stems=1, control_groups=False
+    )
+    pool = NativePool(config)
+    await pool.start()
+    try:
+        assert "sampling" in pool.reason
+        guest = await taken(pool, tmp_path)
+        assert await guest.invoke("look") is False
+        with pytest.raises(EOFError):
+            await guest.invoke("hog")
+        assert await guest.exited() == Exit(None, 9, True)
+        guest.close()
+    finally:
+        await pool.close()
 
 
 async def test_a_level_that_the_machine_lacks_is_refused_with_a_hint(tmp_path: Path) -> None:

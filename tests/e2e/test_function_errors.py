@@ -39,12 +39,11 @@ def test_an_exception(cluster: Cluster, failures: str) -> None:
     [
         ({"kind": "leave", "status": 3}, "Runtime.ExitError", "Runtime exited with error: exit status 3"),
         ({"kind": "die", "status": 0}, "Runtime.ExitError", "Runtime exited without providing a reason"),
-        ({"kind": "hog"}, "Runtime.ExitError", "Runtime exited with error: signal: killed"),
         ({"kind": "sleep", "seconds": 30}, "Sandbox.Timedout", "Task timed out after 2.00 seconds"),
         ({"kind": "not_json"}, "Runtime.MarshalError", "Unable to marshal response"),
         ({"kind": "too_much"}, "Function.ResponseSizeTooLarge", "Response payload size exceeded maximum allowed payload size (6291556 bytes)."),
     ],
-    ids=["exit", "die", "memory", "timeout", "not-json", "too-much"],
+    ids=["exit", "die", "timeout", "not-json", "too-much"],
 )  # fmt: skip
 def test_what_goes_wrong_is_told_as_aws_tells_it_and_the_next_is_well(
     cluster: Cluster, failures: str, event: dict[str, Any], kind: str, says: str
@@ -58,6 +57,15 @@ def test_what_goes_wrong_is_told_as_aws_tells_it_and_the_next_is_well(
     error, document, _, _ = invoke(cluster, failures, {"kind": "sleep", "seconds": 0})
     assert error is None
     assert document["slept"] == 0
+
+
+def test_a_hog_is_killed_at_its_memory_limit(cluster: Cluster) -> None:
+    name = cluster.create("hog", zipped({"app.py": "def handler(event, context):\n    hoard = bytearray(event['mb'] << 20)\n    hoard[::4096] = b'x' * len(hoard[::4096])\n    return len(hoard)\n"}), MemorySize=256, Timeout=20)
+    error, document, _, request = invoke(cluster, name, {"mb": 400})
+    assert (error, document["errorType"]) == ("Unhandled", "Runtime.ExitError")
+    assert document["errorMessage"] == f"RequestId: {request} Error: Runtime exited with error: signal: killed"
+    error, document, _, _ = invoke(cluster, name, {"mb": 50})
+    assert (error, document) == (None, 50 << 20)
 
 
 def test_a_flood_of_output_is_cut_to_the_tail(cluster: Cluster, failures: str) -> None:

@@ -6,7 +6,7 @@ socket to the worker, one JSON object a message, descriptors beside it:
     worker to zygote   {"op": "fork", "id": n} + guest end of the channel, write end of the output pipe,
                        then the cgroup.procs files that the child enters
     zygote to worker   {"op": "up", "version": [..]} once; or {"op": "failed", "error": text};
-                       {"op": "forked", "id": n, "pid": n} + pidfd;  {"op": "exit", "id": n, "status": wait status}
+                       {"op": "forked", "id": n} + pidfd;  {"op": "exit", "id": n, "status": wait status}
     child to worker    {"op": "ready", "id": n} + its mount namespace, once nothing but the claim is left to do
 
 CONFIG is JSON: level, staging (empty folder to build the root on), packages (the worker's unpacked packages), prefixes
@@ -138,7 +138,7 @@ class Zygote:
         else:
             self.children[pid] = number
             handle = kernel.pidfd_open(pid)
-            _send(self.control, {"op": "forked", "id": number, "pid": pid}, (handle,))
+            _send(self.control, {"op": "forked", "id": number}, (handle,))
             os.close(handle)
         finally:
             for descriptor in descriptors:

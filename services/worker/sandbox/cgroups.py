@@ -15,6 +15,7 @@ from pathlib import Path
 
 _MOUNT = Path("/sys/fs/cgroup")
 _V1 = ("memory", "pids", "cpu")
+_ABANDONED_SECONDS = 60.0
 _PERIOD = 100_000  # µs; the kernel's default
 
 
@@ -95,8 +96,12 @@ def _write(path: str, text: str) -> None:
 class Groups:
     """The control groups of one worker, under `lambent/<worker>`."""
 
-    def __init__(self, worker: str, processes: int) -> None:
-        """`processes`: most processes and threads in one sandbox. Raises OSError where groups cannot be made."""
+    def __init__(self, worker: str, processes: int, now: float) -> None:
+        """`processes`: most processes and threads in one sandbox; `now`: epoch seconds, to know what was abandoned.
+
+        Raises OSError where groups cannot be made.
+        """
+        self._now = now
         self._processes = str(processes)
         self._next = 0
         self._leaving: list[Group] = []
@@ -112,11 +117,8 @@ class Groups:
             for home in self._homes.values():
                 os.makedirs(home, exist_ok=True)
         self._clear()
-        self.remove_probe()
-
-    def remove_probe(self) -> None:
-        """Make and remove one group, so that a machine that forbids it says so at start."""
-        self.make().remove()
+        self._sweep()
+        self.make().remove()  # a machine that forbids it says so here
 
     def make(self) -> Group:
         """A new group with the limits that are the same for every function."""
@@ -140,6 +142,24 @@ class Groups:
                 os.rmdir(home)
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.dirname(home))  # goes only when no other worker is in it
+
+    def _sweep(self) -> None:
+        """Remove what workers have left that were killed: their processes are gone, and they will not come back for it.
+
+        A worker that lives has sandboxes ready, so a folder without any process for a while is nobody's.
+        """
+        for home in set(self._homes.values()):
+            for other in _folders(os.path.dirname(home)):
+                place = os.path.join(os.path.dirname(home), other)
+                groups = [os.path.join(place, number) for number in _folders(place)]
+                with contextlib.suppress(OSError):
+                    if place == home or self._now - os.stat(place).st_mtime < _ABANDONED_SECONDS:
+                        continue
+                    if any(Path(group, "cgroup.procs").read_text(encoding="ascii") for group in groups):
+                        continue
+                    for group in groups:
+                        os.rmdir(group)
+                    os.rmdir(place)
 
     def _clear(self) -> None:
         """Kill and remove what an earlier process of this worker, or this one, has left behind."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lambent.infra.clock import SystemClock
 from lambent.infra.tasks import TaskOwner
 from services.worker.guest import wire
 from services.worker.sandbox.cgroups import Group, Groups, RssWatch
@@ -52,6 +53,7 @@ class NativeConfig:
     uid_base: int = 200_000
     processes: int = 1024
     descriptors: int = 1024
+    control_groups: bool = True  # False: sample what is used, as where the machine has no control groups for us
 
 
 @dataclass(slots=True)
@@ -195,11 +197,7 @@ class NativePool:
         config = self._config
         config.run_dir.mkdir(parents=True, exist_ok=True)
         config.packages.mkdir(parents=True, exist_ok=True)
-        try:
-            self._groups = Groups(config.worker_id, config.processes)
-            limits = f"limits by control groups version {2 if self._groups.unified else 1}"
-        except OSError as error:
-            limits = f"no control groups ({error.strerror}): memory is limited by sampling, processes are not"
+        limits = self._start_groups()
         tried: list[str] = []
         for level in self._candidates():
             try:
@@ -217,6 +215,16 @@ class NativePool:
             "; ".join(tried)
             + " (give the worker CAP_SYS_ADMIN or unprivileged user namespaces, or allow a weaker level)"
         )
+
+    def _start_groups(self) -> str:
+        cause = "not wanted"
+        if self._config.control_groups:
+            try:
+                self._groups = Groups(self._config.worker_id, self._config.processes, SystemClock().epoch())
+                return f"limits by control groups version {2 if self._groups.unified else 1}"
+            except OSError as error:
+                cause = error.strerror or str(error)
+        return f"no control groups ({cause}): memory is limited by sampling, processes and CPU are not"
 
     def _candidates(self) -> list[str]:
         config = self._config

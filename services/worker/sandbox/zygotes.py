@@ -32,7 +32,7 @@ class Child:
     """What is known of one forked process."""
 
     number: int
-    pid: int | None = None  # in the zygote's pid namespace
+    pid: int | None = None
     handle: int | None = None  # pidfd
     namespace: int | None = None  # its mount namespace, kept so that a later process can join it
     ready: bool = False
@@ -164,7 +164,8 @@ class Zygote:
             if child is None or op != "exit":
                 return
         if op == "forked":
-            child.pid, child.handle = message["pid"], descriptors[0]
+            child.handle = descriptors[0]
+            child.pid = _pid_of(child.handle)
             if child.doomed:
                 child.kill()
         elif op == "ready":
@@ -220,6 +221,16 @@ class Zygote:
             await asyncio.get_running_loop().run_in_executor(None, process.wait)
 
 
+def _pid_of(handle: int) -> int | None:
+    # A zygote in a user namespace counts processes in its own way; the descriptor says how we count them.
+    with open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("Pid:"):
+                pid = int(line.split()[1])
+                return pid if pid > 0 else None
+    return None
+
+
 def _environ() -> dict[str, str]:
     # Nothing of the worker's own environment, which holds secrets, may be in a process that user code comes from.
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -228,7 +239,9 @@ def _environ() -> dict[str, str]:
 def _ask(interpreter: Path) -> tuple[str, str, bool]:
     try:
         # Not the loop's own way of starting processes: uvloop's forks, which gRPC's threads do not take well.
-        out = subprocess.run([str(interpreter), "-I", "-S", "-c", _ASK], env=_environ(), capture_output=True, check=True)
+        out = subprocess.run(
+            [str(interpreter), "-I", "-S", "-c", _ASK], env=_environ(), capture_output=True, check=True
+        )
         prefix, exec_prefix, new_enough = json.loads(out.stdout)
     except (OSError, subprocess.CalledProcessError, ValueError):
         raise SandboxUnavailable(f"the interpreter {interpreter} does not run; check `interpreters`") from None

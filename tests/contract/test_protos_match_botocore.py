@@ -1,0 +1,203 @@
+"""The protos against AWS's own model, as botocore ships it: every served operation, member by member.
+
+What differs on purpose is in the tables below, each with its reason; anything else that differs is a mistake.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import botocore.session
+import pytest
+from google.api import annotations_pb2
+from google.protobuf.descriptor import FieldDescriptor
+
+from lambent.v1 import function_service_pb2, invocation_service_pb2, log_service_pb2, options_pb2
+
+MODEL = botocore.session.Session().get_service_model("lambda")
+FILES = (function_service_pb2, invocation_service_pb2, log_service_pb2)
+METHODS: dict[str, Any] = {
+    method.GetOptions().Extensions[options_pb2.method].aws_operation: method
+    for file in FILES
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if method.GetOptions().Extensions[options_pb2.method].aws_operation
+}
+
+# Operation → (AWS's model, ours).
+STATUS_DIFFERENCES = {
+    "DeleteFunction": (200, 204),  # the service answers 204; the model says 200
+}
+
+# "Shape.Member" in AWS's model → (constraint, why ours is another).
+CONSTRAINT_DIFFERENCES: dict[str, tuple[str, str]] = {
+    "CreateFunctionRequest.Timeout": ("max", "the model has no maximum, the service answers with 900"),
+    "UpdateFunctionConfigurationRequest.Timeout": ("max", "the model has no maximum, the service answers with 900"),
+    "CreateFunctionRequest.MemorySize": ("max", "the model's 32768 is for managed instances, which are not served"),
+    "UpdateFunctionConfigurationRequest.MemorySize": ("max", "the model's 32768 is for managed instances"),
+    "CreateFunctionRequest.Runtime": ("enum", "checked by the service, which answers with the list that is served"),
+    "UpdateFunctionConfigurationRequest.Runtime": ("enum", "checked by the service"),
+}
+
+TYPES = {
+    "string": {FieldDescriptor.TYPE_STRING},
+    "integer": {FieldDescriptor.TYPE_INT32},
+    "long": {FieldDescriptor.TYPE_INT64},
+    "boolean": {FieldDescriptor.TYPE_BOOL},
+    "double": {FieldDescriptor.TYPE_DOUBLE},
+    "blob": {FieldDescriptor.TYPE_BYTES},
+    "structure": {FieldDescriptor.TYPE_MESSAGE},
+    "map": {FieldDescriptor.TYPE_MESSAGE},
+    "timestamp": {FieldDescriptor.TYPE_MESSAGE},
+}
+
+
+def rule_of(field: Any) -> Any:
+    return field.GetOptions().Extensions[options_pb2.field]
+
+
+@pytest.fixture(params=sorted(METHODS))
+def operation(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def test_something_is_served() -> None:
+    assert "Invoke" in METHODS
+
+
+def test_method_path_and_status(operation: str) -> None:
+    method = METHODS[operation]
+    http = method.GetOptions().Extensions[annotations_pb2.http]
+    theirs = MODEL.operation_model(operation).http
+    verb = http.WhichOneof("pattern")
+    assert verb.upper() == theirs["method"]
+    template = getattr(http, verb)
+    for field in method.input_type.fields:
+        template = template.replace("{" + field.name + "}", "{" + field.json_name + "}")
+    path, _, query = theirs["requestUri"].partition("?")
+    assert template == path.rstrip("/")
+    rule = method.GetOptions().Extensions[options_pb2.method]
+    assert dict(rule.required_query) == dict(part.split("=", 1) for part in query.split("&") if part)
+    expected = STATUS_DIFFERENCES.get(operation, (theirs["responseCode"],) * 2)
+    assert (theirs["responseCode"], rule.success) == expected
+
+
+def test_input(operation: str) -> None:
+    model = MODEL.operation_model(operation)
+    problems = compare(METHODS[operation].input_type, model.input_shape, is_input=True)
+    assert problems == []
+
+
+def test_output(operation: str) -> None:
+    model = MODEL.operation_model(operation)
+    problems = compare(METHODS[operation].output_type, model.output_shape, is_input=False)
+    assert problems == []
+
+
+def compare(message: Any, shape: Any, *, is_input: bool, seen: frozenset[str] = frozenset()) -> list[str]:
+    """Everything in which a message differs from AWS's structure."""
+    if shape is None:
+        return [] if not message.fields else [f"{message.name}: AWS's operation has no such structure"]
+    fields = {field.json_name: field for field in message.fields}
+    name = shape.name
+    problems = [f"{name}.{member}: missing" for member in shape.members if member not in fields]
+    problems += [f"{name}.{member}: unknown to AWS" for member in fields if member not in shape.members]
+    for member, theirs in shape.members.items():
+        field = fields.get(member)
+        if field is None:
+            continue
+        where = f"{name}.{member}"
+        problems += member_problems(field, theirs, where)
+        if is_input:
+            required = member in shape.required_members and theirs.serialization.get("location") != "statusCode"
+            if rule_of(field).required != required:
+                problems.append(f"{where}: required is {rule_of(field).required}, AWS's {required}")
+            problems += constraint_problems(field, theirs, where)
+        inner = theirs.member if theirs.type_name == "list" else theirs
+        if inner.type_name == "structure" and inner.name not in seen:
+            problems += compare(field.message_type, inner, is_input=is_input, seen=seen | {inner.name})
+    return problems
+
+
+def member_problems(field: Any, theirs: Any, where: str) -> list[str]:
+    problems = []
+    kind = theirs.type_name
+    if field.is_repeated != (kind in ("list", "map")):
+        problems.append(f"{where}: repeated is {field.is_repeated}, AWS's type is {kind}")
+    inner = theirs.member.type_name if kind == "list" else kind
+    if field.type not in TYPES[inner]:
+        problems.append(f"{where}: type {field.type} for AWS's {inner}")
+    if (inner == "timestamp") != (
+        field.message_type is not None and field.message_type.full_name == "google.protobuf.Timestamp"
+    ):
+        problems.append(f"{where}: only timestamps are Timestamps")
+    if kind == "map":
+        value = field.message_type.fields_by_name.get("value")
+        if value is None or value.type not in TYPES[theirs.value.type_name]:
+            problems.append(f"{where}: not a map of {theirs.value.type_name}")
+    elif kind != "list" and not field.has_presence:
+        problems.append(f"{where}: absent and zero cannot be told apart; make it optional")
+    return problems + location_problems(field, theirs, where)
+
+
+def location_problems(field: Any, theirs: Any, where: str) -> list[str]:
+    rule = rule_of(field)
+    location = theirs.serialization.get("location")
+    name = theirs.serialization.get("name", "")
+    expected = {
+        None: (options_pb2.LOCATION_UNSPECIFIED, ""),
+        "uri": (options_pb2.LOCATION_UNSPECIFIED, ""),
+        "querystring": (options_pb2.LOCATION_QUERY, name),
+        "header": (options_pb2.LOCATION_HEADER, name),
+        "statusCode": (options_pb2.LOCATION_STATUS_CODE, ""),
+    }[location]
+    if theirs.type_name == "blob" and rule.location == options_pb2.LOCATION_PAYLOAD and location is None:
+        return []  # `payload` is a trait of the structure, and botocore's shape of the member does not repeat it
+    if (rule.location, rule.name) != expected:
+        return [f"{where}: location {rule.location} {rule.name!r}, AWS's {location} {name!r}"]
+    return []
+
+
+def constraint_problems(field: Any, theirs: Any, where: str) -> list[str]:
+    rule = rule_of(field)
+    ours: dict[str, object] = {}
+    bounds = rule.length if rule.HasField("length") else rule.value if rule.HasField("value") else None
+    if bounds is not None:
+        ours["min"] = bounds.min if bounds.HasField("min") else None
+        ours["max"] = bounds.max if bounds.HasField("max") else None
+    ours["pattern"] = rule.pattern or None
+    ours["enum"] = sorted(rule.values) or None
+    wanted: dict[str, object] = {
+        "min": theirs.metadata.get("min") or None,  # a minimum of 0 says nothing
+        "max": theirs.metadata.get("max"),
+        "pattern": theirs.metadata.get("pattern"),
+        "enum": sorted(theirs.metadata["enum"]) if "enum" in theirs.metadata else None,
+    }
+    if theirs.type_name == "list":
+        metadata = theirs.member.metadata
+        ours["item"] = rule.item_pattern or None
+        wanted["item"] = "|".join(metadata["enum"]) if "enum" in metadata else metadata.get("pattern")
+    if theirs.type_name == "map":
+        ours["key"] = rule.key_pattern or None
+        wanted["key"] = theirs.key.metadata.get("pattern")
+    recorded = CONSTRAINT_DIFFERENCES.get(where, ("", ""))[0]
+    if recorded and ours.get(recorded) == wanted[recorded]:
+        return [f"{where}: {recorded} is the same as AWS's; take it off the table"]
+    return [
+        f"{where}: {kind} {ours.get(kind)!r}, AWS's {wanted[kind]!r}"
+        for kind in wanted
+        if ours.get(kind) != wanted[kind] and kind != recorded
+    ]
+
+
+def test_every_recorded_difference_is_one() -> None:
+    """A difference that is gone must leave the table."""
+    known = {f"{shape}.{member}" for shape in MODEL.shape_names for member in members_of(shape)}
+    assert CONSTRAINT_DIFFERENCES.keys() <= known
+    for operation, (theirs, ours) in STATUS_DIFFERENCES.items():
+        assert MODEL.operation_model(operation).http["responseCode"] == theirs != ours
+
+
+def members_of(shape: str) -> list[str]:
+    return list(getattr(MODEL.shape_for(shape), "members", {}))

@@ -1,0 +1,129 @@
+"""Processes die under a cluster that goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from tests.e2e.harness import Cluster, run, zipped
+
+NAP = zipped({"app.py": "import time\ndef handler(event, context):\n    time.sleep(event.get('s', 0))\n    return event.get('n')\n"})
+
+
+def test_the_scheduler_dies_and_comes_back_while_invocations_run(own_cluster: Any) -> None:
+    """Invocations that run are not disturbed, held leases go on being used, and new functions start again."""
+    cluster: Cluster = own_cluster("--no-examples")
+    cluster.create("nap", NAP, Timeout=20)
+    client = cluster.client(retries=0)
+    client.invoke(FunctionName="nap", Payload=b"{}")
+    stop = threading.Event()
+    outcomes: Counter[str] = Counter()
+
+    def warm() -> None:
+        mine = cluster.client(retries=0)
+        while not stop.is_set():
+            answer = mine.invoke(FunctionName="nap", Payload=b'{"n": 1}')
+            outcomes[answer["Payload"].read().decode()] += 1
+
+    with ThreadPoolExecutor(2) as threads:
+        long = threads.submit(lambda: client.invoke(FunctionName="nap", Payload=b'{"s": 4, "n": 7}')["Payload"].read())
+        steady = threads.submit(warm)
+        while outcomes["1"] < 20:
+            stop.wait(0.01)
+        before = cluster.pid("scheduler")
+        os.kill(before, signal.SIGKILL)
+        assert long.result(timeout=30) == b"7"
+        stop.set()
+        steady.result(timeout=30)
+    assert set(outcomes) == {"1"}
+    cluster.create("after", NAP)
+    assert cluster.client(retries=3).invoke(FunctionName="after", Payload=b'{"n": 2}')["Payload"].read() == b"2"
+    assert cluster.pid("scheduler") != before
+
+
+def test_a_killed_worker_is_told_at_once_and_leaves_nothing_behind(own_cluster: Any) -> None:
+    cluster: Cluster = own_cluster("--no-examples")
+    cluster.create("nap", NAP, Timeout=60)
+    cluster.client().invoke(FunctionName="nap", Payload=b"{}")
+    worker = cluster.pid("worker")
+    family = _descendants(worker)
+    assert family
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(cluster.client().invoke, FunctionName="nap", Payload=b'{"s": 50}')
+        # It is running once it holds the environment: a second invocation then needs another.
+        cluster.client().invoke(FunctionName="nap", Payload=b"{}")
+        family |= _descendants(worker)
+        os.kill(worker, signal.SIGKILL)
+        error = running.exception(timeout=20)
+    assert isinstance(error, ClientError)
+    assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+    assert error.response["Error"]["Code"] == "ServiceException"
+    patient = cluster.client(retries=8)
+    assert patient.invoke(FunctionName="nap", Payload=b'{"n": 3}')["Payload"].read() == b"3"
+    assert not {pid for pid in family if os.path.exists(f"/proc/{pid}")}
+
+
+def _descendants(pid: int) -> set[int]:
+    children = {int(child) for child in run("pgrep", "-P", str(pid)).stdout.split()}
+    return children.union(*(_descendants(child) for child in children))
+
+
+def test_the_limit_is_exact_and_nothing_is_throttled_while_a_slot_is_free(own_cluster: Any) -> None:
+    """Functions count themselves outside the platform; far more callers than slots push at once."""
+    limit = 4
+    cluster: Cluster = own_cluster("--no-examples", LAMBENT_LIMITS_CONCURRENT_EXECUTIONS=str(limit))
+    code = "import time\ndef handler(event, context):\n    began = time.time()\n    time.sleep(0.2)\n    return [began, time.time()]\n"
+    cluster.create("a", zipped({"app.py": code}), Timeout=20)
+    cluster.create("b", zipped({"app.py": code}), Timeout=20)
+
+    def call(number: int) -> tuple[float, float] | str:
+        try:
+            answer = cluster.client().invoke(FunctionName="ab"[number % 2])
+            began, ended = json.loads(answer["Payload"].read())
+            return began, ended
+        except ClientError as error:
+            assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 429
+            assert error.response["Error"]["Code"] == "TooManyRequestsException"
+            assert error.response["Reason"] == "ConcurrentInvocationLimitExceeded"
+            assert error.response["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "1"
+            return "throttled"
+
+    for _ in range(3):
+        with ThreadPoolExecutor(12) as threads:
+            results = list(threads.map(call, range(12)))
+        spans = [result for result in results if not isinstance(result, str)]
+        edges = sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans])
+        running = most = 0
+        for _, step in edges:
+            running += step
+            most = max(most, running)
+        assert most <= limit
+        assert len(spans) >= limit
+    # With exactly as many callers as slots, none is refused, whatever the functions held before.
+    for _ in range(3):
+        with ThreadPoolExecutor(limit) as threads:
+            assert "throttled" not in list(threads.map(call, range(limit)))
+    assert Counter(map(type, results))[str] > 0
+
+
+def test_a_caller_that_goes_away_frees_its_slot(own_cluster: Any) -> None:
+    """A gRPC caller cancels: its environment is stopped and the slot is free at once."""
+    from lambent.client import Client, Unavailable
+    from tests.e2e.harness import KEY, SECRET
+
+    cluster: Cluster = own_cluster("--no-examples", LAMBENT_LIMITS_CONCURRENT_EXECUTIONS="1")
+    cluster.create("nap", NAP, Timeout=60)
+    with Client(cluster.grpc, access_key=KEY, secret_key=SECRET) as client:
+        try:
+            client.invoke("nap", {"s": 50}, timeout=0.7)
+            raise AssertionError("the deadline passed unnoticed")
+        except Unavailable:
+            pass
+        assert client.invoke("nap", {"n": 5}).json() == 5

@@ -1,0 +1,101 @@
+"""`lambent up` from the outside: what it says, how it ends, what it keeps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import free_port
+from tests.e2e.harness import Cluster, run, zipped
+
+
+def test_the_first_start_proves_that_it_lives(cluster: Cluster) -> None:
+    said = cluster.output
+    assert 'hello answered {"greeting": "Hello, world!"}: cold in ' in said
+    assert "isolation: " in said
+    assert f"export AWS_ENDPOINT_URL={cluster.url}" in said
+    assert "aws lambda invoke --function-name hello" in said
+
+
+def test_ctrl_c_lets_running_invocations_end_and_the_next_start_finds_everything(own_cluster: Any) -> None:
+    cluster: Cluster = own_cluster("--no-examples")
+    slow = "import time\ndef handler(event, context):\n    time.sleep(event.get('s', 0))\n    return 'done'\n"
+    cluster.create("slow", zipped({"app.py": slow}), Timeout=20, Environment={"Variables": {"KEPT": "yes"}})
+    cluster.client().invoke(FunctionName="slow", Payload=b"{}")
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(lambda: cluster.client().invoke(FunctionName="slow", Payload=b'{"s": 1.5}')["Payload"].read())
+        cluster.client().invoke(FunctionName="slow", Payload=b"{}")
+        cluster.stop(signal.SIGINT)
+        assert running.result(timeout=20) == b'"done"'
+    left = run("pgrep", "-f", str(cluster.data)).stdout.split()
+    assert left == []
+    again: Cluster = own_cluster("--no-examples")
+    kept = again.client().get_function_configuration(FunctionName="slow")
+    assert (kept["State"], kept["Environment"]) == ("Active", {"Variables": {"KEPT": "yes"}})
+    assert again.client().invoke(FunctionName="slow", Payload=b"{}")["Payload"].read() == b'"done"'
+
+
+def test_secrets_are_not_readable_in_the_data_folder(own_cluster: Any) -> None:
+    cluster: Cluster = own_cluster("--no-examples")
+    cluster.create("secretive", zipped({"app.py": "def handler(e, c): return 1\n"}), Environment={"Variables": {"TOKEN": "hunter2-in-the-clear"}})
+    cluster.client().invoke(FunctionName="secretive")
+    cluster.stop()
+    found = run("grep", "-rl", "hunter2-in-the-clear", str(cluster.data))
+    assert found.stdout == ""
+
+
+def up(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("LAMBENT_", "AWS_"))}
+    return run(sys.executable, "-m", "lambent.cli.main", "up", *arguments, env=clean | environment, timeout=60)
+
+
+def one_line(done: subprocess.CompletedProcess[str], *says: str) -> None:
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3, done.stderr
+    for text in says:
+        assert text in done.stderr
+
+
+def test_two_starts_on_one_folder_get_one_clear_line(cluster: Cluster) -> None:
+    done = up("--data", str(cluster.data), "--http", f"127.0.0.1:{free_port()}", "--grpc", f"127.0.0.1:{free_port()}")
+    one_line(done, f"data folder {cluster.data} is in use by a running cluster (process ", "--data")
+    assert cluster.client().list_functions()["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+
+def test_a_taken_port_is_said_with_the_flag_that_changes_it(cluster: Cluster, short_tmp: Path) -> None:
+    one_line(up("--data", str(short_tmp), "--http", cluster.http), f"cannot listen on {cluster.http}", "--http")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "says"),
+    [
+        (["--root-credentials", "nocolon"], {}, "root_credentials cannot be"),
+        (["--account", "12"], {}, "account cannot be '12'"),
+        (["--redis-url", "redis://127.0.0.1:1/0"], {}, "cannot be reached"),
+        ([], {"LAMBENT_WORKER_ISOLATION": "perfect"}, "worker.isolation cannot be 'perfect'"),
+        ([], {"LAMBENT_WORKER_ISOLATION": "process", "LAMBENT_WORKER_MINIMUM_ISOLATION": "namespaces"}, "isolation"),
+        (["--access-keys", "/nowhere/keys.toml"], {}, "cannot use access keys of /nowhere/keys.toml"),
+        (["--config", "/nowhere/lambent.toml"], {}, "cannot read /nowhere/lambent.toml"),
+    ],
+    ids=["credentials", "account", "redis", "level", "minimum", "keys", "config"],
+)
+def test_what_cannot_be_is_one_line_and_nothing_is_left_running(
+    arguments: list[str], environment: dict[str, str], says: str, short_tmp: Path
+) -> None:
+    ports = ["--http", f"127.0.0.1:{free_port()}", "--grpc", f"127.0.0.1:{free_port()}"]
+    one_line(up("--data", str(short_tmp), *ports, *arguments, **environment), says)
+    assert run("pgrep", "-f", str(short_tmp)).stdout == ""
+
+
+def test_another_redis_can_be_used(own_cluster: Any, redis_url: str) -> None:
+    cluster: Cluster = own_cluster("--no-examples", "--redis-url", redis_url)
+    cluster.create("elsewhere", zipped({"app.py": "def handler(e, c): return 1\n"}))
+    assert cluster.client().invoke(FunctionName="elsewhere")["Payload"].read() == b"1"

@@ -1,0 +1,389 @@
+"""The HTTP server over real sockets: framing, order, bounds, and what it does to peers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from lambent.infra.http import HttpLimits, HttpRequest, HttpResponse, HttpServer, PlainService
+from lambent.infra.http_messages import http_date
+
+
+class ManualClock:
+    """Time that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def epoch(self) -> float:
+        return self.now
+
+
+class Echo:
+    """Answers with what came; some paths do something else."""
+
+    def __init__(self) -> None:
+        self.requests: list[HttpRequest] = []
+        self.entered = asyncio.Event()
+        self.release = asyncio.Event()
+        self.left = asyncio.Event()
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        self.requests.append(request)
+        if request.raw_path == b"/wait":
+            self.entered.set()
+            try:
+                await self.release.wait()
+            finally:
+                self.left.set()
+        if request.raw_path == b"/fail":
+            raise RuntimeError("a defect")
+        if request.raw_path == b"/none":
+            return HttpResponse(204)
+        if request.raw_path == b"/inject":
+            return HttpResponse(200, [(b"X-Value", b"a\r\nX-Evil: 1")])
+        return HttpResponse(200, [(b"X-Path", request.raw_path)], request.body)
+
+
+class Peer:
+    """A raw client."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, *parts: bytes) -> None:
+        self.writer.write(b"".join(parts))
+
+    async def answer(self, *, head: bool = False) -> tuple[int, dict[str, str], bytes]:
+        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+        size = 0 if head else int(headers.get("content-length", 0))
+        return int(lines[0].split()[1]), headers, await self.reader.readexactly(size)
+
+    async def at_end(self) -> bytes:
+        return await self.reader.read()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def echo() -> Echo:
+    return Echo()
+
+
+LIMITS = HttpLimits(head_bytes=4096, sweep_seconds=3600)
+
+
+@pytest.fixture
+async def server(clock: ManualClock, echo: Echo) -> AsyncIterator[HttpServer]:
+    server = HttpServer(PlainService(echo.handle, 100_000), clock=clock, limits=LIMITS)
+    yield server
+    await server.close()
+
+
+@asynccontextmanager
+async def connect(server: HttpServer) -> AsyncIterator[Peer]:
+    port = await server.start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield Peer(reader, writer)
+    finally:
+        writer.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop run until something inside the server is so; nothing outside tells."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def settled(server: HttpServer, connections: int) -> None:
+    """Until the server has so many connections."""
+    await until(lambda: len(server.connections) == connections)
+
+
+async def test_keep_alive_serves_several(server: HttpServer, echo: Echo) -> None:
+    async with connect(server) as peer:
+        for number in range(3):
+            peer.send(
+                b"POST /p%d?a=%%20b HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nX-a: 2\r\nContent-Length: 2\r\n\r\nhi" % number
+            )
+            status, headers, body = await peer.answer()
+            assert (status, body, headers["x-path"]) == (200, b"hi", f"/p{number}")
+            assert headers["date"] == "tue, 14 nov 2023 22:13:20 gmt"
+    request = echo.requests[0]
+    assert (request.method, request.raw_path, request.raw_query) == ("POST", b"/p0", b"a=%20b")
+    assert request.headers[b"x-a"] == b"1,2"
+    assert request.peer.startswith("127.0.0.1:")
+
+
+async def test_pipelined_requests_are_answered_in_order(server: HttpServer, echo: Echo) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET /wait HTTP/1.1\r\n\r\n", b"GET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\nGET /4 HT")
+        await echo.entered.wait()
+        assert len(echo.requests) == 1
+        echo.release.set()
+        peer.send(b"TP/1.1\r\n\r\n")
+        paths = [(await peer.answer())[1]["x-path"] for _ in range(4)]
+    assert paths == ["/wait", "/2", "/3", "/4"]
+
+
+async def test_chunked_body_and_byte_by_byte(server: HttpServer) -> None:
+    async with connect(server) as peer:
+        message = (
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: 1\r\n\r\n"
+        )
+        for position in range(len(message)):
+            peer.send(message[position : position + 1])
+            await peer.writer.drain()
+        assert (await peer.answer())[2] == b"abcde"
+
+
+async def test_large_answer_waits_for_its_reader(server: HttpServer) -> None:
+    async with connect(server) as peer:
+        body = b"x" * 100_000
+        request = b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" + body
+        for _ in range(40):
+            peer.send(request)
+        for _ in range(40):
+            assert (await peer.answer())[2] == body
+
+
+async def test_expect_continue(server: HttpServer) -> None:
+    async with connect(server) as peer:
+        peer.send(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert await peer.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        peer.send(b"ok")
+        assert (await peer.answer())[2] == b"ok"
+
+
+async def test_head_and_204_have_no_body(server: HttpServer) -> None:
+    async with connect(server) as peer:
+        peer.send(b"HEAD / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi", b"GET /none HTTP/1.1\r\n\r\n")
+        status, headers, _ = await peer.answer(head=True)
+        assert (status, headers["content-length"]) == (200, "2")
+        status, headers, _ = await peer.answer()
+        assert status == 204
+        assert "content-length" not in headers
+
+
+@pytest.mark.parametrize(
+    "head", [b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+             b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nPRI *"]
+)  # fmt: skip
+async def test_connections_that_end_after_one(server: HttpServer, head: bytes) -> None:
+    async with connect(server) as peer:
+        peer.send(head)
+        status, headers, _ = await peer.answer()
+        assert (status, headers["connection"]) == (200, "close")
+        assert await peer.at_end() == b""
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nNo colon here\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA : b\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"GET  HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_malformed_is_400_in_aws_form_and_the_end(server: HttpServer, garbage: bytes) -> None:
+    async with connect(server) as peer:
+        peer.send(garbage)
+        status, headers, body = await peer.answer()
+        assert status == 400
+        assert headers["x-amzn-errortype"] == "badrequestexception"
+        assert json.loads(body)["message"].startswith("Malformed request")
+        assert await peer.at_end() == b""
+
+
+async def test_malformed_after_a_good_one_is_told_after_its_answer(server: HttpServer, echo: Echo) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET /wait HTTP/1.1\r\n\r\nrubbish\r\n\r\n")
+        await echo.entered.wait()
+        echo.release.set()
+        assert [(await peer.answer())[0] for _ in range(2)] == [200, 400]
+
+
+async def test_head_too_large(server: HttpServer) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET / HTTP/1.1\r\nX-Long: ", b"a" * 5000)
+        assert (await peer.answer())[0] == 431
+        assert await peer.at_end() == b""
+
+
+async def test_body_beside_a_small_head_is_not_counted_as_head(server: HttpServer) -> None:
+    async with connect(server) as peer:
+        peer.send(b"POST / HTTP/1.1\r\nContent-Length: 5000\r\n\r\n", b"a" * 5000)
+        assert (await peer.answer())[0] == 200
+
+
+async def test_declared_body_too_large_is_refused_before_it_comes(server: HttpServer, echo: Echo) -> None:
+    async with connect(server) as peer:
+        peer.send(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 100001\r\n\r\n")
+        status, headers, body = await peer.answer()
+        assert (status, headers["connection"]) == (413, "close")
+        assert json.loads(body) == {"message": "Request must be smaller than 100000 bytes"}
+        # The client that writes all before it reads is not reset.
+        peer.send(b"x" * 100_001)
+        await peer.writer.drain()
+        peer.writer.write_eof()
+        assert await peer.at_end() == b""
+    assert echo.requests == []
+
+
+async def test_chunked_body_too_large_is_refused_while_it_comes(server: HttpServer) -> None:
+    async with connect(server) as peer:
+        peer.send(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        peer.send(b"186A1\r\n", b"x" * 100_001)
+        assert (await peer.answer())[0] == 413
+
+
+async def test_a_slow_head_and_a_slow_body_are_given_up(server: HttpServer, clock: ManualClock) -> None:
+    for part, what in ((b"GET / HT", "head"), (b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab", "body")):
+        async with connect(server) as peer:
+            peer.send(part)
+            await until(lambda: any(connection._started for connection in server.connections))
+            server.sweep()
+            clock.now += 60
+            server.sweep()
+            status, _, body = await peer.answer()
+            assert (status, what in json.loads(body)["message"]) == (408, True)
+            clock.now += 60
+            server.sweep()
+            assert await peer.at_end() == b""
+        await settled(server, 0)
+
+
+async def test_an_idle_connection_is_closed_quietly(server: HttpServer, clock: ManualClock) -> None:
+    async with connect(server) as peer:
+        await settled(server, 1)
+        clock.now += 91
+        server.sweep()
+        assert await peer.at_end() == b""
+
+
+async def test_a_running_handler_has_no_deadline_here(server: HttpServer, echo: Echo, clock: ManualClock) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET /wait HTTP/1.1\r\n\r\n")
+        await echo.entered.wait()
+        clock.now += 900
+        server.sweep()
+        echo.release.set()
+        assert (await peer.answer())[0] == 200
+
+
+async def test_failing_handler_is_500_and_one_log_line(server: HttpServer, caplog: pytest.LogCaptureFixture) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET /fail HTTP/1.1\r\n\r\n")
+        status, _, body = await peer.answer()
+        assert (status, json.loads(body)) == (500, {"message": "Internal error"})
+        peer.send(b"GET /ok HTTP/1.1\r\n\r\n")
+        assert (await peer.answer())[0] == 200
+    assert [record.message for record in caplog.records] == ["handler failed"]
+
+
+async def test_client_gone_in_the_middle_lets_the_handler_end(
+    server: HttpServer, echo: Echo, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET /wait HTTP/1.1\r\n\r\n")
+        await echo.entered.wait()
+        peer.writer.transport.abort()
+    echo.release.set()
+    await settled(server, 0)
+    assert echo.left.is_set()
+    assert caplog.records == []
+
+
+async def test_half_closed_client_still_gets_its_answer(server: HttpServer, echo: Echo) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET /wait HTTP/1.1\r\n\r\n")
+        await echo.entered.wait()
+        peer.writer.write_eof()
+        echo.release.set()
+        assert (await peer.answer())[0] == 200
+        assert await peer.at_end() == b""
+
+
+async def test_values_cannot_end_the_head(server: HttpServer) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET /inject HTTP/1.1\r\n\r\n")
+        _, headers, _ = await peer.answer()
+        assert "x-evil" not in headers
+
+
+async def test_drain_ends_idle_ones_and_waits_for_running_ones(server: HttpServer, echo: Echo) -> None:
+    port = await server.start("127.0.0.1", 0)
+    idle, idle_writer = await asyncio.open_connection("127.0.0.1", port)
+    busy = Peer(*await asyncio.open_connection("127.0.0.1", port))
+    busy.send(b"GET /wait HTTP/1.1\r\n\r\n")
+    await echo.entered.wait()
+    await settled(server, 2)
+    assert not await server.drain(0.01)
+    assert await idle.read() == b""
+    with pytest.raises(OSError, match=r"Connect|connect"):
+        await asyncio.open_connection("127.0.0.1", port)
+    draining = asyncio.ensure_future(server.drain(5))
+    echo.release.set()
+    status, headers, _ = await busy.answer()
+    assert (status, headers["connection"]) == (200, "close")
+    assert await draining
+    idle_writer.close()
+    busy.writer.close()
+
+
+async def test_close_cancels_what_runs(server: HttpServer, echo: Echo) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET /wait HTTP/1.1\r\n\r\n")
+        await echo.entered.wait()
+        await server.close()
+        assert echo.left.is_set()
+
+
+async def test_a_taken_port_is_told(server: HttpServer) -> None:
+    port = await server.start("127.0.0.1", 0)
+    with pytest.raises(OSError, match=str(port)):
+        await server.start("127.0.0.1", port)
+
+
+async def test_unix_socket(server: HttpServer, tmp_path: Path) -> None:
+    await server.start_unix(str(tmp_path / "s"))
+    peer = Peer(*await asyncio.open_unix_connection(str(tmp_path / "s")))
+    peer.send(b"GET http://host/path?q=1 HTTP/1.1\r\n\r\n")
+    assert (await peer.answer())[1]["x-path"] == "/path"
+    peer.writer.close()
+
+
+async def test_too_many_connections(clock: ManualClock, echo: Echo) -> None:
+    server = HttpServer(PlainService(echo.handle, 10), clock=clock, limits=HttpLimits(connections=1))
+    async with connect(server):
+        await settled(server, 1)
+        port = server._listeners[0].sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await reader.read() == b""
+        writer.close()
+        await server.close()
+
+
+def test_http_date() -> None:
+    assert http_date(784_111_777) == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"

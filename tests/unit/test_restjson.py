@@ -1,0 +1,133 @@
+"""restJson1 in both directions: presence, numbers, blobs, timestamps, wrong types."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lambent.domain.errors import AwsError
+from lambent.v1 import function_service_pb2 as fn
+from lambent.v1 import invocation_service_pb2 as inv
+from lambent.v1 import log_service_pb2 as log
+from services.frontend.transport.restjson import RequestCodec, ResponseCodec
+
+CREATE = RequestCodec(fn.CreateFunctionRequest, [])
+LIST = RequestCodec(fn.ListFunctionsRequest, [])
+INVOKE = RequestCodec(inv.InvokeRequest, ["function_name"])
+
+
+def read(document: Any) -> Any:
+    return CREATE.read((), b"", {}, json.dumps(document).encode())
+
+
+def test_absent_null_zero_and_empty_differ() -> None:
+    request = read({"Timeout": 0, "MemorySize": None, "Environment": {}, "Unknown": [1], "Description": ""})
+    assert request.HasField("timeout")
+    assert not request.HasField("memory_size")
+    assert request.HasField("environment")
+    assert request.HasField("description")
+    assert not request.HasField("vpc_config")
+
+
+def test_nested_lists_maps_and_blobs() -> None:
+    request = read({
+        "Code": {"ZipFile": "AP8="},
+        "Tags": {"a": "b", "gone": None},
+        "Layers": ["x", None],
+        "FileSystemConfigs": [{"Arn": "a"}],
+        "Timeout": 3.0,
+    })  # fmt: skip
+    assert request.code.zip_file == b"\x00\xff"
+    assert dict(request.tags) == {"a": "b"}
+    assert list(request.layers) == ["x"]
+    assert request.file_system_configs[0].arn == "a"
+    assert request.timeout == 3
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"Timeout": "3"}, "STRING_VALUE can not be converted to an Integer"),
+        ({"Timeout": 3.5}, "NUMBER_VALUE can not be converted to an Integer"),
+        ({"Timeout": True}, "TRUE_VALUE can not be converted to an Integer"),
+        ({"Timeout": 1 << 31}, "NUMBER_VALUE can not be converted to an Integer"),
+        ({"FunctionName": 1}, "NUMBER_VALUE can not be converted to a String"),
+        ({"Publish": "true"}, "STRING_VALUE can not be converted to a Boolean"),
+        ({"Code": []}, "START_ARRAY can not be converted to a structure"),
+        ({"Layers": {}}, "START_OBJECT can not be converted to a list"),
+        ({"Tags": []}, "START_ARRAY can not be converted to a map"),
+        ({"Tags": {"a": 1}}, "NUMBER_VALUE can not be converted to a String"),
+        ({"Code": {"ZipFile": "no base64!"}}, "Blob values must be base64 text"),
+        ([], "Start of structure or map found where not expected."),
+        ({"FunctionName": "\ud800"}, "Could not parse request body into json"),
+    ],
+)
+def test_wrong_types(document: Any, message: str) -> None:
+    with pytest.raises(AwsError) as caught:
+        read(document)
+    assert caught.value.name == "SerializationException"
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"nul", b"[" * 100_000])
+def test_bodies_that_are_no_json(body: bytes) -> None:
+    with pytest.raises(AwsError) as caught:
+        CREATE.read((), b"", {}, body)
+    assert caught.value.name == "SerializationException"
+
+
+def test_query() -> None:
+    request = LIST.read((), b"Marker=a%2Bb%20c+d&MaxItems=7&Other=1&&x", {}, b"")
+    assert (request.marker, request.max_items) == ("a+b c d", 7)
+    for query in (b"MaxItems=x", b"MaxItems=", b"Marker=%FF", b"Marker=\xff", b"MaxItems=99999999999"):
+        with pytest.raises(AwsError) as caught:
+            LIST.read((), query, {}, b"")
+        assert caught.value.name == "SerializationException"
+
+
+def test_path_headers_and_payload() -> None:
+    headers = {b"x-amz-log-type": b"Tail", b"x-amz-client-context": b"e30="}
+    request = INVOKE.read(("f",), b"Qualifier=%24LATEST", headers, b"\x00raw")
+    assert (request.function_name, request.log_type, request.qualifier) == ("f", "Tail", "$LATEST")
+    assert request.payload == b"\x00raw"
+    assert not request.HasField("invocation_type")
+    assert not INVOKE.read(("f",), b"", {}, b"").HasField("payload")
+    with pytest.raises(AwsError):
+        INVOKE.read(("\udcff",), b"", {}, b"")
+
+
+def test_response_numbers_presence_and_empty_lists() -> None:
+    configuration = fn.FunctionConfiguration(code_size=1 << 40, timeout=0, environment=fn.EnvironmentResponse())
+    status, headers, body = ResponseCodec(fn.FunctionConfiguration, 201).write(configuration)
+    assert status == 201
+    assert headers == [(b"Content-Type", b"application/json")]
+    assert json.loads(body) == {"CodeSize": 1 << 40, "Timeout": 0, "Environment": {"Variables": {}}}
+    _, _, body = ResponseCodec(fn.ListFunctionsResponse, 200).write(fn.ListFunctionsResponse())
+    assert body == b'{"Functions":[]}'
+
+
+def test_response_timestamps_are_epoch_seconds() -> None:
+    _, _, body = ResponseCodec(log.LogLine, 200).write(log.LogLine(time=Timestamp(seconds=5, nanos=500_000_000)))
+    assert body == b'{"Time":5.5}'
+    _, _, body = ResponseCodec(log.LogLine, 200).write(log.LogLine(time=Timestamp(seconds=5)))
+    assert body == b'{"Time":5}'
+    codec = RequestCodec(log.TailLogsRequest, [])
+    for value in (5.25, "1970-01-01T00:00:05.250+00:00"):
+        assert codec.read((), b"", {}, json.dumps({"StartTime": value}).encode()).start_time.ToMilliseconds() == 5250
+    for value in ("soon", True, 1e300):
+        with pytest.raises(AwsError):
+            codec.read((), b"", {}, json.dumps({"StartTime": value}).encode())
+
+
+def test_invoke_response_is_headers_status_and_bytes() -> None:
+    codec = ResponseCodec(inv.InvokeResponse, 200)
+    response = inv.InvokeResponse(
+        status_code=200, payload=b"\xff", function_error="Unhandled", executed_version="$LATEST"
+    )
+    status, headers, body = codec.write(response)
+    assert (status, body) == (200, b"\xff")
+    assert (b"X-Amz-Function-Error", b"Unhandled") in headers
+    assert codec.write(inv.InvokeResponse(status_code=202))[0] == 202
