@@ -1,7 +1,8 @@
 """Traces and metrics. Nothing leaves the process unless an endpoint is configured, and the hot path pays for nothing
 that does not: counters are plain integers read by callbacks, spans are made only for invocations that are sampled.
 
-Metric names are the tables below: CloudWatch's for what AWS publishes, OpenTelemetry's FaaS conventions beside them.
+Metric names are the table below: CloudWatch's for what AWS publishes (folded to lower case, as OpenTelemetry folds every
+name), OpenTelemetry's FaaS conventions beside them.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ class Metric:
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("AWS.Lambda.Invocations", "counter", "{invocation}", "Times that function code ran, failures included."),
-        Metric("AWS.Lambda.Errors", "counter", "{invocation}", "Invocations that ended in a function error."),
-        Metric("AWS.Lambda.Throttles", "counter", "{request}", "Requests refused because of a limit."),
-        Metric("AWS.Lambda.Duration", "histogram", "ms", "Time that handlers took, without init."),
-        Metric("AWS.Lambda.ConcurrentExecutions", "gauge", "{execution}", "Slots of concurrency in use."),
+        Metric("aws.lambda.invocations", "counter", "{invocation}", "Times that function code ran, failures included."),
+        Metric("aws.lambda.errors", "counter", "{invocation}", "Invocations that ended in a function error."),
+        Metric("aws.lambda.throttles", "counter", "{request}", "Requests refused because of a limit."),
+        Metric("aws.lambda.duration", "histogram", "ms", "Time that handlers took, without init."),
+        Metric("aws.lambda.concurrentexecutions", "gauge", "{execution}", "Slots of concurrency in use."),
         Metric("faas.invocations", "counter", "{invocation}", "Invocations that succeeded."),
         Metric("faas.errors", "counter", "{error}", "Invocations that ended in an error."),
         Metric("faas.timeouts", "counter", "{timeout}", "Invocations that ran out of time."),

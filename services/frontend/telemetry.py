@@ -50,7 +50,7 @@ class FrontendTelemetry:
             deque(maxlen=PENDING_DURATIONS) if telemetry.measuring else None
         )
         self._histograms = [
-            telemetry.histogram(name) for name in ("AWS.Lambda.Duration", "faas.invoke_duration", "faas.init_duration")
+            telemetry.histogram(name) for name in ("aws.lambda.duration", "faas.invoke_duration", "faas.init_duration")
         ]
         self._export()
 
@@ -119,10 +119,10 @@ class FrontendTelemetry:
 
     def _export(self) -> None:
         for metric, field in (
-            ("AWS.Lambda.Invocations", "invocations"),
-            ("AWS.Lambda.Errors", "errors"),
-            ("AWS.Lambda.Throttles", "throttles"),
-            ("AWS.Lambda.ConcurrentExecutions", "running"),
+            ("aws.lambda.invocations", "invocations"),
+            ("aws.lambda.errors", "errors"),
+            ("aws.lambda.throttles", "throttles"),
+            ("aws.lambda.concurrentexecutions", "running"),
         ):
             self._telemetry.observe(metric, lambda field=field: self._readings(field, "FunctionName"))  # type: ignore[misc]
         for metric, field in (

@@ -13,6 +13,7 @@ from google.api import annotations_pb2
 from google.protobuf.descriptor import FieldDescriptor
 
 from lambent.v1 import function_service_pb2, invocation_service_pb2, log_service_pb2, options_pb2
+from tools import api_page
 
 MODEL = botocore.session.Session().get_service_model("lambda")
 FILES = (function_service_pb2, invocation_service_pb2, log_service_pb2)
@@ -201,3 +202,7 @@ def test_every_recorded_difference_is_one() -> None:
 
 def members_of(shape: str) -> list[str]:
     return list(getattr(MODEL.shape_for(shape), "members", {}))
+
+
+def test_the_reference_page_is_current() -> None:
+    assert api_page.PAGE.read_text() == api_page.page(), "run python -m tools.api_page"

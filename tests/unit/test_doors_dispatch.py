@@ -64,23 +64,43 @@ def create(**members: Any) -> fn.CreateFunctionRequest:
     )
 
 
+KEY_ARN = "(arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()"
+TWO = ["x86_64", "arm64"]
+
+
 @pytest.mark.parametrize(
-    ("request_", "text"),
+    ("message", "value", "constraint"),
     [
-        (create(timeout=901), "Value '901' at 'timeout' failed to satisfy constraint: Member must have value less than or equal to 900"),
-        (create(timeout=0), "Value '0' at 'timeout' failed to satisfy constraint: Member must have value greater than or equal to 1"),
-        (create(description="x" * 257), f"Value '{'x' * 257}' at 'description' failed to satisfy constraint: Member must have length less than or equal to 256"),
-        (create(package_type="Tar"), "Value 'Tar' at 'packageType' failed to satisfy constraint: Member must satisfy enum value set: [Zip, Image]"),
-        (create(kms_key_arn="key"), "Value 'key' at 'kMSKeyArn' failed to satisfy constraint: Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()"),
-        (create(architectures=["x86_64", "arm64"]), "Value '[x86_64, arm64]' at 'architectures' failed to satisfy constraint: Member must have length less than or equal to 1"),
-        (create(architectures=["ia64"]), "Value '[ia64]' at 'architectures' failed to satisfy constraint: Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64]]"),
-        (create(environment=fn.Environment(variables={"1": "hidden"})), "Value '***' at 'environment.variables' failed to satisfy constraint: Map keys must satisfy constraint: [Member must satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+]"),
-        (create(ephemeral_storage=fn.EphemeralStorage()), "Value null at 'ephemeralStorage.size' failed to satisfy constraint: Member must not be null"),
-        (create(file_system_configs=[fn.FileSystemConfig(arn="a" * 257, local_mount_path="/mnt/a")]), f"Value '{'a' * 257}' at 'fileSystemConfigs.1.member.arn' failed to satisfy constraint: Member must have length less than or equal to 256"),
+        (create(timeout=901), "'901' at 'timeout'", "have value less than or equal to 900"),
+        (create(timeout=0), "'0' at 'timeout'", "have value greater than or equal to 1"),
+        (create(description="x" * 257), f"'{'x' * 257}' at 'description'", "have length less than or equal to 256"),
+        (create(package_type="Tar"), "'Tar' at 'packageType'", "satisfy enum value set: [Zip, Image]"),
+        (create(kms_key_arn="key"), "'key' at 'kMSKeyArn'", f"satisfy regular expression pattern: {KEY_ARN}"),
+        (create(architectures=TWO), "'[x86_64, arm64]' at 'architectures'", "have length less than or equal to 1"),
+        (
+            create(architectures=["ia64"]),
+            "'[ia64]' at 'architectures'",
+            "satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64]]",
+        ),
+        (create(ephemeral_storage=fn.EphemeralStorage()), "null at 'ephemeralStorage.size'", "not be null"),
+        (
+            create(file_system_configs=[fn.FileSystemConfig(arn="a" * 257, local_mount_path="/mnt/a")]),
+            f"'{'a' * 257}' at 'fileSystemConfigs.1.member.arn'",
+            "have length less than or equal to 256",
+        ),
     ],
-)  # fmt: skip
-def test_texts(request_: Any, text: str) -> None:  # noqa: D103
-    assert text in violations(request_)
+)
+def test_texts(message: Any, value: str, constraint: str) -> None:
+    assert f"Value {value} failed to satisfy constraint: Member must {constraint}" in violations(message)
+
+
+def test_secrets_are_not_named() -> None:
+    message = create(environment=fn.Environment(variables={"1": "hidden"}))
+    assert violations(message) == (
+        "1 validation error detected: Value '***' at 'environment.variables' failed to satisfy constraint: "
+        "Map keys must satisfy constraint: "
+        "[Member must satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+]"
+    )
 
 
 def test_violations_come_in_the_order_of_the_members() -> None:
@@ -90,7 +110,9 @@ def test_violations_come_in_the_order_of_the_members() -> None:
     assert order == sorted(order)
 
 
-@pytest.mark.parametrize("name", ["f", "f:prod", "123456789012:function:f", "arn:aws:lambda:us-east-1:123456789012:function:f:$LATEST"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["f", "f:prod", "123456789012:function:f", "arn:aws:lambda:us-east-1:123456789012:function:f:$LATEST"]
+)
 def test_good_names_pass(name: str) -> None:
     validator(fn.CreateFunctionRequest)(create(function_name=name))
 

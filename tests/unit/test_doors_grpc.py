@@ -75,7 +75,7 @@ async def test_invoke(doors: Doors, channel: grpc.aio.Channel) -> None:
     _, seen = doors.invocations.seen[0]
     trailer = dict(await call.trailing_metadata())
     assert trailer["x-amzn-requestid"] == seen.request_id
-    assert trailer["x-amzn-trace-id"].startswith("Root=")
+    assert str(trailer["x-amzn-trace-id"]).startswith("Root=")
     assert (seen.tenant.account, seen.tenant.region, seen.door) == (ACCOUNT, REGION, "grpc")
     assert seen.trace_header == "00-x"
     assert seen.deadline is not None
@@ -127,13 +127,14 @@ async def test_the_same_validation(doors: Doors, channel: grpc.aio.Channel) -> N
     )
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert str(error.details()).startswith(
-        "2 validation errors detected: Value null at 'functionName' failed to satisfy constraint: Member must not be null; "
+        "2 validation errors detected: "
+        "Value null at 'functionName' failed to satisfy constraint: Member must not be null; "
         "Value '!' at 'qualifier' failed"
     )
 
 
 async def test_malformed_bytes_are_the_clients_error(doors: Doors, channel: grpc.aio.Channel) -> None:
-    call = channel.unary_unary("/lambent.v1.InvocationService/Invoke")
+    call: Any = channel.unary_unary("/lambent.v1.InvocationService/Invoke")
     error = await failure(call(b"\xff\xff\xff", metadata=bearer(doors)))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert details(error)[0].reason == "SerializationException"

@@ -9,7 +9,7 @@ or equal to 900".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -250,9 +250,9 @@ def _show(value: Any, sensitive: bool) -> str:
         text = value
     elif isinstance(value, bytes):
         text = f"{len(value)} bytes"
-    elif hasattr(value, "items"):
+    elif isinstance(value, Mapping):
         text = "{" + ", ".join(f"{key}={each}" for key, each in value.items()) + "}"
-    elif hasattr(value, "__iter__"):
+    elif isinstance(value, Sequence):
         text = "[" + ", ".join(str(each) for each in value) + "]"
     else:
         text = str(value)

@@ -1,0 +1,107 @@
+"""One trace an invocation, metrics under CloudWatch's and OpenTelemetry's names, received by a real collector."""
+
+from __future__ import annotations
+
+import json
+import queue
+import urllib.request
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+from tests.conftest import free_port
+from tests.e2e.harness import Cluster, run, zipped
+
+CODE = "import os\ndef handler(event, context):\n    if event.get('fail'):\n        raise ValueError('no')\n    return os.environ['_X_AMZN_TRACE_ID']\n"
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer, metrics_service_pb2_grpc.MetricsServiceServicer):
+    """An OTLP collector that keeps spans by name."""
+
+    def __init__(self) -> None:
+        self.spans: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self.metrics: set[str] = set()
+
+    def Export(self, request: Any, context: Any) -> Any:
+        if isinstance(request, metrics_service_pb2.ExportMetricsServiceRequest):
+            self.metrics |= {m.name for r in request.resource_metrics for s in r.scope_metrics for m in s.metrics}
+            return metrics_service_pb2.ExportMetricsServiceResponse()
+        for resource in request.resource_spans:
+            service = next(a.value.string_value for a in resource.resource.attributes if a.key == "service.name")
+            for scope in resource.scope_spans:
+                for span in scope.spans:
+                    self.spans.put((service, span))
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[Collector, str]]:
+    made = Collector()
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(made, server)
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(made, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield made, f"127.0.0.1:{port}"
+    server.stop(0)
+
+
+def test_a_trace_runs_from_the_door_to_the_handler(own_cluster: Any, collector: tuple[Collector, str]) -> None:
+    collecting, address = collector
+    cluster: Cluster = own_cluster("--no-examples", LAMBENT_TELEMETRY_OTLP_ENDPOINT=f"grpc://{address}")
+    cluster.create("traced", zipped({"app.py": CODE}))
+    client = cluster.client()
+
+    def add_header(request: Any, **_: Any) -> None:
+        request.headers["traceparent"] = f"00-{TRACE}-{PARENT}-01"
+
+    client.meta.events.register("before-sign.lambda.Invoke", add_header)
+    answer = client.invoke(FunctionName="traced")
+    seen = json.loads(answer["Payload"].read())
+    spans = dict(collecting.spans.get(timeout=30) for _ in range(2))
+    door, handler = spans["lambent-frontend"], spans["lambent-worker"]
+    assert door.trace_id.hex() == handler.trace_id.hex() == TRACE
+    assert door.parent_span_id.hex() == PARENT
+    assert handler.parent_span_id == door.span_id
+    assert seen == f"Root=1-{TRACE[:8]}-{TRACE[8:]};Parent={door.span_id.hex()};Sampled=1"
+    attributes = {a.key: a.value for a in door.attributes}
+    assert attributes["faas.invocation_id"].string_value == answer["ResponseMetadata"]["RequestId"]
+    assert attributes["faas.coldstart"].bool_value is True
+    assert attributes["cloud.resource_id"].string_value.endswith(":function:traced:$LATEST")
+    cluster.stop()
+    assert {"aws.lambda.invocations", "aws.lambda.duration", "faas.invocations", "faas.coldstarts"} <= collecting.metrics
+
+
+def test_prometheus_reads_the_counts(own_cluster: Any) -> None:
+    port = free_port()
+    cluster: Cluster = own_cluster("--no-examples", LAMBENT_TELEMETRY_PROMETHEUS=f"127.0.0.1:{port}")
+    cluster.create("counted", zipped({"app.py": CODE}))
+    for event in (b"{}", b"{}", b'{"fail": 1}'):
+        cluster.client().invoke(FunctionName="counted", Payload=event)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+    values = {line.rpartition(" ")[0].partition("{")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if 'counted"' in line and "_bucket" not in line}
+    assert values["aws_lambda_invocations_total"] == 3
+    assert values["aws_lambda_errors_total"] == 1
+    assert values["faas_coldstarts_total"] == 1
+    with urllib.request.urlopen(f"http://127.0.0.1:{port + 1}/metrics") as answer:
+        assert 'lambent_decisions_total{' in answer.read().decode()
+
+
+def test_nothing_leaves_and_nothing_more_listens_by_default(cluster: Cluster) -> None:
+    listening = run("ss", "-Hltnp").stdout if run("which", "ss").returncode == 0 else ""
+    frontends = [line for line in listening.splitlines() if f"pid={cluster.pid('frontend')}," in line]
+    assert len(frontends) in (0, 2)
+
+
+def test_our_own_logs_are_json_with_request_ids(own_cluster: Any) -> None:
+    cluster: Cluster = own_cluster("--no-examples")
+    lines = [json.loads(line) for path in (cluster.data / "run").glob("*.log") for line in path.read_text().splitlines()]
+    assert lines
+    assert all({"time", "level", "service", "message"} <= line.keys() for line in lines)

@@ -1,0 +1,117 @@
+"""Makes docs/reference/api.md: the operations of AWS's Lambda API that Lambent serves, and those that it does not yet.
+
+Run by `make docs`; a test makes the page anew and compares. What is served comes from the protos, what there is from
+botocore's model, so neither list is kept by hand.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+from google.api import annotations_pb2
+
+from lambent.v1 import function_service_pb2, invocation_service_pb2, log_service_pb2, options_pb2
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "reference" / "api.md"
+FILES = (function_service_pb2, invocation_service_pb2, log_service_pb2)
+
+HEAD = """\
+# API reference
+
+<!-- Made by tools/api_page.py from protos/lambent/v1 and AWS's own model. Not edited by hand. -->
+
+Every operation below is served at two doors: as AWS's REST API (SigV4, for the AWS CLI and SDKs) and as gRPC
+(`authorization: Bearer TOKEN`, reflection enabled). Member names are AWS's in both, so one JSON document fits
+`aws --cli-input-json` and `grpcurl -d`. Operations without an HTTP path are gRPC only.
+"""
+
+
+def methods() -> list[Any]:
+    """The public RPCs, in the protos' order."""
+    return [
+        method for file in FILES for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods
+    ]
+
+
+def page() -> str:
+    """The text of the page."""
+    model = botocore.session.Session().get_service_model("lambda")
+    lines = [HEAD, "## Served", "", "| Operation | HTTP | Success | gRPC | Request members |", "|---|---|---|---|---|"]
+    served = set()
+    for method in methods():
+        options = method.GetOptions()
+        rule = options.Extensions[options_pb2.method]
+        served.add(rule.aws_operation)
+        http = options.Extensions[annotations_pb2.http]
+        verb = http.WhichOneof("pattern")
+        path = f"`{verb.upper()} {_template(method, getattr(http, verb))}`" if verb else "–"
+        query = "".join(f" with `{key}={value}`" for key, value in sorted(rule.required_query.items()))
+        kind = " (stream)" if method.server_streaming else ""
+        name = f"`{method.name}`" if rule.aws_operation else f"`{method.name}` (Lambent's own)"
+        members = ", ".join(_member(field) for field in method.input_type.fields)
+        rpc = f"`{method.containing_service.full_name}/{method.name}`{kind}"
+        lines.append(f"| {name} | {path}{query} | {rule.success if verb else '–'} | {rpc} | {members} |")
+    missing = [name for name in model.operation_names if name not in served]
+    lines += [
+        "",
+        "`*` is required; (h) travels in a header, (q) in the query, (p) in the path, (b) is the whole body.",
+        "",
+        f"## Not served yet ({len(missing)} of {len(model.operation_names)} in AWS's model)",
+        "",
+        "These answer `UnknownOperationException` (404), or 405 where the path is known for another method.",
+        "",
+        "| Operation | HTTP |",
+        "|---|---|",
+    ]
+    for name in missing:
+        http = model.operation_model(name).http
+        lines.append(f"| `{name}` | `{http['method']} {http['requestUri']}` |")
+    return "\n".join(lines) + "\n"
+
+
+def _template(method: Any, template: str) -> str:
+    for field in method.input_type.fields:
+        template = template.replace("{" + field.name + "}", "{" + field.json_name + "}")
+    return template
+
+
+def _member(field: Any) -> str:
+    rule = field.GetOptions().Extensions[options_pb2.field]
+    place = {
+        options_pb2.LOCATION_HEADER: " (h)",
+        options_pb2.LOCATION_QUERY: " (q)",
+        options_pb2.LOCATION_PAYLOAD: " (b)",
+    }.get(rule.location, "")
+    if not place and any("{" + field.name + "}" in template for template in _templates(field)):
+        place = " (p)"
+    return f"{field.json_name}{'*' if rule.required else ''}{place}"
+
+
+def _templates(field: Any) -> list[str]:
+    """Path templates of the RPCs that take this field's message."""
+    found = []
+    for method in methods():
+        if method.input_type.full_name == field.containing_type.full_name:
+            http = method.GetOptions().Extensions[annotations_pb2.http]
+            verb = http.WhichOneof("pattern")
+            found += [getattr(http, verb)] if verb else []
+    return found
+
+
+def main() -> None:
+    """Write the page; with --check, fail if it is not current."""
+    text = page()
+    if sys.argv[1:] == ["--check"]:
+        if not PAGE.exists() or PAGE.read_text() != text:
+            raise SystemExit(f"{PAGE.relative_to(ROOT)} is not current: run python -m tools.api_page")
+        return
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
