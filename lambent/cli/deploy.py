@@ -34,8 +34,8 @@ def command(
 ) -> None:  # fmt: skip
     """Package FOLDER and create or update a function from it.
 
-    Packages of its requirements.txt are installed into the zip. What flags do not say is taken from function.toml in the
-    folder. Code that has not changed is not sent again.
+    Packages of its requirements.txt are installed into the zip. What flags do not say is taken from the
+    folder's function.toml. Code that has not changed is not sent again.
     """
     try:
         with progress(quiet=output == "json") as step:

@@ -11,7 +11,14 @@ from typing import Any, Self
 import grpc
 
 from lambent.client.calls import (
-    OPTIONS, Credentials, Payload, invoke_request, logs_request, pauses, request_id_of, worth_another_try,
+    OPTIONS,
+    Credentials,
+    Payload,
+    invoke_request,
+    logs_request,
+    pauses,
+    request_id_of,
+    worth_another_try,
 )  # fmt: skip
 from lambent.client.errors import translate
 from lambent.client.results import InvokeResult, LogRecord

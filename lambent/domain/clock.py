@@ -1,4 +1,4 @@
-"""Time, identifiers and randomness as parameters. The implementations that read the machine are in `lambent.infra.clock`."""
+"""Time, identifiers and randomness as parameters. `lambent.infra.clock` reads the machine's."""
 
 from __future__ import annotations
 

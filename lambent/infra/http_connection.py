@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import httptools
 
@@ -45,6 +45,7 @@ class HttpConnection(asyncio.Protocol):
         "_server",
         "_started",
         "_task",
+        "_timed",
         "_transport",
         "_url",
         "_waiting",
@@ -69,6 +70,7 @@ class HttpConnection(asyncio.Protocol):
         self._limit = 0
         self._expects = False  # the peer waits for 100 Continue
         self._started = False  # a first byte has come
+        self._timed: Literal["head", "body"] | None = None  # what the deadline is for
         # What has been read and waits: (request, keep alive afterwards), or a last word before the connection ends.
         self._waiting: deque[tuple[HttpRequest, bool] | HttpResponse] = deque()
         self._task: asyncio.Task[None] | None = None  # the handler that runs
@@ -99,10 +101,6 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._discarding:
             return
-        if not self._started:
-            self._started = True
-            if self._task is None:
-                self._expect_within(self._server.limits.head_seconds)
         if self._request is None:
             self._head_size += len(data)
         try:
@@ -116,7 +114,10 @@ class HttpConnection(asyncio.Protocol):
                 self._refuse(self._server.service.refused(400, f"Malformed request: {error}"))
         if self._request is None and self._head_size > self._server.limits.head_bytes and not self._discarding:
             self._refuse_head()
-        if self._task is not None and (self._waiting or self._started) and not self._reading_paused:
+        if self._task is None:
+            if self._started and not self._discarding:
+                self._expect_rest()
+        elif (self._waiting or self._started) and not self._reading_paused:
             self._pause_reading()
 
     def eof_received(self) -> bool:
@@ -137,6 +138,7 @@ class HttpConnection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
+        self._started = True
         self._url = b""
         self._headers = {}
 
@@ -179,8 +181,6 @@ class HttpConnection(asyncio.Protocol):
         if size > self._limit:
             self._refuse(server.service.too_large(request, size))
             return
-        if self._task is None:
-            self._expect_within(server.limits.body_seconds + max(size, 1) / server.limits.body_bytes_per_second)
         if headers.get(b"expect", b"").lower() == b"100-continue":
             self._expects = True
             self._continue()
@@ -209,6 +209,7 @@ class HttpConnection(asyncio.Protocol):
         self._expects = False
         self._head_size = 0
         self._started = False
+        self._timed = None
         keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
         if self._task is None and not self._waiting and not self._writing_paused:
             self._run(request, keep)
@@ -250,25 +251,33 @@ class HttpConnection(asyncio.Protocol):
             else:
                 self._run(*item)
             return
-        limits = self._server.limits
         if self._started and not self._half_closed:
             # The next request began while this one ran; its time starts now that it is read again.
-            self._expect_within(limits.head_seconds if self._request is None else limits.body_seconds + self._rest())
+            self._expect_rest()
             self._continue()
         elif self._server.draining or self._half_closed:
             self._end()
             return
         else:
-            self._expect_within(limits.idle_seconds)
+            self._expect_within(self._server.limits.idle_seconds)
         if self._reading_paused:
             self._reading_paused = False
             assert self._transport is not None
             self._transport.resume_reading()
 
-    def _rest(self) -> float:
-        assert self._request is not None
-        size = int(self._request.headers.get(b"content-length", b"1"))
-        return size / self._server.limits.body_bytes_per_second
+    def _expect_rest(self) -> None:
+        """Bound the time for the rest of the head, or of the body. Most requests come whole and are never timed."""
+        part: Literal["head", "body"] = "head" if self._request is None else "body"
+        if part == self._timed:
+            return
+        self._timed = part
+        limits = self._server.limits
+        if self._request is None:
+            self._expect_within(limits.head_seconds)
+        else:
+            # A body sent in chunks gets the time of the largest that is allowed.
+            size = int(self._request.headers.get(b"content-length", self._limit))
+            self._expect_within(limits.body_seconds + size / limits.body_bytes_per_second)
 
     def _write(self, method: str, response: HttpResponse, keep: bool) -> None:
         transport, status, body = self._transport, response.status, response.body
@@ -336,8 +345,7 @@ class HttpConnection(asyncio.Protocol):
         if self._discarding or self._writing_paused:
             self._transport.abort()
         elif self._started:
-            what = "head" if self._request is None else "body"
-            self._refuse(self._server.service.refused(408, f"The request's {what} did not arrive in time"))
+            self._refuse(self._server.service.refused(408, f"The request's {self._timed} did not arrive in time"))
         else:
             self._end()
 

@@ -1,8 +1,8 @@
 """Traces and metrics. Nothing leaves the process unless an endpoint is configured, and the hot path pays for nothing
 that does not: counters are plain integers read by callbacks, spans are made only for invocations that are sampled.
 
-Metric names are the table below: CloudWatch's for what AWS publishes (folded to lower case, as OpenTelemetry folds every
-name), OpenTelemetry's FaaS conventions beside them.
+Metric names are the table below: CloudWatch's for what AWS publishes (folded to lower case, as OpenTelemetry folds
+every name), OpenTelemetry's FaaS conventions beside them.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class LocalCluster:
     """All processes of one cluster."""
 
     def __init__(self, loaded: Loaded, *, own_logs: bool, say: Callable[[str], None]) -> None:
-        """`own_logs`: processes log to files in the data folder instead of standard error. `say`: progress, a line each."""
+        """`own_logs`: processes log to files in the run folder, not to standard error. `say`: progress, a line each."""
         self._loaded = loaded
         self._own_logs = own_logs
         self._say = say
@@ -113,7 +113,8 @@ class LocalCluster:
             self._lock.close()
             self._lock = None
             raise ClusterError(
-                f"data folder {self._layout.data} is in use by a running cluster (process {owner}); stop it or choose another --data"
+                f"data folder {self._layout.data} is in use by a running cluster (process {owner}); "
+                "stop it or choose another --data"
             ) from None
         self._lock.truncate(0)
         self._lock.write(f"{os.getpid()}\n")

@@ -71,5 +71,6 @@ def _prove(client: Client, say: Callable[[str], None]) -> None:
         say(f"the example could not be run: {error}")
         return
     say(
-        f"{EXAMPLE} answered {warm.payload.decode()}: cold in {cold.elapsed * 1000:.1f} ms, warm in {warm.elapsed * 1000:.1f} ms"
+        f"{EXAMPLE} answered {warm.payload.decode()}: "
+        f"cold in {cold.elapsed * 1000:.1f} ms, warm in {warm.elapsed * 1000:.1f} ms"
     )

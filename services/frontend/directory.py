@@ -15,8 +15,8 @@ from lambent.infra.invoker.leases import LeaseStream
 from lambent.infra.secrets import SecretBox
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import deployment_pb2
-from services.frontend.variables import open_variables
 from services.frontend.store.port import Change, FunctionStore
+from services.frontend.variables import open_variables
 
 
 @dataclass(frozen=True, slots=True)

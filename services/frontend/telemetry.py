@@ -1,4 +1,4 @@
-"""What a frontend counts and traces: one record a function for CloudWatch's metrics, one span for a sampled invocation."""
+"""What a frontend counts and traces: a record for each function, a span for each sampled invocation."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class FrontendTelemetry:
         """A span, if this trace is sampled and somebody collects."""
         if self._tracer is None or not context.sampled:
             return None
-        span = self._tracer.start_span(
-            f"{target.function_name}",
+        return self._tracer.start_span(
+            target.function_name,
             context=parent_of(context),
             kind=SpanKind.SERVER,
             attributes={
@@ -97,7 +97,6 @@ class FrontendTelemetry:
                 "cloud.resource_id": function_arn(target.tenant, target.function_name, target.version),
             },
         )
-        return span
 
     def note(self, name: str, outcome: Outcome) -> None:
         """Keep an outcome's durations for the histograms."""

@@ -48,7 +48,7 @@ def interpreters(given: str) -> dict[str, Path]:
         name, _, path = item.partition("=")
         if name not in SERVED or not os.access(path, os.X_OK):
             raise StartError(
-                f"worker.interpreters: {item!r} must be RUNTIME=/path/to/interpreter, e.g. python3.11=/usr/bin/python3.11"
+                f"worker.interpreters: {item!r} must be RUNTIME=/path, e.g. python3.11=/usr/bin/python3.11"
             )
         found[name] = Path(path).resolve()
     return found

@@ -123,7 +123,7 @@ class Worker:
     async def start(self) -> None:
         """Bring everything up. Raises SandboxUnavailable where the machine allows too little."""
         config = self.config
-        _raise_descriptor_limit(config.max_environments * _DESCRIPTORS_EACH + 1024)
+        raise_descriptor_limit(config.max_environments * _DESCRIPTORS_EACH + 1024)
         await self.pool.start()
         _log.info("sandboxes are up", extra={"isolation": self.pool.level, "reason": self.pool.reason})
         shared = Shared(
@@ -193,7 +193,7 @@ class Worker:
         self._logs.flush()
 
 
-def _raise_descriptor_limit(wanted: int) -> None:
+def raise_descriptor_limit(wanted: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     best = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < best:

@@ -25,9 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="le-", dir="/tmp") as folder:
         keys = Path(folder) / "keys.toml"
-        keys.write_text(
-            f'[[access_keys]]\nid = "{OTHER_KEY}"\nsecret = "{OTHER_SECRET}"\naccount = "111111111111"\n'
-        )
+        keys.write_text(f'[[access_keys]]\nid = "{OTHER_KEY}"\nsecret = "{OTHER_SECRET}"\naccount = "111111111111"\n')
         started = Cluster(Path(folder) / "data", "--access-keys", str(keys)).start()
         yield started
         started.stop()

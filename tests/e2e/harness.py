@@ -23,7 +23,9 @@ ROLE = "arn:aws:iam::000000000000:role/any"
 START_SECONDS = 60.0
 
 
-def run(*command: str, env: dict[str, str] | None = None, timeout: float = 120.0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, env: dict[str, str] | None = None, timeout: float = 120.0, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """A command to its end, its output as text."""
     return subprocess.run(
         command, env=env, timeout=timeout, capture_output=True, text=True, check=False, cwd=ROOT, input=stdin
@@ -99,7 +101,15 @@ class Cluster:
         assert len(children) == 1, f"{service}: {children}"
         return int(children[0])
 
-    def client(self, service: str = "lambda", *, key: str = KEY, secret: str = SECRET, region: str = "us-east-1", retries: int = 0) -> Any:
+    def client(
+        self,
+        service: str = "lambda",
+        *,
+        key: str = KEY,
+        secret: str = SECRET,
+        region: str = "us-east-1",
+        retries: int = 0,
+    ) -> Any:
         """A boto3 client."""
         return boto3.client(
             service,
@@ -121,7 +131,9 @@ class Cluster:
     def deploy(self, example: str, **configuration: Any) -> str:
         """An example as a function of its own name, Active."""
         folder = ROOT / "examples" / example
-        return self.create(example, zipped({path.name: path.read_bytes() for path in folder.glob("*.py")}), **configuration)
+        return self.create(
+            example, zipped({path.name: path.read_bytes() for path in folder.glob("*.py")}), **configuration
+        )
 
     def create(self, name: str, package: bytes, **configuration: Any) -> str:
         """A function from a package, Active."""
@@ -132,7 +144,9 @@ class Cluster:
                 "Code": {"ZipFile": package},
             } | configuration
         )  # fmt: skip
-        client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 200})
+        client.get_waiter("function_active_v2").wait(
+            FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 200}
+        )
         return name
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSRequest
 from botocore.auth import SigV4Auth, SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
@@ -67,7 +67,12 @@ def test_the_command_line_creates_changes_invokes_and_deletes(cluster: Cluster, 
     shown = json.loads(cluster.aws("lambda", "get-function-configuration", "--function-name", "cli").stdout)
     assert (shown["Timeout"], shown["LastUpdateStatus"], shown["State"]) == (9, "Successful", "Active")
     package.write_bytes(zipped({"app.py": "def handler(event, context):\n    return 'new'\n"}))
-    assert cluster.aws("lambda", "update-function-code", "--function-name", "cli", "--zip-file", f"fileb://{package}").returncode == 0
+    assert (
+        cluster.aws(
+            "lambda", "update-function-code", "--function-name", "cli", "--zip-file", f"fileb://{package}"
+        ).returncode
+        == 0
+    )
     assert cluster.aws("lambda", "wait", "function-updated-v2", "--function-name", "cli").returncode == 0
     cluster.aws("lambda", "invoke", "--function-name", "cli", str(answer))
     assert answer.read_text() == '"new"'
@@ -88,7 +93,11 @@ def test_boto3_pages_through_functions(cluster: Cluster) -> None:
     package = zipped({"app.py": CODE})
     for number in range(7):
         client.create_function(
-            FunctionName=f"page{number}", Runtime="python3.11", Role=ROLE, Handler="app.handler", Code={"ZipFile": package}
+            FunctionName=f"page{number}",
+            Runtime="python3.11",
+            Role=ROLE,
+            Handler="app.handler",
+            Code={"ZipFile": package},
         )
     pages = list(client.get_paginator("list_functions").paginate(PaginationConfig={"PageSize": 3}))
     assert [[f["FunctionName"] for f in page["Functions"]] for page in pages] == [
@@ -99,7 +108,11 @@ def test_boto3_pages_through_functions(cluster: Cluster) -> None:
 
 def test_invoking_answers_as_aws_does(cluster: Cluster, function: str) -> None:
     client = cluster.client()
-    answer = client.invoke(FunctionName=function, Payload=b'{"x": [1, "\xc3\xbc"]}', ClientContext=base64.b64encode(b'{"custom": {"k": "v"}}').decode())
+    answer = client.invoke(
+        FunctionName=function,
+        Payload=b'{"x": [1, "\xc3\xbc"]}',
+        ClientContext=base64.b64encode(b'{"custom": {"k": "v"}}').decode(),
+    )
     assert answer["StatusCode"] == 200
     assert answer["ExecutedVersion"] == "$LATEST"
     assert "FunctionError" not in answer
@@ -130,7 +143,9 @@ def test_invoking_answers_as_aws_does(cluster: Cluster, function: str) -> None:
     ],
     ids=["unknown", "version", "json", "size", "context", "event", "region", "account", "unserved"],
 )  # fmt: skip
-def test_invocations_that_cannot_be(cluster: Cluster, function: str, arguments: dict[str, Any], status: int, code: str, says: str) -> None:
+def test_invocations_that_cannot_be(
+    cluster: Cluster, function: str, arguments: dict[str, Any], status: int, code: str, says: str
+) -> None:
     got = error_of(cluster.client().invoke, **arguments)
     assert got[:2] == (status, code)
     assert says in got[2]
@@ -186,10 +201,12 @@ def test_a_zip_bomb_is_refused_by_what_it_unpacks_to(cluster: Cluster) -> None:
     import zipfile
 
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("zeros", "w", force_zip64=True) as entry:
-            for _ in range(251):
-                entry.write(bytes(1024 * 1024))
+    with (
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("zeros", "w", force_zip64=True) as entry,
+    ):
+        for _ in range(251):
+            entry.write(bytes(1024 * 1024))
     status, code, message = error_of(cluster.client().create_function, **creation(Code={"ZipFile": buffer.getvalue()}))
     assert (status, code) == (400, "InvalidParameterValueException")
     assert message == "Unzipped size must be smaller than 262144000 bytes"
@@ -208,7 +225,10 @@ def test_updates_are_guarded_by_the_revision(cluster: Cluster) -> None:
 
 
 def test_what_signs_wrongly_gets_awss_errors(cluster: Cluster, function: str) -> None:
-    assert error_of(cluster.client(secret="wrong-secret-of-a-key").list_functions)[:2] == (403, "InvalidSignatureException")
+    assert error_of(cluster.client(secret="wrong-secret-of-a-key").list_functions)[:2] == (
+        403,
+        "InvalidSignatureException",
+    )
     assert error_of(cluster.client(key="LAMBENTNOBODY").list_functions)[:2] == (403, "UnrecognizedClientException")
     url = f"{cluster.url}/2015-03-31/functions"
     with pytest.raises(urllib.error.HTTPError) as caught:
@@ -223,7 +243,9 @@ def test_what_signs_wrongly_gets_awss_errors(cluster: Cluster, function: str) ->
     request.context["timestamp"] = stale
     request.headers.replace_header("X-Amz-Date", stale)
     del request.headers["Authorization"]
-    signer._inject_signature_to_request(request, signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request))
+    signer._inject_signature_to_request(
+        request, signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
+    )
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(urllib.request.Request(url, headers=dict(request.headers)))
     assert caught.value.headers["x-amzn-ErrorType"] == "InvalidSignatureException"

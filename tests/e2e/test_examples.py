@@ -55,7 +55,10 @@ def png(width: int, height: int) -> bytes:
     def part(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = b"".join(b"\0" + bytes((x * 255 // width, y * 255 // height, 90)[i] for x in range(width) for i in range(3)) for y in range(height))
+    rows = b"".join(
+        b"\0" + bytes((x * 255 // width, y * 255 // height, 90)[i] for x in range(width) for i in range(3))
+        for y in range(height)
+    )
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
 
@@ -81,7 +84,10 @@ def test_everything_the_readme_shows_for_a_running_cluster_works(cluster: Cluste
             timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-    assert '{"greeting": "Hello, you!"}' in cluster.client().invoke(FunctionName="greet", Payload=b'{"name": "you"}')["Payload"].read().decode()
+    assert (
+        '{"greeting": "Hello, you!"}'
+        in cluster.client().invoke(FunctionName="greet", Payload=b'{"name": "you"}')["Payload"].read().decode()
+    )
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: str(path.relative_to(ROOT)))

@@ -20,7 +20,12 @@ def invoke(cluster: Cluster, name: str, event: dict[str, Any]) -> tuple[str | No
     answer = cluster.client().invoke(FunctionName=name, Payload=json.dumps(event), LogType="Tail")
     assert answer["StatusCode"] == 200
     log = base64.b64decode(answer["LogResult"]).decode(errors="replace")
-    return answer.get("FunctionError"), json.loads(answer["Payload"].read()), log, answer["ResponseMetadata"]["RequestId"]
+    return (
+        answer.get("FunctionError"),
+        json.loads(answer["Payload"].read()),
+        log,
+        answer["ResponseMetadata"]["RequestId"],
+    )
 
 
 def test_an_exception(cluster: Cluster, failures: str) -> None:
@@ -60,7 +65,16 @@ def test_what_goes_wrong_is_told_as_aws_tells_it_and_the_next_is_well(
 
 
 def test_a_hog_is_killed_at_its_memory_limit(cluster: Cluster) -> None:
-    name = cluster.create("hog", zipped({"app.py": "def handler(event, context):\n    hoard = bytearray(event['mb'] << 20)\n    hoard[::4096] = b'x' * len(hoard[::4096])\n    return len(hoard)\n"}), MemorySize=256, Timeout=20)
+    name = cluster.create(
+        "hog",
+        zipped(
+            {
+                "app.py": "def handler(event, context):\n    hoard = bytearray(event['mb'] << 20)\n    hoard[::4096] = b'x' * len(hoard[::4096])\n    return len(hoard)\n"
+            }
+        ),
+        MemorySize=256,
+        Timeout=20,
+    )
     error, document, _, request = invoke(cluster, name, {"mb": 400})
     assert (error, document["errorType"]) == ("Unhandled", "Runtime.ExitError")
     assert document["errorMessage"] == f"RequestId: {request} Error: Runtime exited with error: signal: killed"

@@ -33,7 +33,12 @@ def token(cluster: Cluster) -> str:
 
 def test_grpcurl_lists_and_calls_by_reflection(cluster: Cluster, function: str, token: str) -> None:
     listed = run("grpcurl", "-plaintext", cluster.grpc, "list", env=cluster.environment).stdout.split()
-    assert {"lambent.v1.FunctionService", "lambent.v1.InvocationService", "lambent.v1.LogService", "grpc.health.v1.Health"} <= set(listed)
+    assert {
+        "lambent.v1.FunctionService",
+        "lambent.v1.InvocationService",
+        "lambent.v1.LogService",
+        "grpc.health.v1.Health",
+    } <= set(listed)
     payload = base64.b64encode(b'{"a": 1}').decode()
     called = run(
         "grpcurl", "-plaintext", "-H", f"authorization: Bearer {token}", "-d",
@@ -69,7 +74,9 @@ def test_buf_curl_calls_the_same_operations(cluster: Cluster, function: str, tok
 
 def test_health_needs_no_token(cluster: Cluster) -> None:
     with grpc.insecure_channel(cluster.grpc) as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="lambent.v1.InvocationService"))
+        answer = health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(service="lambent.v1.InvocationService")
+        )
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -111,7 +118,9 @@ async def test_the_async_sdk_runs_many_at_once(cluster: Cluster, function: str) 
 def test_the_command_line_deploys_invokes_and_shows(cluster: Cluster, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
-    (folder / "app.py").write_text("import os\ndef handler(event, context):\n    print('line')\n    return os.environ['AA'] + event['b']\n")
+    (folder / "app.py").write_text(
+        "import os\ndef handler(event, context):\n    print('line')\n    return os.environ['AA'] + event['b']\n"
+    )
     first = cluster.lambent("deploy", str(folder), "--env", "AA=a", "--memory", "256")
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("created mine (")
@@ -142,7 +151,9 @@ def test_logs_follow_new_lines(cluster: Cluster, function: str) -> None:
     )  # fmt: skip
     try:
         assert follower.stdout is not None
-        request = cluster.client().invoke(FunctionName=function, Payload=b'{"follow": 1}')["ResponseMetadata"]["RequestId"]
+        request = cluster.client().invoke(FunctionName=function, Payload=b'{"follow": 1}')["ResponseMetadata"][
+            "RequestId"
+        ]
         for line in follower.stdout:
             if json.loads(line)["requestId"] == request:
                 break
@@ -170,7 +181,9 @@ def test_wrong_use_is_one_line_and_a_hint(cluster: Cluster, arguments: list[str]
 
 def test_config_tells_where_values_come_from(cluster: Cluster) -> None:
     environment = cluster.environment | {"LAMBENT_TIMING_LEASE_SECONDS": "9"}
-    rows = json.loads(run(sys.executable, "-m", "lambent.cli.main", "config", "--output", "json", env=environment).stdout)
+    rows = json.loads(
+        run(sys.executable, "-m", "lambent.cli.main", "config", "--output", "json", env=environment).stdout
+    )
     found = {row["name"]: row for row in rows}
     assert found["timing.lease_seconds"]["value"] == 9
     assert found["timing.lease_seconds"]["source"] == "LAMBENT_TIMING_LEASE_SECONDS"

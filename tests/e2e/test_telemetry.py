@@ -21,7 +21,7 @@ CODE = "import os\ndef handler(event, context):\n    if event.get('fail'):\n    
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
-class Collector(trace_service_pb2_grpc.TraceServiceServicer, metrics_service_pb2_grpc.MetricsServiceServicer):
+class Collector:
     """An OTLP collector that keeps spans by name."""
 
     def __init__(self) -> None:
@@ -75,7 +75,12 @@ def test_a_trace_runs_from_the_door_to_the_handler(own_cluster: Any, collector: 
     assert attributes["faas.coldstart"].bool_value is True
     assert attributes["cloud.resource_id"].string_value.endswith(":function:traced:$LATEST")
     cluster.stop()
-    assert {"aws.lambda.invocations", "aws.lambda.duration", "faas.invocations", "faas.coldstarts"} <= collecting.metrics
+    assert {
+        "aws.lambda.invocations",
+        "aws.lambda.duration",
+        "faas.invocations",
+        "faas.coldstarts",
+    } <= collecting.metrics
 
 
 def test_prometheus_reads_the_counts(own_cluster: Any) -> None:
@@ -86,12 +91,16 @@ def test_prometheus_reads_the_counts(own_cluster: Any) -> None:
         cluster.client().invoke(FunctionName="counted", Payload=event)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         text = answer.read().decode()
-    values = {line.rpartition(" ")[0].partition("{")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if 'counted"' in line and "_bucket" not in line}
+    values = {
+        line.rpartition(" ")[0].partition("{")[0]: float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if 'counted"' in line and "_bucket" not in line
+    }
     assert values["aws_lambda_invocations_total"] == 3
     assert values["aws_lambda_errors_total"] == 1
     assert values["faas_coldstarts_total"] == 1
     with urllib.request.urlopen(f"http://127.0.0.1:{port + 1}/metrics") as answer:
-        assert 'lambent_decisions_total{' in answer.read().decode()
+        assert "lambent_decisions_total{" in answer.read().decode()
 
 
 def test_nothing_leaves_and_nothing_more_listens_by_default(cluster: Cluster) -> None:
@@ -102,6 +111,8 @@ def test_nothing_leaves_and_nothing_more_listens_by_default(cluster: Cluster) ->
 
 def test_our_own_logs_are_json_with_request_ids(own_cluster: Any) -> None:
     cluster: Cluster = own_cluster("--no-examples")
-    lines = [json.loads(line) for path in (cluster.data / "run").glob("*.log") for line in path.read_text().splitlines()]
+    lines = [
+        json.loads(line) for path in (cluster.data / "run").glob("*.log") for line in path.read_text().splitlines()
+    ]
     assert lines
     assert all({"time", "level", "service", "message"} <= line.keys() for line in lines)

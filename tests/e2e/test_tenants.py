@@ -23,9 +23,15 @@ def test_one_name_in_two_accounts_and_two_regions_is_three_functions(cluster: Cl
     }
     for says, client in clients.items():
         client.create_function(
-            FunctionName="shared", Runtime="python3.11", Role=ROLE, Handler="app.handler", Code={"ZipFile": package(says)}
+            FunctionName="shared",
+            Runtime="python3.11",
+            Role=ROLE,
+            Handler="app.handler",
+            Code={"ZipFile": package(says)},
         )
-        client.get_waiter("function_active_v2").wait(FunctionName="shared", WaiterConfig={"Delay": 0.05, "MaxAttempts": 200})
+        client.get_waiter("function_active_v2").wait(
+            FunctionName="shared", WaiterConfig={"Delay": 0.05, "MaxAttempts": 200}
+        )
     for says, client in clients.items():
         said, arn = json.loads(client.invoke(FunctionName="shared")["Payload"].read())
         assert said == says

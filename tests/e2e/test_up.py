@@ -30,7 +30,9 @@ def test_ctrl_c_lets_running_invocations_end_and_the_next_start_finds_everything
     cluster.create("slow", zipped({"app.py": slow}), Timeout=20, Environment={"Variables": {"KEPT": "yes"}})
     cluster.client().invoke(FunctionName="slow", Payload=b"{}")
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(lambda: cluster.client().invoke(FunctionName="slow", Payload=b'{"s": 1.5}')["Payload"].read())
+        running = threads.submit(
+            lambda: cluster.client().invoke(FunctionName="slow", Payload=b'{"s": 1.5}')["Payload"].read()
+        )
         cluster.client().invoke(FunctionName="slow", Payload=b"{}")
         cluster.stop(signal.SIGINT)
         assert running.result(timeout=20) == b'"done"'
@@ -44,7 +46,11 @@ def test_ctrl_c_lets_running_invocations_end_and_the_next_start_finds_everything
 
 def test_secrets_are_not_readable_in_the_data_folder(own_cluster: Any) -> None:
     cluster: Cluster = own_cluster("--no-examples")
-    cluster.create("secretive", zipped({"app.py": "def handler(e, c): return 1\n"}), Environment={"Variables": {"TOKEN": "hunter2-in-the-clear"}})
+    cluster.create(
+        "secretive",
+        zipped({"app.py": "def handler(e, c): return 1\n"}),
+        Environment={"Variables": {"TOKEN": "hunter2-in-the-clear"}},
+    )
     cluster.client().invoke(FunctionName="secretive")
     cluster.stop()
     found = run("grep", "-rl", "hunter2-in-the-clear", str(cluster.data))

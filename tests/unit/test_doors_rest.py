@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,9 +17,9 @@ from lambent.domain.limits import Limits
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.http import HttpRequest, HttpResponse
 from lambent.infra.sigv4 import Verifier
-from services.frontend.transport.dispatch import Dispatch
+from services.frontend.transport.dispatch import Dispatch, DispatchError
 from services.frontend.transport.rest_door import RestDoor
-from services.frontend.transport.routes import RouteTable
+from services.frontend.transport.routes import Match, RouteTable
 from tests.unit.doors_support import KEY, KEYS, REGION, EchoFunctions, both_doors, services
 
 FUNCTIONS = "/2015-03-31/functions"
@@ -157,6 +158,23 @@ async def test_what_http_refuses_has_the_envelope_too() -> None:
         writer.close()
     assert answer.startswith("HTTP/1.1 400 ")
     assert "x-amzn-RequestId: " in answer
+
+
+def test_routes_with_a_required_query_are_tried_first() -> None:
+    [route] = [each for each in Bench().door.routes if each.entry.name == "GetFunction"]
+    all_of = dataclasses.replace(route, required_query=frozenset({("List", "ALL")}))
+    match = Match({"GET": [all_of, route]}, ())
+    assert match.choose("GET", b"a=1&List=ALL") is all_of
+    assert match.choose("GET", b"List=ONE") is route
+    assert match.choose("GET", b"") is route
+    assert match.choose("PUT", b"") is None
+    assert Match({"GET": [all_of]}, ()).choose("GET", b"") is None
+
+
+def test_two_rpcs_cannot_claim_one_route() -> None:
+    entries = list(Dispatch(services(), clock=SystemClock()).entries.values())
+    with pytest.raises(DispatchError, match="are both POST /2015-03-31/functions"):
+        RouteTable([*entries, entries[0]])
 
 
 def test_streams_have_no_path() -> None:

@@ -274,6 +274,23 @@ async def test_a_slow_head_and_a_slow_body_are_given_up(server: HttpServer, cloc
         await settled(server, 0)
 
 
+async def test_what_is_begun_behind_a_running_request_is_timed_from_its_turn(
+    server: HttpServer, echo: Echo, clock: ManualClock
+) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET /wait HTTP/1.1\r\n\r\nGET /next HT")
+        await echo.entered.wait()
+        clock.now += 900
+        server.sweep()
+        echo.release.set()
+        assert (await peer.answer())[0] == 200
+        clock.now += 9
+        server.sweep()
+        clock.now += 2
+        server.sweep()
+        assert (await peer.answer())[0] == 408
+
+
 async def test_an_idle_connection_is_closed_quietly(server: HttpServer, clock: ManualClock) -> None:
     async with connect(server) as peer:
         await settled(server, 1)

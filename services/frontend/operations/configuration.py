@@ -1,4 +1,4 @@
-"""From a request to a Configuration and from a record to a FunctionConfiguration: the service's own checks and defaults.
+"""From a request to a Configuration, from a record to a FunctionConfiguration: the service's own checks and defaults.
 
 What the shape of a value forbids was refused before (transport/validation.py); here is what AWS checks deeper.
 """
@@ -133,8 +133,8 @@ def _logging(current: Configuration, wanted: pb.LoggingConfig) -> dict[str, obje
     if form == "Text":
         if wanted.HasField("application_log_level") or wanted.HasField("system_log_level"):
             raise invalid_parameter(
-                'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change '
-                'the LogFormat to "JSON" and try again.'
+                'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or '
+                'change the LogFormat to "JSON" and try again.'
             )
         return changes | {"application_log_level": None, "system_log_level": None}
     for member in ("application_log_level", "system_log_level"):

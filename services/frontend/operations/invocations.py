@@ -102,12 +102,13 @@ class InvocationOperations:
             state = known.record.state if known is not None else State.FAILED
             raise AwsError(
                 "ResourceConflictException",
-                f"The operation cannot be performed at this time. The function is currently in the following state: {state}",
+                "The operation cannot be performed at this time. "
+                f"The function is currently in the following state: {state}",
             )
         return known
 
     def _client_context(self, encoded: str) -> str:
-        """The JSON text of a client context. Raises InvalidParameterValueException or InvalidRequestContentException."""
+        """The JSON text of a client context. Raises what AWS says of one that is too long or no JSON."""
         if len(encoded) > self._limits.client_context_bytes:
             raise invalid_parameter(
                 f"Client context must be no more than {self._limits.client_context_bytes} bytes of base64 text."

@@ -71,7 +71,9 @@ class RestDoor:
         if match is None:
             for prefix, handler in self._plain:
                 if request.raw_path.startswith(prefix):
-                    return await handler(request)
+                    plain = await handler(request)
+                    plain.headers.append((b"x-amzn-RequestId", request_id.encode()))
+                    return plain
         call: Call | None = None
         try:
             if match is None:

@@ -4,7 +4,7 @@ I1  Limits: slots in use never exceed a tenant's limit, except by leases recogni
     totals equal a recount: one slot for each admitted request, each lease, and each lost lease's environment that is
     not gone yet.
 I2  (with provisioned concurrency) A provisioned slot serves only its version.
-I3  Requests: each unanswered request is where its state says: with its caller, and in one queue; none is answered twice.
+I3  Requests: each unanswered request is where its state says: with its caller, in one queue; none is answered twice.
 I4  No immortal environment: whatever exists is leased to a caller that exists, or idle with an end, or on its way
     in or out of a worker that exists, or waiting for a rebuild or a worker that has a deadline.
 I5  One environment, one invocation: an environment has at most one lease, and a lease one environment.

@@ -159,7 +159,7 @@ class Scheduler(Serving):
             self.idle_returned(caller_id, number, now)
 
     def _expire_caller(self, caller: Caller) -> None:
-        """The caller is lost. Its invocations may still run, so their slots stay taken until the environments are gone."""
+        """The caller is lost. What it ran may still run: slots stay taken until the environments are gone."""
         for environment_id in list(caller.leases.values()):
             environment = self.environments[environment_id]
             self.unbind(environment)

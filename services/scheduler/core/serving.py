@@ -245,6 +245,6 @@ class Serving(Book):
         if known is None:
             return
         for environment in [self.environments[i] for i in self.idle_order]:
-            if environment.need.tenant == tenant and environment.need.function_name == function_name:
-                if self.outdated(environment.need):
-                    self.stop(environment, Reason.OUTDATED)
+            need = environment.need
+            if (need.tenant, need.function_name) == key and self.outdated(need):
+                self.stop(environment, Reason.OUTDATED)

@@ -1,0 +1,172 @@
+"""The worker's own code in this process, without scheduler and frontend: environments are ordered and invoked directly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from lambent.domain.limits import Limits
+from lambent.domain.names import Tenant
+from lambent.infra.clock import SystemClock, SystemIds
+from lambent.infra.code_store import MemoryCodeStore
+from lambent.infra.frames import Invoke, Result
+from lambent.infra.log_store import LogChunk, LogStore, Position
+from lambent.infra.tasks import TaskOwner
+from lambent.internal.v1.deployment_pb2 import Deployment
+from services.worker.artifacts.cache import ArtifactCache
+from services.worker.core.reasons import Reason
+from services.worker.counters import WorkerCounters
+from services.worker.environments import Environments, Shared
+from services.worker.sandbox.native import NativeConfig, NativePool
+from services.worker.wiring import raise_descriptor_limit
+
+RUNTIME = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+# The interpreter itself, so that a baseline that names it starts no wrapper and reads no pyvenv.cfg.
+INTERPRETER = Path(os.path.realpath(sys.executable))
+_PATIENCE = 30.0
+
+
+def package(source: str) -> bytes:
+    """A package with one module, `app`."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("app.py", source)
+    return out.getvalue()
+
+
+class _NoLogs(LogStore):
+    """Takes lines and forgets them, so that what is measured does not grow."""
+
+    def append(self, tenant: Tenant, function_name: str, chunk: LogChunk) -> None:
+        """Forget it."""
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+    def read(
+        self, tenant: Tenant, function_name: str, after: Position | None = None
+    ) -> tuple[list[LogChunk], Position]:
+        return [], Position({})
+
+
+class LocalWorker:
+    """Environments in real sandboxes, with everything but the wires around them. Made by `local_worker`."""
+
+    def __init__(self, pool: NativePool, environments: Environments, deployment: bytes) -> None:
+        self.pool = pool
+        self.environments = environments
+        self._deployment = deployment
+        self._ready: dict[str, asyncio.Future[None]] = {}
+        self._calls: dict[int, asyncio.Future[tuple[Result, bytes]]] = {}
+        self._next = 0
+        environments.reporter = self
+
+    # services.worker.environments.Reporter
+
+    def ready(self, environment_id: str, slot: int) -> None:
+        """An environment takes invocations."""
+        waiting = self._ready.get(environment_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def gone(self, environment_id: str, reason: str) -> None:
+        """An environment has ended."""
+        waiting = self._ready.pop(environment_id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(RuntimeError(f"environment gone: {reason}"))
+
+    # services.worker.environment.Caller
+
+    def answer(self, call: int, result: Result, payload: bytes) -> None:
+        """An invocation has ended."""
+        self._calls.pop(call).set_result((result, payload))
+
+    # What measurements call
+
+    async def start(self) -> str:
+        """A new environment, once it is ready; answers its id."""
+        self._next += 1
+        name = f"e{self._next}"
+        waiting = self._ready[name] = asyncio.get_running_loop().create_future()
+        self.environments.start(name, 1, self._deployment)
+        await asyncio.wait_for(waiting, _PATIENCE)
+        return name
+
+    async def invoke(self, environment_id: str, payload: bytes = b"{}") -> bytes:
+        """One invocation; answers its payload. Raises RuntimeError where the function failed."""
+        environment = self.environments.by_id[environment_id]
+        self._next += 1
+        call = self._next
+        waiting = self._calls[call] = asyncio.get_running_loop().create_future()
+        request = Invoke(environment.slot, environment_id, f"r{call}", "arn", "", None, False)
+        reason = environment.invoke(request, payload, self, call)
+        if reason is not None:
+            raise RuntimeError(f"not invoked: {reason}")
+        result, body = await asyncio.wait_for(waiting, _PATIENCE)
+        if result.error is not None:
+            raise RuntimeError(body.decode(errors="replace"))
+        return body
+
+    def stop(self, environment_id: str) -> None:
+        """End an environment."""
+        self.environments.stop(environment_id, Reason.STOPPED)
+
+    def pids(self) -> list[int]:
+        """The guests' processes, as this machine counts them."""
+        found: list[int] = []
+        for environment in self.environments.running():
+            sandbox: Any = environment._sandbox
+            if sandbox is not None and sandbox.stem.child.pid is not None:
+                found.append(sandbox.stem.child.pid)
+        return found
+
+
+@contextlib.asynccontextmanager
+async def local_worker(source: str, *, most: int = 1000, pool_size: int = 4) -> AsyncIterator[LocalWorker]:
+    """A worker that runs one function. Leaves nothing behind."""
+    raise_descriptor_limit(most * 8 + 1024)
+    with tempfile.TemporaryDirectory(prefix="lb-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        store, limits, tasks = MemoryCodeStore(), Limits(), TaskOwner("bench")
+        digest = store.put(package(source))
+        artifacts = ArtifactCache(store, folder / "packages", limits)
+        pool = NativePool(
+            NativeConfig(
+                f"bench-{os.getpid()}", folder / "packages", folder / "run", {RUNTIME: INTERPRETER}, stems=pool_size,
+                users=most,
+            )
+        )  # fmt: skip
+        deployment = Deployment(
+            account="000000000000", region="us-east-1", function_name="bench", version="$LATEST", deployment_id="d",
+            runtime=RUNTIME, handler="app.handler", code_sha256=digest, memory_mb=128, timeout_seconds=30,
+            log_format="Text", log_group="/aws/lambda/bench",
+        )  # fmt: skip
+        shared = Shared(
+            asyncio.get_running_loop(), SystemClock(), limits, _NoLogs(), pool, tasks, WorkerCounters(), None
+        )
+        environments = Environments(shared, artifacts, SystemIds(), most)
+        try:
+            await artifacts.path(digest)
+            await pool.start()
+            yield LocalWorker(pool, environments, deployment.SerializeToString())
+        finally:
+            for environment in environments.running():
+                environment.stop(Reason.CLOSING)
+            await tasks.close()
+            await artifacts.close()
+            await pool.close()
+
+
+def timer() -> float:
+    """Seconds, for durations."""
+    return time.perf_counter()
