@@ -13,6 +13,7 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
+PROGRAMS = Path(sys.executable).parent
 PACKAGES = {
     "lambent/v1": '"""The public API, generated from `protos/lambent/v1` by `make protos`. Never edited."""\n',
     "lambent/internal/v1": '"""What our processes say to each other, generated from `protos/`. Never edited."""\n',
@@ -27,6 +28,9 @@ def generate(target: Path) -> None:
             "protoc",
             f"-I{PROTOS}",
             f"-I{Path(protoc.__file__).parent / '_proto'}",
+            # The plugins are beside this interpreter, which need not be on PATH.
+            f"--plugin=protoc-gen-mypy={PROGRAMS / 'protoc-gen-mypy'}",
+            f"--plugin=protoc-gen-mypy_grpc={PROGRAMS / 'protoc-gen-mypy_grpc'}",
             f"--python_out={target}",
             f"--grpc_python_out={target}",
             f"--mypy_out={target}",

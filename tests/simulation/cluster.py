@@ -224,7 +224,6 @@ class SimCaller:
                 )  # fmt: skip
                 self.pool.granted(instruction.ticket.number, lease, now)
             case ins.Refuse():
-                self.world.note_refusal(instruction)
                 self.pool.refused(instruction.ticket.number, instruction.reason, instruction.retry_after)
             case ins.Recall():
                 self.pool.recalled(instruction.round, instruction.tenant, instruction.function_name, 0.1, now)
@@ -419,9 +418,6 @@ class World:
         worker = self.workers.get(worker_id)
         if worker is not None and worker.down is not None:
             worker.down.send(lambda: worker.receive(instruction))
-
-    def note_refusal(self, refusal: ins.Refuse) -> None:
-        """For tests to look at."""
 
     def need(self, function: int) -> ev.Need:
         tenant = TENANTS[function % len(TENANTS)]

@@ -261,7 +261,6 @@ class Server:
         standard = [path for path in sys.path if path and not path.startswith(_HERE)]
         layers = ["/opt/python/lib/%s/site-packages" % version, "/opt/python"]
         sys.path[:] = [root, *layers, *standard]
-        sys.path_importer_cache.clear()
         for entry in os.listdir(root):
             name = entry.partition(".")[0]
             if name in _WARM and name not in _KEPT:
