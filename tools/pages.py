@@ -65,9 +65,7 @@ def limits() -> str:
         "| setting | default | unit | meaning |",
         "| --- | --- | --- | --- |",
     ]
-    lines += [
-        f"| `{row.key}` | {_value(row)} | {row.unit} | {row.doc} |" for row in table() if row.group == "limits"
-    ]
+    lines += [f"| `{row.key}` | {_value(row)} | {row.unit} | {row.doc} |" for row in table() if row.group == "limits"]
     return "\n".join(lines) + "\n"
 
 

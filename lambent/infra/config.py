@@ -41,6 +41,11 @@ class Cluster:
 
     http: str = setting("127.0.0.1:9001", "Where the AWS REST API is served.", pattern=_ADDRESS)
     grpc: str = setting("127.0.0.1:9002", "Where the gRPC API is served.", pattern=_ADDRESS)
+    public_url: str = setting(
+        "",
+        "How clients reach the REST API, for URLs in answers; empty: http and the address.",
+        pattern=r"|https?://\S+",
+    )
     data: str = setting(".lambent", "Folder for everything that is kept: store, packages, logs, keys, sockets.")
     account: str = setting("000000000000", "Account of the root credentials.", pattern=ACCOUNT_PATTERN)
     region: str = setting("us-east-1", "Region that is shown where none is named.", pattern=REGION_PATTERN)

@@ -164,8 +164,9 @@ class FrontendService:
         settings = self._settings
         pool = LeasePool(settings.timing.lease_hold_seconds)
         address = settings.internal.scheduler or f"unix:{self._layout.run}/scheduler.sock"
-        self._leases = LeaseStream(address, self._id, pool, self._clock, self._rng)
-        self._links = WorkerLinks(self._id, self._layout.cluster_token())
+        token = self._layout.cluster_token()
+        self._leases = LeaseStream(address, token, self._id, pool, self._clock, self._rng)
+        self._links = WorkerLinks(self._id, token)
         self._invoker = Invoker(pool, self._leases, self._links, self._clock)
         self._telemetry.observe("lambent.leases", lambda: by_reason(self._invoker.counters, "how"))
         self._leases.start()
@@ -174,15 +175,18 @@ class FrontendService:
         except TimeoutError:
             raise StartError(f"the scheduler at {address} cannot be reached; is it running?") from None
 
+    def _public_url(self) -> str:
+        """How clients reach the REST door."""
+        cluster = self._settings.cluster
+        return (cluster.public_url or f"http://{cluster.http.replace('0.0.0.0', '127.0.0.1')}").rstrip("/")
+
     def _dispatch(self) -> Dispatch:
         """Every RPC with its operation."""
         limits = self._settings.limits
         master = self._layout.master_key()
         secrets = SecretBox(master)
         url_key = hmac.new(master, b"package-urls", hashlib.sha256).digest()
-        self._urls = CodeUrls(
-            self._code, url_key, f"http://{self._settings.cluster.http}", limits.package_url_seconds, self._clock
-        )
+        self._urls = CodeUrls(self._code, url_key, self._public_url(), limits.package_url_seconds, self._clock)
         self._directory = FunctionDirectory(self._store, secrets, self._leases)
         self._settler = Settler(self._store, self._code, self._directory, limits, self._clock, self._ids)
         functions = FunctionOperations(

@@ -4,6 +4,7 @@ cut off; what it held is treated as that of any peer that left."""
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -30,12 +31,15 @@ class Nonsense(Exception):
 class LeaseService(leases_grpc.LeaseServiceServicer):
     """Callers."""
 
-    def __init__(self, shell: Shell, scheduler_id: str, lease_seconds: float) -> None:
+    def __init__(self, shell: Shell, token: str, scheduler_id: str, lease_seconds: float) -> None:
+        """`token`: the cluster's shared secret."""
         self._shell = shell
+        self._token = token
         self._welcome = leases.LeaseWelcome(scheduler_id=scheduler_id, lease_seconds=lease_seconds)
 
     async def Hold(self, request_iterator: AsyncIterator[leases.CallerEvents], context: CallerStream) -> None:  # type: ignore[override]
         """One caller's stream, from its hello to its end."""
+        await _require_token(context, self._token)
         outbox: Outbox[leases.LeaseEvent] = Outbox()
         outbox.put(leases.LeaseEvent(welcome=self._welcome))
 
@@ -65,12 +69,15 @@ class LeaseService(leases_grpc.LeaseServiceServicer):
 class WorkerService(workers_grpc.WorkerServiceServicer):
     """Workers."""
 
-    def __init__(self, shell: Shell, scheduler_id: str) -> None:
+    def __init__(self, shell: Shell, token: str, scheduler_id: str) -> None:
+        """`token`: the cluster's shared secret."""
         self._shell = shell
+        self._token = token
         self._welcome = workers.WorkerWelcome(scheduler_id=scheduler_id)
 
     async def Attach(self, request_iterator: AsyncIterator[workers.WorkerEvents], context: WorkerStream) -> None:  # type: ignore[override]
         """One worker's stream, from its hello to its end."""
+        await _require_token(context, self._token)
         outbox: Outbox[workers.WorkerInstruction] = Outbox()
         outbox.put(workers.WorkerInstruction(welcome=self._welcome))
 
@@ -107,6 +114,13 @@ async def _writing(work: object) -> AsyncIterator[asyncio.Task[None]]:
         yield owner.start("writer", work)
     finally:
         await owner.close()
+
+
+async def _require_token(context: CallerStream | WorkerStream, token: str) -> None:
+    """Cut off whoever does not know the cluster's secret."""
+    shown = dict(context.invocation_metadata() or ()).get("authorization", "")
+    if not hmac.compare_digest(str(shown).encode(), f"Bearer {token}".encode()):
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the cluster's token is missing or wrong")
 
 
 def _require_hello(name: str, kind: str | None) -> str:

@@ -45,11 +45,13 @@ class SchedulerService:
         first_lease_id = int(clock.epoch() * 1000) << 20
         self._core = Scheduler(policies, ids, first_lease_id=first_lease_id, now=clock.monotonic())
         self._shell = Shell(self._core, clock, hold_off=timing.recall_hold_off_seconds)
-        self._address = settings.internal.scheduler or f"unix:{layout(settings.cluster.data).run}/scheduler.sock"
+        here = layout(settings.cluster.data)
+        token = here.cluster_token()
+        self._address = settings.internal.scheduler or f"unix:{here.run}/scheduler.sock"
         self._server: grpc.aio.Server | None = None
         scheduler_id = ids.token(8)
-        self._leases = LeaseService(self._shell, scheduler_id, timing.lease_seconds)
-        self._workers = WorkerService(self._shell, scheduler_id)
+        self._leases = LeaseService(self._shell, token, scheduler_id, timing.lease_seconds)
+        self._workers = WorkerService(self._shell, token, scheduler_id)
         self._telemetry = Telemetry(
             "scheduler",
             otlp_endpoint=settings.telemetry.otlp_endpoint,

@@ -150,6 +150,12 @@ class Cluster:
         return name
 
 
+def descendants(pid: int) -> set[int]:
+    """All processes below a process."""
+    children = {int(child) for child in run("pgrep", "-P", str(pid)).stdout.split()}
+    return children.union(*(descendants(child) for child in children))
+
+
 def zipped(files: dict[str, bytes | str]) -> bytes:
     """A package."""
     buffer = io.BytesIO()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import threading
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tests.e2e.harness import Cluster, run, zipped
+from tests.e2e.harness import Cluster, descendants, zipped
 
 NAP = zipped(
     {
@@ -57,13 +58,12 @@ def test_a_killed_worker_is_told_at_once_and_leaves_nothing_behind(own_cluster: 
     cluster.create("nap", NAP, Timeout=60)
     cluster.client().invoke(FunctionName="nap", Payload=b"{}")
     worker = cluster.pid("worker")
-    family = _descendants(worker)
-    assert family
+    family: list[int] = []
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(cluster.client().invoke, FunctionName="nap", Payload=b'{"s": 50}')
         # It is running once it holds the environment: a second invocation then needs another.
         cluster.client().invoke(FunctionName="nap", Payload=b"{}")
-        family |= _descendants(worker)
+        family = [os.pidfd_open(pid) for pid in descendants(worker)]
         os.kill(worker, signal.SIGKILL)
         error = running.exception(timeout=20)
     assert isinstance(error, ClientError)
@@ -71,12 +71,11 @@ def test_a_killed_worker_is_told_at_once_and_leaves_nothing_behind(own_cluster: 
     assert error.response["Error"]["Code"] == "ServiceException"
     patient = cluster.client(retries=8)
     assert patient.invoke(FunctionName="nap", Payload=b'{"n": 3}')["Payload"].read() == b"3"
-    assert not {pid for pid in family if os.path.exists(f"/proc/{pid}")}
-
-
-def _descendants(pid: int) -> set[int]:
-    children = {int(child) for child in run("pgrep", "-P", str(pid)).stdout.split()}
-    return children.union(*(_descendants(child) for child in children))
+    assert len(family) > 2
+    for process in family:
+        # Readable once the process has ended.
+        assert select.select([process], [], [], 10)[0], "a process of the worker's outlived it"
+        os.close(process)
 
 
 def test_the_limit_is_exact_and_nothing_is_throttled_while_a_slot_is_free(own_cluster: Any) -> None:
@@ -91,7 +90,7 @@ def test_the_limit_is_exact_and_nothing_is_throttled_while_a_slot_is_free(own_cl
         try:
             answer = cluster.client().invoke(FunctionName="ab"[number % 2])
         except ClientError as error:
-            return error.response
+            return dict(error.response)
         began, ended = json.loads(answer["Payload"].read())
         return began, ended
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.conftest import free_port
-from tests.e2e.harness import Cluster, run, zipped
+from tests.e2e.harness import Cluster, descendants, run, zipped
 
 
 def test_the_first_start_proves_that_it_lives(cluster: Cluster) -> None:
@@ -105,3 +107,31 @@ def test_another_redis_can_be_used(own_cluster: Any, redis_url: str) -> None:
     cluster: Cluster = own_cluster("--no-examples", "--redis-url", redis_url)
     cluster.create("elsewhere", zipped({"app.py": "def handler(e, c): return 1\n"}))
     assert cluster.client().invoke(FunctionName="elsewhere")["Payload"].read() == b"1"
+
+
+def test_idle_environments_are_reaped_and_only_configured_regions_are_served(own_cluster: Any) -> None:
+    cluster: Cluster = own_cluster(
+        "--no-examples", "--regions", "us-east-1, eu-west-1", LAMBENT_TIMING_KEEP_ALIVE_SECONDS="2",
+        LAMBENT_TIMING_LEASE_HOLD_SECONDS="0.1",
+    )  # fmt: skip
+    code = "import os\ndef handler(event, context):\n    return os.getpid()\n"
+    cluster.create("brief", zipped({"app.py": code}))
+    cluster.client().invoke(FunctionName="brief")
+    guests = [os.pidfd_open(pid) for pid in _guests(cluster)]
+    assert guests
+    for process in guests:
+        assert select.select([process], [], [], 20)[0], "an idle environment was not let go"
+        os.close(process)
+    with pytest.raises(ClientError) as caught:
+        cluster.client(region="ap-south-1").list_functions()
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    assert cluster.client(region="eu-west-1").list_functions()["Functions"] == []
+
+
+def _guests(cluster: Cluster) -> set[int]:
+    """The worker's processes that run as a user of a function's own."""
+    uids = {
+        pid: run("awk", "/^Uid:/ {print $2}", f"/proc/{pid}/status").stdout
+        for pid in descendants(cluster.pid("worker"))
+    }
+    return {pid for pid, uid in uids.items() if uid.strip() and int(uid) >= 200_000}

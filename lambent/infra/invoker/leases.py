@@ -39,10 +39,14 @@ class Asking(Waiter, Protocol):
 class LeaseStream:
     """One stream to the scheduler and the pool behind it."""
 
-    def __init__(self, address: str, caller_id: str, pool: LeasePool, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self, address: str, token: str, caller_id: str, pool: LeasePool, clock: Clock, rng: random.Random
+    ) -> None:
+        """`token`: the cluster's shared secret."""
         self.pool = pool
         self.connected = asyncio.Event()
         self._address = address
+        self._metadata = (("authorization", f"Bearer {token}"),)
         self._caller_id = caller_id
         self._clock = clock
         self._rng = rng
@@ -112,7 +116,7 @@ class LeaseStream:
     async def _hold(self, stub: pb_grpc.LeaseServiceAsyncStub) -> None:
         """One stream from hello to its end."""
         outbox: Outbox[pb.CallerEvent] = Outbox()
-        call = stub.Hold()
+        call = stub.Hold(metadata=self._metadata)
         held = [pb.HeldLease(lease_id=x.id, environment_id=x.environment_id) for x in self.pool.leases.values()]
         await call.write(
             pb.CallerEvents(events=[pb.CallerEvent(hello=pb.CallerHello(caller_id=self._caller_id, leases=held))])

@@ -50,7 +50,6 @@ class CallerEvent(_message.Message):
     RELEASE_FIELD_NUMBER: _builtins.int
     IDLE_RETURNED_FIELD_NUMBER: _builtins.int
     FUNCTION_CHANGED_FIELD_NUMBER: _builtins.int
-    HEARTBEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___CallerHello: ...
     @_builtins.property
@@ -63,8 +62,6 @@ class CallerEvent(_message.Message):
     def idle_returned(self) -> Global___IdleReturned: ...
     @_builtins.property
     def function_changed(self) -> Global___FunctionChanged: ...
-    @_builtins.property
-    def heartbeat(self) -> Global___Heartbeat: ...
     def __init__(
         self,
         *,
@@ -74,13 +71,12 @@ class CallerEvent(_message.Message):
         release: Global___ReleaseLease | None = ...,
         idle_returned: Global___IdleReturned | None = ...,
         function_changed: Global___FunctionChanged | None = ...,
-        heartbeat: Global___Heartbeat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "event", b"event", "function_changed", b"function_changed", "heartbeat", b"heartbeat", "hello", b"hello", "idle_returned", b"idle_returned", "release", b"release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "event", b"event", "function_changed", b"function_changed", "hello", b"hello", "idle_returned", b"idle_returned", "release", b"release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "event", b"event", "function_changed", b"function_changed", "heartbeat", b"heartbeat", "hello", b"hello", "idle_returned", b"idle_returned", "release", b"release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "event", b"event", "function_changed", b"function_changed", "hello", b"hello", "idle_returned", b"idle_returned", "release", b"release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "acquire", "cancel", "release", "idle_returned", "function_changed", "heartbeat"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "acquire", "cancel", "release", "idle_returned", "function_changed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -304,21 +300,6 @@ class FunctionChanged(_message.Message):
 Global___FunctionChanged: _TypeAlias = FunctionChanged  # noqa: Y015
 
 @_typing.final
-class Heartbeat(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
-
-@_typing.final
 class LeaseEvents(_message.Message):
     """What was ready in one turn of the scheduler's loop."""
 
@@ -349,7 +330,6 @@ class LeaseEvent(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     RECALL_IDLE_FIELD_NUMBER: _builtins.int
     REVOKED_FIELD_NUMBER: _builtins.int
-    HEARTBEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___LeaseWelcome: ...
     @_builtins.property
@@ -360,8 +340,6 @@ class LeaseEvent(_message.Message):
     def recall_idle(self) -> Global___RecallIdle: ...
     @_builtins.property
     def revoked(self) -> Global___LeaseRevoked: ...
-    @_builtins.property
-    def heartbeat(self) -> Global___Heartbeat: ...
     def __init__(
         self,
         *,
@@ -370,13 +348,12 @@ class LeaseEvent(_message.Message):
         refused: Global___AcquireRefused | None = ...,
         recall_idle: Global___RecallIdle | None = ...,
         revoked: Global___LeaseRevoked | None = ...,
-        heartbeat: Global___Heartbeat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "granted", b"granted", "heartbeat", b"heartbeat", "recall_idle", b"recall_idle", "refused", b"refused", "revoked", b"revoked", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "granted", b"granted", "recall_idle", b"recall_idle", "refused", b"refused", "revoked", b"revoked", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "granted", b"granted", "heartbeat", b"heartbeat", "recall_idle", b"recall_idle", "refused", b"refused", "revoked", b"revoked", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "granted", b"granted", "recall_idle", b"recall_idle", "refused", b"refused", "revoked", b"revoked", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["welcome", "granted", "refused", "recall_idle", "revoked", "heartbeat"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["welcome", "granted", "refused", "recall_idle", "revoked"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

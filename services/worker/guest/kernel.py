@@ -6,6 +6,8 @@ import ctypes
 import os
 import platform
 import struct
+import sys
+from typing import Any
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -35,6 +37,9 @@ _MACHINE = platform.machine()
 _SYS_PIVOT_ROOT = {"x86_64": 155}.get(_MACHINE, 41)
 _SYS_CAPSET = {"x86_64": 126}.get(_MACHINE, 91)
 
+# Made once: every ctypes array type is a class of its own, and what a sandbox makes for itself is memory of its own.
+_NO_CAPABILITIES = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0)), ctypes.create_string_buffer(24)
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
@@ -48,6 +53,21 @@ def _check(result: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
     return result
+
+
+def _plain_fork() -> Any:
+    # Python's own fork runs hooks in the child that make locks new, seed `random`, and so write to half a megabyte
+    # that would otherwise stay shared. A process with one thread holds no lock that another thread would have to let
+    # go of, and `random` is seeded when a sandbox becomes a function. Known to hold for these versions.
+    if sys.version_info[:2] > (3, 12):
+        return os.fork
+    function = ctypes.PyDLL(None).fork  # with the interpreter's lock held: nothing else may run in between
+    function.argtypes = ()
+    return function
+
+
+# fork(2) for a process with a single thread; answers as os.fork does, -1 where it fails.
+fork = _plain_fork()
 
 
 def unshare(flags: int) -> None:
@@ -101,9 +121,7 @@ def drop_bounding_set() -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability of this process."""
-    head = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
-    data = ctypes.create_string_buffer(24)
-    _check(_libc.syscall(_SYS_CAPSET, head, data), "capset")
+    _check(_libc.syscall(_SYS_CAPSET, *_NO_CAPABILITIES), "capset")
 
 
 def pidfd_open(pid: int) -> int:

@@ -34,6 +34,7 @@ _KEPT_NAMES = """
 _KEPT = frozenset(_KEPT_NAMES.split())
 
 _REHEARSALS = 64
+_INITS = 16  # of them begin with an init
 
 Handler = Callable[[Any, Any], Any]
 
@@ -185,14 +186,15 @@ def report_crash() -> None:
 class Server:
     """One function in one process."""
 
-    def __init__(self, channel: socket.socket) -> None:
-        self.channel = channel
+    def __init__(self) -> None:
+        self.channel: Any = None
         self.buffer = bytearray()
         self.handler: Optional[Handler] = None
         self.request_id = ""
         self.static: Dict[str, str] = {}
         self.response_limit = 0
         self.json_logs = False
+        self.outputs = {as_json: guestlogs.handler(self, as_json) for as_json in (False, True)}
 
     def read(self) -> Optional[Tuple[int, bytes, bytes]]:
         """The next frame; None: the worker is gone."""
@@ -237,8 +239,10 @@ class Server:
         root: str = task["task_root"]
         if "TMPDIR" in os.environ:  # set by the claim where /tmp is not the sandbox's own
             environ.setdefault("TMPDIR", os.environ["TMPDIR"])
-        os.environ.clear()
-        os.environ.update(environ)
+        for name in list(os.environ):
+            del os.environ[name]
+        for name, value in environ.items():
+            os.environ[name] = value
         time.tzset()
         random.seed()
         self.static = dict(environ)
@@ -270,7 +274,7 @@ class Server:
         import logging
 
         root = logging.getLogger()
-        root.handlers[:] = [guestlogs.handler(self, self.json_logs)]
+        root.handlers[:] = [self.outputs[self.json_logs]]
         level = environ.get("AWS_LAMBDA_LOG_LEVEL", "") if self.json_logs else ""
         if level:
             root.setLevel(guestlogs.LEVELS.get(level, logging.INFO))
@@ -337,26 +341,62 @@ class Server:
         print(text)
 
 
-def rehearse() -> None:
-    """Run the path of an invocation often enough, in the zygote, that the interpreter has adapted its code to it.
+_server = Server()  # made in the zygote: a sandbox gives it its channel
 
-    Code adapts itself in place: done here, those pages stay shared between all sandboxes, and first invocations are
-    as fast as later ones.
+
+def rehearse() -> None:
+    """Run the path of a function's init and of its invocations often enough, in the zygote, that the interpreter has
+    adapted its code to it and has made what it makes once.
+
+    Done here, those pages stay shared between all sandboxes, and first invocations are as fast as later ones.
     """
     near, far = socket.socketpair()
-    server = Server(far)
+    saved = [(number, os.dup(number)) for number in (1, 2)]
+    read, write = os.pipe()
+    for number, _ in saved:
+        os.dup2(write, number)  # streams look at what they are opened on: pipes, as in every sandbox
+    open_streams()
+    standard, known = sys.path[:], set(sys.modules)
     names = ("FUNCTION_NAME", "FUNCTION_VERSION", "FUNCTION_MEMORY_SIZE", "LOG_GROUP_NAME", "LOG_STREAM_NAME")
-    server.static = {"AWS_LAMBDA_" + name: "" for name in names}
-    server.response_limit = 1 << 20
-    server.handler = lambda event, context: {"event": event, "left": context.get_remaining_time_in_millis()}
-    meta = json.dumps(["r", 0, "arn", "Root=1", None]).encode()
+    task = {
+        "handler": "rehearsal.handler",
+        "environ": {"TZ": ":UTC", **{"AWS_LAMBDA_" + name: "" for name in names}},
+        "task_root": _HERE,
+        "response_limit": 1 << 20,
+    }
+    server = _server
+    server.channel = far
+    invoke = json.dumps(["r", 0, "arn", "Root=1", None]).encode()
+    event = json.dumps({"key": "value", "list": [1, 1.5, None]}).encode()
     for number in range(_REHEARSALS):
-        near.sendall(wire.pack(wire.INVOKE, meta, json.dumps({"key": "value", "list": [number, 1.5, None]}).encode()))
+        if number < _INITS:
+            sys.modules.pop("rehearsal", None)
+            near.sendall(wire.pack(wire.INIT, json.dumps(task).encode()))
+            frame = server.read()
+            assert frame is not None
+            server.init(json.loads(frame[1]))
+            near.recv(65536)
+            sys.path[:] = standard
+        near.sendall(wire.pack(wire.INVOKE, invoke, event))
         frame = server.read()
         assert frame is not None
         server.invoke(frame[1], frame[2])
         near.recv(65536)
-    os.environ.pop("_X_AMZN_TRACE_ID", None)
+        os.read(read, 65536)
+    gc.disable()
+    for name in list(os.environ):
+        del os.environ[name]
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
+    for path in list(sys.path_importer_cache):
+        if path not in standard or path.startswith(_HERE):
+            del sys.path_importer_cache[path]  # what is there will be another's
+    server.handler, server.static, server.request_id, server.channel = None, {}, "", None
+    for number, descriptor in saved:
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.close(read)
+    os.close(write)
     near.close()
     far.close()
 
@@ -373,7 +413,8 @@ def open_streams() -> None:
 def serve(channel: socket.socket) -> int:
     """Serve until the worker is gone or the function's process ends; answers the exit status."""
     try:
-        code = Server(channel).run()
+        _server.channel = channel
+        code = _server.run()
     except SystemExit as request:
         code = request.code if isinstance(request.code, int) else 0 if request.code is None else 1
         if request.code is not None and not isinstance(request.code, int):

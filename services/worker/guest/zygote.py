@@ -64,6 +64,7 @@ for _name in _WARM.split():
 
 guestlogs = _load("guestlogs")
 runtime = _load("runtime")
+packing = _load("packing")
 
 
 def _send(control: socket.socket, message: Dict[str, Any], descriptors: Tuple[int, ...] = ()) -> None:
@@ -151,7 +152,9 @@ class Zygote:
             kernel.unshare(kernel.CLONE_NEWPID)
         pid = -1
         try:
-            pid = os.fork()
+            pid = kernel.fork()
+            if pid < 0:
+                raise OSError("fork: no process can be had")
         finally:
             if pid != 0 and self.isolated:
                 kernel.setns(self.own_pids, kernel.CLONE_NEWPID)
@@ -189,7 +192,6 @@ class Stem:
         os.dup2(self.output, 1)
         os.dup2(self.output, 2)
         os.close(self.output)
-        runtime.open_streams()
         for group in self.groups:
             os.write(group, b"0")
             os.close(group)
@@ -280,6 +282,7 @@ def main() -> int:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0 if config["level"] == "namespaces" else 1)
     sys.executable = os.path.realpath(sys.executable)
     sys.argv[:] = [""]
+    runtime.rehearse()
     try:
         if config["level"] == "user-namespace":
             inner = roots.enter_user_namespace()
@@ -294,9 +297,9 @@ def main() -> int:
     except OSError as error:
         _send(control, {"op": "failed", "error": str(error)})
         return 1
-    runtime.rehearse()
     gc.collect()
     gc.disable()
+    packing.fill()
     gc.freeze()
     _send(control, {"op": "up", "version": list(sys.version_info[:3])})
     zygote.run()
