@@ -46,6 +46,8 @@ ERRORS: Mapping[str, ErrorRow] = {
     "ValidationException": ErrorRow(400, "INVALID_ARGUMENT", "message", None),
     "SerializationException": ErrorRow(400, "INVALID_ARGUMENT", "message", None),
     "UnknownOperationException": ErrorRow(404, "UNIMPLEMENTED", "message", None),
+    "BadRequestException": ErrorRow(400, "INVALID_ARGUMENT", "message", None),
+    "RequestHeaderFieldsTooLargeException": ErrorRow(431, "RESOURCE_EXHAUSTED", "message", None),
     "MethodNotAllowedException": ErrorRow(405, "UNIMPLEMENTED", "message", None),
     "RequestEntityTooLargeException": ErrorRow(413, "RESOURCE_EXHAUSTED", "message", "User"),
     "RequestTimeoutException": ErrorRow(408, "DEADLINE_EXCEEDED", "message", "User"),

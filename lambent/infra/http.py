@@ -49,6 +49,7 @@ class HttpServer:
         self.clock = clock
         self.draining = False
         self.connections: set[HttpConnection] = set()
+        self.buffered = 0  # bytes of bodies that are being read, wait, or are worked on
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event = asyncio.Event()

@@ -38,6 +38,7 @@ class HttpConnection(asyncio.Protocol):
         "_headers",
         "_limit",
         "_loop",
+        "_overhead",
         "_parser",
         "_peer",
         "_reading_paused",
@@ -68,6 +69,7 @@ class HttpConnection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._body_size = 0
         self._limit = 0
+        self._overhead = 0  # bytes received beside the body since the head was complete
         self._expects = False  # the peer waits for 100 Continue
         self._started = False  # a first byte has come
         self._timed: Literal["head", "body"] | None = None  # what the deadline is for
@@ -94,7 +96,8 @@ class HttpConnection(asyncio.Protocol):
         self._transport = None
         self.deadline = None
         self._discarding = True
-        self._waiting.clear()
+        self._drop_body()
+        self._drop_waiting()
         if self._task is None:
             self._server.closed(self)
 
@@ -103,6 +106,8 @@ class HttpConnection(asyncio.Protocol):
             return
         if self._request is None:
             self._head_size += len(data)
+        else:
+            self._overhead += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -114,6 +119,8 @@ class HttpConnection(asyncio.Protocol):
                 self._refuse(self._server.service.refused(400, f"Malformed request: {error}"))
         if self._request is None and self._head_size > self._server.limits.head_bytes and not self._discarding:
             self._refuse_head()
+        elif self._overhead > self._server.limits.overhead_bytes + 16 * self._body_size and not self._discarding:
+            self._refuse_head()
         if self._task is None:
             if self._started and not self._discarding:
                 self._expect_rest()
@@ -123,7 +130,7 @@ class HttpConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         # A client may send its request, close its side and wait for the answer.
         self._half_closed = True
-        return self._task is not None
+        return self._task is not None or bool(self._waiting)
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -132,7 +139,7 @@ class HttpConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writing_paused = False
-        if self._task is None and not self._discarding:
+        if self._task is None and (self._waiting or not self._discarding):
             self._serve_next()
 
     # httptools
@@ -146,6 +153,8 @@ class HttpConnection(asyncio.Protocol):
         self._url = self._url + url if self._url else url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._request is not None:
+            return  # a trailer: what stands behind a body changes nothing of what was asked for before it
         name = name.lower()
         headers = self._headers
         if name in headers:
@@ -178,6 +187,9 @@ class HttpConnection(asyncio.Protocol):
             return
         self._limit = server.service.body_limit(request)
         size = int(length) if length is not None else 0
+        if size > server.limits.small_body_bytes and (unwelcome := server.service.unwelcome(request)) is not None:
+            self._refuse(unwelcome)
+            return
         if size > self._limit:
             self._refuse(server.service.too_large(request, size))
             return
@@ -189,11 +201,24 @@ class HttpConnection(asyncio.Protocol):
         if self._discarding:
             return
         self._expects = False
-        self._body_size += len(chunk)
-        if self._body_size > self._limit:
-            assert self._request is not None
-            self._refuse(self._server.service.too_large(self._request, self._body_size))
+        server, request, before = self._server, self._request, self._body_size
+        assert request is not None
+        size = self._body_size = before + len(chunk)
+        self._overhead -= len(chunk)
+        server.buffered += len(chunk)
+        if size > self._limit:
+            self._refuse(server.service.too_large(request, size))
             return
+        if server.buffered > server.limits.buffered_bytes:
+            self._refuse(server.service.refused(503, "Too many request bodies are in transit; try again"))
+            return
+        small = server.limits.small_body_bytes
+        if before <= small < size and b"content-length" not in request.headers:
+            # Sent in chunks, it was not known to be large before.
+            unwelcome = server.service.unwelcome(request)
+            if unwelcome is not None:
+                self._refuse(unwelcome)
+                return
         self._chunks.append(chunk)
 
     def on_message_complete(self) -> None:
@@ -205,6 +230,7 @@ class HttpConnection(asyncio.Protocol):
             request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             self._chunks = []
             self._body_size = 0
+        self._overhead = 0
         self._request = None
         self._expects = False
         self._head_size = 0
@@ -231,6 +257,7 @@ class HttpConnection(asyncio.Protocol):
             response = self._server.service.refused(500, "Internal error")
         finally:
             self._task = None
+            self._server.buffered -= len(request.body)
             if self._transport is None:
                 self._server.closed(self)
         if self._transport is None:
@@ -309,7 +336,7 @@ class HttpConnection(asyncio.Protocol):
     def _refuse(self, response: HttpResponse) -> None:
         """Answer with a refusal when its turn comes, and listen no more."""
         self._discarding = True
-        self._chunks = []
+        self._drop_body()
         if self._task is not None or self._waiting or self._writing_paused:
             self._waiting.append(response)
         else:
@@ -330,9 +357,22 @@ class HttpConnection(asyncio.Protocol):
             transport.resume_reading()
         self._expect_within(self._server.limits.linger_seconds)
 
+    def _drop_body(self) -> None:
+        """Forget what has been read of a body."""
+        self._server.buffered -= self._body_size
+        self._chunks = []
+        self._body_size = 0
+
+    def _drop_waiting(self) -> None:
+        for item in self._waiting:
+            if not isinstance(item, HttpResponse):
+                self._server.buffered -= len(item[0].body)
+        self._waiting.clear()
+
     def _end(self) -> None:
         self._discarding = True
-        self._waiting.clear()
+        self._drop_body()
+        self._drop_waiting()
         if self._transport is not None:
             self._transport.close()
             self._expect_within(self._server.limits.write_seconds)

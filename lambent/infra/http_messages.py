@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from lambent.domain.errors import ERRORS
+
 
 class HttpRequest:
     """A request as it came; nothing in it is decoded."""
@@ -59,12 +61,16 @@ class HttpService(Protocol):
         """Most bytes that the body of this request may have; asked before any of it is kept."""
         ...
 
+    def unwelcome(self, head: HttpRequest) -> HttpResponse | None:
+        """The answer to a request that its head alone rules out; asked before a large body is read. None: read it."""
+        ...
+
     def too_large(self, head: HttpRequest, size: int) -> HttpResponse:
         """The answer to a body of `size` bytes (or, sent in chunks, of at least so many) over the limit."""
         ...
 
     def refused(self, status: int, message: str) -> HttpResponse:
-        """The answer to what is no request: 400 malformed, 408 too slow, 431 head too large; 500 handler failed."""
+        """The answer to what is no request, or cannot be one now; the statuses are those of REFUSALS."""
         ...
 
 
@@ -81,22 +87,39 @@ class HttpLimits:
     linger_seconds: float = 5.0  # how long the rest of a refused body is read and thrown away, so that the
     # refusal reaches a client which reads only after it has written everything
     connections: int = 20_000  # beyond it new connections are closed at once
+    small_body_bytes: int = 64 * 1024  # a body above it is read only when the head alone does not rule it out
+    buffered_bytes: int = 512 * 1024 * 1024  # bodies of all connections together; beyond it the next piece is refused
+    overhead_bytes: int = 1024 * 1024  # of a body's framing (chunk sizes, trailers), beside 16 bytes for each byte
     sweep_seconds: float = 1.0  # how often the times above are looked at
 
 
-def error_response(status: int, error: str, message: str) -> HttpResponse:
-    """An error in the envelope that AWS's clients read."""
+def error_response(error: str, message: str, reason: str | None = None) -> HttpResponse:
+    """An error, by its name in the error table, in the envelope that AWS's clients read."""
+    row = ERRORS[error]
+    document: dict[str, str] = {}
+    if reason is not None:
+        document["Reason"] = reason
+    if row.fault is not None:
+        document["Type"] = row.fault
+    document[row.member] = message
     headers = [(b"Content-Type", b"application/json"), (b"x-amzn-ErrorType", error.encode())]
-    return HttpResponse(status, headers, msgspec.json.encode({"message": message}))
+    return HttpResponse(row.status, headers, msgspec.json.encode(document))
 
 
+# What the server refuses by itself, by status: malformed, too slow, too large, head too large, handler failed, and no
+# memory for the body now. All are rows of the error table.
 REFUSALS = {
-    400: "BadRequestException",
-    408: "RequestTimeoutException",
-    413: "RequestEntityTooLargeException",
-    431: "RequestHeaderFieldsTooLargeException",
-    500: "ServiceException",
+    ERRORS[name].status: name
+    for name in (
+        "BadRequestException",
+        "RequestTimeoutException",
+        "RequestEntityTooLargeException",
+        "RequestHeaderFieldsTooLargeException",
+        "ServiceException",
+        "ServiceUnavailableException",
+    )
 }
+RETRY_AFTER = (b"Retry-After", b"1")
 
 
 class PlainService:
@@ -109,11 +132,17 @@ class PlainService:
     def body_limit(self, head: HttpRequest) -> int:
         return self._body_bytes
 
+    def unwelcome(self, head: HttpRequest) -> HttpResponse | None:
+        return None
+
     def too_large(self, head: HttpRequest, size: int) -> HttpResponse:
-        return error_response(413, REFUSALS[413], f"Request must be smaller than {self._body_bytes} bytes")
+        return error_response(REFUSALS[413], f"Request must be smaller than {self._body_bytes} bytes")
 
     def refused(self, status: int, message: str) -> HttpResponse:
-        return error_response(status, REFUSALS[status], message)
+        response = error_response(REFUSALS[status], message)
+        if status == 503:
+            response.headers.append(RETRY_AFTER)
+        return response
 
 
 # "HTTP/1.1 200 OK\r\n" by status; a status that HTTP does not name goes without a phrase.

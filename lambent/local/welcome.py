@@ -42,7 +42,7 @@ def greet(settings: Settings, credentials: tuple[str, str], worker: Mapping[str,
             _prove(client, say)
     sys.stdout.write(
         f"""
-Lambent is up.  REST http://{cluster.http}   gRPC {cluster.grpc}   data {cluster.data}
+Lambent is up.  REST http://{cluster.http}   gRPC {cluster.grpc}   data {Path(cluster.data).resolve()}
 
   export AWS_ACCESS_KEY_ID={key}
   export AWS_SECRET_ACCESS_KEY={secret}

@@ -15,6 +15,8 @@ from lambent.infra.code_store import CodeStore
 from lambent.infra.http_messages import HttpRequest, HttpResponse, error_response
 
 PREFIX = "/_lambent/code/"
+# Seconds of the epoch; more digits are no time of ours.
+_EXPIRES_DIGITS = 12
 
 
 class CodeUrls:
@@ -39,7 +41,7 @@ class CodeUrls:
         if request.method in ("GET", "HEAD"):
             package = await self._package(request.raw_path.decode("latin-1"), request.raw_query.decode("latin-1"))
         if package is None:
-            return error_response(403, "AccessDenied", "The URL is not valid, or not any more")
+            return error_response("AccessDeniedException", "The URL is not valid, or not any more")
         return HttpResponse(200, [(b"Content-Type", b"application/zip")], package)
 
     async def _package(self, path: str, query: str) -> bytes | None:
@@ -47,7 +49,9 @@ class CodeUrls:
         digest = path.removeprefix(PREFIX)
         parameters = parse_qs(query)
         expires, signature = parameters.get("expires", [""])[0], parameters.get("signature", [""])[0]
-        if not expires.isdecimal() or not hmac.compare_digest(self._sign(digest, int(expires)), signature):
+        if not (expires.isascii() and expires.isdecimal() and len(expires) <= _EXPIRES_DIGITS and signature.isascii()):
+            return None
+        if not hmac.compare_digest(self._sign(digest, int(expires)), signature):
             return None
         if self._clock.epoch() > int(expires):
             return None

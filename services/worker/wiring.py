@@ -82,7 +82,7 @@ class Worker:
         self._on_invocation = on_invocation
         self._tasks = TaskOwner("worker")
         packages = config.data_dir.resolve() / "packages"
-        self._artifacts = ArtifactCache(code, packages, config.limits)
+        self._artifacts = ArtifactCache(code, packages, config.limits, config.interpreters.values())
         self.pool: SandboxPool = pool or NativePool(
             NativeConfig(
                 worker_id=config.worker_id,

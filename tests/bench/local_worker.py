@@ -139,7 +139,7 @@ async def local_worker(source: str, *, most: int = 1000, pool_size: int = 4) -> 
         folder.chmod(0o755)
         store, limits, tasks = MemoryCodeStore(), Limits(), TaskOwner("bench")
         digest = store.put(package(source))
-        artifacts = ArtifactCache(store, folder / "packages", limits)
+        artifacts = ArtifactCache(store, folder / "packages", limits, [INTERPRETER])
         pool = NativePool(
             NativeConfig(
                 f"bench-{os.getpid()}", folder / "packages", folder / "run", {RUNTIME: INTERPRETER}, stems=pool_size,

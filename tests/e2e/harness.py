@@ -97,9 +97,10 @@ class Cluster:
     def pid(self, service: str) -> int:
         """Process id of one service."""
         assert self.process is not None
-        children = run("pgrep", "-P", str(self.process.pid), "-f", f"lambent.entry {service} ").stdout.split()
+        wanted = f"lambent.entry {service} "
+        children = {pid for pid in children_of(self.process.pid) if wanted in command_of(pid).replace("\0", " ")}
         assert len(children) == 1, f"{service}: {children}"
-        return int(children[0])
+        return children.pop()
 
     def client(
         self,
@@ -150,10 +151,42 @@ class Cluster:
         return name
 
 
+def command_of(pid: int) -> str:
+    """A process's command line, its words separated by NULs; empty if it is gone or a zombie."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def status_of(pid: int, field: str) -> str:
+    """A field of /proc/PID/status; empty if the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(f"{field}:")), "")
+
+
+def processes() -> list[int]:
+    """Every process of this machine."""
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+
+
+def children_of(pid: int) -> set[int]:
+    """The processes that a process started."""
+    return {child for child in processes() if status_of(child, "PPid") == str(pid)}
+
+
 def descendants(pid: int) -> set[int]:
     """All processes below a process."""
-    children = {int(child) for child in run("pgrep", "-P", str(pid)).stdout.split()}
+    children = children_of(pid)
     return children.union(*(descendants(child) for child in children))
+
+
+def processes_that_name(text: str) -> list[int]:
+    """Processes with a text in their command line."""
+    return [pid for pid in processes() if text in command_of(pid)]
 
 
 def zipped(files: dict[str, bytes | str]) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.conftest import free_port
-from tests.e2e.harness import Cluster, descendants, run, zipped
+from tests.e2e.harness import Cluster, descendants, processes_that_name, run, status_of, zipped
 
 
 def test_the_first_start_proves_that_it_lives(cluster: Cluster) -> None:
@@ -38,8 +38,7 @@ def test_ctrl_c_lets_running_invocations_end_and_the_next_start_finds_everything
         cluster.client().invoke(FunctionName="slow", Payload=b"{}")
         cluster.stop(signal.SIGINT)
         assert running.result(timeout=20) == b'"done"'
-    left = run("pgrep", "-f", str(cluster.data)).stdout.split()
-    assert left == []
+    assert processes_that_name(str(cluster.data)) == []
     again: Cluster = own_cluster("--no-examples")
     kept = again.client().get_function_configuration(FunctionName="slow")
     assert (kept["State"], kept["Environment"]) == ("Active", {"Variables": {"KEPT": "yes"}})
@@ -55,8 +54,9 @@ def test_secrets_are_not_readable_in_the_data_folder(own_cluster: Any) -> None:
     )
     cluster.client().invoke(FunctionName="secretive")
     cluster.stop()
-    found = run("grep", "-rl", "hunter2-in-the-clear", str(cluster.data))
-    assert found.stdout == ""
+    kept = [path for path in cluster.data.rglob("*") if path.is_file()]
+    assert kept
+    assert [path for path in kept if b"hunter2-in-the-clear" in path.read_bytes()] == []
 
 
 def up(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -100,7 +100,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_left_running(
 ) -> None:
     ports = ["--http", f"127.0.0.1:{free_port()}", "--grpc", f"127.0.0.1:{free_port()}"]
     one_line(up("--data", str(short_tmp), *ports, *arguments, **environment), says)
-    assert run("pgrep", "-f", str(short_tmp)).stdout == ""
+    assert processes_that_name(str(short_tmp)) == []
 
 
 def test_another_redis_can_be_used(own_cluster: Any, redis_url: str) -> None:
@@ -130,8 +130,5 @@ def test_idle_environments_are_reaped_and_only_configured_regions_are_served(own
 
 def _guests(cluster: Cluster) -> set[int]:
     """The worker's processes that run as a user of a function's own."""
-    uids = {
-        pid: run("awk", "/^Uid:/ {print $2}", f"/proc/{pid}/status").stdout
-        for pid in descendants(cluster.pid("worker"))
-    }
-    return {pid for pid, uid in uids.items() if uid.strip() and int(uid) >= 200_000}
+    uids = {pid: status_of(pid, "Uid").partition("\t")[0] for pid in descendants(cluster.pid("worker"))}
+    return {pid for pid, uid in uids.items() if uid and int(uid) >= 200_000}

@@ -117,7 +117,7 @@ class InvocationOperations:
             text = base64.b64decode(encoded, validate=True)
             _JSON.decode(text)
             return text.decode()
-        except (binascii.Error, UnicodeDecodeError, msgspec.DecodeError):
+        except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
             raise AwsError(
                 "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object."
             ) from None
@@ -128,7 +128,7 @@ def _check_json(payload: bytes) -> None:
         _JSON.decode(payload)
         if not payload.isascii():
             payload.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise AwsError(
             "InvalidRequestContentException",
             f"Could not parse request body into json: Could not parse payload into json: {error}",

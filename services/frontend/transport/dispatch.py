@@ -49,6 +49,9 @@ class Entry:
     stream: Stream | None
 
 
+# The name under which requests are counted that name no operation.
+NO_OPERATION = "-"
+
 # Told the RPC's name and how it ended: OK or the error's name.
 Observer = Callable[[str, str], None]
 
@@ -183,6 +186,7 @@ class Dispatch:
     ) -> None:
         """`services`: each service with the object that has its operations. Raises DispatchError."""
         around = Surroundings(clock, observe)
+        self.observe = observe  # doors tell it of what ends before an operation, of no operation as NO_OPERATION
         self._entries: dict[str, Entry] = {}
         problems: list[str] = []
         self.services: list[ServiceDescriptor] = []

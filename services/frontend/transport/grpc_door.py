@@ -128,6 +128,7 @@ class GrpcDoor:
 
     def _unary(self, entry: Entry) -> Callable[[bytes, Any], Any]:
         run, parse, new_id = entry.run, cast(Callable[[bytes], Any], entry.request_class.FromString), self._ids.uuid
+        observe = self._dispatch.observe
         assert run is not None
 
         async def unary(raw: bytes, context: Any) -> Any:
@@ -137,8 +138,11 @@ class GrpcDoor:
                 call = self._call(context, request_id)
                 response = await run(parse(raw), call)
             except DecodeError:
+                observe(entry.name, "SerializationException")
                 await _abort(context, _malformed(entry), request_id, call)
             except AwsError as error:
+                if call is None:
+                    observe(entry.name, error.name)
                 await _abort(context, error, request_id, call)
             context.set_trailing_metadata(_trailer(request_id, call))
             return response
@@ -147,6 +151,7 @@ class GrpcDoor:
 
     def _stream(self, entry: Entry) -> Callable[[bytes, Any], AsyncIterator[Any]]:
         stream, parse = entry.stream, cast(Callable[[bytes], Any], entry.request_class.FromString)
+        observe = self._dispatch.observe
         assert stream is not None
 
         async def streamed(raw: bytes, context: Any) -> AsyncIterator[Any]:
@@ -158,8 +163,11 @@ class GrpcDoor:
                     async for item in items:
                         yield item
             except DecodeError:
+                observe(entry.name, "SerializationException")
                 await _abort(context, _malformed(entry), request_id, call)
             except AwsError as error:
+                if call is None:
+                    observe(entry.name, error.name)
                 await _abort(context, error, request_id, call)
             context.set_trailing_metadata(_trailer(request_id, call))
 

@@ -13,22 +13,20 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 
-import msgspec
-
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.errors import AwsError
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
-from lambent.infra.http_messages import REFUSALS, Handler, HttpRequest, HttpResponse
+from lambent.infra.http_messages import REFUSALS, RETRY_AFTER, Handler, HttpRequest, HttpResponse, error_response
 from lambent.infra.sigv4 import Verifier
 from services.frontend.transport.call import Call
-from services.frontend.transport.dispatch import Dispatch
-from services.frontend.transport.routes import Route, RouteTable
+from services.frontend.transport.dispatch import NO_OPERATION, Dispatch
+from services.frontend.transport.routes import Match, Route, RouteTable
 
 _log = logging.getLogger(__name__)
 
-# Above it a body is hashed on a thread (hashlib lets the interpreter go): 6 MiB would hold the loop for 5 ms.
-_HASH_ON_THREAD = 256 * 1024
+# Above it a body is hashed and read on a thread: hashing 6 MiB would hold the loop for 5 ms, decoding 60 MB for 200 ms.
+_ON_THREAD = 256 * 1024
 # Bodies of requests that lead nowhere: enough to read them and say so.
 _UNROUTED_BODY = 64 * 1024
 
@@ -50,6 +48,7 @@ class RestDoor:
 
         Raises DispatchError when two RPCs claim one route.
         """
+        self._observe = dispatch.observe
         self._routes = RouteTable(dispatch.entries.values())
         self._verifier = verifier
         self._clock = clock
@@ -75,14 +74,14 @@ class RestDoor:
                     plain.headers.append((b"x-amzn-RequestId", request_id.encode()))
                     return plain
         call: Call | None = None
+        route: Route | None = None
+        entered = False  # from then on the middleware counts
         try:
-            if match is None:
-                raise AwsError("UnknownOperationException", "The requested operation does not exist.")
-            route = match.choose(request.method, request.raw_query)
-            if route is None:
-                raise AwsError("MethodNotAllowedException", f"{request.method} is not allowed on this resource.")
+            route = _chosen(match, request)
+            assert match is not None
             headers, body = request.headers, request.body
-            body_hash = _hash(body) if len(body) < _HASH_ON_THREAD else await asyncio.to_thread(_hash, body)
+            large = len(body) >= _ON_THREAD
+            body_hash = _hash(body) if not large else await asyncio.to_thread(_hash, body)
             signer = self._verifier.verify(
                 request.method, request.raw_path, request.raw_query, headers, body_hash, self._clock.epoch()
             )
@@ -95,11 +94,17 @@ class RestDoor:
                 None,
                 None if trace is None else trace.decode("latin-1"),
             )
-            message = route.request.read(match.variables, request.raw_query, headers, body)
+            if large and not route.takes_payload:
+                message = await asyncio.to_thread(route.request.read, match.variables, request.raw_query, headers, body)
+            else:
+                message = route.request.read(match.variables, request.raw_query, headers, body)
             run = route.entry.run
             assert run is not None
+            entered = True
             status, out, answer = route.response.write(await run(message, call))
         except AwsError as error:
+            if not entered:
+                self._observe(_name(route), error.name)
             response = error_answer(error, request_id)
             if error.name == "MethodNotAllowedException" and match is not None:
                 response.headers.append((b"Allow", ", ".join(sorted(match.routes)).encode()))
@@ -109,6 +114,8 @@ class RestDoor:
         except Exception as error:
             # The operations' own failures never come here: this is a defect of the door.
             _log.error("request failed", extra={"request_id": request_id}, exc_info=error)
+            if not entered:
+                self._observe(_name(route), "ServiceException")
             return error_answer(AwsError("ServiceException", "An internal error occurred."), request_id)
         out.append((b"x-amzn-RequestId", request_id.encode()))
         if call.trace_out is not None:
@@ -121,6 +128,18 @@ class RestDoor:
             return _UNROUTED_BODY
         return self._limits.sync_request_bytes if route.takes_payload else self._limits.control_request_bytes
 
+    def unwelcome(self, head: HttpRequest) -> HttpResponse | None:
+        match = self._routes.find(head.raw_path)
+        if match is None and any(head.raw_path.startswith(prefix) for prefix, _ in self._plain):
+            return None
+        route: Route | None = None
+        try:
+            route = _chosen(match, head)
+            self._verifier.refute(head.raw_query, head.headers, self._clock.epoch())
+        except AwsError as error:
+            return self._refusal(route, error)
+        return None
+
     def too_large(self, head: HttpRequest, size: int) -> HttpResponse:
         route = self._route(head)
         if route is not None and route.takes_payload:
@@ -132,19 +151,35 @@ class RestDoor:
         else:
             what = "this" if route is None else f"the {route.entry.name}"
             text = f"Request must be smaller than {self.body_limit(head)} bytes for {what} operation"
-        return error_answer(AwsError("RequestEntityTooLargeException", text), self._ids.uuid())
+        return self._refusal(route, AwsError("RequestEntityTooLargeException", text))
 
     def refused(self, status: int, message: str) -> HttpResponse:
-        headers = [
-            (b"Content-Type", b"application/json"),
-            (b"x-amzn-RequestId", self._ids.uuid().encode()),
-            (b"x-amzn-ErrorType", REFUSALS[status].encode()),
-        ]
-        return HttpResponse(status, headers, msgspec.json.encode({"message": message}))
+        response = self._refusal(None, AwsError(REFUSALS[status], message))
+        if status == 503:
+            response.headers.append(RETRY_AFTER)
+        return response
+
+    def _refusal(self, route: Route | None, error: AwsError) -> HttpResponse:
+        """The answer to a request that no handler gets, counted."""
+        self._observe(_name(route), error.name)
+        return error_answer(error, self._ids.uuid())
 
     def _route(self, head: HttpRequest) -> Route | None:
         match = self._routes.find(head.raw_path)
         return None if match is None else match.choose(head.method, head.raw_query)
+
+
+def _chosen(match: Match | None, head: HttpRequest) -> Route:
+    if match is None:
+        raise AwsError("UnknownOperationException", "The requested operation does not exist.")
+    route = match.choose(head.method, head.raw_query)
+    if route is None:
+        raise AwsError("MethodNotAllowedException", f"{head.method[:32]} is not allowed on this resource.")
+    return route
+
+
+def _name(route: Route | None) -> str:
+    return NO_OPERATION if route is None else route.entry.name
 
 
 def _hash(body: bytes) -> bytes:
@@ -153,18 +188,8 @@ def _hash(body: bytes) -> bytes:
 
 def error_answer(error: AwsError, request_id: str) -> HttpResponse:
     """An error in AWS's envelope."""
-    row = error.row
-    document: dict[str, str] = {}
-    if error.reason is not None:
-        document["Reason"] = error.reason
-    if row.fault is not None:
-        document["Type"] = row.fault
-    document[row.member] = error.message
-    headers = [
-        (b"Content-Type", b"application/json"),
-        (b"x-amzn-RequestId", request_id.encode()),
-        (b"x-amzn-ErrorType", error.name.encode()),
-    ]
+    response = error_response(error.name, error.message, error.reason)
+    response.headers.append((b"x-amzn-RequestId", request_id.encode()))
     if error.retry_after_seconds is not None:
-        headers.append((b"Retry-After", str(max(1, math.ceil(error.retry_after_seconds))).encode()))
-    return HttpResponse(row.status, headers, msgspec.json.encode(document))
+        response.headers.append((b"Retry-After", str(max(1, math.ceil(error.retry_after_seconds))).encode()))
+    return response

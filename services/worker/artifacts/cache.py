@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import subprocess
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +14,10 @@ from lambent.domain.limits import Limits
 from lambent.infra.code_store import CodeStore
 from lambent.infra.packages import PackageError, unpack
 from lambent.infra.tasks import TaskOwner
+
+_PRECOMPILE = Path(__file__).resolve().parent.parent / "guest" / "precompile.py"
+_PRECOMPILE_SECONDS = 15.0
+_TASK_ROOT = "/var/task"  # where functions see their package
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -22,8 +29,10 @@ class PackageUnavailable(Exception):
 class ArtifactCache:
     """Unpacked packages, one folder a digest."""
 
-    def __init__(self, store: CodeStore, folder: Path, limits: Limits) -> None:
+    def __init__(self, store: CodeStore, folder: Path, limits: Limits, interpreters: Iterable[Path] = ()) -> None:
+        """`interpreters`: a package's sources are compiled with each, beside them."""
         self.folder = folder
+        self._interpreters = sorted(set(interpreters))
         self._store = store
         self._limits = limits
         self._known: dict[str, Path] = {}
@@ -69,7 +78,22 @@ class ArtifactCache:
             raise PackageUnavailable(f"package {digest}: {error}") from error
         except OSError as error:
             raise PackageUnavailable(f"package {digest} cannot be unpacked: {error}") from error
+        for interpreter in self._interpreters:
+            self._precompile(interpreter, target)
         return target
+
+    def _precompile(self, interpreter: Path, folder: Path) -> None:
+        # Slower cold starts are all that is lost where this fails.
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                [str(interpreter), "-I", "-S", str(_PRECOMPILE), str(folder), _TASK_ROOT],
+                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_PRECOMPILE_SECONDS,
+                check=False,
+            )
 
     async def close(self) -> None:
         """Give up what is under way."""

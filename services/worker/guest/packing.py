@@ -20,16 +20,15 @@ _taken: List[bytes] = []
 def fill() -> None:
     """Take every free block of every half-filled pool, for good."""
     for size in _CLASSES:
-        run: List[bytes] = []
-        last = 0
-        need = (_POOL - 64) // size - 1
+        content = size - _HEADER
+        whole = (_POOL - 64) // size - 1
+        in_row = last = 0
         for _ in range(_MOST):
-            block = bytes(size - _HEADER)
-            if id(block) - last != size:
-                _taken.extend(run)
-                run = []
+            block = bytes(content)
+            _taken.append(block)
+            in_row = in_row + 1 if id(block) - last == size else 1
             last = id(block)
-            run.append(block)
-            if len(run) >= need:
+            if in_row >= whole:
                 break  # a whole pool in one go: a fresh one, so that no half-filled one is left
-        # What is taken of the fresh pool is given back; it is where the next objects go.
+        del block
+        del _taken[-in_row:]  # of the fresh pool: it is where the next objects go
