@@ -117,9 +117,11 @@ class HttpConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             if not self._discarding:
                 self._refuse(self._server.service.refused(400, f"Malformed request: {error}"))
-        if self._request is None and self._head_size > self._server.limits.head_bytes and not self._discarding:
-            self._refuse_head()
-        elif self._overhead > self._server.limits.overhead_bytes + 16 * self._body_size and not self._discarding:
+        limits = self._server.limits
+        if not self._discarding and (
+            (self._request is None and self._head_size > limits.head_bytes)
+            or self._overhead > limits.overhead_bytes + 16 * self._body_size
+        ):
             self._refuse_head()
         if self._task is None:
             if self._started and not self._discarding:

@@ -6,8 +6,8 @@ a second time, as every service but S3 has it.
 
 A wrong signature and an unknown key are told apart by name, as AWS does, but not by the work that is done: an unknown
 key is verified to the end with a secret that nobody has (`refute`, which is asked before a large body is read, derives
-that secret's signing key too, and leaves out what needs the body for both). All is bytes and pure; `now` is a parameter. About 13 µs
-for a 300-byte body.
+that secret's signing key too, and leaves out what needs the body for both). All is bytes and pure; `now` is a
+parameter. About 13 µs for a 300-byte body.
 """
 
 from __future__ import annotations

@@ -3,10 +3,9 @@ cut off; what it held is treated as that of any peer that left."""
 
 from __future__ import annotations
 
-import asyncio
 import hmac
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 import grpc
 
@@ -24,6 +23,10 @@ CallerStream = grpc.aio.ServicerContext[leases.CallerEvents, leases.LeaseEvents]
 WorkerStream = grpc.aio.ServicerContext[workers.WorkerEvents, workers.WorkerInstructions]
 
 
+# How long the last write to a peer may take before its stream is ended under it.
+LAST_WRITE_SECONDS = 1.0
+
+
 class Nonsense(Exception):
     """A peer broke the protocol; the text says how."""
 
@@ -39,31 +42,24 @@ class LeaseService(leases_grpc.LeaseServiceServicer):
 
     async def Hold(self, request_iterator: AsyncIterator[leases.CallerEvents], context: CallerStream) -> None:  # type: ignore[override]
         """One caller's stream, from its hello to its end."""
-        await _require_token(context, self._token)
+        shell = self._shell
         outbox: Outbox[leases.LeaseEvent] = Outbox()
         outbox.put(leases.LeaseEvent(welcome=self._welcome))
 
         async def write(events: Sequence[leases.LeaseEvent]) -> None:
             await context.write(leases.LeaseEvents(events=events))
 
-        caller_id = ""
-        try:
-            async with _writing(outbox.run(write)) as writer:
-                async for batch in request_iterator:
-                    for event in batch.events:
-                        if caller_id:
-                            self._shell.feed(_caller_event(caller_id, event))
-                        else:
-                            caller_id = _require_hello(event.hello.caller_id, event.WhichOneof("event"))
-                            held = tuple((lease.lease_id, lease.environment_id) for lease in event.hello.leases)
-                            self._shell.caller_joined(ev.CallerJoined(caller_id, held), outbox)
-                    if writer.done():
-                        return
-        except Nonsense as nonsense:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(nonsense))
-        finally:
-            if caller_id:
-                self._shell.caller_left(caller_id, outbox)
+        def join(event: leases.CallerEvent) -> str:
+            hello = event.hello
+            held = tuple((lease.lease_id, lease.environment_id) for lease in hello.leases)
+            shell.caller_joined(ev.CallerJoined(_require_hello(hello.caller_id, event), held), outbox)
+            return hello.caller_id
+
+        await _serve(
+            context, self._token, request_iterator, outbox, write, join,
+            lambda caller_id, event: shell.feed(_caller_event(caller_id, event)),
+            lambda caller_id: shell.caller_left(caller_id, outbox),
+        )  # fmt: skip
 
 
 class WorkerService(workers_grpc.WorkerServiceServicer):
@@ -77,43 +73,64 @@ class WorkerService(workers_grpc.WorkerServiceServicer):
 
     async def Attach(self, request_iterator: AsyncIterator[workers.WorkerEvents], context: WorkerStream) -> None:  # type: ignore[override]
         """One worker's stream, from its hello to its end."""
-        await _require_token(context, self._token)
+        shell = self._shell
         outbox: Outbox[workers.WorkerInstruction] = Outbox()
         outbox.put(workers.WorkerInstruction(welcome=self._welcome))
 
         async def write(instructions: Sequence[workers.WorkerInstruction]) -> None:
             await context.write(workers.WorkerInstructions(instructions=instructions))
 
-        worker_id = ""
-        try:
-            async with _writing(outbox.run(write)) as writer:
-                async for batch in request_iterator:
-                    for event in batch.events:
-                        if worker_id:
-                            decoded = _worker_event(worker_id, event)
-                            if decoded is not None:
-                                self._shell.feed(decoded)
-                        else:
-                            worker_id = _require_hello(event.hello.worker_id, event.WhichOneof("event"))
-                            self._shell.worker_joined(_worker_joined(event.hello), outbox)
-                    if writer.done():
-                        return
-        except Nonsense as nonsense:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(nonsense))
-        finally:
-            if worker_id:
-                self._shell.worker_left(worker_id, outbox)
+        def join(event: workers.WorkerEvent) -> str:
+            _require_hello(event.hello.worker_id, event)
+            shell.worker_joined(_worker_joined(event.hello), outbox)
+            return event.hello.worker_id
+
+        def take(worker_id: str, event: workers.WorkerEvent) -> None:
+            decoded = _worker_event(worker_id, event)
+            if decoded is not None:
+                shell.feed(decoded)
+
+        await _serve(
+            context, self._token, request_iterator, outbox, write, join, take,
+            lambda worker_id: shell.worker_left(worker_id, outbox),
+        )  # fmt: skip
 
 
-@asynccontextmanager
-async def _writing(work: object) -> AsyncIterator[asyncio.Task[None]]:
-    """Run an outbox's writer beside the reading of its stream."""
+async def _serve(
+    context: Any,
+    token: str,
+    batches: AsyncIterator[Any],
+    outbox: Outbox[Any],
+    write: Callable[[Sequence[Any]], Awaitable[None]],
+    join: Callable[[Any], str],
+    take: Callable[[str, Any], None],
+    leave: Callable[[str], None],
+) -> None:
+    """One peer's stream: its token, its hello (`join` answers its name), its events, its end."""
+    await _require_token(context, token)
     owner = TaskOwner("stream")
-    assert asyncio.iscoroutine(work)
+    writer = owner.start("writer", outbox.run(write))
+    name = nonsense = ""
     try:
-        yield owner.start("writer", work)
+        async for batch in batches:
+            for event in batch.events:
+                if name:
+                    take(name, event)
+                else:
+                    name = join(event)
+            if writer.done():
+                return
+    except Nonsense as error:
+        nonsense = str(error)
     finally:
+        if name:
+            leave(name)
+        # A stream cannot be ended in the middle of a write.
+        outbox.close()
+        await owner.drain(LAST_WRITE_SECONDS)
         await owner.close()
+    if nonsense:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, nonsense)
 
 
 async def _require_token(context: CallerStream | WorkerStream, token: str) -> None:
@@ -123,8 +140,8 @@ async def _require_token(context: CallerStream | WorkerStream, token: str) -> No
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the cluster's token is missing or wrong")
 
 
-def _require_hello(name: str, kind: str | None) -> str:
-    if kind != "hello" or not name:
+def _require_hello(name: str, event: leases.CallerEvent | workers.WorkerEvent) -> str:
+    if event.WhichOneof("event") != "hello" or not name:
         raise Nonsense("the first event must be a hello with a name")
     return name
 

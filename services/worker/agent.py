@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from lambent.infra import rpc
 from lambent.infra.batches import Outbox, OutboxFull
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import worker_service_pb2 as pb
@@ -24,18 +25,6 @@ from services.worker.core.reasons import Reason
 from services.worker.environments import Environments
 
 _log = logging.getLogger(__name__)
-_FIRST_DELAY, _MOST_DELAY = 0.05, 2.0
-_HELLO_SECONDS = 5.0
-_OPTIONS = (
-    ("grpc.keepalive_time_ms", 5000),
-    ("grpc.keepalive_timeout_ms", 5000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    ("grpc.max_send_message_length", 64 * 1024 * 1024),
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
 
 
 class SchedulerAgent:
@@ -91,8 +80,9 @@ class SchedulerAgent:
     # The stream
 
     async def _run(self) -> None:
-        delay = _FIRST_DELAY
-        async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
+        rng = random.Random()
+        delays = rpc.delays(rng)
+        async with rpc.channel(self._address) as channel:
             stub = WorkerServiceStub(channel)
             while True:
                 try:
@@ -103,12 +93,10 @@ class SchedulerAgent:
                 except (grpc.aio.UsageError, asyncio.InvalidStateError, TimeoutError) as error:
                     cause = str(error) or type(error).__name__
                 if self.connected.is_set():
-                    delay = _FIRST_DELAY
+                    delays = rpc.delays(rng)
                     self.connected.clear()
                 _log.warning("scheduler not reachable", extra={"address": self._address, "cause": cause})
-                # Jittered, so that the workers of a cluster do not all come back at the same instant.
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-                delay = min(delay * 2, _MOST_DELAY)
+                await asyncio.sleep(next(delays))
 
     async def _attach(self, stub: Any) -> None:
         call = stub.Attach(metadata=self._metadata, wait_for_ready=False)

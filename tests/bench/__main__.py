@@ -1,10 +1,10 @@
 """`python -m tests.bench`: both sides of every ratio, measured in one run. Table on standard output, progress beside it.
 
-    --only P4,P5-http    some budgets
-    --rounds N           of each; medians are taken over them
-    --quick              shorter rounds, for a first look
-    --output json        JSON instead of the table
-    --docs               measure nothing: put the table of the last run into docs/explanation/performance.md
+--only P4,P5-http    some budgets
+--rounds N           of each; medians are taken over them
+--quick              shorter rounds, for a first look
+--output json        JSON instead of the table
+--docs               measure nothing: put the table of the last run into docs/explanation/performance.md
 """
 
 from __future__ import annotations

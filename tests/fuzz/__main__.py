@@ -17,7 +17,8 @@ import click
 from lambent.infra.clock import SystemClock
 from tests.e2e.harness import KEY, SECRET, Cluster
 from tests.fuzz.drive import SLOTS, Storm, aftermath, prepare, run
-from tests.fuzz.generator import RestCase, World, case
+from tests.fuzz.generator import case
+from tests.fuzz.requests import RestCase, World
 
 
 async def _storm(cluster: Cluster, storm: Storm, first: int, count: int | None, seconds: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import urllib.request
 from collections import Counter
@@ -17,15 +18,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import grpc
 from botocore.exceptions import ClientError
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from lambent.domain.errors import ERRORS
 from lambent.infra.clock import SystemClock
+from lambent.v1 import function_service_pb2
 from tests.e2e.harness import KEY, SECRET, Cluster, zipped
-from tests.fuzz.generator import CHANGING, STEADY, VICTIM, Case, GrpcCase, RawCase, RestCase, World, case
+from tests.fuzz.generator import case
+from tests.fuzz.requests import CHANGING, STEADY, VICTIM, Case, GrpcCase, RawCase, RestCase, World
 
 # Longer than any answer takes here, shorter than a person's patience.
 ANSWER_SECONDS = 25.0
@@ -35,6 +40,7 @@ SLOTS = 2
 _TRANSPORT = {
     grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED,
 }  # fmt: skip
+_NEW = re.compile(rb"z\d+")
 _CODE = "import time\ndef handler(event, context):\n    if isinstance(event, dict):\n        time.sleep(event.get('s', 0))\n    return event\n"
 
 
@@ -110,7 +116,7 @@ async def one(cluster: Cluster, channel: grpc.aio.Channel, storm: Storm, sent: C
 
 
 async def _rest(cluster: Cluster, storm: Storm, sent: RestCase) -> str:
-    _may_change(storm, sent.operation, sent.subject, sent.method != "GET")
+    _may_change(storm, sent.operation, sent.subject, sent.wire[:2000])
     host, _, port = cluster.http.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=8 * 1024 * 1024)
     raw: socket.socket = writer.get_extra_info("socket")
@@ -140,11 +146,12 @@ async def _rest(cluster: Cluster, storm: Storm, sent: RestCase) -> str:
     return f"REST {answers[0][0]}"
 
 
-def _may_change(storm: Storm, operation: str, subject: str, writes: bool) -> None:
-    if operation == "CreateFunction" and writes:
+def _may_change(storm: Storm, operation: str, subject: str, wire: bytes) -> None:
+    if operation == "CreateFunction":
         storm.perhaps.add(subject)
     elif operation in CHANGING:
-        storm.touched.add(subject)
+        # A spoilt path or message may well name another function than the one that was meant.
+        storm.touched |= {subject, *(name.decode() for name in _NEW.findall(unquote_to_bytes(wire)))}
 
 
 async def _write(writer: asyncio.StreamWriter, sent: RestCase) -> None:
@@ -208,18 +215,22 @@ def _judge(sent: RestCase, status: int, headers: dict[str, str], body: bytes) ->
 
 
 async def _grpc(channel: grpc.aio.Channel, storm: Storm, sent: GrpcCase) -> str:
-    _may_change(storm, sent.operation, sent.subject, True)
+    _may_change(storm, sent.operation, sent.subject, sent.message[:2000])
     try:
         if sent.streams:
-            items = 0
-            async for _ in channel.unary_stream(sent.path)(sent.message, metadata=sent.metadata, timeout=sent.timeout):
-                items += 1
+            stream: Any = channel.unary_stream(sent.path)
+            async for _ in stream(sent.message, metadata=sent.metadata, timeout=sent.timeout):
+                pass
             return "gRPC OK"
-        call = channel.unary_unary(sent.path)(sent.message, metadata=sent.metadata, timeout=sent.timeout)
+        unary: Any = channel.unary_unary(sent.path)
+        call = unary(sent.message, metadata=sent.metadata, timeout=sent.timeout)
         if sent.cancel_after is not None:
             await asyncio.sleep(sent.cancel_after)
             call.cancel()
-        await call
+        answer = await call
+        if sent.operation == "CreateFunction":
+            with suppress(DecodeError):
+                storm.created.add(function_service_pb2.FunctionConfiguration.FromString(answer).function_name)
     except grpc.aio.AioRpcError as error:
         _judge_status(sent, error)
         return f"gRPC {error.code().name}"
@@ -245,7 +256,8 @@ def _judge_status(sent: GrpcCase, error: grpc.aio.AioRpcError) -> None:
         raise Wrong(f"no answer within {sent.timeout:g} s: {shown}")
     packed = next((value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"), None)
     if packed is None:
-        if code not in _TRANSPORT:
+        # Health and reflection are not ours.
+        if code not in _TRANSPORT and sent.path.startswith("/lambent.v1."):
             raise Wrong(f"no details: {shown}")
         return
     assert isinstance(packed, bytes)
@@ -296,9 +308,11 @@ def _settled(cluster: Cluster, storm: Storm, client: Any, invoked: int) -> None:
         for page in client.get_paginator("list_functions").paginate()
         for function in page["Functions"]
     }
-    stray = listed - storm.created - storm.perhaps - {STEADY, VICTIM}
+    # Other names come from spoilt documents; of those only that they are whole is asked below.
+    numbered = {name for name in listed if _NEW.fullmatch(name.encode())}
+    stray = numbered - storm.created - storm.perhaps
     assert not stray, f"nobody created {sorted(stray)[:10]}"
-    lost = storm.created - storm.touched - listed
+    lost = {name for name in storm.created if _NEW.fullmatch(name.encode())} - storm.touched - listed
     assert not lost, f"created and gone: {sorted(lost)[:10]}"
     for position, name in enumerate(sorted(listed - {STEADY, VICTIM})):
         client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 50})

@@ -19,7 +19,7 @@ from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.errors import AwsError
@@ -29,6 +29,7 @@ from lambent.domain.principals import KeyRing
 from lambent.infra import tokens
 from services.frontend.transport.call import Call
 from services.frontend.transport.dispatch import Dispatch, Entry
+from services.frontend.transport.open_services import StrictServices
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 _REMEMBERED = 4096
 # Fields around the payload or package.
 _MESSAGE_SLACK = 64 * 1024
+# A message travels twice in the trailers, as text and in the details, and clients refuse trailers above 8 KiB.
+_MESSAGE_ROOM = 2600
 # A deadline further away than this is none.
 _FOREVER_SECONDS = 1e8
 
@@ -89,8 +92,10 @@ class GrpcDoor:
         for service, methods in handlers.items():
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection([*handlers, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        strict: Any = StrictServices(server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, strict)
+        names = [*handlers, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), strict)
         try:
             port = (
                 server.add_insecure_port(address)
@@ -225,12 +230,24 @@ def _trailer(request_id: str, call: Call | None) -> tuple[tuple[str, str], ...]:
 
 async def _abort(context: Any, error: AwsError, request_id: str, call: Call | None) -> None:
     """End the call with an error; raises."""
-    code = grpc.StatusCode[error.row.grpc]
-    trailer = (*_trailer(request_id, call), ("grpc-status-details-bin", rich_status(error, code, request_id)))
-    await context.abort(code, error.message, trailer)
+    code, message = grpc.StatusCode[error.row.grpc], _fitting(error.message)
+    trailer = (*_trailer(request_id, call), ("grpc-status-details-bin", rich_status(error, message, code, request_id)))
+    await context.abort(code, message, trailer)
 
 
-def rich_status(error: AwsError, code: grpc.StatusCode, request_id: str) -> bytes:
+def _fitting(message: str) -> str:
+    """A message, cut where its percent-encoded form would be too long."""
+    if len(message) * 12 <= _MESSAGE_ROOM:
+        return message
+    size = 0
+    for position, character in enumerate(message):
+        size += 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
+        if size > _MESSAGE_ROOM:
+            return message[:position] + "..."
+    return message
+
+
+def rich_status(error: AwsError, message: str, code: grpc.StatusCode, request_id: str) -> bytes:
     """The google.rpc.Status of an error, serialised."""
     number: int = code.value[0]
     info = error_details_pb2.ErrorInfo(reason=error.name, domain="lambent", metadata={"RequestId": request_id})
@@ -243,7 +260,7 @@ def rich_status(error: AwsError, code: grpc.StatusCode, request_id: str) -> byte
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(int(error.retry_after_seconds * 1e9))
         details.append(_any(retry))
-    status: bytes = status_pb2.Status(code=number, message=error.message, details=details).SerializeToString()
+    status: bytes = status_pb2.Status(code=number, message=message, details=details).SerializeToString()
     return status
 
 
