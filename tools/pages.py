@@ -29,8 +29,8 @@ def configuration() -> str:
         "# Settings\n",
         _MADE,
         "Defaults, then one TOML file (`--config FILE` or `LAMBENT_CONFIG`), then `LAMBENT_*` variables, then flags of",
-        "`lambent up`; the last one wins. `lambent config` shows the values in force and where each came from. What is not",
-        "in this table is refused with a suggestion.\n",
+        "`lambent up`; the last one wins. `lambent config` shows the values in force and where each came from. What is",
+        "not in this table is refused with a suggestion.\n",
         "```toml",
         'http = "0.0.0.0:9001"          # a setting without a group stands at the top',
         "\n[limits]\nconcurrent_executions = 200",
@@ -60,8 +60,8 @@ def limits() -> str:
     lines = [
         "# Limits\n",
         _MADE,
-        "What AWS fixes as a number is a setting here, with AWS's value as its default. What happens beyond a limit is said",
-        "where AWS says it: in the error (see [errors](errors.md)) or in the function's error document.\n",
+        "What AWS fixes as a number is a setting here, with AWS's value as its default. What happens beyond a limit is",
+        "said where AWS says it: in the error (see [errors](errors.md)) or in the function's error document.\n",
         "| setting | default | unit | meaning |",
         "| --- | --- | --- | --- |",
     ]
@@ -95,7 +95,7 @@ def metrics() -> str:
     lines = [
         "# Metrics\n",
         _MADE,
-        "Sent over OTLP when `telemetry.otlp_endpoint` is set, and served for Prometheus when `telemetry.prometheus` is.",
+        "Sent over OTLP when `telemetry.otlp_endpoint` is set, served for Prometheus when `telemetry.prometheus` is.",
         "Nothing is sent by default. OpenTelemetry folds names to lower case; Prometheus writes dots as underscores.\n",
         "| metric | kind | unit | meaning |",
         "| --- | --- | --- | --- |",
@@ -109,7 +109,7 @@ def command_line() -> str:
     lines = [
         "# Command line\n",
         _MADE,
-        "Exit codes: 0 done; 1 the cluster refused or could not be reached; 2 wrong use; 3 the function ran and failed.",
+        "Exit codes: 0 done; 1 the cluster refused or could not be reached; 2 wrong use; 3 the function failed.",
     ]
     context = click.Context(cli, info_name="lambent")
     for name in COMMANDS:

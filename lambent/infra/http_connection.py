@@ -48,6 +48,7 @@ class HttpConnection(asyncio.Protocol):
         "_task",
         "_timed",
         "_transport",
+        "_upgrade",
         "_url",
         "_waiting",
         "_writing_paused",
@@ -70,6 +71,7 @@ class HttpConnection(asyncio.Protocol):
         self._body_size = 0
         self._limit = 0
         self._overhead = 0  # bytes received beside the body since the head was complete
+        self._upgrade = False  # the head asks for another protocol, and is parsed again as if it had not
         self._expects = False  # the peer waits for 100 Continue
         self._started = False  # a first byte has come
         self._timed: Literal["head", "body"] | None = None  # what the deadline is for
@@ -109,9 +111,11 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._overhead += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # the request was complete; it is answered as if it had not asked, and the connection ends
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._upgrade:
+                    self._without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:
             raise
         except httptools.HttpParserError as error:
@@ -128,6 +132,16 @@ class HttpConnection(asyncio.Protocol):
                 self._expect_rest()
         elif (self._waiting or self._started) and not self._reading_paused:
             self._pause_reading()
+
+    def _without_upgrade(self, rest: bytes) -> None:
+        """Read the body of a request whose head asked for another protocol; the connection ends after its answer."""
+        head = [b"%b / HTTP/1.1" % self._parser.get_method(), b"Connection: close"]
+        framing = (b"content-length", b"transfer-encoding")
+        head += [name + b": " + self._headers[name] for name in framing if name in self._headers]
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"\r\n".join(head) + b"\r\n\r\n")
+        if rest:
+            self._parser.feed_data(rest)
 
     def eof_received(self) -> bool:
         # A client may send its request, close its side and wait for the answer.
@@ -148,13 +162,18 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._started = True
+        if self._upgrade:
+            return
         self._url = b""
         self._headers = {}
 
     def on_url(self, url: bytes) -> None:
-        self._url = self._url + url if self._url else url
+        if not self._upgrade:
+            self._url = self._url + url if self._url else url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._upgrade:
+            return
         if self._request is not None:
             return  # a trailer: what stands behind a body changes nothing of what was asked for before it
         name = name.lower()
@@ -167,6 +186,12 @@ class HttpConnection(asyncio.Protocol):
         if self._discarding:
             return
         server, headers = self._server, self._headers
+        if self._upgrade:
+            self._upgrade = False
+        elif self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT":
+            # The parser would leave out the body, which clients that offer h2c send nevertheless.
+            self._upgrade = True
+            return
         if self._head_size > server.limits.head_bytes:
             size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
             if size > server.limits.head_bytes:

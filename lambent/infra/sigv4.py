@@ -295,10 +295,11 @@ def _canonical_headers(signer: _Signer, headers: Mapping[bytes, bytes]) -> bytes
             raise _invalid(_MISMATCH)
         if b" " in value or b"\t" in value:
             value = b" ".join(value.split())
-        lines.append(b"%b:%b" % (name, value))
-    for name in headers.keys() - signer.name_set:
+        lines.append(name + b":" + value)
+    signed = signer.name_set
+    for name in headers:
         # A header that changes what is asked for must not be added on the way.
-        if name.startswith(b"x-amz-"):
+        if name not in signed and name.startswith(b"x-amz-"):
             raise _invalid(f"'{_show(name)}' must be a 'SignedHeader' in the AWS Authorization.")
     lines += (b"", signer.signed_headers, b"")
     return b"\n".join(lines)

@@ -35,13 +35,13 @@ async def _serve_grpc(ready: Path) -> None:
         return request
 
     server = grpc.aio.server()
-    handlers = {"Call": grpc.unary_unary_rpc_method_handler(echo)}
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"Call": grpc.unary_unary_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    ready.write_text(str(port))
+    await asyncio.to_thread(ready.write_text, str(port))
     await stopping.wait()
     await server.stop(0)
 
@@ -115,7 +115,7 @@ class RuntimeApi:
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self._listener.getsockname()[1]
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def serve_one(self) -> float:
         """Hand out one event and wait for its response; answers when it came. Raises OSError after a while."""

@@ -46,8 +46,7 @@ async def measure(rounds: int, quick: bool, say: Say) -> list[Row]:
                 for _ in range(8):
                     bare.append(bare_start() * 1000)
                     await asyncio.sleep(0)
-                for _ in range(2):
-                    peers.append(awslambdaric_start(folder) * 1000)
+                peers += [awslambdaric_start(folder) * 1000 for _ in range(2)]
             level = worker.pool.level
     value, beside, peer, slowest = median(middles), median(bare), median(peers), percentile(ours, 0.99)
     times = ratio(value, beside)

@@ -111,6 +111,8 @@ class LocalWorker:
         reason = environment.invoke(request, payload, self, call)
         if reason is not None:
             raise RuntimeError(f"not invoked: {reason}")
+        result: Result
+        body: bytes
         result, body = await asyncio.wait_for(waiting, _PATIENCE)
         if result.error is not None:
             raise RuntimeError(body.decode(errors="replace"))
@@ -136,7 +138,7 @@ async def local_worker(source: str, *, most: int = 1000, pool_size: int = 4) -> 
     raise_descriptor_limit(most * 8 + 1024)
     with tempfile.TemporaryDirectory(prefix="lb-") as name:
         folder = Path(name)
-        folder.chmod(0o755)
+        os.chmod(folder, 0o755)  # functions run as users of their own
         store, limits, tasks = MemoryCodeStore(), Limits(), TaskOwner("bench")
         digest = store.put(package(source))
         artifacts = ArtifactCache(store, folder / "packages", limits, [INTERPRETER])

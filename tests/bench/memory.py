@@ -24,17 +24,26 @@ def handler(event, context):
     return {"count": count, "event": event}
 """
 _INVOKES = 16
+_INTERVAL = 0.2  # s
+_PATIENCE, _AT_REST = 40, 5  # samples
+_REST_KIB = 2048.0
 _IDLE = "import sys; print(flush=True); sys.stdin.read()"
 
 
 async def _settled() -> float:
-    """MemAvailable once it has come to rest."""
-    await asyncio.sleep(1.0)
-    seen = []
-    for _ in range(5):
+    """MemAvailable once it has come to rest, or after some seconds on a machine that never does."""
+    seen: list[float] = []
+    for _ in range(_PATIENCE):
+        await asyncio.sleep(_INTERVAL)
         seen.append(float(available_kib()))
-        await asyncio.sleep(0.1)
-    return median(seen)
+        if len(seen) >= _AT_REST and max(seen[-_AT_REST:]) - min(seen[-_AT_REST:]) < _REST_KIB:
+            break
+    return median(seen[-_AT_REST:])
+
+
+def _used(before: float, loaded: float, after: float, count: int) -> float:
+    """KiB each, by the fall and the rise: what others took or gave back meanwhile counts half."""
+    return ((before + after) / 2 - loaded) / count
 
 
 async def _ours(count: int) -> tuple[float, str]:
@@ -47,24 +56,30 @@ async def _ours(count: int) -> tuple[float, str]:
         for environment in made:
             for _ in range(_INVOKES):
                 await worker.invoke(environment, b'{"key": "value"}')
-        used = (before - await _settled()) / count
-        return used, worker.pool.level
+        loaded = await _settled()
+        for environment in made:
+            worker.stop(environment)
+        return _used(before, loaded, await _settled(), count), worker.pool.level
+
+
+def _start_idle() -> subprocess.Popen[bytes]:
+    command = [str(INTERPRETER), "-I", "-S", "-c", _IDLE]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 async def _bare(count: int) -> float:
-    command = [str(INTERPRETER), "-I", "-S", "-c", _IDLE]
     processes: list[subprocess.Popen[bytes]] = []
     before = await _settled()
     try:
-        for _ in range(count):
-            processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        processes += [_start_idle() for _ in range(count)]
         for process in processes:
             assert process.stdout is not None
             process.stdout.read(1)
-        return (before - await _settled()) / count
+        loaded = await _settled()
     finally:
         for process in processes:
             process.communicate()
+    return _used(before, loaded, await _settled(), count)
 
 
 async def measure(rounds: int, quick: bool, say: Say) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -112,10 +113,8 @@ def from_json(text: str) -> list[Row]:
 def keep(rows: Sequence[Row], path: Path = JSON) -> None:
     """Write the file, with the rows of an earlier run for what was not measured in this one."""
     kept: dict[str, Row] = {}
-    try:
+    with contextlib.suppress(OSError, ValueError, TypeError):  # there is none, or it is of another version
         kept = {row.id: row for row in from_json(path.read_text(encoding="utf-8"))}
-    except (OSError, ValueError, TypeError):
-        pass  # there is none, or it is of another version
     kept.update((row.id, row) for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(as_json(sorted(kept.values(), key=_order)), encoding="utf-8")

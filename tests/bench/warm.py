@@ -56,7 +56,7 @@ class Bench:
 
     def pids(self) -> tuple[list[int], list[int]]:
         """The platform's processes, and the guests with the zygotes that they come from."""
-        platform, guests = [self._root], []
+        platform, guests = [self._root], list[int]()
         for pid in descendants(self._root):
             try:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -70,24 +70,35 @@ def test_a_thumbnailer_brings_its_dependency_in_the_package(cluster: Cluster) ->
     assert base64.b64decode(answer["image"]).startswith(b"\x89PNG")
 
 
+def shell(cluster: Cluster, script: str) -> str:
+    """A script as a reader of the documentation runs it, at this cluster's addresses and with its credentials."""
+    script = "\n".join(line for line in script.splitlines() if not line.startswith("export "))
+    script = script.replace("127.0.0.1:9001", cluster.http).replace("127.0.0.1:9002", cluster.grpc)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], env=cluster.environment, cwd=ROOT, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 def test_everything_the_readme_shows_for_a_running_cluster_works(cluster: Cluster, tmp_path: Path) -> None:
-    """Each block after the first two commands, as a shell runs it; addresses and credentials are this cluster's."""
-    blocks = code_blocks((ROOT / "README.md").read_text(), "sh")
-    assert "make up" in blocks[0]
-    assert "make test" in blocks[0]
-    for block in blocks[1:]:
-        script = "\n".join(line for line in block.splitlines() if not line.startswith("export "))
-        script = script.replace("127.0.0.1:9001", cluster.http).replace("127.0.0.1:9002", cluster.grpc)
-        script = script.replace("/tmp/hello.zip", str(tmp_path / "hello.zip")).replace("--follow", "--limit 5")
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], env=cluster.environment, cwd=ROOT, capture_output=True, text=True,
-            timeout=120, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-    assert (
-        '{"greeting": "Hello, you!"}'
-        in cluster.client().invoke(FunctionName="greet", Payload=b'{"name": "you"}')["Payload"].read().decode()
-    )
+    """Each block after the first two commands, which the suite and the other tests run."""
+    first, *blocks = code_blocks((ROOT / "README.md").read_text(), "sh")
+    assert "make up" in first
+    assert "make test" in first
+    for block in blocks:
+        shell(cluster, block.replace("/tmp/hello.zip", str(tmp_path / "hello.zip")).replace("--follow", "--limit 5"))
+    answer = cluster.client().invoke(FunctionName="greet", Payload=b'{"name": "you"}')
+    assert json.loads(answer["Payload"].read()) == {"greeting": "Hello, you!"}
+
+
+def test_the_tutorial_can_be_followed(cluster: Cluster, tmp_path: Path) -> None:
+    blocks = code_blocks((ROOT / "docs/tutorial/first-function.md").read_text(), "sh")
+    said = [shell(cluster, block.replace("/tmp/tally", str(tmp_path / "tally"))) for block in blocks]
+    assert '"count":2' in said[2].replace(" ", "")
+    assert '"count":4' in said[2].replace(" ", "")
+    assert "deleted tally" in said[-1]
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: str(path.relative_to(ROOT)))

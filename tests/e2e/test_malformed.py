@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import stat
@@ -58,12 +59,11 @@ def test_thousands_of_malformed_requests_hurt_nobody(own_cluster: Any) -> None:
     assert storm.count == COUNT
 
 
-def send(
-    cluster: Cluster, method: str, path: str, body: bytes, *, sent: int | None = None, extra: Headers = []
-) -> socket.socket:  # noqa: B006
+def send(cluster: Cluster, method: str, path: str, body: bytes, *, sent: int | None = None) -> socket.socket:
     """A signed request on a connection of its own, of whose body only `sent` bytes go out."""
     by = Signature(KEY, SECRET, SystemClock().epoch())
-    headers = in_header(by, method, path.encode(), b"", [(b"Host", cluster.http.encode()), *extra], body)
+    mine: Headers = [(b"Host", cluster.http.encode()), (b"Connection", b"close")]
+    headers = in_header(by, method, path.encode(), b"", mine, body)
     head = b"\r\n".join(
         [
             f"{method} {path} HTTP/1.1".encode(),
@@ -154,7 +154,7 @@ def test_members_and_fields_that_nobody_knows_are_ignored(cluster: Cluster) -> N
         f"/2015-03-31/functions/{name}/configuration",
         b'{"Description": "seen", "Tomorrow": {"a": [1]}, "timeout": 5}',
     )
-    status, _, document = received(send(cluster, "PUT", path, body, extra=[(b"Connection", b"close")]))
+    status, _, document = received(send(cluster, "PUT", path, body))
     assert (status, document["Description"], document["Timeout"]) == (200, "seen", 3)
     message = invocation_service_pb2.InvokeRequest(function_name=name, payload=b"[7]").SerializeToString()
     unknown = b"\xfa\x3e\x03abc" + b"\xf8\x3e\x01"  # field 1007, as bytes and as a number
@@ -171,28 +171,28 @@ def test_a_client_that_goes_in_the_middle_leaves_its_invocation_running_and_its_
     cluster.create("mark", zipped({"app.py": MARK}), Timeout=30)
     client = cluster.client()
     client.invoke(FunctionName="mark", Payload=b"{}")
-    path = "/2015-03-31/functions/mark/invocations"
-    peer = send(cluster, "POST", path, b'{"s": 1, "n": "alone"}')
-    # It runs as soon as a second one finds no slot.
-    throttled(client)
+    peer, name = running(cluster, client)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()  # with a reset
     patient = cluster.client(retries=10)
     assert patient.invoke(FunctionName="mark", Payload=b'{"n": 2}')["Payload"].read() == b"2"
     logs = Path(cluster.data).rglob("*")
-    assert any(b"ended alone" in path.read_bytes() for path in logs if path.is_file() and "logs" in str(path))
+    assert any(name in path.read_bytes() for path in logs if path.is_file() and "logs" in str(path))
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(client.invoke, FunctionName="mark", Payload=b'{"n": 3}').result()["StatusCode"] == 200
 
 
-def throttled(client: Any) -> None:
-    """Invoke until it is refused for want of a slot."""
-    for _ in range(200):
+def running(cluster: Cluster, client: Any) -> tuple[socket.socket, bytes]:
+    """A connection whose invocation holds the only slot, and what that will write: a second one is throttled."""
+    for attempt in range(20):
+        body = json.dumps({"s": 1, "n": f"alone-{attempt}"}).encode()
+        peer = send(cluster, "POST", "/2015-03-31/functions/mark/invocations", body)
         try:
             client.invoke(FunctionName="mark", Payload=b"{}")
         except client.exceptions.TooManyRequestsException:
-            return
-    raise AssertionError("the first invocation never held the slot")
+            return peer, f"ended alone-{attempt}".encode()
+        received(peer)  # the second one was the first
+    raise AssertionError("no invocation ever held the slot")
 
 
 def test_a_large_body_of_a_stranger_is_refused_before_it_is_sent(cluster: Cluster) -> None:
@@ -203,3 +203,51 @@ def test_a_large_body_of_a_stranger_is_refused_before_it_is_sent(cluster: Cluste
             f"POST /2015-03-31/functions HTTP/1.1\r\nHost: {cluster.http}\r\nContent-Length: 50000000\r\n\r\n".encode()
         )
         assert b"MissingAuthenticationTokenException" in peer.recv(65536)
+
+
+def test_package_urls_with_any_text_are_refused(cluster: Cluster) -> None:
+    digest = "a" * 64
+    for query in (
+        "expires=9999999999&signature=%C3%BC",
+        "expires=%F0%9D%9F%98&signature=x",
+        f"expires={'9' * 5000}&signature=x",
+        "",
+    ):
+        status, headers, _ = received(send(cluster, "GET", f"/_lambent/code/{digest}?{query}", b""))
+        assert (status, headers["x-amzn-errortype"]) == (403, "AccessDeniedException")
+
+
+def test_json_that_is_nested_too_deep_is_the_clients_error(cluster: Cluster) -> None:
+    name = cluster.create("deep", zipped({"app.py": CODE}))
+    deep = b"[" * 5000 + b"]" * 5000
+    client = cluster.client()
+    for arguments in ({"Payload": deep}, {"ClientContext": base64.b64encode(deep[:1000] + deep[-1000:]).decode()}):
+        with pytest.raises(client.exceptions.InvalidRequestContentException):
+            client.invoke(FunctionName=name, **arguments)
+
+
+def test_rubbish_to_grpcs_own_services_is_the_clients_error(cluster: Cluster) -> None:
+    with grpc.insecure_channel(cluster.grpc) as channel:
+        check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
+        watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        info: Any = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        for call in (
+            lambda: check(b"\xff", timeout=10),
+            lambda: list(watch(b"\xff", timeout=10)),
+            lambda: list(info(iter([b"\xff"]), timeout=10)),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                call()
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_long_error_text_fits_into_grpcs_trailers(cluster: Cluster) -> None:
+    token = tokens.issue(KEY, SECRET, "us-east-1", SystemClock().epoch())
+    with grpc.insecure_channel(cluster.grpc) as channel:
+        invoke: Any = channel.unary_unary("/lambent.v1.InvocationService/Invoke")
+        for character in ("x ", "\N{SNAKE}", "%"):
+            message = invocation_service_pb2.InvokeRequest(function_name=character * 30_000).SerializeToString()
+            with pytest.raises(grpc.RpcError) as caught:
+                invoke(message, metadata=(("authorization", f"Bearer {token}"),), timeout=10)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert (caught.value.details() or "").endswith("...")

@@ -123,7 +123,8 @@ async def _rest(cluster: Cluster, storm: Storm, sent: RestCase) -> str:
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     answers = []
     try:
-        with suppress(ConnectionError):
+        # The door may have answered and hung up before all was said; then there is still its answer.
+        with suppress(OSError):
             await _write(writer, sent)
         if sent.sending == "gone":
             writer.transport.abort()

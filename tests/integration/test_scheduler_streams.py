@@ -55,10 +55,10 @@ def stub(channel: grpc.aio.Channel) -> Any:
     return lease_service_pb2_grpc.LeaseServiceStub(channel)
 
 
-async def outcome(call: Any) -> grpc.StatusCode:
+async def to_its_end(call: Any) -> None:
+    """Read a stream until it ends; raises as it ended."""
     async for _ in call:
         pass
-    return await call.code()
 
 
 @pytest.mark.parametrize("metadata", [(), (("authorization", "Bearer wrong"),)], ids=["none", "wrong"])
@@ -66,7 +66,7 @@ async def test_who_does_not_know_the_token_is_not_let_in(scheduler: tuple[Shell,
     async with rpc.channel(scheduler[1]) as channel:
         call = stub(channel).Hold(metadata=metadata)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await outcome(call)
+            await to_its_end(call)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -92,7 +92,7 @@ async def test_a_caller_that_sends_nonsense_is_cut_off_and_others_go_on(
         await call.write(leases.CallerEvents(events=[hello]))
         await call.write(leases.CallerEvents(events=[nonsense]))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await outcome(call)
+            await to_its_end(call)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert not shell.core.callers["bad"].connected
     assert shell.core.callers["good"].connected
@@ -104,7 +104,7 @@ async def test_a_first_event_that_is_no_hello_is_refused(scheduler: tuple[Shell,
         call = stub(channel).Hold(metadata=(("authorization", f"Bearer {TOKEN}"),))
         await call.write(leases.CallerEvents(events=[leases.CallerEvent(idle_returned=leases.IdleReturned(round=1))]))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await outcome(call)
+            await to_its_end(call)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -117,6 +117,6 @@ async def test_a_worker_that_reports_the_impossible_is_cut_off(scheduler: tuple[
         await call.write(workers.WorkerEvents(events=[workers.WorkerEvent(hello=hello)]))
         await call.write(workers.WorkerEvents(events=[workers.WorkerEvent()]))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await outcome(call)
+            await to_its_end(call)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert not shell.core.workers["w"].connected

@@ -209,3 +209,43 @@ async def test_a_taken_port_is_told(doors: Doors) -> None:
         await other.grpc_door.close()
         with pytest.raises(OSError, match="cannot listen on"):
             await other.grpc_door.start(f"127.0.0.1:{doors.grpc_port}")
+
+
+async def test_calls_that_end_before_an_operation_are_counted(doors: Doors, channel: grpc.aio.Channel) -> None:
+    invoke: Any = channel.unary_unary("/lambent.v1.InvocationService/Invoke")
+    tail: Any = channel.unary_stream("/lambent.v1.LogService/TailLogs")
+    await failure(invoke(b""))
+    await failure(invoke(b"\xff", metadata=bearer(doors)))
+    await failure(tail(b"").read())
+    await failure(tail(b"\xff", metadata=bearer(doors)).read())
+    assert doors.outcomes == [
+        ("Invoke", "MissingAuthenticationTokenException"),
+        ("Invoke", "SerializationException"),
+        ("TailLogs", "MissingAuthenticationTokenException"),
+        ("TailLogs", "SerializationException"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "streams"),
+    [
+        ("/grpc.health.v1.Health/Check", False),
+        ("/grpc.health.v1.Health/Watch", True),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", True),
+    ],
+)
+async def test_rubbish_to_health_and_reflection(channel: grpc.aio.Channel, path: str, streams: bool) -> None:
+    method: Any = (channel.stream_stream(path) if "Info" in path else channel.unary_stream(path)) if streams else None
+    if "Info" in path:
+        call = method(iter([b"\xff"])).read()
+    else:
+        call = method(b"\xff").read() if streams else channel.unary_unary(path)(b"\xff")  # type: ignore[arg-type]
+    assert (await failure(call)).code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("name", ["x " * 40_000, "\N{SNAKE}" * 40_000, "%" * 40_000])
+async def test_long_texts_are_cut_to_what_trailers_may_hold(doors: Doors, channel: grpc.aio.Channel, name: str) -> None:
+    stub = invocation_service_pb2_grpc.InvocationServiceStub(channel)
+    error = await failure(stub.Invoke(invocation_service_pb2.InvokeRequest(function_name=name), metadata=bearer(doors)))
+    assert details(error)[0].reason == "ValidationException"
+    assert (error.details() or "").endswith("...")

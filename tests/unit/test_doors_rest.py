@@ -33,9 +33,10 @@ class Bench:
         echoes = services()
         assert isinstance(echoes[0][1], EchoFunctions)
         self.functions = echoes[0][1]
+        self.outcomes: list[tuple[str, str]] = []
         clock = SystemClock()
         self.door = RestDoor(
-            Dispatch(echoes, clock=clock),
+            Dispatch(echoes, clock=clock, observe=lambda name, outcome: self.outcomes.append((name, outcome))),
             Verifier(KEYS, skew_seconds=300, presigned_max_seconds=3600, services={"lambda"}, regions=regions),
             clock=clock,
             ids=SystemIds(),
@@ -189,3 +190,52 @@ def test_streams_have_no_path() -> None:
         "DeleteFunction",
         "Invoke",
     }
+
+
+async def test_what_ends_before_an_operation_is_counted_too() -> None:
+    bench = Bench()
+    await bench.send("GET", "/nothing")
+    await bench.send("PATCH", FUNCTIONS)
+    await bench.raw("GET", FUNCTIONS, b"", {})
+    await bench.send("POST", FUNCTIONS, b"{")
+    await bench.send("GET", FUNCTIONS)
+    bench.door.too_large(HttpRequest("POST", FUNCTIONS.encode(), b"", {}), 1 << 40)
+    bench.door.refused(400, "rubbish")
+    bench.door.unwelcome(HttpRequest("POST", FUNCTIONS.encode(), b"", {}))
+    assert bench.outcomes == [
+        ("-", "UnknownOperationException"),
+        ("-", "MethodNotAllowedException"),
+        ("ListFunctions", "MissingAuthenticationTokenException"),
+        ("CreateFunction", "SerializationException"),
+        ("ListFunctions", "OK"),
+        ("CreateFunction", "RequestEntityTooLargeException"),
+        ("-", "BadRequestException"),
+        ("CreateFunction", "MissingAuthenticationTokenException"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({}, None),
+        ({"key": "AKIDNOBODY"}, "UnrecognizedClientException"),
+        ({"secret": "wrong"}, None),  # only the body tells
+        ({"service": "s3"}, "InvalidSignatureException"),
+        ({"path": "/nothing"}, "UnknownOperationException"),
+        ({"method": "PATCH"}, "MethodNotAllowedException"),
+        ({"path": "/_lambent/code/x"}, None),
+    ],
+)
+def test_what_a_head_alone_rules_out(change: dict[str, str], name: str | None) -> None:
+    it = {"key": KEY.id, "secret": KEY.secret, "service": "lambda", "path": FUNCTIONS, "method": "POST"} | change
+    request = AWSRequest(it["method"], f"http://h{it['path']}", data=b"x")
+    SigV4Auth(Credentials(it["key"], it["secret"]), it["service"], REGION).add_auth(request)
+    headers = {key.lower().encode(): value.encode() for key, value in request.headers.items()}
+    answer = Bench().door.unwelcome(HttpRequest(it["method"], it["path"].encode(), b"", {**headers, b"host": b"h"}))
+    assert (None if answer is None else error(answer)[1]) == name
+
+
+async def test_no_room_for_bodies_says_when_to_come_again() -> None:
+    response = Bench().door.refused(503, "full")
+    assert error(response) == (503, "ServiceUnavailableException", {"Type": "Service", "Message": "full"})
+    assert dict(response.headers)[b"Retry-After"] == b"1"

@@ -4,73 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from lambent.infra.http import HttpLimits, HttpRequest, HttpResponse, HttpServer, PlainService
+from lambent.domain.errors import ERRORS
+from lambent.infra.http import REFUSALS, HttpLimits, HttpServer, PlainService
 from lambent.infra.http_messages import http_date
-
-
-class ManualClock:
-    """Time that stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def epoch(self) -> float:
-        return self.now
-
-
-class Echo:
-    """Answers with what came; some paths do something else."""
-
-    def __init__(self) -> None:
-        self.requests: list[HttpRequest] = []
-        self.entered = asyncio.Event()
-        self.release = asyncio.Event()
-        self.left = asyncio.Event()
-
-    async def handle(self, request: HttpRequest) -> HttpResponse:
-        self.requests.append(request)
-        if request.raw_path == b"/wait":
-            self.entered.set()
-            try:
-                await self.release.wait()
-            finally:
-                self.left.set()
-        if request.raw_path == b"/fail":
-            raise RuntimeError("a defect")
-        if request.raw_path == b"/none":
-            return HttpResponse(204)
-        if request.raw_path == b"/inject":
-            return HttpResponse(200, [(b"X-Value", b"a\r\nX-Evil: 1")])
-        return HttpResponse(200, [(b"X-Path", request.raw_path)], request.body)
-
-
-class Peer:
-    """A raw client."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    def send(self, *parts: bytes) -> None:
-        self.writer.write(b"".join(parts))
-
-    async def answer(self, *, head: bool = False) -> tuple[int, dict[str, str], bytes]:
-        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
-        size = 0 if head else int(headers.get("content-length", 0))
-        return int(lines[0].split()[1]), headers, await self.reader.readexactly(size)
-
-    async def at_end(self) -> bytes:
-        return await self.reader.read()
+from tests.unit.http_support import Echo, ManualClock, Peer, connect, settled, until
 
 
 @pytest.fixture
@@ -91,28 +34,6 @@ async def server(clock: ManualClock, echo: Echo) -> AsyncIterator[HttpServer]:
     server = HttpServer(PlainService(echo.handle, 100_000), clock=clock, limits=LIMITS)
     yield server
     await server.close()
-
-
-@asynccontextmanager
-async def connect(server: HttpServer) -> AsyncIterator[Peer]:
-    port = await server.start("127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        yield Peer(reader, writer)
-    finally:
-        writer.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop run until something inside the server is so; nothing outside tells."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
-
-
-async def settled(server: HttpServer, connections: int) -> None:
-    """Until the server has so many connections."""
-    await until(lambda: len(server.connections) == connections)
 
 
 async def test_keep_alive_serves_several(server: HttpServer, echo: Echo) -> None:
@@ -242,7 +163,7 @@ async def test_declared_body_too_large_is_refused_before_it_comes(server: HttpSe
         peer.send(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 100001\r\n\r\n")
         status, headers, body = await peer.answer()
         assert (status, headers["connection"]) == (413, "close")
-        assert json.loads(body) == {"message": "Request must be smaller than 100000 bytes"}
+        assert json.loads(body) == {"Type": "User", "message": "Request must be smaller than 100000 bytes"}
         # The client that writes all before it reads is not reset.
         peer.send(b"x" * 100_001)
         await peer.writer.drain()
@@ -313,7 +234,7 @@ async def test_failing_handler_is_500_and_one_log_line(server: HttpServer, caplo
     async with connect(server) as peer:
         peer.send(b"GET /fail HTTP/1.1\r\n\r\n")
         status, _, body = await peer.answer()
-        assert (status, json.loads(body)) == (500, {"message": "Internal error"})
+        assert (status, json.loads(body)) == (500, {"Type": "Service", "Message": "Internal error"})
         peer.send(b"GET /ok HTTP/1.1\r\n\r\n")
         assert (await peer.answer())[0] == 200
     assert [record.message for record in caplog.records] == ["handler failed"]
@@ -404,3 +325,45 @@ async def test_too_many_connections(clock: ManualClock, echo: Echo) -> None:
 
 def test_http_date() -> None:
     assert http_date(784_111_777) == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+
+
+def test_refusals_are_rows_of_the_error_table() -> None:
+    assert {status: ERRORS[name].status for status, name in REFUSALS.items()} == {status: status for status in REFUSALS}
+
+
+async def test_trailers_are_not_headers(server: HttpServer, echo: Echo) -> None:
+    async with connect(server) as peer:
+        peer.send(
+            b"POST / HTTP/1.1\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-A: 2\r\nX-B: 3\r\n\r\n"
+        )
+        assert (await peer.answer())[2] == b"a"
+    assert echo.requests[0].headers == {b"x-a": b"1", b"transfer-encoding": b"chunked"}
+
+
+async def test_half_closed_client_gets_what_waits_behind_an_answer_it_does_not_read(
+    server: HttpServer, echo: Echo
+) -> None:
+    """Its answers fill the socket; what it asked for is not forgotten because it has nothing more to say."""
+    port = await server.start("127.0.0.1", 0)
+    raw = socket.create_connection(("127.0.0.1", port))
+    raw.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=raw)
+    peer = Peer(reader, writer)
+    request = b"POST / HTTP/1.1\r\nContent-Length: 90000\r\n\r\n" + b"x" * 90_000
+    for _ in range(60):
+        peer.send(request)
+    peer.send(b"rubbish\r\n\r\n")
+    writer.write_eof()
+    assert [(await peer.answer())[0] for _ in range(61)] == [200] * 60 + [400]
+    writer.close()
+
+
+async def test_an_upgrade_with_a_body_that_comes_later_is_answered_as_if_it_had_not_asked(
+    server: HttpServer, echo: Echo
+) -> None:
+    async with connect(server) as peer:
+        peer.send(b"POST / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 4\r\n\r\n")
+        await until(lambda: any(each._request is not None for each in server.connections) or bool(echo.requests))
+        peer.send(b"body")
+        status, _, body = await peer.answer()
+    assert (status, body) == (200, b"body")

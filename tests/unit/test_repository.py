@@ -48,9 +48,8 @@ def closure(names: list[str]) -> Iterator[importlib.metadata.Distribution]:
         except importlib.metadata.PackageNotFoundError:
             continue  # needed only on other platforms
         yield distribution
-        for requirement in distribution.requires or ():
-            if "extra ==" not in requirement:
-                names.append(re.split(r"[ ;<>=!~\[(]", requirement, maxsplit=1)[0])
+        needs = [requirement for requirement in distribution.requires or () if "extra ==" not in requirement]
+        names.extend(re.split(r"[ ;<>=!~\[(]", requirement, maxsplit=1)[0] for requirement in needs)
 
 
 def test_no_runtime_dependency_brings_rust() -> None:
@@ -94,7 +93,9 @@ def sources() -> list[Path]:
 
 
 def test_files_keep_to_one_subject() -> None:
-    assert {str(path): n for path in sources() if path.exists() and (n := len(path.read_text().splitlines())) > 500} == {}
+    assert {
+        str(path): n for path in sources() if path.exists() and (n := len(path.read_text().splitlines())) > 500
+    } == {}
     assert [path for path in sources() if path.stem in ("utils", "helpers", "common", "manager", "misc")] == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -131,3 +132,14 @@ def test_invoke_response_is_headers_status_and_bytes() -> None:
     assert (status, body) == (200, b"\xff")
     assert (b"X-Amz-Function-Error", b"Unhandled") in headers
     assert codec.write(inv.InvokeResponse(status_code=202))[0] == 202
+
+
+@pytest.mark.parametrize("size", [786_431, 786_432, 786_433, 1_600_000])
+def test_large_blobs_are_decoded_in_pieces_to_the_same_bytes(size: int) -> None:
+    blob = bytes(range(256)) * (size // 256 + 1)
+    text = base64.b64encode(blob[:size]).decode()
+    assert read({"Code": {"ZipFile": text}}).code.zip_file == blob[:size]
+    padded = text[: 1024 * 1024 - 4] + "AA==" + "AAAA" * 10
+    for wrong in (padded, text[:-1] + "!", text + "A"):
+        with pytest.raises(AwsError, match="Blob values must be base64 text"):
+            read({"Code": {"ZipFile": wrong}})

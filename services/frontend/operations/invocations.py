@@ -52,17 +52,7 @@ class InvocationOperations:
         target = known.target
         assert target is not None
         kind = request.invocation_type or "RequestResponse"
-        payload = request.payload
-        if len(payload) > self._limits.sync_request_bytes:
-            raise AwsError(
-                "RequestEntityTooLargeException",
-                f"{len(payload)} byte payload is too large for the {kind} invocation type "
-                f"(limit {self._limits.sync_request_bytes} bytes)",
-            )
-        if payload:
-            _check_json(payload)
-        else:
-            payload = b"{}"
+        payload = self._payload(request, kind)
         if request.HasField("tenant_id") or request.HasField("durable_execution_name"):
             refuse_unserved(request)
         context = self._client_context(request.client_context) if request.client_context else None
@@ -88,6 +78,19 @@ class InvocationOperations:
         if result.tail is not None:
             response.log_result = base64.b64encode(result.tail).decode()
         return response
+
+    def _payload(self, request: pb.InvokeRequest, kind: str) -> bytes:
+        """The event: JSON text within the limit; nothing at all is an empty object."""
+        payload, limit = request.payload, self._limits.sync_request_bytes
+        if len(payload) > limit:
+            raise AwsError(
+                "RequestEntityTooLargeException",
+                f"{len(payload)} byte payload is too large for the {kind} invocation type (limit {limit} bytes)",
+            )
+        if not payload:
+            return b"{}"
+        _check_json(payload)
+        return payload
 
     async def _find(self, ref: FunctionRef) -> Known:
         """The function from the store, in a state in which it can be invoked."""

@@ -1,7 +1,8 @@
 """The second half of every change of a function: Pending becomes Active, InProgress becomes Successful.
 
 The first half (what the client asked for) is kept with the change; this half follows at once, by the frontend that
-took the change, or, should that one die, by whichever frontend next looks at the function. Whoever is second changes nothing.
+took the change, or, should that one die, by whichever frontend next looks at the function. Whoever is second changes
+nothing.
 """
 
 from __future__ import annotations

@@ -293,9 +293,9 @@ def _bytes(value: Any) -> bytes:
         # Piece by piece, so that other threads get their turn; only the last one may be padded.
         out = bytearray()
         for at in range(0, len(text), _BASE64_PIECE):
+            if len(out) != at // 4 * 3:
+                raise ValueError("padding within")
             out += base64.b64decode(text[at : at + _BASE64_PIECE], validate=True)
-        if len(out) <= (len(text) - 1) // _BASE64_PIECE * (_BASE64_PIECE // 4 * 3):
-            raise ValueError("padding within")
         return bytes(out)
     except (binascii.Error, ValueError):
         raise _bad("Blob values must be base64 text") from None

@@ -7,12 +7,13 @@ objects come from fresh pools, side by side.
 
 from __future__ import annotations
 
+import sys
 from typing import List
 
 _CLASSES = range(48, 513, 16)  # bytes of the allocator's size classes; bytes objects are no smaller than the first
 _HEADER = 33  # bytes of an empty bytes object
-_POOL = 16384  # bytes of a pool since Python 3.10; smaller ones before, for which this takes a little too much
-_MOST = 200_000  # blocks of one class; beyond it something is not as it is thought to be
+_POOL = 16384 if sys.version_info >= (3, 10) else 4096  # bytes of a pool
+_MOST = 512 * 1024  # bytes of one class; beyond it the allocator is not as it is thought to be
 
 _taken: List[bytes] = []
 
@@ -22,13 +23,17 @@ def fill() -> None:
     for size in _CLASSES:
         content = size - _HEADER
         whole = (_POOL - 64) // size - 1
+        held = len(_taken)
         in_row = last = 0
-        for _ in range(_MOST):
+        for _ in range(_MOST // size):
             block = bytes(content)
             _taken.append(block)
             in_row = in_row + 1 if id(block) - last == size else 1
             last = id(block)
             if in_row >= whole:
-                break  # a whole pool in one go: a fresh one, so that no half-filled one is left
+                # A whole pool in one go is a fresh one: no half-filled one is left. It is where the next objects go.
+                del _taken[-in_row:]
+                break
+        else:
+            del _taken[held:]
         del block
-        del _taken[-in_row:]  # of the fresh pool: it is where the next objects go

@@ -16,6 +16,7 @@ import random
 import resource
 import socket
 import sys
+import threading
 import time
 import traceback
 from _imp import is_frozen
@@ -294,6 +295,7 @@ class Server:
             os.environ[name] = value
         time.tzset()
         random.seed()
+        _main_thread._native_id = os.getpid()  # it was forked without Python's hooks
         self.static = dict(environ)
         self.response_limit = task["response_limit"]
         self.json_logs = environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON"
@@ -390,6 +392,7 @@ class Server:
         print(text)
 
 
+_main_thread: Any = threading.main_thread()
 _server = Server()  # made in the zygote: a sandbox gives it its channel
 
 

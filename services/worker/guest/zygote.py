@@ -48,10 +48,6 @@ def _load(name: str) -> Any:
     return module
 
 
-wire = _load("wire")
-kernel = _load("kernel")
-roots = _load("roots")
-
 # What AWS's own runtime has imported when it imports the handler. Everything else that is warmed up here is dropped
 # again where the function brings a module of that name (see runtime.py).
 _WARM = """
@@ -62,9 +58,14 @@ _WARM = """
 for _name in _WARM.split():
     __import__(_name)
 
+# What every sandbox runs comes last, side by side.
+packing = _load("packing")
+packing.fill()
+wire = _load("wire")
+kernel = _load("kernel")
+roots = _load("roots")
 guestlogs = _load("guestlogs")
 runtime = _load("runtime")
-packing = _load("packing")
 
 
 def _send(control: socket.socket, message: Dict[str, Any], descriptors: Tuple[int, ...] = ()) -> None:
@@ -150,7 +151,7 @@ class Zygote:
         if self.isolated:
             # The next child starts a pid namespace as its first process, without a fork of its own.
             kernel.unshare(kernel.CLONE_NEWPID)
-        pid = -1
+        pid: int = -1
         try:
             pid = kernel.fork()
             if pid < 0:

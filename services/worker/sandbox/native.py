@@ -195,11 +195,12 @@ class NativePool:
 
     async def start(self) -> None:
         config = self._config
+        candidates = self._candidates()
         config.run_dir.mkdir(parents=True, exist_ok=True)
         config.packages.mkdir(parents=True, exist_ok=True)
         limits = self._start_groups()
         tried: list[str] = []
-        for level in self._candidates():
+        for level in candidates:
             try:
                 await self._start_level(level)
             except SandboxUnavailable as error:
@@ -229,6 +230,11 @@ class NativePool:
     def _candidates(self) -> list[str]:
         config = self._config
         if config.level != "auto":
+            if LEVELS.index(config.level) < LEVELS.index(config.minimum):
+                raise SandboxUnavailable(
+                    f"isolation {config.level} is weaker than the minimum, {config.minimum}: "
+                    "ask for that level or a stronger one, or lower the minimum"
+                )
             return [config.level]
         levels = [level for level in reversed(LEVELS) if LEVELS.index(level) >= LEVELS.index(config.minimum)]
         return levels if os.geteuid() == 0 else [level for level in levels if level != "namespaces"]
