@@ -79,6 +79,15 @@ class FrontendTelemetry:
             context = tracing.TraceContext(context.trace_id, context.parent_id, sampled)
         return context
 
+    @property
+    def sampling(self) -> bool:
+        """Whether invocations are traced whose caller has not decided."""
+        return self._sample > 0
+
+    def untraced_header(self) -> str:
+        """X-Amzn-Trace-Id of a new trace that is not sampled; the same as `context` would give, on the hot path."""
+        return f"Root=1-{int(self._clock.epoch()):08x}-{self._ids.token(12)};Sampled=0"
+
     def begin_span(self, context: tracing.TraceContext, call: Call, target: Target) -> Span | None:
         """A span, if this trace is sampled and somebody collects."""
         if self._tracer is None or not context.sampled:
@@ -162,6 +171,10 @@ class Invocation:
 
     def __enter__(self) -> Invocation:
         self._counts.running += 1
+        if self._call.trace_header is None and not self._telemetry.sampling:
+            # Nobody traces this one: a header for the function, and nothing else is made.
+            self.trace_header = self._call.trace_out = self._telemetry.untraced_header()
+            return self
         context = self._telemetry.context(self._call)
         self._span = self._telemetry.begin_span(context, self._call, self._target)
         if self._span is not None:
