@@ -115,7 +115,9 @@ class Shell:
                     account=tenant.account if tenant else "",
                     region=tenant.region if tenant else "",
                     function_name=function_name or "",
-                    hold_seconds=self._hold_off,
+                    # For one function the idle leases of the moment are wanted, no more: holding off would send
+                    # every next invocation of a busy function here.
+                    hold_seconds=0.0 if function_name else self._hold_off,
                 )
                 self._to_caller(caller_id, leases.LeaseEvent(recall_idle=recall))
             case ins.Revoke(caller_id, lease_id, reason):

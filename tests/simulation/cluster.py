@@ -226,7 +226,13 @@ class SimCaller:
             case ins.Refuse():
                 self.pool.refused(instruction.ticket.number, instruction.reason, instruction.retry_after)
             case ins.Recall():
-                self.pool.recalled(instruction.round, instruction.tenant, instruction.function_name, 0.1, now)
+                self.pool.recalled(
+                    instruction.round,
+                    instruction.tenant,
+                    instruction.function_name,
+                    0.0 if instruction.function_name else 0.1,
+                    now,
+                )
             case ins.Revoke():
                 self.pool.revoked(instruction.lease_id)
         self.flush()

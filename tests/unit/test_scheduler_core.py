@@ -91,8 +91,12 @@ def test_2_a_released_environment_is_warm_for_the_next() -> None:
 def test_3_a_freed_environment_goes_to_who_waits_before_the_started_one() -> None:
     bench = Bench()
     first = bench.warm(need())
-    out = bench.want(need())
+    bench.feed(ev.CallerJoined("other", ()))
+    out = bench.want(need(), caller="other")
     assert [type(item) for item in out] == [ins.Recall, ins.Start]
+    # Who asks is not asked: it would not have come if it had an idle lease.
+    assert isinstance(out[0], ins.Recall)
+    assert out[0].caller_id == "c"
     [grant] = bench.feed(ev.LeaseReleased("c", first.lease_id, reusable=True))
     assert isinstance(grant, ins.Grant)
     assert grant.reason is Reason.FREED

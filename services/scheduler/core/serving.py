@@ -88,7 +88,7 @@ class Serving(Book):
             return
         pool.waiting[request.ticket] = request
         if pool.leased:
-            self.recall((request.need.tenant, request.need.function_name))
+            self.recall((request.need.tenant, request.need.function_name), besides=request.ticket.caller_id)
         self.start_for(request, pool)
 
     def grant(self, environment: Environment, request: Request, reason: Reason) -> None:
@@ -197,20 +197,26 @@ class Serving(Book):
 
     # Recalls of idle leases
 
-    def recall(self, scope: Scope) -> int:
-        """Have callers return idle leases. Answers the round whose end tells, 0 if no caller holds a lease."""
-        if not any(c.connected and c.leases for c in self.callers.values()):
+    def recall(self, scope: Scope, *, besides: str | None = None) -> int:
+        """Have callers return idle leases. Answers the round whose end tells, 0 if nobody is to be asked.
+
+        `besides`: a caller that is not asked, since it would not have come if it had one.
+        """
+        asked = self._holders(besides)
+        if not asked:
             return 0
         tenant, function_name = scope
         if (tenant is None or function_name is not None) and self.recalls.running(scope):
             return 0  # Nobody waits for the end of these; one at a time is enough.
         number, begin = self.recalls.want(scope)
         if begin:
-            self._begin_round(number, scope)
+            self._begin_round(number, scope, asked)
         return number
 
-    def _begin_round(self, number: int, scope: Scope) -> bool:
-        asked = sorted(c.id for c in self.callers.values() if c.connected and c.leases)
+    def _holders(self, besides: str | None = None) -> list[str]:
+        return sorted(c.id for c in self.callers.values() if c.connected and c.leases and c.id != besides)
+
+    def _begin_round(self, number: int, scope: Scope, asked: list[str]) -> bool:
         if not asked:
             return False
         self.recalls.begin(number, scope, asked)
@@ -222,7 +228,7 @@ class Serving(Book):
         ended = self.recalls.answered(caller_id, number)
         while ended is not None:
             self._refuse_round(ended, now)
-            if not ended.following or self._begin_round(ended.following, ended.scope):
+            if not ended.following or self._begin_round(ended.following, ended.scope, self._holders()):
                 return
             ended = Round(ended.following, ended.scope)
 
