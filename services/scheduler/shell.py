@@ -115,9 +115,10 @@ class Shell:
                     account=tenant.account if tenant else "",
                     region=tenant.region if tenant else "",
                     function_name=function_name or "",
-                    # For one function the idle leases of the moment are wanted, no more: holding off would send
-                    # every next invocation of a busy function here.
-                    hold_seconds=0.0 if function_name else self._hold_off,
+                    # Only a tenant at its limit is short of what idles from one moment to the next. For a function, or
+                    # for room, the idle leases of this moment are wanted: holding off would send every next invocation
+                    # of a busy function here.
+                    hold_seconds=self._hold_off if tenant and not function_name else 0.0,
                 )
                 self._to_caller(caller_id, leases.LeaseEvent(recall_idle=recall))
             case ins.Revoke(caller_id, lease_id, reason):

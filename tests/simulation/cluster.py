@@ -165,9 +165,15 @@ class SimCaller:
             self.run(invocation, lease)
         else:
             invocation.ticket = self.pool.want(invocation)
+            self.world.after(0.001, self.ask)
             if self.world.rng.random() < 0.02:
                 self.world.after(0.004, lambda: self.abandon(invocation))
         self.flush()
+
+    def ask(self) -> None:
+        self.pool.ask()
+        if self.up is not None:
+            self.flush()
 
     def abandon(self, invocation: Invocation) -> None:
         if invocation.outcome is None and invocation.number not in self.busy:
@@ -185,6 +191,7 @@ class SimCaller:
             self.world.rejected += 1
             self.pool.finished(lease, reusable=False, now=self.world.now)
             invocation.ticket = self.pool.want(invocation)
+            self.world.after(0.001, self.ask)
             self.flush()
             return
         environment.invocation = invocation
@@ -226,13 +233,8 @@ class SimCaller:
             case ins.Refuse():
                 self.pool.refused(instruction.ticket.number, instruction.reason, instruction.retry_after)
             case ins.Recall():
-                self.pool.recalled(
-                    instruction.round,
-                    instruction.tenant,
-                    instruction.function_name,
-                    0.0 if instruction.function_name else 0.1,
-                    now,
-                )
+                hold_off = 0.1 if instruction.tenant and not instruction.function_name else 0.0
+                self.pool.recalled(instruction.round, instruction.tenant, instruction.function_name, hold_off, now)
             case ins.Revoke():
                 self.pool.revoked(instruction.lease_id)
         self.flush()

@@ -119,3 +119,18 @@ def test_refusals_reach_who_asked_and_abandoned_wishes_nobody() -> None:
     held.refused(tickets[0], "ConcurrentInvocationLimitExceeded", 1.0)
     held.refused(tickets[1], "ConcurrentInvocationLimitExceeded", 1.0)
     assert (first.refused, second.refused) == (["ConcurrentInvocationLimitExceeded"], [])
+
+
+def test_while_a_lease_is_in_use_here_the_scheduler_is_asked_only_after_a_moment() -> None:
+    held, first, second, third = pool(), Waiting(), Waiting(), Waiting()
+    held.granted(held.want(first), lease(), 0.0)
+    drained(held)
+    held.want(second)
+    assert drained(held) == []
+    assert held.asking
+    held.finished(first.leases[0], reusable=True, now=0.0)
+    assert second.leases == first.leases
+    assert drained(held) == []
+    ticket = held.want(third)
+    held.ask()
+    assert drained(held) == [Acquire(ticket, third)]

@@ -18,6 +18,9 @@ from lambent.internal.v1 import lease_service_pb2 as pb
 # How often an invocation that never began is given to another environment before the caller is told.
 ATTEMPTS = 5
 
+# How long an invocation waits for a lease in use here to come free before the scheduler is asked for another.
+ASK_SECONDS = 0.001
+
 # What the scheduler's reasons mean to a client: error name and text. AWS's own throttles are TooManyRequestsException.
 REFUSALS: dict[str, tuple[str, str]] = {
     "ConcurrentInvocationLimitExceeded": ("TooManyRequestsException", "Rate Exceeded."),
@@ -110,10 +113,11 @@ class _Invocation:
             invoker.counters["held"] += 1
             self._run(lease)
             return
-        invoker.counters["asked"] += 1
+        invoker.counters["waited"] += 1
         self._since = invoker.clock.monotonic()
         self._ticket = invoker.pool.want(self)
         invoker.leases.flush()
+        invoker.ask_soon()
 
     def lease_ready(self, lease: Lease) -> None:
         self._cold = lease.reason
@@ -181,7 +185,8 @@ class Invoker:
         self.links = links
         self.clock = clock
         self.loop = asyncio.get_running_loop()
-        self.counters: Counter[str] = Counter()  # held, asked, refused
+        self.counters: Counter[str] = Counter()  # held, waited, refused
+        self._asking: asyncio.TimerHandle | None = None
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -217,6 +222,16 @@ class Invoker:
             self._running -= 1
             if not self._running:
                 self._idle.set()
+
+    def ask_soon(self) -> None:
+        """Ask the scheduler for those who wait and whom no lease here has served in a moment."""
+        if self.pool.asking and self._asking is None:
+            self._asking = self.loop.call_later(ASK_SECONDS, self._ask)
+
+    def _ask(self) -> None:
+        self._asking = None
+        self.pool.ask()
+        self.leases.flush()
 
     @property
     def running(self) -> int:

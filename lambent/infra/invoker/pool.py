@@ -88,6 +88,7 @@ Outgoing = Acquire | Cancel | Release | Returned
 class _Deployment:
     idle: list[Lease] = field(default_factory=list)  # most recently used last
     waiting: OrderedDict[int, Waiter] = field(default_factory=OrderedDict)  # by ticket, oldest first
+    held: int = 0  # leases, idle ones included
 
 
 class LeasePool:
@@ -98,6 +99,7 @@ class LeasePool:
         self._hold = hold_seconds
         self._deployments: dict[str, _Deployment] = {}
         self._tickets: dict[int, Waiter] = {}
+        self._unasked: dict[int, Waiter] = {}  # tickets that the scheduler has not been asked about
         self._next_ticket = 1
         self._no_hold: dict[tuple[Tenant | None, str | None], float] = {}  # recalled scope → until when
         self.leases: dict[int, Lease] = {}
@@ -113,13 +115,31 @@ class LeasePool:
         return deployment.idle.pop()
 
     def want(self, waiter: Waiter) -> int:
-        """Wait for a lease; answers the ticket, for `abandon`."""
+        """Wait for a lease; answers the ticket, for `abandon`.
+
+        Where leases of the deployment are in use here, one of them is likely to come free within the blink of an eye:
+        the scheduler is asked only by the next `ask`. Else every invocation of a busy function would be a round trip.
+        """
         ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
-        self._deployment(waiter.deployment_id).waiting[ticket] = waiter
+        deployment = self._deployment(waiter.deployment_id)
+        deployment.waiting[ticket] = waiter
         self._tickets[ticket] = waiter
-        if self.connected:
+        if deployment.held:
+            self._unasked[ticket] = waiter
+        elif self.connected:
             self.out.append(Acquire(ticket, waiter))
         return ticket
+
+    @property
+    def asking(self) -> bool:
+        """Whether `ask` has anything to ask."""
+        return bool(self._unasked)
+
+    def ask(self) -> None:
+        """Ask the scheduler for all who still wait; to be called a moment after `want`."""
+        unasked, self._unasked = self._unasked, {}
+        if self.connected:
+            self.out.extend(Acquire(ticket, waiter) for ticket, waiter in unasked.items())
 
     def waiter_of(self, ticket: int) -> Waiter | None:
         """Who waits under a ticket."""
@@ -127,7 +147,8 @@ class LeasePool:
 
     def abandon(self, ticket: int) -> None:
         """The invocation no longer waits."""
-        if self._forget(ticket) is not None and self.connected:
+        asked = ticket not in self._unasked
+        if self._forget(ticket) is not None and asked and self.connected:
             self.out.append(Cancel(ticket))
 
     def finished(self, lease: Lease, *, reusable: bool, now: float) -> None:
@@ -142,6 +163,7 @@ class LeasePool:
     def granted(self, ticket: int, lease: Lease, now: float) -> None:
         """The scheduler granted a lease; whoever waits longest for its deployment gets it."""
         self.leases[lease.id] = lease
+        self._deployment(lease.deployment_id).held += 1
         waiter = self._forget(ticket)
         if waiter is not None:
             waiter.lease_ready(lease)
@@ -162,7 +184,6 @@ class LeasePool:
         for deployment in self._deployments.values():
             for lease in list(deployment.idle):
                 if tenant in (None, lease.tenant) and function_name in (None, lease.function_name):
-                    deployment.idle.remove(lease)
                     self._release(lease, reusable=True)
         self.out.append(Returned(round))
 
@@ -171,7 +192,7 @@ class LeasePool:
         lease = self.leases.pop(lease_id, None)
         if lease is not None:
             lease.void = True
-            self._unidle(lease)
+            self._given_up(lease)
 
     def lost(self, usable_until: float) -> None:
         """The stream broke: leases may be used until then, and what was asked for is asked again after `joined`."""
@@ -182,6 +203,7 @@ class LeasePool:
     def joined(self) -> list[Lease]:
         """The stream is up. Answers what is held, for the hello; `out` has what is wanted."""
         self.connected = True
+        self._unasked.clear()
         self.out[:] = [Acquire(ticket, waiter) for ticket, waiter in self._tickets.items()]
         return list(self.leases.values())
 
@@ -194,8 +216,8 @@ class LeasePool:
             return
         for deployment_id, deployment in list(self._deployments.items()):
             while deployment.idle and deployment.idle[0].idle_until <= now and self.connected:
-                self._release(deployment.idle.pop(0), reusable=True)
-            if not deployment.idle and not deployment.waiting:
+                self._release(deployment.idle[0], reusable=True)
+            if not deployment.held and not deployment.waiting:
                 del self._deployments[deployment_id]
 
     def waiters(self) -> Iterable[Waiter]:
@@ -207,10 +229,10 @@ class LeasePool:
         usable = self.connected or now < self.usable_until
         if deployment.waiting and usable:
             ticket = next(iter(deployment.waiting))
+            if self.connected and ticket not in self._unasked:
+                self.out.append(Cancel(ticket))
             waiter = self._forget(ticket)
             assert waiter is not None
-            if self.connected:
-                self.out.append(Cancel(ticket))
             waiter.lease_ready(lease)
         elif self.connected and self._no_hold and self._held_off(lease, now):
             self._release(lease, reusable=True)
@@ -224,16 +246,19 @@ class LeasePool:
 
     def _release(self, lease: Lease, *, reusable: bool) -> None:
         del self.leases[lease.id]
+        self._given_up(lease)
         if self.connected:
             self.out.append(Release(lease.id, reusable))
 
-    def _unidle(self, lease: Lease) -> None:
-        deployment = self._deployments.get(lease.deployment_id)
-        if deployment is not None and lease in deployment.idle:
+    def _given_up(self, lease: Lease) -> None:
+        deployment = self._deployments[lease.deployment_id]
+        deployment.held -= 1
+        if lease in deployment.idle:
             deployment.idle.remove(lease)
 
     def _forget(self, ticket: int) -> Waiter | None:
         waiter = self._tickets.pop(ticket, None)
+        self._unasked.pop(ticket, None)
         if waiter is not None:
             self._deployments[waiter.deployment_id].waiting.pop(ticket, None)
         return waiter
