@@ -169,7 +169,8 @@ class NativePool:
 
     def __init__(self, config: NativeConfig) -> None:
         self._config = config
-        self._runtimes: dict[str, _Runtime] = {}
+        # By interpreter: several runtime names may share one, and then share its zygote and stems.
+        self._runtimes: dict[Path, _Runtime] = {}
         self._live: set[NativeSandbox] = set()
         self._tasks = TaskOwner("sandboxes")
         self._groups: Groups | None = None
@@ -252,13 +253,13 @@ class NativePool:
             "packages": str(config.packages.resolve()),
             "users": [config.uid_base, config.users],
         }
-        for name, interpreter in config.interpreters.items():
+        for interpreter in dict.fromkeys(config.interpreters.values()):
             zygote = Zygote(interpreter, common, self._lost)
-            self._runtimes[name] = _Runtime(zygote)
+            self._runtimes[interpreter] = _Runtime(zygote)
             await zygote.start()
             # A first child tells whether the machine allows all that a sandbox needs, not only a zygote.
             ended = asyncio.get_running_loop().create_future()
-            stem = self._order(self._runtimes[name])
+            stem = self._order(self._runtimes[interpreter])
             stem.child.on_change = lambda child, future=ended: future.done() or future.set_result(child.status)
             status = await ended
             stem.child.on_change = None
@@ -268,8 +269,8 @@ class NativePool:
                     said = os.read(stem.output, 65536).decode(errors="replace").strip().rpartition("\n")[2]
                 self._drop(stem)
                 raise SandboxUnavailable(said or "a first sandbox ended at once")
-            self._runtimes[name].stems.append(stem)
-            self._refill(name)
+            self._runtimes[interpreter].stems.append(stem)
+            self._refill(interpreter)
 
     # Stems
 
@@ -310,8 +311,8 @@ class NativePool:
         if stem.child.status is not None:
             ended(stem.child)
 
-    def _refill(self, name: str) -> None:
-        runtime = self._runtimes.get(name)
+    def _refill(self, interpreter: Path) -> None:
+        runtime = self._runtimes.get(interpreter)
         if self._closed or runtime is None:
             return
         runtime.refill = None
@@ -322,17 +323,19 @@ class NativePool:
             try:
                 stem = self._order(runtime)
             except OSError as error:
-                _log.error("no sandbox could be made in advance", extra={"runtime": name, "cause": str(error)})
-                self._refill_soon(name, 1.0)
+                _log.error(
+                    "no sandbox could be made in advance", extra={"interpreter": str(interpreter), "cause": str(error)}
+                )
+                self._refill_soon(interpreter, 1.0)
                 return
-            stem.child.on_change = lambda _: self._refill_soon(name, 0.0)
+            stem.child.on_change = lambda _: self._refill_soon(interpreter, 0.0)
             runtime.stems.append(stem)
             pending += 1
 
-    def _refill_soon(self, name: str, delay: float) -> None:
-        runtime = self._runtimes.get(name)
+    def _refill_soon(self, interpreter: Path, delay: float) -> None:
+        runtime = self._runtimes.get(interpreter)
         if runtime is not None and runtime.refill is None and not self._closed:
-            runtime.refill = asyncio.get_running_loop().call_later(delay, self._refill, name)
+            runtime.refill = asyncio.get_running_loop().call_later(delay, self._refill, interpreter)
 
     # Sandboxes
 
@@ -369,12 +372,13 @@ class NativePool:
         with contextlib.suppress(OSError):  # it has just ended: `exited` tells
             socket.send_fds(stem.channel, [frame], [] if namespace is None else [namespace])
         self._live.add(sandbox)
-        runtime = self._runtimes[spec.runtime]
-        self._refill_soon(spec.runtime, _REFILL_DELAY if runtime.stems else 0.0)
+        interpreter = self._config.interpreters[spec.runtime]
+        self._refill_soon(interpreter, _REFILL_DELAY if self._runtimes[interpreter].stems else 0.0)
         return sandbox
 
     def _stem_for(self, spec: SandboxSpec) -> _Stem:
-        runtime = self._runtimes.get(spec.runtime)
+        interpreter = self._config.interpreters.get(spec.runtime)
+        runtime = None if interpreter is None else self._runtimes.get(interpreter)
         if self._closed or runtime is None:
             raise SandboxUnavailable(f"no interpreter for {spec.runtime} on this worker")
         stem = None
@@ -414,16 +418,16 @@ class NativePool:
     def _lost(self, zygote: Zygote) -> None:
         if self._closed or not self._reason:
             return
-        for name, runtime in self._runtimes.items():
+        for interpreter, runtime in self._runtimes.items():
             if runtime.zygote is zygote:
-                _log.error("zygote lost", extra={"runtime": name})
+                _log.error("zygote lost", extra={"interpreter": str(interpreter)})
                 while runtime.stems:
                     self._drop(runtime.stems.popleft())
-                self._tasks.start(f"restart-{name}", self._restart(name, runtime))
+                self._tasks.start(f"restart-{interpreter.name}", self._restart(interpreter, runtime))
 
-    async def _restart(self, name: str, runtime: _Runtime) -> None:
+    async def _restart(self, interpreter: Path, runtime: _Runtime) -> None:
         await runtime.zygote.start()
-        self._refill(name)
+        self._refill(interpreter)
 
     async def _watch(self) -> None:
         watch = RssWatch()
