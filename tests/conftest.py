@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -28,8 +29,14 @@ async def redis_url(short_tmp: Path) -> AsyncIterator[str]:
     await child.stop(5.0)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(count: int = 1) -> int:
+    """The first of `count` ports that nobody listens on, below those that outgoing connections take by themselves."""
+    while True:
+        first = random.SystemRandom().randrange(12_000, 30_000)
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first

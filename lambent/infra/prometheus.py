@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from lambent.domain.clock import Clock
 from lambent.infra.http import HttpServer
 from lambent.infra.http_messages import HttpRequest, HttpResponse, PlainService
+from lambent.infra.lifecycle import StartError
 
 
 def port_after(address: str, offset: int) -> tuple[str, int] | None:
@@ -27,10 +28,16 @@ class PrometheusServer:
         self._server: HttpServer | None = None
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen. Raises StartError where the port is taken."""
         if self._address is not None:
             self._server = HttpServer(PlainService(self._handle, 0), clock=self._clock)
-            await self._server.start(*self._address)
+            try:
+                await self._server.start(*self._address)
+            except OSError as error:
+                host, port = self._address
+                raise StartError(
+                    f"cannot serve metrics on {host}:{port}: {error.strerror or error}; choose another telemetry.prometheus"
+                ) from error
 
     async def close(self) -> None:
         """Hang up."""

@@ -85,7 +85,7 @@ def test_a_trace_runs_from_the_door_to_the_handler(own_cluster: Any, collector: 
 
 
 def test_prometheus_reads_the_counts(own_cluster: Any) -> None:
-    port = free_port()
+    port = free_port(4)
     cluster: Cluster = own_cluster("--no-examples", LAMBENT_TELEMETRY_PROMETHEUS=f"127.0.0.1:{port}")
     cluster.create("counted", zipped({"app.py": CODE}))
     for event in (b"{}", b"{}", b'{"fail": 1}'):
