@@ -36,7 +36,8 @@ class PrometheusServer:
             except OSError as error:
                 host, port = self._address
                 raise StartError(
-                    f"cannot serve metrics on {host}:{port}: {error.strerror or error}; choose another telemetry.prometheus"
+                    f"cannot serve metrics on {host}:{port}: {error.strerror or error}; "
+                    "choose another telemetry.prometheus"
                 ) from error
 
     async def close(self) -> None:

@@ -176,10 +176,11 @@ def test_a_client_that_goes_in_the_middle_leaves_its_invocation_running_and_its_
     peer.close()  # with a reset
     patient = cluster.client(retries=10)
     assert patient.invoke(FunctionName="mark", Payload=b'{"n": 2}')["Payload"].read() == b"2"
-    logs = Path(cluster.data).rglob("*")
-    assert any(name in path.read_bytes() for path in logs if path.is_file() and "logs" in str(path))
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(client.invoke, FunctionName="mark", Payload=b'{"n": 3}').result()["StatusCode"] == 200
+    cluster.stop()  # logs are written a moment after they are made, and at the latest now
+    logs = Path(cluster.data).rglob("*")
+    assert any(name in path.read_bytes() for path in logs if path.is_file() and "logs" in str(path))
 
 
 def running(cluster: Cluster, client: Any) -> tuple[socket.socket, bytes]:

@@ -153,6 +153,17 @@ def test_8_idle_environments_end_after_the_keep_alive() -> None:
     assert bench.feed(ev.TimePassed()) == [ins.Stop("w", grant.environment_id, Reason.IDLE)]
 
 
+def test_8b_a_timer_that_fires_early_is_set_again() -> None:
+    bench = Bench()
+    grant = bench.warm(need())
+    bench.feed(ev.LeaseReleased("c", grant.lease_id, reusable=True))
+    due = bench.now + POLICIES.keep_alive
+    bench.now = due - 0.0005
+    assert bench.core.handle(ev.TimePassed(), now=bench.now) == [ins.WakeAt(due)]
+    bench.now = due
+    assert bench.feed(ev.TimePassed()) == [ins.Stop("w", grant.environment_id, Reason.IDLE)]
+
+
 def test_9_a_lost_callers_leases_hold_and_then_end_with_their_environments() -> None:
     bench = Bench()
     grant = bench.warm(need())

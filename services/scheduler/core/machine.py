@@ -63,7 +63,8 @@ class Scheduler(Serving):
             case ev.WorkerDraining():
                 self._draining(event.worker_id)
             case ev.TimePassed():
-                pass
+                # Timers may be a little early: what was asked for is asked for again unless it has fallen due.
+                self._wake_at = math.inf
         self._pass_time(now)
         self.tidy()
         return self.out
