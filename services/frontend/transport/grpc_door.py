@@ -133,7 +133,6 @@ class GrpcDoor:
 
     def _unary(self, entry: Entry) -> Callable[[bytes, Any], Any]:
         run, parse, new_id = entry.run, cast(Callable[[bytes], Any], entry.request_class.FromString), self._ids.uuid
-        observe = self._dispatch.observe
         assert run is not None
 
         async def unary(raw: bytes, context: Any) -> Any:
@@ -142,13 +141,8 @@ class GrpcDoor:
             try:
                 call = self._call(context, request_id)
                 response = await run(parse(raw), call)
-            except DecodeError:
-                observe(entry.name, "SerializationException")
-                await _abort(context, _malformed(entry), request_id, call)
-            except AwsError as error:
-                if call is None:
-                    observe(entry.name, error.name)
-                await _abort(context, error, request_id, call)
+            except (DecodeError, AwsError) as error:
+                await self._refuse(context, entry, error, request_id, call)
             context.set_trailing_metadata(_trailer(request_id, call))
             return response
 
@@ -156,7 +150,6 @@ class GrpcDoor:
 
     def _stream(self, entry: Entry) -> Callable[[bytes, Any], AsyncIterator[Any]]:
         stream, parse = entry.stream, cast(Callable[[bytes], Any], entry.request_class.FromString)
-        observe = self._dispatch.observe
         assert stream is not None
 
         async def streamed(raw: bytes, context: Any) -> AsyncIterator[Any]:
@@ -167,16 +160,20 @@ class GrpcDoor:
                 async with aclosing(cast(Any, stream(parse(raw), call))) as items:
                     async for item in items:
                         yield item
-            except DecodeError:
-                observe(entry.name, "SerializationException")
-                await _abort(context, _malformed(entry), request_id, call)
-            except AwsError as error:
-                if call is None:
-                    observe(entry.name, error.name)
-                await _abort(context, error, request_id, call)
+            except (DecodeError, AwsError) as error:
+                await self._refuse(context, entry, error, request_id, call)
             context.set_trailing_metadata(_trailer(request_id, call))
 
         return streamed
+
+    async def _refuse(
+        self, context: Any, entry: Entry, error: DecodeError | AwsError, request_id: str, call: Call | None
+    ) -> None:
+        """End a call with an error, and count it if it ended before the middleware, which counts all others; raises."""
+        told = error if isinstance(error, AwsError) else _malformed(entry)
+        if call is None or told is not error:
+            self._dispatch.observe(entry.name, told.name)
+        await _abort(context, told, request_id, call)
 
     def _call(self, context: Any, request_id: str) -> Call:
         """Who calls, and how long they wait. Raises AwsError."""
