@@ -50,6 +50,10 @@ class CallerEvent(_message.Message):
     RELEASE_FIELD_NUMBER: _builtins.int
     IDLE_RETURNED_FIELD_NUMBER: _builtins.int
     FUNCTION_CHANGED_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    REQUESTS_WANTED_FIELD_NUMBER: _builtins.int
+    REQUESTS_RETURNED_FIELD_NUMBER: _builtins.int
+    PROVISIONED_USE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___CallerHello: ...
     @_builtins.property
@@ -62,6 +66,14 @@ class CallerEvent(_message.Message):
     def idle_returned(self) -> Global___IdleReturned: ...
     @_builtins.property
     def function_changed(self) -> Global___FunctionChanged: ...
+    @_builtins.property
+    def settings(self) -> Global___ConcurrencySettings: ...
+    @_builtins.property
+    def requests_wanted(self) -> Global___RequestsWanted: ...
+    @_builtins.property
+    def requests_returned(self) -> Global___RequestsReturned: ...
+    @_builtins.property
+    def provisioned_use(self) -> Global___ProvisionedUse: ...
     def __init__(
         self,
         *,
@@ -71,12 +83,16 @@ class CallerEvent(_message.Message):
         release: Global___ReleaseLease | None = ...,
         idle_returned: Global___IdleReturned | None = ...,
         function_changed: Global___FunctionChanged | None = ...,
+        settings: Global___ConcurrencySettings | None = ...,
+        requests_wanted: Global___RequestsWanted | None = ...,
+        requests_returned: Global___RequestsReturned | None = ...,
+        provisioned_use: Global___ProvisionedUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "event", b"event", "function_changed", b"function_changed", "hello", b"hello", "idle_returned", b"idle_returned", "release", b"release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "event", b"event", "function_changed", b"function_changed", "hello", b"hello", "idle_returned", b"idle_returned", "provisioned_use", b"provisioned_use", "release", b"release", "requests_returned", b"requests_returned", "requests_wanted", b"requests_wanted", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "event", b"event", "function_changed", b"function_changed", "hello", b"hello", "idle_returned", b"idle_returned", "release", b"release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "event", b"event", "function_changed", b"function_changed", "hello", b"hello", "idle_returned", b"idle_returned", "provisioned_use", b"provisioned_use", "release", b"release", "requests_returned", b"requests_returned", "requests_wanted", b"requests_wanted", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "acquire", "cancel", "release", "idle_returned", "function_changed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "acquire", "cancel", "release", "idle_returned", "function_changed", "settings", "requests_wanted", "requests_returned", "provisioned_use"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -279,10 +295,13 @@ class FunctionChanged(_message.Message):
     REGION_FIELD_NUMBER: _builtins.int
     FUNCTION_NAME_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     region: _builtins.str
     function_name: _builtins.str
     generation: _builtins.int
+    version: _builtins.str
+    """Whose environments: $LATEST or a number. Empty: of every version, since the function was deleted."""
     def __init__(
         self,
         *,
@@ -290,14 +309,267 @@ class FunctionChanged(_message.Message):
         region: _builtins.str = ...,
         function_name: _builtins.str = ...,
         generation: _builtins.int = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "function_name", b"function_name", "generation", b"generation", "region", b"region"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "function_name", b"function_name", "generation", b"generation", "region", b"region", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FunctionChanged: _TypeAlias = FunctionChanged  # noqa: Y015
+
+@_typing.final
+class ConcurrencySettings(_message.Message):
+    """All that was configured about the concurrency of one account and region. Callers send it right after their hello,
+    for every tenant that has any, and again at each change: so a scheduler knows a tenant's limits before it grants.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    region: _builtins.str
+    revision: _builtins.int
+    """Grows with every change in the store; settings that are older than what the scheduler has are passed over."""
+    @_builtins.property
+    def reserved(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReservedConcurrency]: ...
+    @_builtins.property
+    def provisioned(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProvisionedConcurrency]: ...
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        region: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        reserved: _abc.Iterable[Global___ReservedConcurrency] | None = ...,
+        provisioned: _abc.Iterable[Global___ProvisionedConcurrency] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "provisioned", b"provisioned", "region", b"region", "reserved", b"reserved", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConcurrencySettings: _TypeAlias = ConcurrencySettings  # noqa: Y015
+
+@_typing.final
+class ReservedConcurrency(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    function_name: _builtins.str
+    executions: _builtins.int
+    def __init__(
+        self,
+        *,
+        function_name: _builtins.str = ...,
+        executions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions", "function_name", b"function_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReservedConcurrency: _TypeAlias = ReservedConcurrency  # noqa: Y015
+
+@_typing.final
+class ProvisionedConcurrency(_message.Message):
+    """One provisioned concurrency configuration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    QUALIFIER_FIELD_NUMBER: _builtins.int
+    REQUESTED_FIELD_NUMBER: _builtins.int
+    PUT_REVISION_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    function_name: _builtins.str
+    qualifier: _builtins.str
+    """The alias or version that it was put on."""
+    requested: _builtins.int
+    put_revision: _builtins.int
+    """The tenant's settings revision at which it was last put; a failed allocation is tried again when this changes."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProvisionedVersion]:
+        """What the qualifier stands for: one version, or two for an alias with weights."""
+
+    def __init__(
+        self,
+        *,
+        function_name: _builtins.str = ...,
+        qualifier: _builtins.str = ...,
+        requested: _builtins.int = ...,
+        put_revision: _builtins.int = ...,
+        versions: _abc.Iterable[Global___ProvisionedVersion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["function_name", b"function_name", "put_revision", b"put_revision", "qualifier", b"qualifier", "requested", b"requested", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProvisionedConcurrency: _TypeAlias = ProvisionedConcurrency  # noqa: Y015
+
+@_typing.final
+class ProvisionedVersion(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEED_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    deployment: _builtins.bytes
+    """A serialized Deployment."""
+    executions: _builtins.int
+    """Its part of `requested`."""
+    @_builtins.property
+    def need(self) -> Global___Need: ...
+    def __init__(
+        self,
+        *,
+        need: Global___Need | None = ...,
+        deployment: _builtins.bytes = ...,
+        executions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["need", b"need"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "executions", b"executions", "need", b"need"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProvisionedVersion: _TypeAlias = ProvisionedVersion  # noqa: Y015
+
+@_typing.final
+class RequestsWanted(_message.Message):
+    """Wants permission for so many more requests within a scope of the request-rate rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    @_builtins.property
+    def scope(self) -> Global___RateScope: ...
+    def __init__(
+        self,
+        *,
+        scope: Global___RateScope | None = ...,
+        requests: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestsWanted: _TypeAlias = RequestsWanted  # noqa: Y015
+
+@_typing.final
+class RequestsReturned(_message.Message):
+    """Answers RecallRequests: unused permissions, given back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    round: _builtins.int
+    @_builtins.property
+    def scope(self) -> Global___RateScope: ...
+    def __init__(
+        self,
+        *,
+        scope: Global___RateScope | None = ...,
+        requests: _builtins.int = ...,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "round", b"round", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestsReturned: _TypeAlias = RequestsReturned  # noqa: Y015
+
+@_typing.final
+class RateScope(_message.Message):
+    """Whose rate: of a tenant's unreserved pool (no function), of a function with reserved concurrency (no version), or of
+    a version's provisioned concurrency.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    region: _builtins.str
+    function_name: _builtins.str
+    version: _builtins.str
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        region: _builtins.str = ...,
+        function_name: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "function_name", b"function_name", "region", b"region", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateScope: _TypeAlias = RateScope  # noqa: Y015
+
+@_typing.final
+class ProvisionedUse(_message.Message):
+    """How a caller used the provisioned environments of one version since its last report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    BUSY_SECONDS_FIELD_NUMBER: _builtins.int
+    MOST_BUSY_FIELD_NUMBER: _builtins.int
+    INVOCATIONS_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    region: _builtins.str
+    function_name: _builtins.str
+    version: _builtins.str
+    busy_seconds: _builtins.float
+    """Environments that ran an invocation, times the seconds for which they did."""
+    most_busy: _builtins.int
+    """Most that ran one at the same instant."""
+    invocations: _builtins.int
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        region: _builtins.str = ...,
+        function_name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        busy_seconds: _builtins.float = ...,
+        most_busy: _builtins.int = ...,
+        invocations: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "busy_seconds", b"busy_seconds", "function_name", b"function_name", "invocations", b"invocations", "most_busy", b"most_busy", "region", b"region", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProvisionedUse: _TypeAlias = ProvisionedUse  # noqa: Y015
 
 @_typing.final
 class LeaseEvents(_message.Message):
@@ -330,6 +602,10 @@ class LeaseEvent(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     RECALL_IDLE_FIELD_NUMBER: _builtins.int
     REVOKED_FIELD_NUMBER: _builtins.int
+    SETTINGS_APPLIED_FIELD_NUMBER: _builtins.int
+    RETIRE_FIELD_NUMBER: _builtins.int
+    REQUESTS_PERMITTED_FIELD_NUMBER: _builtins.int
+    RECALL_REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___LeaseWelcome: ...
     @_builtins.property
@@ -340,6 +616,14 @@ class LeaseEvent(_message.Message):
     def recall_idle(self) -> Global___RecallIdle: ...
     @_builtins.property
     def revoked(self) -> Global___LeaseRevoked: ...
+    @_builtins.property
+    def settings_applied(self) -> Global___SettingsApplied: ...
+    @_builtins.property
+    def retire(self) -> Global___RetireLeases: ...
+    @_builtins.property
+    def requests_permitted(self) -> Global___RequestsPermitted: ...
+    @_builtins.property
+    def recall_requests(self) -> Global___RecallRequests: ...
     def __init__(
         self,
         *,
@@ -348,12 +632,16 @@ class LeaseEvent(_message.Message):
         refused: Global___AcquireRefused | None = ...,
         recall_idle: Global___RecallIdle | None = ...,
         revoked: Global___LeaseRevoked | None = ...,
+        settings_applied: Global___SettingsApplied | None = ...,
+        retire: Global___RetireLeases | None = ...,
+        requests_permitted: Global___RequestsPermitted | None = ...,
+        recall_requests: Global___RecallRequests | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "granted", b"granted", "recall_idle", b"recall_idle", "refused", b"refused", "revoked", b"revoked", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "granted", b"granted", "recall_idle", b"recall_idle", "recall_requests", b"recall_requests", "refused", b"refused", "requests_permitted", b"requests_permitted", "retire", b"retire", "revoked", b"revoked", "settings_applied", b"settings_applied", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "granted", b"granted", "recall_idle", b"recall_idle", "refused", b"refused", "revoked", b"revoked", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "granted", b"granted", "recall_idle", b"recall_idle", "recall_requests", b"recall_requests", "refused", b"refused", "requests_permitted", b"requests_permitted", "retire", b"retire", "revoked", b"revoked", "settings_applied", b"settings_applied", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["welcome", "granted", "refused", "recall_idle", "revoked"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["welcome", "granted", "refused", "recall_idle", "revoked", "settings_applied", "retire", "requests_permitted", "recall_requests"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -396,6 +684,7 @@ class LeaseGranted(_message.Message):
     WORKER_ADDRESS_FIELD_NUMBER: _builtins.int
     SLOT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
     ticket: _builtins.int
     lease_id: _builtins.int
     environment_id: _builtins.str
@@ -406,6 +695,8 @@ class LeaseGranted(_message.Message):
     """The environment's number on its worker."""
     reason: _builtins.str
     """Why it was granted: a value of services/scheduler/core/reasons.py."""
+    provisioned: _builtins.bool
+    """It is one of the version's provisioned concurrency."""
     def __init__(
         self,
         *,
@@ -416,10 +707,11 @@ class LeaseGranted(_message.Message):
         worker_address: _builtins.str = ...,
         slot: _builtins.int = ...,
         reason: _builtins.str = ...,
+        provisioned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment_id", b"environment_id", "lease_id", b"lease_id", "reason", b"reason", "slot", b"slot", "ticket", b"ticket", "worker_address", b"worker_address", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment_id", b"environment_id", "lease_id", b"lease_id", "provisioned", b"provisioned", "reason", b"reason", "slot", b"slot", "ticket", b"ticket", "worker_address", b"worker_address", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -508,3 +800,106 @@ class LeaseRevoked(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LeaseRevoked: _TypeAlias = LeaseRevoked  # noqa: Y015
+
+@_typing.final
+class SettingsApplied(_message.Message):
+    """Answers ConcurrencySettings: they, or later ones, are in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    region: _builtins.str
+    revision: _builtins.int
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        region: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "region", b"region", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettingsApplied: _TypeAlias = SettingsApplied  # noqa: Y015
+
+@_typing.final
+class RetireLeases(_message.Message):
+    """A limit was lowered below what is in use: these leases are given back when what runs on them has ended, whoever waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        lease_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_ids", b"lease_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetireLeases: _TypeAlias = RetireLeases  # noqa: Y015
+
+@_typing.final
+class RequestsPermitted(_message.Message):
+    """Answers RequestsWanted; none may be permitted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    retry_after_seconds: _builtins.float
+    """When it is worth asking again, if none was permitted."""
+    @_builtins.property
+    def scope(self) -> Global___RateScope: ...
+    def __init__(
+        self,
+        *,
+        scope: Global___RateScope | None = ...,
+        requests: _builtins.int = ...,
+        retry_after_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "retry_after_seconds", b"retry_after_seconds", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestsPermitted: _TypeAlias = RequestsPermitted  # noqa: Y015
+
+@_typing.final
+class RecallRequests(_message.Message):
+    """Give back the unused permissions of a scope."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    @_builtins.property
+    def scope(self) -> Global___RateScope: ...
+    def __init__(
+        self,
+        *,
+        scope: Global___RateScope | None = ...,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecallRequests: _TypeAlias = RecallRequests  # noqa: Y015

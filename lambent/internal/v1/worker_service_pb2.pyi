@@ -133,6 +133,7 @@ class RunningEnvironment(_message.Message):
     MEMORY_MB_FIELD_NUMBER: _builtins.int
     BUSY_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
     environment_id: _builtins.str
     slot: _builtins.int
     account: _builtins.str
@@ -146,6 +147,8 @@ class RunningEnvironment(_message.Message):
     """It runs an invocation at this instant."""
     ready: _builtins.bool
     """Its init has ended."""
+    provisioned: _builtins.bool
+    """It was started for provisioned concurrency."""
     def __init__(
         self,
         *,
@@ -160,10 +163,11 @@ class RunningEnvironment(_message.Message):
         memory_mb: _builtins.int = ...,
         busy: _builtins.bool = ...,
         ready: _builtins.bool = ...,
+        provisioned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "busy", b"busy", "deployment_id", b"deployment_id", "environment_id", b"environment_id", "function_name", b"function_name", "generation", b"generation", "memory_mb", b"memory_mb", "ready", b"ready", "region", b"region", "slot", b"slot", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "busy", b"busy", "deployment_id", b"deployment_id", "environment_id", b"environment_id", "function_name", b"function_name", "generation", b"generation", "memory_mb", b"memory_mb", "provisioned", b"provisioned", "ready", b"ready", "region", b"region", "slot", b"slot", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -177,17 +181,21 @@ class EnvironmentReady(_message.Message):
 
     ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
     SLOT_FIELD_NUMBER: _builtins.int
+    INIT_FAILED_FIELD_NUMBER: _builtins.int
     environment_id: _builtins.str
     slot: _builtins.int
+    init_failed: _builtins.bool
+    """Of a provisioned environment: its function's own init failed."""
     def __init__(
         self,
         *,
         environment_id: _builtins.str = ...,
         slot: _builtins.int = ...,
+        init_failed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment_id", b"environment_id", "slot", b"slot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment_id", b"environment_id", "init_failed", b"init_failed", "slot", b"slot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -324,20 +332,24 @@ class StartEnvironment(_message.Message):
     ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
     environment_id: _builtins.str
     generation: _builtins.int
     deployment: _builtins.bytes
     """A serialized Deployment."""
+    provisioned: _builtins.bool
+    """For provisioned concurrency: the function is told so, and init may take longer."""
     def __init__(
         self,
         *,
         environment_id: _builtins.str = ...,
         generation: _builtins.int = ...,
         deployment: _builtins.bytes = ...,
+        provisioned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "environment_id", b"environment_id", "generation", b"generation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "environment_id", b"environment_id", "generation", b"generation", "provisioned", b"provisioned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
