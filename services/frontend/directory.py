@@ -66,7 +66,7 @@ class FunctionDirectory:
         if tenant in self._changed:
             self._changed[tenant] += 1
         if self._leases is not None:
-            self._leases.function_changed(tenant, name, generation)
+            self._leases.function_changed(tenant, name, generation, "")
 
     async def close(self) -> None:
         """Stop following the logs."""

@@ -160,7 +160,9 @@ def _caller_event(caller_id: str, event: leases.CallerEvent) -> ev.Event:
         case "acquire":
             wanted = event.acquire
             ticket = ev.Ticket(caller_id, wanted.ticket)
-            return ev.EnvironmentWanted(ticket, wanted.request_id, _need(wanted.need), wanted.deployment)
+            return ev.EnvironmentWanted(
+                ticket, wanted.request_id, _need(wanted.need), wanted.deployment, wanted.on_demand
+            )
         case "cancel":
             return ev.WantCancelled(ev.Ticket(caller_id, event.cancel.ticket))
         case "release":
@@ -170,10 +172,46 @@ def _caller_event(caller_id: str, event: leases.CallerEvent) -> ev.Event:
         case "function_changed":
             changed = event.function_changed
             return ev.FunctionChanged(
-                Tenant(changed.account, changed.region), changed.function_name, changed.generation
+                Tenant(changed.account, changed.region), changed.function_name, changed.generation, changed.version
             )
+        case "settings":
+            return _settings(caller_id, event.settings)
+        case "requests_wanted":
+            return ev.RequestsWanted(caller_id, _scope(event.requests_wanted.scope), event.requests_wanted.requests)
+        case "requests_returned":
+            returned = event.requests_returned
+            return ev.RequestsReturned(caller_id, _scope(returned.scope), returned.requests, returned.round)
         case kind:
             raise Nonsense(f"an event of kind {kind} after the hello")
+
+
+def _scope(scope: leases.RateScope) -> ev.RateScope:
+    if not scope.account:
+        raise Nonsense("a request rate of no account")
+    return ev.RateScope(Tenant(scope.account, scope.region), scope.function_name, scope.version)
+
+
+def _settings(caller_id: str, settings: leases.ConcurrencySettings) -> ev.SettingsTold:
+    if not settings.account or settings.revision <= 0:
+        raise Nonsense("settings without account or revision")
+    tenant = Tenant(settings.account, settings.region)
+    reserved = tuple((item.function_name, item.executions) for item in settings.reserved)
+    if any(executions < 0 for _, executions in reserved):
+        raise Nonsense("reserved concurrency below zero")
+    provisioned = []
+    for item in settings.provisioned:
+        versions = tuple(
+            ev.ProvisionedVersion(_need(version.need), version.deployment, version.executions)
+            for version in item.versions
+        )
+        if sum(version.executions for version in versions) != item.requested or not versions:
+            raise Nonsense("provisioned concurrency whose versions do not add up")
+        if any(v.need.tenant != tenant or v.need.function_name != item.function_name for v in versions):
+            raise Nonsense("provisioned concurrency of another's function")
+        provisioned.append(
+            ev.ProvisionedConcurrency(item.function_name, item.qualifier, item.requested, item.put_revision, versions)
+        )
+    return ev.SettingsTold(caller_id, tenant, settings.revision, reserved, tuple(provisioned))
 
 
 def _worker_joined(hello: workers.WorkerHello) -> ev.WorkerJoined:
@@ -187,6 +225,7 @@ def _worker_joined(hello: workers.WorkerHello) -> ev.WorkerJoined:
             ),
             item.busy,
             item.ready,
+            item.provisioned,
         )
         for item in hello.running
     )  # fmt: skip
@@ -196,7 +235,8 @@ def _worker_joined(hello: workers.WorkerHello) -> ev.WorkerJoined:
 def _worker_event(worker_id: str, event: workers.WorkerEvent) -> ev.Event | None:
     match event.WhichOneof("event"):
         case "ready":
-            return ev.EnvironmentReady(worker_id, event.ready.environment_id, event.ready.slot)
+            ready = event.ready
+            return ev.EnvironmentReady(worker_id, ready.environment_id, ready.slot, ready.init_failed)
         case "gone":
             return ev.EnvironmentGone(worker_id, event.gone.environment_id, event.gone.reason)
         case "draining":

@@ -91,43 +91,59 @@ class Shell:
         match instruction:
             case ins.Grant():
                 self.decisions[instruction.reason] += 1
-                self._to_caller(
-                    instruction.ticket.caller_id,
-                    leases.LeaseEvent(
-                        granted=leases.LeaseGranted(
-                            ticket=instruction.ticket.number,
-                            lease_id=instruction.lease_id,
-                            environment_id=instruction.environment_id,
-                            worker_id=instruction.worker_id,
-                            worker_address=instruction.address,
-                            slot=instruction.slot,
-                            reason=instruction.reason,
-                        )
-                    ),
+                granted = leases.LeaseGranted(
+                    ticket=instruction.ticket.number,
+                    lease_id=instruction.lease_id,
+                    environment_id=instruction.environment_id,
+                    worker_id=instruction.worker_id,
+                    worker_address=instruction.address,
+                    slot=instruction.slot,
+                    reason=instruction.reason,
+                    provisioned=instruction.provisioned,
+                    spillover=instruction.spillover,
+                    rate_scope=_scope(instruction.scope),
+                    requests=instruction.requests,
                 )
+                self._to_caller(instruction.ticket.caller_id, leases.LeaseEvent(granted=granted))
             case ins.Refuse(ticket, reason, retry_after):
                 self.decisions[reason] += 1
                 refused = leases.AcquireRefused(ticket=ticket.number, reason=reason, retry_after_seconds=retry_after)
                 self._to_caller(ticket.caller_id, leases.LeaseEvent(refused=refused))
-            case ins.Recall(caller_id, number, tenant, function_name):
+            case ins.Recall(caller_id, number, tenant, function_name, hold_off):
                 recall = leases.RecallIdle(
                     round=number,
                     account=tenant.account if tenant else "",
                     region=tenant.region if tenant else "",
                     function_name=function_name or "",
-                    # Only a tenant at its limit is short of what idles from one moment to the next. For a function, or
-                    # for room, the idle leases of this moment are wanted: holding off would send every next invocation
-                    # of a busy function here.
-                    hold_seconds=self._hold_off if tenant and not function_name else 0.0,
+                    hold_seconds=self._hold_off if hold_off else 0.0,
                 )
                 self._to_caller(caller_id, leases.LeaseEvent(recall_idle=recall))
             case ins.Revoke(caller_id, lease_id, reason):
                 self.decisions[reason] += 1
                 revoked = leases.LeaseRevoked(lease_id=lease_id, reason=reason)
                 self._to_caller(caller_id, leases.LeaseEvent(revoked=revoked))
-            case ins.Start(worker_id, environment_id, generation, deployment):
+            case ins.Retire(caller_id, tenant, function_name):
+                retire = leases.RetireLeases(
+                    account=tenant.account, region=tenant.region, function_name=function_name or ""
+                )
+                self._to_caller(caller_id, leases.LeaseEvent(retire=retire))
+            case ins.Applied(caller_id, tenant, revision):
+                applied = leases.SettingsApplied(account=tenant.account, region=tenant.region, revision=revision)
+                self._to_caller(caller_id, leases.LeaseEvent(settings_applied=applied))
+            case ins.Permit(caller_id, scope, requests, retry_after):
+                permitted = leases.RequestsPermitted(
+                    scope=_scope(scope), requests=requests, retry_after_seconds=retry_after
+                )
+                self._to_caller(caller_id, leases.LeaseEvent(requests_permitted=permitted))
+            case ins.RecallRequests(caller_id, scope, number):
+                wanted_back = leases.RecallRequests(scope=_scope(scope), round=number)
+                self._to_caller(caller_id, leases.LeaseEvent(recall_requests=wanted_back))
+            case ins.Start(worker_id, environment_id, generation, deployment, provisioned):
                 start = workers.StartEnvironment(
-                    environment_id=environment_id, generation=generation, deployment=deployment
+                    environment_id=environment_id,
+                    generation=generation,
+                    deployment=deployment,
+                    provisioned=provisioned,
                 )
                 self._to_worker(worker_id, workers.WorkerInstruction(start=start))
             case ins.Stop(worker_id, environment_id, reason):
@@ -154,3 +170,12 @@ class Shell:
         if at != math.inf:
             delay = max(0.0, at - self._clock.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self.feed, ev.TimePassed())
+
+
+def _scope(scope: ev.RateScope) -> leases.RateScope:
+    return leases.RateScope(
+        account=scope.tenant.account,
+        region=scope.tenant.region,
+        function_name=scope.function_name,
+        version=scope.version,
+    )

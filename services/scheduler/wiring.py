@@ -16,7 +16,7 @@ from lambent.infra.prometheus import PrometheusServer, port_after
 from lambent.infra.telemetry import Reading, Telemetry, by_reason
 from lambent.internal.v1 import lease_service_pb2_grpc, worker_service_pb2_grpc
 from services.scheduler.core.machine import Scheduler
-from services.scheduler.core.serving import Policies
+from services.scheduler.core.policies import Policies
 from services.scheduler.rpc import LeaseService, WorkerService
 from services.scheduler.shell import Shell
 

@@ -16,9 +16,9 @@ from functools import partial
 from lambent.domain.names import Tenant
 from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
-from services.scheduler.core.invariants import check
+from services.scheduler.core.invariants import Watch
 from services.scheduler.core.machine import Scheduler
-from services.scheduler.core.serving import Policies
+from services.scheduler.core.policies import Policies
 from tests.simulation.peers import Invocation, SimCaller, SimWorker
 
 TENANTS = (Tenant("000000000001", "us-east-1"), Tenant("000000000002", "us-east-1"))
@@ -82,6 +82,7 @@ class World:
         self.generation = dict.fromkeys(range(self.settings.functions), 1)
         self.workers: dict[str, SimWorker] = {}
         self.callers: dict[str, SimCaller] = {}
+        self.watch = Watch()
         self.scheduler = self._new_scheduler()
         for number in range(self.settings.workers):
             self.add_worker(f"worker{number}")
@@ -125,7 +126,7 @@ class World:
         """One event into the scheduler, its instructions out, the invariants checked."""
         self.events += 1
         instructions = self.scheduler.handle(event, now=self.now)
-        check(self.scheduler, recognised=self.restarted)
+        self.watch.check(self.scheduler, lowered=self.restarted or isinstance(event, ev.SettingsTold))
         for instruction in instructions:
             self._carry_out(instruction)
 
@@ -133,7 +134,7 @@ class World:
         match instruction:
             case ins.Grant() | ins.Refuse():
                 self._to_caller(instruction.ticket.caller_id, instruction)
-            case ins.Recall() | ins.Revoke():
+            case ins.Recall() | ins.Revoke() | ins.Retire() | ins.Applied() | ins.Permit() | ins.RecallRequests():
                 self._to_caller(instruction.caller_id, instruction)
             case ins.Start():
                 self.needs[instruction.environment_id] = self.scheduler.environments[instruction.environment_id].need
@@ -208,7 +209,7 @@ class World:
         function = self.rng.randrange(self.settings.functions)
         self.generation[function] += 1
         need = self.need(function)
-        self.feed(ev.FunctionChanged(need.tenant, need.function_name, need.generation))
+        self.feed(ev.FunctionChanged(need.tenant, need.function_name, need.generation, need.version))
 
     def restart_scheduler(self) -> None:
         """It dies with all it knew; callers and workers come back one after the other."""

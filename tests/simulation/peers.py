@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lambent.domain.names import Tenant
-from lambent.infra.invoker.pool import Acquire, Cancel, Lease, LeasePool, Release, Returned
+from lambent.infra.invoker.budgets import Scope
+from lambent.infra.invoker.pool import Acquire, Cancel, GiveBack, Lease, LeasePool, Release, Returned, Wish
 from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
 
@@ -110,15 +111,23 @@ class SimCaller:
         out, self.pool.out = self.pool.out, []
         for item in out:
             match item:
-                case Acquire(ticket, waiter):
+                case Acquire(ticket, waiter, on_demand):
                     assert isinstance(waiter, Invocation)
-                    self._up(ev.EnvironmentWanted(ev.Ticket(self.id, ticket), str(waiter.number), waiter.need, b""))
+                    self._up(
+                        ev.EnvironmentWanted(
+                            ev.Ticket(self.id, ticket), str(waiter.number), waiter.need, b"", on_demand
+                        )
+                    )
                 case Cancel(ticket):
                     self._up(ev.WantCancelled(ev.Ticket(self.id, ticket)))
                 case Release(lease_id, reusable):
                     self._up(ev.LeaseReleased(self.id, lease_id, reusable))
                 case Returned(number):
                     self._up(ev.IdleReturned(self.id, number))
+                case Wish(scope, requests):
+                    self._up(ev.RequestsWanted(self.id, ev.RateScope(*scope), requests))
+                case GiveBack(scope, requests, number):
+                    self._up(ev.RequestsReturned(self.id, ev.RateScope(*scope), requests, number))
 
     def invoke(self, invocation: Invocation) -> None:
         lease = self.pool.take(invocation.deployment_id, self.world.now)
@@ -185,19 +194,34 @@ class SimCaller:
         now = self.world.now
         match instruction:
             case ins.Grant():
-                waiter = self.world.needs[instruction.environment_id]
+                need = self.world.needs[instruction.environment_id]
+                scope = instruction.scope
+                budget = self.pool.budget(Scope(scope.tenant, scope.function_name, scope.version))
+                budget.left += instruction.requests
                 lease = Lease(
                     instruction.lease_id, instruction.environment_id, instruction.worker_id, instruction.address,
-                    instruction.slot, waiter.deployment_id, waiter.tenant, waiter.function_name, instruction.reason,
+                    instruction.slot, need.deployment_id, need.tenant, need.function_name, instruction.reason,
+                    budget, instruction.provisioned, instruction.spillover,
                 )  # fmt: skip
                 self.pool.granted(instruction.ticket.number, lease, now)
             case ins.Refuse():
                 self.pool.refused(instruction.ticket.number, instruction.reason, instruction.retry_after)
             case ins.Recall():
-                hold_off = 0.1 if instruction.tenant and not instruction.function_name else 0.0
+                hold_off = 0.1 if instruction.hold_off else 0.0
                 self.pool.recalled(instruction.round, instruction.tenant, instruction.function_name, hold_off, now)
             case ins.Revoke():
                 self.pool.revoked(instruction.lease_id)
+            case ins.Retire():
+                self.pool.retired(instruction.tenant, instruction.function_name)
+            case ins.Permit():
+                scope = instruction.scope
+                named = Scope(scope.tenant, scope.function_name, scope.version)
+                self.pool.permitted(named, instruction.requests, instruction.retry_after, now)
+            case ins.RecallRequests():
+                scope = instruction.scope
+                self.pool.permissions_recalled(
+                    Scope(scope.tenant, scope.function_name, scope.version), instruction.round
+                )
         self.flush()
 
     def tick(self) -> None:
@@ -232,7 +256,7 @@ class SimWorker:
             return
         self.up, self.down = Stream(self.world), Stream(self.world)
         running = tuple(
-            ev.Running(i, e.slot, self.world.needs[i], e.invocation is not None, e.ready)
+            ev.Running(i, e.slot, self.world.needs[i], e.invocation is not None, e.ready, e.start.provisioned)
             for i, e in self.environments.items()
         )
         self._up(ev.WorkerJoined(self.id, f"unix:{self.id}", self.world.settings.worker_mb, 100, running))

@@ -22,7 +22,7 @@ def test_every_invocation_is_answered_and_the_limit_is_exact(seed: int) -> None:
     assert set(world.outcomes) <= {"ok", "abandoned", Reason.ACCOUNT_LIMIT}
     assert max(world.busy_most.values()) <= world.settings.limit
     assert world.scheduler.environments == {}
-    assert all(account.in_use == 0 for account in world.scheduler.ledger.accounts().values())
+    assert all(account.executions == 0 for account in world.scheduler.ledger.accounts().values())
 
 
 @pytest.mark.parametrize("seed", TROUBLED)
@@ -33,7 +33,7 @@ def test_faults_lose_no_invocation_and_leak_nothing(seed: int) -> None:
     world.run()
     assert sum(world.outcomes.values()) == world.settings.arrivals
     assert world.scheduler.environments == {}
-    assert all(account.in_use == 0 for account in world.scheduler.ledger.accounts().values())
+    assert all(account.executions == 0 for account in world.scheduler.ledger.accounts().values())
     assert all(not caller.pool.leases for caller in world.callers.values() if not caller.dead)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lambent.domain.names import Tenant
+from lambent.infra.invoker.budgets import Budget, Scope
 from lambent.infra.invoker.pool import Acquire, Cancel, Lease, LeasePool, Release, Returned
 
 TENANT = Tenant("000000000001", "us-east-1")
+SCOPE = Scope(TENANT, "", "")
 
 
 @dataclass
@@ -28,7 +30,8 @@ class Waiting:
 
 
 def lease(number: int = 1, deployment: str = "d") -> Lease:
-    return Lease(number, f"e{number}", "w", "unix:w", number, deployment, TENANT, "f", "Warm")
+    budget = Budget(SCOPE, left=100)
+    return Lease(number, f"e{number}", "w", "unix:w", number, deployment, TENANT, "f", "Warm", budget)
 
 
 def pool() -> LeasePool:

@@ -10,11 +10,13 @@ from lambent.domain.names import Tenant
 from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.environment import TRANSITIONS, Change, Environment, InvalidTransition, State
-from services.scheduler.core.invariants import check
+from services.scheduler.core.invariants import Watch
+from services.scheduler.core.ledger import Ledger
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.placement import Worker, balance, evictions, pack
+from services.scheduler.core.policies import Policies
+from services.scheduler.core.pools import Pool
 from services.scheduler.core.reasons import Reason
-from services.scheduler.core.serving import Policies
 
 TENANT, OTHER = Tenant("000000000001", "us-east-1"), Tenant("000000000002", "us-east-1")
 POLICIES = Policies(
@@ -47,13 +49,14 @@ class Bench:
     def __init__(self, policies: Policies = POLICIES, *, memory_mb: int = 1024) -> None:
         self.core = Scheduler(policies, Numbered(), first_lease_id=1, now=0.0)
         self.now = 2.0
+        self.watch = Watch()
         self.feed(ev.WorkerJoined("w", "unix:w", memory_mb, 100, ()))
         self.feed(ev.CallerJoined("c", ()))
         self.tickets = itertools.count(1)
 
     def feed(self, event: ev.Event) -> list[ins.Instruction]:
         out = self.core.handle(event, now=self.now)
-        check(self.core)
+        self.watch.check(self.core, lowered=isinstance(event, ev.SettingsTold))
         return [item for item in out if not isinstance(item, ins.WakeAt)]
 
     def want(self, need: ev.Need, caller: str = "c") -> list[ins.Instruction]:
@@ -76,7 +79,7 @@ def test_1_a_cold_request_starts_an_environment_and_gets_it_when_it_is_ready() -
     [start] = bench.want(need())
     assert start == ins.Start("w", "e0", 1, b"d")
     [grant] = bench.feed(ev.EnvironmentReady("w", "e0", 7))
-    assert grant == ins.Grant(ev.Ticket("c", 1), 1, "e0", "w", "unix:w", 7, Reason.COLD)
+    assert grant == ins.Grant(ev.Ticket("c", 1), 1, "e0", "w", "unix:w", 7, Reason.COLD, ev.RateScope(TENANT), 1)
 
 
 def test_2_a_released_environment_is_warm_for_the_next() -> None:
@@ -170,13 +173,13 @@ def test_9_a_lost_callers_leases_hold_and_then_end_with_their_environments() -> 
     bench.feed(ev.CallerLeft("c"))
     bench.now += 4.9
     assert bench.feed(ev.TimePassed()) == []
-    assert bench.core.ledger.account(TENANT).in_use == 1
+    assert bench.core.ledger.account(TENANT).executions == 1
     bench.now += 0.2
     assert bench.feed(ev.TimePassed()) == [ins.Stop("w", grant.environment_id, Reason.LEASE_EXPIRED)]
     # What runs there may still run: the slot is free only when the environment is gone.
-    assert bench.core.ledger.account(TENANT).in_use == 1
+    assert bench.core.ledger.account(TENANT).executions == 1
     bench.feed(ev.EnvironmentGone("w", grant.environment_id, "stopped"))
-    assert bench.core.ledger.account(TENANT).in_use == 0
+    assert bench.core.ledger.account(TENANT).executions == 0
 
 
 def test_10_a_caller_that_comes_back_keeps_its_leases() -> None:
@@ -201,7 +204,7 @@ def test_11_a_new_scheduler_waits_then_knows_what_the_others_say() -> None:
     out = core.handle(ev.TimePassed(), now=1.1)
     [grant] = [item for item in out if isinstance(item, ins.Grant)]
     assert (grant.environment_id, grant.reason) == ("y", Reason.WARM)
-    assert core.ledger.account(TENANT).in_use == 2
+    assert core.ledger.account(TENANT).executions == 2
     assert core.environments["x"].lease_id == 77
 
 
@@ -226,9 +229,9 @@ def test_13_without_any_room_the_request_is_refused_after_its_wait() -> None:
 def test_14_a_cancelled_wish_frees_its_slot_at_once() -> None:
     bench = Bench()
     bench.want(need())
-    assert bench.core.ledger.account(TENANT).in_use == 1
+    assert bench.core.ledger.account(TENANT).executions == 1
     bench.feed(ev.WantCancelled(ev.Ticket("c", 1)))
-    assert bench.core.ledger.account(TENANT).in_use == 0
+    assert bench.core.ledger.account(TENANT).executions == 0
 
 
 def test_15_starts_that_keep_failing_end_in_a_refusal() -> None:
@@ -255,7 +258,9 @@ def test_16_a_draining_worker_gets_nothing_new() -> None:
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("change", Change)
 def test_transitions_that_are_not_in_the_table_are_refused(state: State, change: Change) -> None:
-    environment = Environment("e", "w", need(), state)
+    worker = Worker("w", "unix:w", 1024, 10)
+    pool = Pool("d", Ledger(1).function(TENANT, "f"), "$LATEST")
+    environment = Environment("e", worker, pool, need(), state)
     if (state, change) in TRANSITIONS:
         environment.change(change)
         assert environment.state is TRANSITIONS[state, change]
@@ -267,11 +272,11 @@ def test_transitions_that_are_not_in_the_table_are_refused(state: State, change:
 
 def test_placement_packs_or_balances_and_never_overfills() -> None:
     full, half, empty = (Worker(name, "", 1000, 10, used_mb=used) for name, used in (("f", 950), ("h", 500), ("e", 0)))
-    assert pack([full, half, empty], 100) is half
-    assert balance([full, half, empty], 100) is empty
-    assert pack([full], 100) is None
+    assert pack([full, half, empty], 100, "d") is half
+    assert balance([full, half, empty], 100, "d") is empty
+    assert pack([full], 100, "d") is None
     half.draining = True
-    assert pack([full, half], 100) is None
+    assert pack([full, half], 100, "d") is None
 
 
 def test_evictions_take_the_fewest_and_longest_idle_of_one_worker() -> None:

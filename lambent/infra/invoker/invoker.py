@@ -24,10 +24,16 @@ ASK_SECONDS = 0.001
 # What the scheduler's reasons mean to a client: error name and text. AWS's own throttles are TooManyRequestsException.
 REFUSALS: dict[str, tuple[str, str]] = {
     "ConcurrentInvocationLimitExceeded": ("TooManyRequestsException", "Rate Exceeded."),
+    "ReservedFunctionConcurrentInvocationLimitExceeded": ("TooManyRequestsException", "Rate Exceeded."),
+    "FunctionInvocationRateLimitExceeded": ("TooManyRequestsException", "Rate Exceeded."),
+    "ReservedFunctionInvocationRateLimitExceeded": ("TooManyRequestsException", "Rate Exceeded."),
     "NoCapacity": ("ServiceUnavailableException", "No worker has room for this function's memory at the moment."),
     "NoWorkers": ("ServiceUnavailableException", "No worker is connected."),
     "EnvironmentStartFailed": ("ServiceException", "Workers could not make an execution environment; see their logs."),
 }
+
+# Reasons of ours that AWS's clients know under another name.
+AWS_REASONS = {"FunctionScalingRateLimitExceeded": "FunctionInvocationRateLimitExceeded"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class _Invocation:
     def deployment_id(self) -> str:
         return self._target.deployment_id
 
-    def acquire(self, ticket: int) -> pb.Acquire:
+    def acquire(self, ticket: int, on_demand: bool) -> pb.Acquire:
         target = self._target
         return pb.Acquire(
             ticket=ticket,
@@ -102,6 +108,7 @@ class _Invocation:
                 memory_mb=target.memory_mb,
             ),
             deployment=target.deployment,
+            on_demand=on_demand,
         )
 
     def begin(self) -> None:
@@ -126,6 +133,7 @@ class _Invocation:
 
     def lease_refused(self, reason: str, retry_after: float) -> None:
         if not self.future.done():
+            reason = AWS_REASONS.get(reason, reason)
             name, text = REFUSALS.get(reason, ("ServiceException", f"The scheduler refused: {reason}"))
             self._invoker.counters["refused"] += 1
             self.future.set_exception(AwsError(name, text, reason=reason, retry_after_seconds=retry_after))

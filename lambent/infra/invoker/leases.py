@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, cast
 
 import grpc
@@ -15,7 +15,18 @@ from lambent.domain.clock import Clock
 from lambent.domain.names import Tenant
 from lambent.infra import rpc
 from lambent.infra.batches import Outbox
-from lambent.infra.invoker.pool import Acquire, Cancel, Lease, LeasePool, Release, Returned, Waiter
+from lambent.infra.invoker.budgets import Scope
+from lambent.infra.invoker.pool import (
+    Acquire,
+    Cancel,
+    GiveBack,
+    Lease,
+    LeasePool,
+    Release,
+    Returned,
+    Waiter,
+    Wish,
+)
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import lease_service_pb2 as pb
 from lambent.internal.v1 import lease_service_pb2_grpc as pb_grpc
@@ -31,8 +42,8 @@ TICK_SECONDS = 0.25
 class Asking(Waiter, Protocol):
     """A waiter that can say what it needs."""
 
-    def acquire(self, ticket: int) -> pb.Acquire:
-        """The message that asks for an environment."""
+    def acquire(self, ticket: int, on_demand: bool) -> pb.Acquire:
+        """The message that asks for an environment; `on_demand`: not one of provisioned concurrency."""
         ...
 
 
@@ -53,6 +64,10 @@ class LeaseStream:
         self._tasks = TaskOwner("leases")
         self._outbox: Outbox[pb.CallerEvent] = Outbox()
         self._lease_seconds = 0.0
+        self._load_settings: Callable[[], Awaitable[list[pb.ConcurrencySettings]]] | None = None
+        self._newest: dict[Tenant, pb.ConcurrencySettings] = {}  # told here, by tenant; some scheduler may not have it
+        self._applied: dict[Tenant, int] = {}  # revision of the settings that the scheduler has in force
+        self._settings_news = asyncio.Condition()
 
     def start(self) -> None:
         """Dial, and keep dialling."""
@@ -75,22 +90,56 @@ class LeaseStream:
         self.pool.out = []
         for item in out:
             match item:
-                case Acquire(ticket, waiter):
-                    self._outbox.put(pb.CallerEvent(acquire=cast(Asking, waiter).acquire(ticket)))
+                case Acquire(ticket, waiter, on_demand):
+                    self._outbox.put(pb.CallerEvent(acquire=cast(Asking, waiter).acquire(ticket, on_demand)))
                 case Cancel(ticket):
                     self._outbox.put(pb.CallerEvent(cancel=pb.CancelAcquire(ticket=ticket)))
                 case Release(lease_id, reusable):
                     self._outbox.put(pb.CallerEvent(release=pb.ReleaseLease(lease_id=lease_id, reusable=reusable)))
                 case Returned(round):
                     self._outbox.put(pb.CallerEvent(idle_returned=pb.IdleReturned(round=round)))
+                case Wish(scope, requests):
+                    wanted = pb.RequestsWanted(scope=_scope_message(scope), requests=requests)
+                    self._outbox.put(pb.CallerEvent(requests_wanted=wanted))
+                case GiveBack(scope, requests, round):
+                    returned = pb.RequestsReturned(scope=_scope_message(scope), requests=requests, round=round)
+                    self._outbox.put(pb.CallerEvent(requests_returned=returned))
 
-    def function_changed(self, tenant: Tenant, function_name: str, generation: int) -> None:
-        """Tell the scheduler that environments of earlier generations are not wanted again."""
+    def function_changed(self, tenant: Tenant, function_name: str, generation: int, version: str) -> None:
+        """Tell the scheduler that environments of earlier generations are not wanted again.
+
+        `version`: whose environments, $LATEST or a number; empty: of every version.
+        """
         if self.pool.connected:
             changed = pb.FunctionChanged(
-                account=tenant.account, region=tenant.region, function_name=function_name, generation=generation
-            )
+                account=tenant.account, region=tenant.region, function_name=function_name, generation=generation,
+                version=version,
+            )  # fmt: skip
             self._outbox.put(pb.CallerEvent(function_changed=changed))
+
+    # Settings of concurrency
+
+    def on_connected(self, load: Callable[[], Awaitable[list[pb.ConcurrencySettings]]]) -> None:
+        """`load` answers the settings of every tenant that has any; they are told to each scheduler before anything is
+        asked of it. To be called before `start`."""
+        self._load_settings = load
+
+    def send_settings(self, message: pb.ConcurrencySettings) -> None:
+        """Tell the scheduler a tenant's settings; without one the next is told them."""
+        self._newest[Tenant(message.account, message.region)] = message
+        if self.pool.connected:
+            self._outbox.put(pb.CallerEvent(settings=message))
+
+    async def settings_applied(self, account: str, region: str, revision: int) -> None:
+        """Wait until the scheduler has this revision of a tenant's settings, or a later one, in force."""
+        tenant = Tenant(account, region)
+        async with self._settings_news:
+            await self._settings_news.wait_for(lambda: self._applied.get(tenant, 0) >= revision)
+
+    async def _note_applied(self, applied: pb.SettingsApplied) -> None:
+        async with self._settings_news:
+            self._applied[Tenant(applied.account, applied.region)] = applied.revision
+            self._settings_news.notify_all()
 
     async def _tick(self) -> None:
         while True:
@@ -130,19 +179,38 @@ class LeaseStream:
         try:
             async for batch in call:
                 for event in batch.events:
-                    if event.WhichOneof("event") == "welcome":
-                        self._welcome(event.welcome, outbox, held_ids)
-                        writers.start("write", outbox.run(write))
-                    else:
-                        self._receive(event)
+                    match event.WhichOneof("event"):
+                        case "welcome":
+                            settings = [] if self._load_settings is None else await self._load_settings()
+                            self._welcome(event.welcome, outbox, held_ids, settings)
+                            writers.start("write", outbox.run(write))
+                        case "settings_applied":
+                            await self._note_applied(event.settings_applied)
+                        case _:
+                            self._receive(event)
                 self.flush()
         finally:
             call.cancel()
             await writers.close()
 
-    def _welcome(self, welcome: pb.LeaseWelcome, outbox: Outbox[pb.CallerEvent], said: set[int]) -> None:
+    def _welcome(
+        self,
+        welcome: pb.LeaseWelcome,
+        outbox: Outbox[pb.CallerEvent],
+        said: set[int],
+        settings: list[pb.ConcurrencySettings],
+    ) -> None:
         self._lease_seconds = welcome.lease_seconds
         self._outbox = outbox
+        self._applied.clear()
+        # First of all: what is asked for after this is granted within these limits. A change that came while the
+        # settings were loaded is newer than what was loaded.
+        told = {Tenant(message.account, message.region): message for message in settings}
+        for tenant, message in self._newest.items():
+            if tenant not in told or told[tenant].revision < message.revision:
+                told[tenant] = message
+        for message in told.values():
+            outbox.put(pb.CallerEvent(settings=message))
         for lease in self.pool.joined():
             said.discard(lease.id)
         for lease_id in said:
@@ -163,15 +231,37 @@ class LeaseStream:
                 self.pool.recalled(recall.round, tenant, recall.function_name or None, recall.hold_seconds, now)
             case "revoked":
                 self.pool.revoked(event.revoked.lease_id)
+            case "retire":
+                retire = event.retire
+                self.pool.retired(Tenant(retire.account, retire.region), retire.function_name or None)
+            case "requests_permitted":
+                permitted = event.requests_permitted
+                self.pool.permitted(_scope(permitted.scope), permitted.requests, permitted.retry_after_seconds, now)
+            case "recall_requests":
+                self.pool.permissions_recalled(_scope(event.recall_requests.scope), event.recall_requests.round)
 
     def _granted(self, granted: pb.LeaseGranted, now: float) -> None:
         waiter = self.pool.waiter_of(granted.ticket)
+        budget = self.pool.budget(_scope(granted.rate_scope))
+        budget.left += granted.requests
         if waiter is None:
             # It crossed a cancellation: straight back.
             self._outbox.put(pb.CallerEvent(release=pb.ReleaseLease(lease_id=granted.lease_id, reusable=True)))
             return
         lease = Lease(
             granted.lease_id, granted.environment_id, granted.worker_id, granted.worker_address, granted.slot,
-            waiter.deployment_id, waiter.tenant, waiter.function_name, granted.reason,
+            waiter.deployment_id, waiter.tenant, waiter.function_name, granted.reason, budget,
+            granted.provisioned, granted.spillover,
         )  # fmt: skip
         self.pool.granted(granted.ticket, lease, now)
+
+
+def _scope_message(scope: Scope) -> pb.RateScope:
+    return pb.RateScope(
+        account=scope.tenant.account, region=scope.tenant.region, function_name=scope.function_name,
+        version=scope.version,
+    )  # fmt: skip
+
+
+def _scope(message: pb.RateScope) -> Scope:
+    return Scope(Tenant(message.account, message.region), message.function_name, message.version)

@@ -2,7 +2,7 @@
 
 A lease that comes free goes to the oldest invocation that waits here for the same deployment, else it is kept a short
 while for the next one, so that a warm invocation needs no round trip to the scheduler. Whatever is idle is given back
-the moment the scheduler recalls it.
+the moment the scheduler recalls it. Every use of a lease takes a permission of the request-rate rule (budgets.py).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lambent.domain.names import Tenant
+from lambent.infra.invoker.budgets import Budget, Scope
 
 
 @dataclass(slots=True)
@@ -28,6 +29,10 @@ class Lease:
     tenant: Tenant
     function_name: str
     reason: str  # why it was granted
+    budget: Budget  # whose permissions its invocations take
+    provisioned: bool = False  # it is one of the version's provisioned concurrency
+    spillover: bool = False  # on demand, since the version's provisioned concurrency was all in use
+    retiring: bool = False  # to be given back when what runs on it has ended
     idle_until: float = 0.0  # monotonic seconds; meaningful while idle
     void: bool = False  # revoked while in use: it is not to be used again
 
@@ -57,6 +62,7 @@ class Acquire:
 
     ticket: int
     waiter: Waiter
+    on_demand: bool = False  # not from provisioned concurrency: its request rate is used up
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,24 @@ class Returned:
     round: int
 
 
-Outgoing = Acquire | Cancel | Release | Returned
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Ask for permissions of the request-rate rule."""
+
+    scope: Scope
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Give unused permissions back."""
+
+    scope: Scope
+    requests: int
+    round: int  # of the recall that asked for them; 0: of our own accord
+
+
+Outgoing = Acquire | Cancel | Release | Returned | Wish | GiveBack
 
 
 @dataclass(slots=True)
@@ -100,6 +123,7 @@ class LeasePool:
         self._deployments: dict[str, _Deployment] = {}
         self._tickets: dict[int, Waiter] = {}
         self._unasked: dict[int, Waiter] = {}  # tickets that the scheduler has not been asked about
+        self._budgets: dict[Scope, Budget] = {}
         self._next_ticket = 1
         self._no_hold: dict[tuple[Tenant | None, str | None], float] = {}  # recalled scope → until when
         self.leases: dict[int, Lease] = {}
@@ -108,11 +132,24 @@ class LeasePool:
         self.usable_until = 0.0  # monotonic seconds; while not connected leases may be used until then
 
     def take(self, deployment_id: str, now: float) -> Lease | None:
-        """An idle lease of the deployment, if one is held. The hot path."""
+        """An idle lease of the deployment, if one is held and its request rate lets it be used. The hot path."""
         deployment = self._deployments.get(deployment_id)
         if deployment is None or not deployment.idle or not (self.connected or now < self.usable_until):
             return None
+        if not self._permit(deployment.idle[-1].budget, now):
+            return None
         return deployment.idle.pop()
+
+    def _permit(self, budget: Budget, now: float) -> bool:
+        """Take one permission, and ask for more in time."""
+        budget.used_at = now
+        permitted = budget.left > 0
+        if permitted:
+            budget.left -= 1
+        if budget.left <= budget.low and not budget.asked and self.connected:
+            self.out.append(Wish(budget.scope, budget.wanted(now)))
+        # Without a scheduler nobody counts: what is held goes on.
+        return permitted or not self.connected
 
     def want(self, waiter: Waiter) -> int:
         """Wait for a lease; answers the ticket, for `abandon`.
@@ -122,8 +159,12 @@ class LeasePool:
         """
         ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
         deployment = self._deployment(waiter.deployment_id)
-        deployment.waiting[ticket] = waiter
         self._tickets[ticket] = waiter
+        if deployment.idle and self.connected:
+            # It has all it needs but a permission, which has been asked for.
+            deployment.idle[-1].budget.waiting[ticket] = waiter
+            return ticket
+        deployment.waiting[ticket] = waiter
         if deployment.held:
             self._unasked[ticket] = waiter
         elif self.connected:
@@ -147,7 +188,7 @@ class LeasePool:
 
     def abandon(self, ticket: int) -> None:
         """The invocation no longer waits."""
-        asked = ticket not in self._unasked
+        asked = ticket not in self._unasked and not any(ticket in b.waiting for b in self._budgets.values())
         if self._forget(ticket) is not None and asked and self.connected:
             self.out.append(Cancel(ticket))
 
@@ -165,7 +206,7 @@ class LeasePool:
         self.leases[lease.id] = lease
         self._deployment(lease.deployment_id).held += 1
         waiter = self._forget(ticket)
-        if waiter is not None:
+        if waiter is not None and self._permit(lease.budget, now):
             waiter.lease_ready(lease)
         else:
             self._pass_on(lease, now)
@@ -187,6 +228,47 @@ class LeasePool:
                     self._release(lease, reusable=True)
         self.out.append(Returned(round))
 
+    def retired(self, tenant: Tenant, function_name: str | None) -> None:
+        """A limit was lowered: give back every lease of the scope, each when what runs on it has ended."""
+        for lease in self.leases.values():
+            if lease.tenant == tenant and function_name in (None, lease.function_name):
+                lease.retiring = True
+        for deployment in self._deployments.values():
+            for lease in [lease for lease in deployment.idle if lease.retiring]:
+                self._release(lease, reusable=True)
+
+    # Permissions
+
+    def budget(self, scope: Scope) -> Budget:
+        """The permissions of a scope."""
+        budget = self._budgets.get(scope)
+        if budget is None:
+            budget = self._budgets[scope] = Budget(scope)
+        return budget
+
+    def permitted(self, scope: Scope, requests: int, retry_after: float, now: float) -> None:
+        """The scheduler gave permissions, or has none to give: then who waits for one is refused, or goes on demand."""
+        budget = self.budget(scope)
+        budget.asked = False
+        budget.permitted(requests)
+        waiting, budget.waiting = budget.waiting, {}
+        for ticket, waiter in waiting.items():
+            lease = self.take(waiter.deployment_id, now) if requests else None
+            if lease is not None:
+                del self._tickets[ticket]
+                waiter.lease_ready(lease)
+            elif requests or scope.version:
+                # Its lease went to another, or only its version's provisioned concurrency has used up its rate.
+                self._deployment(waiter.deployment_id).waiting[ticket] = waiter
+                self.out.append(Acquire(ticket, waiter, on_demand=bool(scope.version)))
+            else:
+                del self._tickets[ticket]
+                waiter.lease_refused(_RATE_REASONS[bool(scope.function_name)], retry_after)
+
+    def permissions_recalled(self, scope: Scope, round: int) -> None:
+        """Another caller needs them."""
+        self.out.append(GiveBack(scope, self.budget(scope).take_all(), round))
+
     def revoked(self, lease_id: int) -> None:
         """The scheduler voids a lease. An invocation that runs on it is told by its worker, not by this."""
         lease = self.leases.pop(lease_id, None)
@@ -204,6 +286,12 @@ class LeasePool:
         """The stream is up. Answers what is held, for the hello; `out` has what is wanted."""
         self.connected = True
         self._unasked.clear()
+        for budget in self._budgets.values():
+            # What an earlier scheduler gave is its successor's to give anew.
+            budget.left, budget.asked = 0, False
+            for ticket, waiter in budget.waiting.items():
+                self._deployment(waiter.deployment_id).waiting[ticket] = waiter
+            budget.waiting = {}
         self.out[:] = [Acquire(ticket, waiter) for ticket, waiter in self._tickets.items()]
         return list(self.leases.values())
 
@@ -219,6 +307,11 @@ class LeasePool:
                 self._release(deployment.idle[0], reusable=True)
             if not deployment.held and not deployment.waiting:
                 del self._deployments[deployment_id]
+        if self.connected:
+            for scope, budget in self._budgets.items():
+                unused = budget.take_unused(now)
+                if unused:
+                    self.out.append(GiveBack(scope, unused, 0))
 
     def waiters(self) -> Iterable[Waiter]:
         """Everything that waits."""
@@ -227,7 +320,9 @@ class LeasePool:
     def _pass_on(self, lease: Lease, now: float) -> None:
         deployment = self._deployment(lease.deployment_id)
         usable = self.connected or now < self.usable_until
-        if deployment.waiting and usable:
+        if lease.retiring and self.connected:
+            self._release(lease, reusable=True)
+        elif deployment.waiting and usable and self._permit(lease.budget, now):
             ticket = next(iter(deployment.waiting))
             if self.connected and ticket not in self._unasked:
                 self.out.append(Cancel(ticket))
@@ -260,7 +355,10 @@ class LeasePool:
         waiter = self._tickets.pop(ticket, None)
         self._unasked.pop(ticket, None)
         if waiter is not None:
-            self._deployments[waiter.deployment_id].waiting.pop(ticket, None)
+            deployment = self._deployments.get(waiter.deployment_id)
+            if deployment is None or deployment.waiting.pop(ticket, None) is None:
+                for budget in self._budgets.values():
+                    budget.waiting.pop(ticket, None)
         return waiter
 
     def _deployment(self, deployment_id: str) -> _Deployment:
@@ -268,3 +366,7 @@ class LeasePool:
         if deployment is None:
             deployment = self._deployments[deployment_id] = _Deployment()
         return deployment
+
+
+# Why a request is refused that no permission is left for: of the unreserved pool, of reserved concurrency.
+_RATE_REASONS = ("FunctionInvocationRateLimitExceeded", "ReservedFunctionInvocationRateLimitExceeded")

@@ -156,12 +156,15 @@ class Acquire(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     NEED_FIELD_NUMBER: _builtins.int
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    ON_DEMAND_FIELD_NUMBER: _builtins.int
     ticket: _builtins.int
     """Unique within the stream."""
     request_id: _builtins.str
     """Request id of the invocation, for logs and explanations."""
     deployment: _builtins.bytes
     """A serialized Deployment."""
+    on_demand: _builtins.bool
+    """Not from provisioned concurrency: its request rate is used up."""
     @_builtins.property
     def need(self) -> Global___Need: ...
     def __init__(
@@ -171,10 +174,11 @@ class Acquire(_message.Message):
         request_id: _builtins.str = ...,
         need: Global___Need | None = ...,
         deployment: _builtins.bytes = ...,
+        on_demand: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["need", b"need"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "need", b"need", "request_id", b"request_id", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "need", b"need", "on_demand", b"on_demand", "request_id", b"request_id", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -685,6 +689,9 @@ class LeaseGranted(_message.Message):
     SLOT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     PROVISIONED_FIELD_NUMBER: _builtins.int
+    SPILLOVER_FIELD_NUMBER: _builtins.int
+    RATE_SCOPE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
     ticket: _builtins.int
     lease_id: _builtins.int
     environment_id: _builtins.str
@@ -697,6 +704,13 @@ class LeaseGranted(_message.Message):
     """Why it was granted: a value of services/scheduler/core/reasons.py."""
     provisioned: _builtins.bool
     """It is one of the version's provisioned concurrency."""
+    spillover: _builtins.bool
+    """It is on demand, since the version's provisioned concurrency was all in use."""
+    requests: _builtins.int
+    @_builtins.property
+    def rate_scope(self) -> Global___RateScope:
+        """Permissions of the request-rate rule that come with it, and the scope that they and the lease belong to."""
+
     def __init__(
         self,
         *,
@@ -708,10 +722,13 @@ class LeaseGranted(_message.Message):
         slot: _builtins.int = ...,
         reason: _builtins.str = ...,
         provisioned: _builtins.bool = ...,
+        spillover: _builtins.bool = ...,
+        rate_scope: Global___RateScope | None = ...,
+        requests: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rate_scope", b"rate_scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment_id", b"environment_id", "lease_id", b"lease_id", "provisioned", b"provisioned", "reason", b"reason", "slot", b"slot", "ticket", b"ticket", "worker_address", b"worker_address", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment_id", b"environment_id", "lease_id", b"lease_id", "provisioned", b"provisioned", "rate_scope", b"rate_scope", "reason", b"reason", "requests", b"requests", "slot", b"slot", "spillover", b"spillover", "ticket", b"ticket", "worker_address", b"worker_address", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -830,21 +847,29 @@ Global___SettingsApplied: _TypeAlias = SettingsApplied  # noqa: Y015
 
 @_typing.final
 class RetireLeases(_message.Message):
-    """A limit was lowered below what is in use: these leases are given back when what runs on them has ended, whoever waits."""
+    """A limit was lowered below what is in use: every lease that is held now in the scope is given back when what runs on
+    it has ended, whoever waits for it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    LEASE_IDS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    region: _builtins.str
+    function_name: _builtins.str
+    """Empty: every function of the account and region."""
     def __init__(
         self,
         *,
-        lease_ids: _abc.Iterable[_builtins.int] | None = ...,
+        account: _builtins.str = ...,
+        region: _builtins.str = ...,
+        function_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_ids", b"lease_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "function_name", b"function_name", "region", b"region"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,18 +1,23 @@
 """Who holds what: the records of the scheduler and the changes that keep them consistent with each other.
 
-Lowest of three levels (Book < Serving < Scheduler). Nothing here decides; every method leaves I1 to I6 true.
+Lowest of five levels (Book < Room < Provisioning < Serving < Scheduler). Nothing here decides; every method leaves I1
+to I6 true.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import heapq
+import math
 
+from lambent.domain.clock import Ids
 from lambent.domain.names import Tenant
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.environment import Change, Environment, State
-from services.scheduler.core.events import Need, Ticket
-from services.scheduler.core.ledger import Ledger
+from services.scheduler.core.events import Need, RateScope, Ticket
+from services.scheduler.core.ledger import Account, Function, Ledger
+from services.scheduler.core.meters import Meter
 from services.scheduler.core.placement import Worker
+from services.scheduler.core.policies import Policies
 from services.scheduler.core.pools import Caller, Pool, Request
 from services.scheduler.core.reasons import Reason
 
@@ -20,72 +25,153 @@ from services.scheduler.core.reasons import Reason
 class Book:
     """All records, and the instructions of the event in hand."""
 
-    def __init__(self, concurrent_executions: int, first_lease_id: int) -> None:
-        self.ledger = Ledger(concurrent_executions)
+    def __init__(self, policies: Policies, ids: Ids, *, first_lease_id: int, now: float) -> None:
+        self.now = now  # the instant of the event in hand: monotonic seconds
+        self.policies = policies
+        self.ids = ids
+        self.ledger = Ledger(policies.concurrent_executions)
         self.environments: dict[str, Environment] = {}
         self.workers: dict[str, Worker] = {}
         self.callers: dict[str, Caller] = {}
         self.pools: dict[str, Pool] = {}
-        self.generations: dict[tuple[Tenant, str], int] = {}
-        self.idle_order: OrderedDict[str, None] = OrderedDict()  # idle environments, longest idle first
-        self.contended: dict[
-            Tenant, OrderedDict[Ticket, Request]
-        ] = {}  # wait for a slot while idle leases are recalled
-        self.unplaced: OrderedDict[Ticket, Request] = OrderedDict()  # admitted, and no worker has room
+        self.versions: dict[tuple[Tenant, str], set[Pool]] = {}  # the pools of each function
+        self.generations: dict[tuple[Tenant, str], dict[str, int]] = {}  # of a function: version → least usable
+        self.idle_order: dict[str, Environment] = {}  # idle on-demand environments, longest idle first
+        # Requests that wait for a slot while idle leases are recalled, by whose slots they are, oldest first.
+        self.contended: dict[Account | Function, dict[Ticket, Request]] = {}
+        self.unplaced: dict[Ticket, Request] = {}  # admitted, and no worker has room
+        self.meters: dict[RateScope, Meter] = {}
         self.next_lease = first_lease_id
         self.out: list[ins.Instruction] = []
-        self._touched: set[str] = set()  # deployments whose pool may have become empty in this event
+        self.due_at = math.inf  # when time alone will change something
+        self._timers: list[tuple[float, int, Environment]] = []  # heap; at most one for each environment
+        self._timer_number = 0
 
-    def pool(self, deployment_id: str) -> Pool:
-        """The pool of a deployment; made where there is none, dropped at the end of the event if it stays empty."""
-        self._touched.add(deployment_id)
-        pool = self.pools.get(deployment_id)
+    def due(self, at: float) -> None:
+        """Something is to be done at this instant."""
+        if at < self.due_at:
+            self.due_at = at
+
+    # Pools
+
+    def pool(self, need: Need) -> Pool:
+        """The pool of a deployment; made where there is none."""
+        pool = self.pools.get(need.deployment_id)
         if pool is None:
-            pool = self.pools[deployment_id] = Pool()
+            function = self.ledger.function(need.tenant, need.function_name)
+            function.pools += 1
+            pool = self.pools[need.deployment_id] = Pool(need.deployment_id, function, need.version)
+            self.versions.setdefault((need.tenant, need.function_name), set()).add(pool)
         return pool
 
-    def tidy(self) -> None:
-        """Drop the pools that became empty. Once an event, at its end."""
-        for deployment_id in self._touched:
-            if self.pools[deployment_id].empty:
-                del self.pools[deployment_id]
-        self._touched.clear()
+    def tidy(self, pool: Pool) -> None:
+        """Drop the record of a pool, and of its function, if nothing keeps it alive."""
+        if pool.empty and self.pools.pop(pool.deployment_id, None) is not None:
+            function = pool.function
+            key = (function.account.tenant, function.name)
+            self.versions[key].discard(pool)
+            if not self.versions[key]:
+                del self.versions[key]
+            function.pools -= 1
+            if pool.meter is not None:
+                self.meters.pop(pool.meter.scope, None)
+            self.tidy_function(function)
+
+    def tidy_function(self, function: Function) -> None:
+        """Drop the record of a function that nothing is known of."""
+        if self.ledger.forget(function) and function.meter is not None:
+            self.meters.pop(function.meter.scope, None)
 
     # Requests
 
     def drop(self, request: Request) -> None:
         """Take a request out of every queue. Its slot, if it holds one, stays with the caller of this."""
-        self.callers[request.ticket.caller_id].requests.pop(request.ticket, None)
-        contended = self.contended.get(request.need.tenant)
-        if contended is not None:
-            contended.pop(request.ticket, None)
-            if not contended:
-                del self.contended[request.need.tenant]
-        self.unplaced.pop(request.ticket, None)
-        self.pool(request.need.deployment_id).waiting.pop(request.ticket, None)
+        ticket = request.ticket
+        del request.caller.requests[ticket]
+        request.pool.members -= 1
+        if request.admitted:
+            self.unplaced.pop(ticket, None)
+            request.pool.waiting.pop(ticket, None)
+        elif request.contends is not None:
+            self.stop_contending(request)
+        elif request.unpaid is not None:
+            request.unpaid.requests.pop(ticket, None)
+            request.unpaid = None
+
+    def contend(self, request: Request, round: int) -> None:
+        """A request waits for a slot, until the end of a recall round."""
+        request.contends = slots = request.pool.function.slots
+        request.round = round
+        self.contended.setdefault(slots, {})[request.ticket] = request
+        request.pool.contended[request.ticket] = request
+
+    def stop_contending(self, request: Request) -> None:
+        """It no longer waits for one."""
+        contends, request.contends = request.contends, None
+        assert contends is not None
+        queue = self.contended[contends]
+        del queue[request.ticket]
+        if not queue:
+            del self.contended[contends]
+        del request.pool.contended[request.ticket]
 
     # Environments
 
     def add(self, environment: Environment) -> None:
         """A new environment takes room on its worker."""
         self.environments[environment.id] = environment
-        worker = self.workers[environment.worker_id]
+        worker, pool = environment.worker, environment.pool
+        pool.members += 1
+        worker.holds[environment.id] = environment
         worker.used_mb += environment.need.memory_mb
-        worker.used_environments += 1
-        if environment.state is State.STARTING:
-            self.pool(environment.need.deployment_id).starting.add(environment.id)
+        worker.by_deployment[pool.deployment_id] = worker.by_deployment.get(pool.deployment_id, 0) + 1
+        if environment.provisioned:
+            pool.provisioned[environment.id] = environment
+        elif environment.state is State.STARTING:
+            pool.starting[environment.id] = environment
 
-    def set_idle(self, environment: Environment, now: float) -> None:
-        """An environment that is IDLE by its state joins its pool."""
-        self.pool(environment.need.deployment_id).idle[environment.id] = None
-        self.idle_order[environment.id] = None
-        environment.idle_since = now
+    def set_idle(self, environment: Environment) -> None:
+        """An environment that is IDLE by its state joins those that may be granted."""
+        if environment.provisioned:
+            if environment.serving:
+                environment.pool.ready[environment.id] = environment
+            return
+        environment.pool.idle[environment.id] = environment
+        self.idle_order[environment.id] = environment
+        environment.idle_until = self.now + self.policies.keep_alive
+        if not environment.timed:
+            self._time(environment)
+
+    def _time(self, environment: Environment) -> None:
+        environment.timed = True
+        self._timer_number += 1
+        heapq.heappush(self._timers, (environment.idle_until, self._timer_number, environment))
+        self.due(environment.idle_until)
+
+    def expired(self) -> list[Environment]:
+        """The environments whose keep-alive has ended. Each has one timer, which follows it lazily."""
+        ended = []
+        while self._timers and self._timers[0][0] <= self.now:
+            environment = heapq.heappop(self._timers)[2]
+            environment.timed = False
+            if self.idle_order.get(environment.id) is not environment:
+                continue
+            if environment.idle_until <= self.now:
+                ended.append(environment)
+            else:
+                self._time(environment)
+        if self._timers:
+            self.due(self._timers[0][0])
+        return ended
 
     def _leave_pool(self, environment: Environment) -> None:
-        pool = self.pool(environment.need.deployment_id)
-        pool.idle.pop(environment.id, None)
-        pool.starting.discard(environment.id)
-        self.idle_order.pop(environment.id, None)
+        pool = environment.pool
+        if environment.provisioned:
+            pool.ready.pop(environment.id, None)
+        elif pool.idle.pop(environment.id, None) is not None:
+            del self.idle_order[environment.id]
+        else:
+            pool.starting.pop(environment.id, None)
 
     def lose(self, environment: Environment) -> None:
         """The worker of an idle environment is away: it is not granted until the worker is back."""
@@ -96,44 +182,63 @@ class Book:
         """Lease an environment. The slot is counted already."""
         self._leave_pool(environment)
         environment.change(Change.LEASE)
-        environment.lease_id, environment.caller_id, environment.slot_held = lease_id, caller.id, True
-        caller.leases[lease_id] = environment.id
-        self.pool(environment.need.deployment_id).leased += 1
+        environment.lease_id, environment.caller = lease_id, caller
+        environment.slot_held = not environment.counted
+        caller.leases[lease_id] = environment
+        environment.pool.leased += 1
 
     def unbind(self, environment: Environment) -> None:
         """End a lease. The slot is still held: whoever calls this gives it back or lets the environment keep it."""
-        assert environment.caller_id is not None
-        assert environment.lease_id is not None
-        del self.callers[environment.caller_id].leases[environment.lease_id]
-        self.pool(environment.need.deployment_id).leased -= 1
-        environment.lease_id = environment.caller_id = None
+        caller = environment.caller
+        assert caller is not None
+        del caller.leases[environment.lease_id]
+        environment.pool.leased -= 1
+        environment.lease_id, environment.caller = 0, None
 
     def stop(self, environment: Environment, reason: Reason) -> None:
         """Order an environment's end. Its room is free when its worker says that it is gone."""
         self._leave_pool(environment)
         environment.change(Change.STOP)
-        worker = self.workers[environment.worker_id]
+        worker = environment.worker
         worker.stopping_mb += environment.need.memory_mb
-        worker.stopping_environments += 1
-        self.out.append(ins.Stop(environment.worker_id, environment.id, reason))
+        worker.stopping += 1
+        self.out.append(ins.Stop(worker.id, environment.id, reason))
 
     def remove(self, environment: Environment, reason: Reason) -> bool:
         """Forget an environment that is no more; its caller is told. True: a slot came free with it, still counted."""
-        if environment.lease_id is not None and environment.caller_id is not None:
-            caller_id, lease_id = environment.caller_id, environment.lease_id
+        if environment.caller is not None:
+            caller_id, lease_id = environment.caller.id, environment.lease_id
             self.unbind(environment)
             self.out.append(ins.Revoke(caller_id, lease_id, reason))
         self._leave_pool(environment)
         del self.environments[environment.id]
-        worker = self.workers[environment.worker_id]
+        worker, pool = environment.worker, environment.pool
+        pool.provisioned.pop(environment.id, None)
+        pool.members -= 1
+        del worker.holds[environment.id]
         worker.used_mb -= environment.need.memory_mb
-        worker.used_environments -= 1
+        left = worker.by_deployment[pool.deployment_id] - 1
+        if left:
+            worker.by_deployment[pool.deployment_id] = left
+        else:
+            del worker.by_deployment[pool.deployment_id]
         if environment.state is State.STOPPING:
             worker.stopping_mb -= environment.need.memory_mb
-            worker.stopping_environments -= 1
+            worker.stopping -= 1
         held, environment.slot_held = environment.slot_held, False
         return held
 
+    # Generations
+
     def outdated(self, need: Need) -> bool:
-        """Whether the function has changed since."""
-        return need.generation < self.generations.get((need.tenant, need.function_name), 0)
+        """Whether the version has changed since, or the function is gone."""
+        known = self.generations.get((need.tenant, need.function_name))
+        return known is not None and need.generation < max(known.get(need.version, 0), known.get("", 0))
+
+    def renew(self, tenant: Tenant, function_name: str, version: str, generation: int) -> bool:
+        """Note a generation. True: environments that exist may be outdated by it."""
+        known = self.generations.setdefault((tenant, function_name), {})
+        if generation <= known.get(version, 0):
+            return False
+        known[version] = generation
+        return True

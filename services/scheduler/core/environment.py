@@ -13,8 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from services.scheduler.core.events import Need
+
+if TYPE_CHECKING:
+    from services.scheduler.core.placement import Worker
+    from services.scheduler.core.pools import Caller, Pool
 
 
 class State(StrEnum):
@@ -60,22 +65,28 @@ class InvalidTransition(Exception):
         super().__init__(f"environment {environment_id}: {change} while {state}")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Environment:
     """One execution environment."""
 
     id: str
-    worker_id: str
+    worker: Worker
+    pool: Pool
     need: Need
     state: State
     slot: int = 0  # number on its worker; known once it is ready
-    lease_id: int | None = None  # set exactly while LEASED
-    caller_id: str | None = None  # set exactly while LEASED
-    slot_held: bool = (
-        False  # whether it counts against its tenant's concurrency: LEASED, and STOPPING while perhaps busy
-    )
-    idle_since: float = 0.0  # monotonic seconds; meaningful while IDLE
+    lease_id: int = 0  # not 0 exactly while LEASED
+    caller: Caller | None = None  # set exactly while LEASED
+    slot_held: bool = False  # counts as on demand: LEASED, and STOPPING while perhaps busy
+    idle_until: float = 0.0  # monotonic seconds; meaningful while IDLE
+    timed: bool = False  # it has an entry in the book's timers
     reported_busy: bool = False  # meaningful while UNCLAIMED
+    # Of provisioned concurrency
+    provisioned: bool = False
+    counted: bool = False  # it holds an allocation of the ledger
+    serving: bool = False  # it may be granted; meaningful once it is initialised
+    outgoing: bool = False  # to be let go: at once while idle, else when its lease ends
+    ready_at: float = 0.0  # monotonic seconds at which it was initialised
 
     def change(self, change: Change) -> None:
         """Apply one change. Raises InvalidTransition where the table has none."""

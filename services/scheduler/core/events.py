@@ -1,14 +1,17 @@
-"""What can happen to the scheduler. Plain values; the shell makes them from messages, streams and timers."""
+"""What can happen to the scheduler. Plain values; the shell makes them from messages, streams and timers.
+
+They are structs rather than dataclasses because one is made for every decision: a frozen dataclass costs eight times as
+much to make and hashes in Python.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from lambent.domain.names import Tenant
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(msgspec.Struct, frozen=True, gc=False):
     """What a request needs an environment of."""
 
     tenant: Tenant
@@ -19,48 +22,43 @@ class Need:
     memory_mb: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True, gc=False):
     """Names one request for an environment."""
 
     caller_id: str
     number: int  # unique within the caller
 
 
-@dataclass(frozen=True, slots=True)
-class CallerJoined:
+class CallerJoined(msgspec.Struct, frozen=True, gc=False):
     """A caller's stream is up; `leases` (lease id → environment id) are what it says it holds."""
 
     caller_id: str
     leases: tuple[tuple[int, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CallerLeft:
+class CallerLeft(msgspec.Struct, frozen=True, gc=False):
     """A caller's stream broke. Its leases hold for a while."""
 
     caller_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentWanted:
+class EnvironmentWanted(msgspec.Struct, frozen=True, gc=False):
     """A caller wants an environment for one invocation."""
 
     ticket: Ticket
     request_id: str
     need: Need
     deployment: bytes  # for the worker; opaque here
+    on_demand: bool = False  # not from provisioned concurrency: its request rate is used up
 
 
-@dataclass(frozen=True, slots=True)
-class WantCancelled:
+class WantCancelled(msgspec.Struct, frozen=True, gc=False):
     """The caller no longer wants it."""
 
     ticket: Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseReleased:
+class LeaseReleased(msgspec.Struct, frozen=True, gc=False):
     """A caller gives a lease back."""
 
     caller_id: str
@@ -68,25 +66,76 @@ class LeaseReleased:
     reusable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class IdleReturned:
+class IdleReturned(msgspec.Struct, frozen=True, gc=False):
     """A caller has released every idle lease that the recall asked for."""
 
     caller_id: str
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionChanged:
+class FunctionChanged(msgspec.Struct, frozen=True, gc=False):
     """Environments of the function below `generation` are not used again."""
 
     tenant: Tenant
     function_name: str
     generation: int
+    version: str = ""  # whose environments; empty: of every version
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class ProvisionedVersion(msgspec.Struct, frozen=True, gc=False):
+    """What one version gets of a provisioned concurrency configuration."""
+
+    need: Need
+    deployment: bytes  # for the worker; opaque here
+    executions: int
+
+
+class ProvisionedConcurrency(msgspec.Struct, frozen=True, gc=False):
+    """One provisioned concurrency configuration."""
+
+    function_name: str
+    qualifier: str  # the alias or version that it was put on
+    requested: int
+    put_revision: int  # of the settings; a failed allocation is tried again when it changes
+    versions: tuple[ProvisionedVersion, ...]
+
+
+class SettingsTold(msgspec.Struct, frozen=True, gc=False):
+    """All that is configured about one tenant's concurrency; older revisions than the one in force change nothing."""
+
+    caller_id: str
+    tenant: Tenant
+    revision: int
+    reserved: tuple[tuple[str, int], ...]  # function name, executions
+    provisioned: tuple[ProvisionedConcurrency, ...]
+
+
+class RateScope(msgspec.Struct, frozen=True, gc=False):
+    """Whose request rate."""
+
+    tenant: Tenant
+    function_name: str = ""  # empty: the unreserved pool
+    version: str = ""  # not empty: the version's provisioned concurrency
+
+
+class RequestsWanted(msgspec.Struct, frozen=True, gc=False):
+    """A caller wants permission for more requests."""
+
+    caller_id: str
+    scope: RateScope
+    requests: int
+
+
+class RequestsReturned(msgspec.Struct, frozen=True, gc=False):
+    """A caller gives back what it had and did not use."""
+
+    caller_id: str
+    scope: RateScope
+    requests: int
+    round: int
+
+
+class Running(msgspec.Struct, frozen=True, gc=False):
     """An environment that a worker reports when it joins."""
 
     environment_id: str
@@ -94,10 +143,10 @@ class Running:
     need: Need
     busy: bool
     ready: bool
+    provisioned: bool = False  # it was started for provisioned concurrency
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerJoined:
+class WorkerJoined(msgspec.Struct, frozen=True, gc=False):
     """A worker's stream is up."""
 
     worker_id: str
@@ -107,31 +156,28 @@ class WorkerJoined:
     running: tuple[Running, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLeft:
+class WorkerLeft(msgspec.Struct, frozen=True, gc=False):
     """A worker's stream broke. Its environments are kept for a while."""
 
     worker_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerDraining:
+class WorkerDraining(msgspec.Struct, frozen=True, gc=False):
     """A worker takes nothing new."""
 
     worker_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentReady:
+class EnvironmentReady(msgspec.Struct, frozen=True, gc=False):
     """Init has ended, well or not."""
 
     worker_id: str
     environment_id: str
     slot: int
+    init_failed: bool = False  # told of provisioned ones: the function's own init failed
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentGone:
+class EnvironmentGone(msgspec.Struct, frozen=True, gc=False):
     """An environment is no more."""
 
     worker_id: str
@@ -139,8 +185,7 @@ class EnvironmentGone:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TimePassed:
+class TimePassed(msgspec.Struct, frozen=True, gc=False):
     """The instant asked for with WakeAt has come."""
 
 
@@ -152,6 +197,9 @@ Event = (
     | LeaseReleased
     | IdleReturned
     | FunctionChanged
+    | SettingsTold
+    | RequestsWanted
+    | RequestsReturned
     | WorkerJoined
     | WorkerLeft
     | WorkerDraining

@@ -1,24 +1,92 @@
 """Every count of concurrency, owned here and nowhere else. Totals are maintained, never recomputed.
 
-A slot is taken when a request is admitted, before it has an environment, and given back when its lease ends: so
-leases never exceed slots, busy environments never exceed leases, and no limit is exceeded at any instant (I1).
+Two kinds of slots are counted. An *on-demand* slot is taken when a request is admitted, before it has an environment,
+and given back when its lease ends: leases never exceed slots, and busy environments never exceed leases. An
+*allocation* is taken when an environment is started for provisioned concurrency and given back when it is let go.
+
+With R a function's reserved concurrency, L the tenant's limit, and sums over the tenant's functions:
+
+    with R        on demand + allocated <= R
+    without R     on demand + claims    <= L - sum of R        to admit on demand; a claim is what was requested as
+                                                               provisioned, or what is allocated, if that is more
+                  on demand + allocated <= L - sum of R        to allocate
+
+So no limit is exceeded at any instant (I1), except by what ran when a limit was lowered, which only shrinks.
+Source: https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lambent.domain.names import Tenant
 from services.scheduler.core.reasons import Reason
 
+if TYPE_CHECKING:
+    from services.scheduler.core.meters import Meter
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class Account:
-    """What one tenant uses."""
+    """What one tenant uses, and may use."""
 
+    tenant: Tenant
     limit: int  # executions at once
-    in_use: int = 0  # slots taken
-    by_function: dict[str, int] = field(default_factory=dict)  # function name → slots taken; never holds a zero
+    revision: int = 0  # of the settings in force; 0: none were ever told
+    reserved: int = 0  # sum over the functions that have reserved concurrency
+    on_demand: int = 0  # slots of functions without reserved concurrency
+    claims: int = 0  # of functions without reserved concurrency
+    allocated: int = 0  # of functions without reserved concurrency
+    functions: dict[str, Function] = field(default_factory=dict)
+    meter: Meter | None = None  # requests of the unreserved pool
+
+    @property
+    def unreserved(self) -> int:
+        """What functions without reserved concurrency share."""
+        return self.limit - self.reserved
+
+    @property
+    def executions(self) -> int:
+        """On-demand slots of all functions."""
+        return sum(function.on_demand for function in self.functions.values())
+
+
+@dataclass(slots=True, eq=False)
+class Function:
+    """What one function uses, and may use."""
+
+    account: Account
+    name: str
+    reserved: int | None = None  # reserved concurrency; None: none was put
+    on_demand: int = 0  # slots taken
+    requested: int = 0  # provisioned concurrency, over all versions and aliases
+    allocated: int = 0
+    meter: Meter | None = None  # requests under reserved concurrency
+    pools: int = 0  # deployments with a record of their own
+
+    @property
+    def slots(self) -> Account | Function:
+        """Whose slots it uses on demand: its own reserved ones, or those that the tenant's functions share."""
+        return self.account if self.reserved is None else self
+
+    @property
+    def claim(self) -> int:
+        """What provisioned concurrency keeps from others."""
+        return max(self.requested, self.allocated)
+
+    @property
+    def unused(self) -> bool:
+        """Nothing is known of it but its name."""
+        return self.reserved is None and not (self.on_demand or self.requested or self.allocated or self.pools)
+
+    @property
+    def over(self) -> bool:
+        """More is in use than may be, since a limit was lowered."""
+        if self.reserved is not None:
+            return self.on_demand > 0 and self.on_demand + self.allocated > self.reserved
+        return self.on_demand > 0 and self.account.on_demand + self.account.claims > self.account.unreserved
 
 
 class Ledger:
@@ -29,40 +97,81 @@ class Ledger:
         self._limit = concurrent_executions
         self._accounts: dict[Tenant, Account] = {}
 
-    def take(self, tenant: Tenant, function_name: str) -> Reason | None:
-        """Take a slot. None: taken. A reason: the limit that stands against it, and nothing changed."""
-        account = self.account(tenant)
-        if account.in_use >= account.limit:
-            return Reason.ACCOUNT_LIMIT
-        self._add(account, function_name)
-        return None
-
-    def recognise(self, tenant: Tenant, function_name: str) -> None:
-        """Count a slot that is a fact already: a lease from before this scheduler began."""
-        self._add(self.account(tenant), function_name)
-
-    def give_back(self, tenant: Tenant, function_name: str) -> None:
-        """Give a slot back."""
-        account = self._accounts[tenant]
-        account.in_use -= 1
-        left = account.by_function[function_name] - 1
-        if left:
-            account.by_function[function_name] = left
-        else:
-            del account.by_function[function_name]
-
     def account(self, tenant: Tenant) -> Account:
         """What a tenant uses and may use."""
         account = self._accounts.get(tenant)
         if account is None:
-            account = self._accounts[tenant] = Account(self._limit)
+            account = self._accounts[tenant] = Account(tenant, self._limit)
         return account
 
-    def accounts(self) -> dict[Tenant, Account]:
+    def accounts(self) -> Mapping[Tenant, Account]:
         """Every tenant seen so far."""
         return self._accounts
 
+    def function(self, tenant: Tenant, name: str) -> Function:
+        """What a function uses and may use."""
+        account = self.account(tenant)
+        function = account.functions.get(name)
+        if function is None:
+            function = account.functions[name] = Function(account, name)
+        return function
+
     @staticmethod
-    def _add(account: Account, function_name: str) -> None:
-        account.in_use += 1
-        account.by_function[function_name] = account.by_function.get(function_name, 0) + 1
+    def refusal(function: Function) -> Reason | None:
+        """The limit that stands against one more on-demand slot; None: there is one."""
+        if function.reserved is not None:
+            full = function.on_demand + function.allocated >= function.reserved
+            return Reason.RESERVED_LIMIT if full else None
+        account = function.account
+        full = account.on_demand + account.claims >= account.limit - account.reserved
+        return Reason.ACCOUNT_LIMIT if full else None
+
+    @staticmethod
+    def take(function: Function) -> None:
+        """Count an on-demand slot. Limits are not asked: some are facts, leases from before this scheduler began."""
+        function.on_demand += 1
+        if function.reserved is None:
+            function.account.on_demand += 1
+
+    @staticmethod
+    def give_back(function: Function) -> None:
+        """Give an on-demand slot back."""
+        function.on_demand -= 1
+        if function.reserved is None:
+            function.account.on_demand -= 1
+
+    @staticmethod
+    def may_allocate(function: Function) -> bool:
+        """Whether one more environment may be counted as provisioned."""
+        if function.reserved is not None:
+            return function.on_demand + function.allocated < function.reserved
+        account = function.account
+        return account.on_demand + account.allocated < account.unreserved
+
+    def allocate(self, function: Function, change: int = 1) -> None:
+        """Count environments of provisioned concurrency; negative: they are let go."""
+        before = function.claim
+        function.allocated += change
+        if function.reserved is None:
+            function.account.allocated += change
+            function.account.claims += function.claim - before
+
+    def configure(self, account: Account, reserved: Mapping[str, int], requested: Mapping[str, int]) -> None:
+        """Put settings in force: reserved and provisioned concurrency by function. What is in use stays counted."""
+        for name in {*reserved, *requested}:
+            self.function(account.tenant, name)
+        account.reserved = account.on_demand = account.claims = account.allocated = 0
+        for function in account.functions.values():
+            function.reserved = reserved.get(function.name)
+            function.requested = requested.get(function.name, 0)
+            if function.reserved is not None:
+                account.reserved += function.reserved
+            else:
+                account.on_demand += function.on_demand
+                account.claims += function.claim
+                account.allocated += function.allocated
+
+    @staticmethod
+    def forget(function: Function) -> bool:
+        """Drop the record of a function that nothing is known of. True: dropped."""
+        return function.unused and function.account.functions.pop(function.name, None) is not None

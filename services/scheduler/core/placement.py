@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from services.scheduler.core.environment import Environment
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Worker:
     """One worker and what is promised on it."""
 
@@ -15,19 +19,20 @@ class Worker:
     memory_mb: int  # that environments may be promised together
     environments: int  # most at once
     used_mb: int = 0
-    used_environments: int = 0
     stopping_mb: int = 0  # part of used_mb that is on its way out
-    stopping_environments: int = 0
+    stopping: int = 0  # environments on their way out
     connected: bool = True
     draining: bool = False
     left_at: float = 0.0  # monotonic seconds; meaningful while not connected
+    holds: dict[str, Environment] = field(default_factory=dict)  # every environment there, by id
+    by_deployment: dict[str, int] = field(default_factory=dict)  # how many of each; never a zero
 
     def fits(self, memory_mb: int) -> bool:
         """Whether an environment of this size may be started here now."""
         return (
             self.connected
             and not self.draining
-            and self.used_environments < self.environments
+            and len(self.holds) < self.environments
             and self.used_mb + memory_mb <= self.memory_mb
         )
 
@@ -36,25 +41,36 @@ class Worker:
         return (
             self.connected
             and not self.draining
-            and self.used_environments - self.stopping_environments - freed_environments < self.environments
+            and len(self.holds) - self.stopping - freed_environments < self.environments
             and self.used_mb - self.stopping_mb - freed_mb + memory_mb <= self.memory_mb
         )
 
 
-Policy = Callable[[Iterable[Worker], int], Worker | None]
+# Workers, memory of the environment in MB, its deployment.
+Policy = Callable[[Iterable[Worker], int, str], Worker | None]
 
 
-def pack(workers: Iterable[Worker], memory_mb: int) -> Worker | None:
+def spread(workers: Iterable[Worker], memory_mb: int, deployment_id: str) -> Worker | None:
+    """Among workers in use the one with the fewest of this deployment, then the fullest; an empty one only if none has
+    room. So workers fill one after the other and can be let go, and no worker's loss takes a whole function with it."""
+    return min(
+        (w for w in workers if w.fits(memory_mb)),
+        key=lambda w: (not w.holds, w.by_deployment.get(deployment_id, 0), -w.used_mb, w.id),
+        default=None,
+    )
+
+
+def pack(workers: Iterable[Worker], memory_mb: int, deployment_id: str) -> Worker | None:
     """The fullest worker that still has room, so that others empty and can be let go."""
     return max((w for w in workers if w.fits(memory_mb)), key=lambda w: (w.used_mb, w.id), default=None)
 
 
-def balance(workers: Iterable[Worker], memory_mb: int) -> Worker | None:
+def balance(workers: Iterable[Worker], memory_mb: int, deployment_id: str) -> Worker | None:
     """The emptiest worker, so that load is even."""
     return min((w for w in workers if w.fits(memory_mb)), key=lambda w: (w.used_mb, w.id), default=None)
 
 
-POLICIES: Mapping[str, Policy] = {"pack": pack, "balance": balance}
+POLICIES: Mapping[str, Policy] = {"spread": spread, "pack": pack, "balance": balance}
 
 
 def evictions(workers: Mapping[str, Worker], idle: Iterable[tuple[str, str, int]], memory_mb: int) -> list[str]:

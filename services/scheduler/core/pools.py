@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from services.scheduler.core.environment import Environment
 from services.scheduler.core.events import Need, Ticket
+from services.scheduler.core.ledger import Account, Function
+
+if TYPE_CHECKING:
+    from services.scheduler.core.meters import Meter
+    from services.scheduler.core.provisions import Part
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """One request for an environment that has not been answered."""
 
@@ -17,33 +23,49 @@ class Request:
     need: Need
     deployment: bytes
     since: float  # monotonic seconds
+    caller: Caller
+    pool: Pool
+    on_demand: bool  # not from provisioned concurrency
+    paid: Meter | None = None  # whose request rate it has a permission of
+    unpaid: Meter | None = None  # whose permission it waits for, while other callers are asked for unused ones
     admitted: bool = False  # it holds a slot of its tenant's concurrency
-    round: int = 0  # the recall round it waits for while not admitted
+    starved: bool = False  # admitted, and the scaling rate lets nothing be started for it
+    contends: Account | Function | None = None  # whose slots it waits for, while not admitted
+    round: int = 0  # the recall round after whose end it is refused
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Pool:
     """The environments of one deployment and the requests that wait for one."""
 
-    idle: dict[str, None] = field(default_factory=dict)  # environment ids, most recently used last: taken from the end
-    starting: set[str] = field(default_factory=set)
+    deployment_id: str
+    function: Function
+    version: str
+    idle: dict[str, Environment] = field(default_factory=dict)  # by id, most recently used last: taken from the end
+    starting: dict[str, Environment] = field(default_factory=dict)  # on demand
     leased: int = 0
-    waiting: OrderedDict[Ticket, Request] = field(default_factory=OrderedDict)  # admitted, oldest first
+    members: int = 0  # environments of whatever state, and unanswered requests
+    waiting: dict[Ticket, Request] = field(default_factory=dict)  # admitted, oldest first
+    contended: dict[Ticket, Request] = field(default_factory=dict)  # not admitted yet, oldest first
     failures: int = 0  # starts that failed in a row
+    # Provisioned concurrency
+    part: Part | None = None  # what is wanted of this deployment; None: nothing
+    provisioned: dict[str, Environment] = field(default_factory=dict)  # all of them, on their way in and out included
+    ready: dict[str, Environment] = field(default_factory=dict)  # those that are idle and may be granted
+    meter: Meter | None = None  # requests of provisioned concurrency
 
     @property
     def empty(self) -> bool:
         """Nothing keeps the record alive."""
-        return not (self.idle or self.starting or self.leased or self.waiting)
+        return self.members == 0 and self.part is None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Caller:
     """A frontend or poller."""
 
     id: str
     connected: bool = True
     left_at: float = 0.0  # monotonic seconds; meaningful while not connected
-    leases: dict[int, str] = field(default_factory=dict)  # lease id → environment id
+    leases: dict[int, Environment] = field(default_factory=dict)  # by lease id
     requests: dict[Ticket, Request] = field(default_factory=dict)  # unanswered, in order of arrival
-    recalls: set[int] = field(default_factory=set)  # rounds it has not answered

@@ -12,8 +12,13 @@ class Reason(StrEnum):
     WARM = "Warm"  # an idle environment was there
     COLD = "Cold"  # an environment was started for a waiting request
     FREED = "Freed"  # another invocation's environment came free first
+    PROVISIONED = "Provisioned"  # an idle environment of the version's provisioned concurrency
     # Refusals; AWS's own spelling where AWS has one (the Reason enum of TooManyRequestsException)
     ACCOUNT_LIMIT = "ConcurrentInvocationLimitExceeded"
+    RESERVED_LIMIT = "ReservedFunctionConcurrentInvocationLimitExceeded"
+    RATE_LIMIT = "FunctionInvocationRateLimitExceeded"  # requests a second of the unreserved pool
+    SCALING_LIMIT = "FunctionScalingRateLimitExceeded"  # too many new environments; AWS calls it as the one above
+    RESERVED_RATE_LIMIT = "ReservedFunctionInvocationRateLimitExceeded"
     NO_CAPACITY = "NoCapacity"  # no worker had room within the wait
     NO_WORKERS = "NoWorkers"  # no worker is connected
     START_FAILED = "EnvironmentStartFailed"  # workers could not make a sandbox, several times in a row
@@ -24,6 +29,13 @@ class Reason(StrEnum):
     LEASE_EXPIRED = "LeaseExpired"  # its caller is lost
     UNCLAIMED = "Unclaimed"  # busy after a scheduler restart, and no caller came back for it
     NOT_REUSABLE = "NotReusable"  # its caller said so
+    NOT_PROVISIONED = "NotProvisioned"  # its version's provisioned concurrency was lowered, moved or deleted
+    RECYCLED = "Recycled"  # a provisioned environment whose replacement is ready
+    INIT_FAILED = "FUNCTION_ERROR_INIT_FAILURE"  # of a provisioned environment; AWS's StatusReason
+    # Why provisioned concurrency is not ready
+    RAMPING = "Ramping"  # the ramp limit lets no more start at this instant
+    WAITS_FOR_SLOT = "WaitsForConcurrency"  # executions that run on demand fill the limit
+    WAITS_FOR_ROOM = "InsufficientCapacity"  # no worker has room
     # Revocations
     ENVIRONMENT_GONE = "EnvironmentGone"
     WORKER_LOST = "WorkerLost"

@@ -1,135 +1,188 @@
-"""How requests are served: admission, late binding, recall of idle leases, room on workers.
+"""How requests are served: request rate, admission, late binding, recall of idle leases.
 
-Middle of three levels (Book < Serving < Scheduler).
+A request first gets an idle environment of its version's provisioned concurrency, if one is there. Else it pays (a
+permission of the request-rate rule), is admitted (a slot of the ledger) and gets whichever comes first of an
+environment that idles, one that is freed, and one that is started for it. Before anything is refused, every caller has
+been asked for what it holds and does not use.
+
+Fourth of five levels (Book < Room < Provisioning < Serving < Scheduler).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
-
-from lambent.domain.clock import Ids
-from lambent.domain.names import Tenant
+from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
-from services.scheduler.core.book import Book
 from services.scheduler.core.environment import Change, Environment, State
-from services.scheduler.core.events import Need
-from services.scheduler.core.placement import Policy, evictions, pack
+from services.scheduler.core.ledger import Account, Function
+from services.scheduler.core.meters import Meter
 from services.scheduler.core.pools import Pool, Request
+from services.scheduler.core.provisions import Provisioning
 from services.scheduler.core.reasons import Reason
-from services.scheduler.core.recalls import Recalls, Round, Scope
+from services.scheduler.core.recalls import Round
 
 # Starts that fail in a row before a request that waits for them is refused instead of tried again.
 START_ATTEMPTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Policies:
-    """How the scheduler decides. Durations are seconds."""
-
-    concurrent_executions: int  # limit of each account and region
-    keep_alive: float  # how long an idle environment is kept
-    lease: float  # how long a lost caller's leases hold
-    worker_grace: float  # how long a lost worker's environments are kept
-    rebuild: float  # after start: how long callers and workers may come back before anything is granted
-    capacity_wait: float  # how long a request waits for room on a worker
-    retry_after: float  # what a refused caller is told
-    placement: Policy = pack
-
-
-class Serving(Book):
-    """The book, and how requests change it."""
-
-    def __init__(self, policies: Policies, ids: Ids, *, first_lease_id: int) -> None:
-        super().__init__(policies.concurrent_executions, first_lease_id)
-        self.policies = policies
-        self.ids = ids
-        self.recalls = Recalls()
-        self.rebuilding = True  # until the window has closed nothing is granted
+class Serving(Provisioning):
+    """Provisions, and how requests use them and what else there is."""
 
     # Admission
 
-    def admit(self, request: Request, now: float) -> None:
-        """Take a slot and go on, or find out whether one is idle somewhere, or refuse."""
-        refusal = self.ledger.take(request.need.tenant, request.need.function_name)
-        if refusal is None:
-            request.admitted = True
-            self.serve(request, now)
+    def admit(self, request: Request) -> None:
+        """Grant what is provisioned; else take a permission and a slot; else find out what idles elsewhere."""
+        pool = request.pool
+        if pool.ready and not request.on_demand and self._pay_provisioned(request):
+            self.grant(pool.ready[next(reversed(pool.ready))], request, Reason.PROVISIONED)
             return
-        request.round = self.recall((request.need.tenant, None))
-        if request.round:
-            self.contended.setdefault(request.need.tenant, OrderedDict())[request.ticket] = request
+        if request.paid is None and not self._pay(request):
+            return
+        function = pool.function
+        refusal = self.ledger.refusal(function)
+        if refusal is None:
+            self.ledger.take(function)
+            request.admitted = True
+            self.serve(request)
+            return
+        round = self.recall((request.need.tenant, None if function.reserved is None else function.name))
+        if round:
+            self.contend(request, round)
         else:
             self.refuse(request, refusal)
+
+    def _pay(self, request: Request) -> bool:
+        """Take permission for an on-demand request. False: it waits for what others have not used, or is refused."""
+        whose = request.pool.function.slots
+        meter = whose.meter or self.meter(whose)
+        if meter.take_one(self.now):
+            request.paid = meter
+            return True
+        self._ask_round(meter, request.caller.id)
+        if not meter.pending:
+            self.refuse(request, _rate_reason(meter))
+            return False
+        meter.requests[request.ticket] = request
+        request.unpaid = meter
+        return False
+
+    def _pay_provisioned(self, request: Request) -> bool:
+        """Take permission of the version's provisioned concurrency instead of what was paid before."""
+        meter = self.meter(request.pool)
+        if not meter.take_one(self.now):
+            return False
+        self._give_permission_back(request)
+        request.paid = meter
+        return True
+
+    @staticmethod
+    def _give_permission_back(request: Request) -> None:
+        paid, request.paid = request.paid, None
+        if paid is not None:
+            paid.put_back(1)
 
     def refuse(self, request: Request, reason: Reason) -> None:
         """Answer a request with no. Its slot, if it holds one, stays with the caller of this."""
         self.drop(request)
+        self._give_permission_back(request)
         self.out.append(ins.Refuse(request.ticket, reason, self.policies.retry_after))
+        self.tidy(request.pool)
 
-    def slot_freed(self, need: Need, now: float) -> None:
-        """Give a slot back, and let who has waited longest for one of that tenant have it."""
-        self.ledger.give_back(need.tenant, need.function_name)
-        contended = self.contended.get(need.tenant)
-        if contended:
-            request = next(iter(contended.values()))
-            del contended[request.ticket]
-            if not contended:
-                del self.contended[need.tenant]
-            self.admit(request, now)
+    def withdraw(self, request: Request) -> None:
+        """The caller no longer wants it."""
+        self.drop(request)
+        self._give_permission_back(request)
+        if request.admitted:
+            self.slot_freed(request.pool.function)
+        self.tidy(request.pool)
+
+    def slot_freed(self, function: Function) -> None:
+        """Give an on-demand slot back, and let whoever has waited longest for one have it: provisioned concurrency
+        first, since it was promised."""
+        self.ledger.give_back(function)
+        self.offer_slots(function)
+
+    def offer_slots(self, function: Function) -> None:
+        """A slot may be free that this function's limit counts."""
+        if self.short:
+            self.advance(function.account)
+        if not self.contended:
+            return
+        queue = self.contended.get(function.slots)
+        while queue:
+            request = next(iter(queue.values()))
+            if self.ledger.refusal(request.pool.function) is not None and not request.pool.ready:
+                return
+            self.stop_contending(request)
+            self.admit(request)
+
+    def settings_told(self, told: ev.SettingsTold) -> None:
+        """Put settings in force, and look again at who waits: their limits may be others now."""
+        account = self.ledger.account(told.tenant)
+        if self.configure(told):
+            waiting = [
+                r for whose, queue in self.contended.items() if _account(whose) is account for r in queue.values()
+            ]
+            for request in sorted(waiting, key=lambda r: r.since):
+                self.stop_contending(request)
+                self.admit(request)
+        self.out.append(ins.Applied(told.caller_id, told.tenant, account.revision))
 
     # Environments for admitted requests
 
-    def serve(self, request: Request, now: float) -> None:
+    def serve(self, request: Request) -> None:
         """Give an admitted request an environment, or let it wait for whichever comes first."""
-        pool = self.pool(request.need.deployment_id)
+        pool = request.pool
         if pool.idle:
-            self.grant(self.environments[next(reversed(pool.idle))], request, Reason.WARM)
+            self.grant(pool.idle[next(reversed(pool.idle))], request, Reason.WARM)
             return
         pool.waiting[request.ticket] = request
         if pool.leased:
-            self.recall((request.need.tenant, request.need.function_name), besides=request.ticket.caller_id)
-        self.start_for(request, pool)
+            self.hint((request.need.tenant, request.need.function_name), besides=request.caller.id)
+        self.start_for(request)
 
     def grant(self, environment: Environment, request: Request, reason: Reason) -> None:
-        """Bind an environment to an admitted request; the request's slot becomes the lease's."""
+        """Bind an environment to a request that has paid; an admitted one's slot becomes the lease's, or comes free."""
         self.drop(request)
-        lease_id, self.next_lease = self.next_lease, self.next_lease + 1
-        self.bind(environment, self.callers[request.ticket.caller_id], lease_id)
-        worker = self.workers[environment.worker_id]
+        lease_id = self.next_lease
+        self.next_lease = lease_id + 1
+        self.bind(environment, request.caller, lease_id)
+        worker, paid = environment.worker, request.paid
+        assert paid is not None
+        provisioned = environment.provisioned
         self.out.append(
-            ins.Grant(request.ticket, lease_id, environment.id, worker.id, worker.address, environment.slot, reason)
-        )
+            ins.Grant(
+                request.ticket, lease_id, environment.id, worker.id, worker.address, environment.slot, reason,
+                paid.scope, 1, provisioned, not provisioned and request.pool.part is not None,
+            )
+        )  # fmt: skip
+        if provisioned and request.admitted:
+            self.slot_freed(request.pool.function)
 
-    def start_for(self, request: Request, pool: Pool) -> None:
+    def start_for(self, request: Request) -> None:
         """Start one environment, unless as many are on their way as requests wait; without room, wait for room."""
+        pool = request.pool
         if len(pool.starting) >= len(pool.waiting):
             return
-        need = request.need
-        worker = self.policies.placement(self.workers.values(), need.memory_mb)
-        if worker is None:
-            self.unplaced[request.ticket] = request
-            self._make_room(need.memory_mb)
+        if not self.ramp(pool.function, provisioned=False).take(1, self.now):
+            # As on AWS the rest of a burst is refused; unless an environment comes free first.
+            request.starved = True
+            request.round = self.recall((request.need.tenant, request.need.function_name))
+            if not request.round:
+                self.refuse(request, Reason.SCALING_LIMIT)
+                self.slot_freed(pool.function)
             return
-        environment = Environment(self.ids.token(16), worker.id, need, State.STARTING)
-        self.add(environment)
-        self.out.append(ins.Start(worker.id, environment.id, need.generation, request.deployment))
+        if self.start(pool, request.need, request.deployment, provisioned=False) is None:
+            self.ramp(pool.function, provisioned=False).put_back(1)
+            self.unplaced[request.ticket] = request
+            self.due(request.since + self.policies.capacity_wait)
 
-    def _make_room(self, memory_mb: int) -> None:
-        """Stop idle environments of others; and have callers return what idles with them."""
-        idle = ((e.id, e.worker_id, e.need.memory_mb) for e in (self.environments[i] for i in list(self.idle_order)))
-        victims = evictions(self.workers, idle, memory_mb)
-        for environment_id in victims:
-            self.stop(self.environments[environment_id], Reason.EVICTED)
-        if not victims:
-            self.recall((None, None))
-
-    def free(self, environment: Environment, reason: Reason, now: float) -> None:
+    def free(self, environment: Environment, reason: Reason) -> None:
         """An IDLE environment has nobody: the oldest request for one like it gets it, or it idles."""
-        worker = self.workers[environment.worker_id]
-        pool = self.pool(environment.need.deployment_id)
-        if pool.waiting and worker.connected and not worker.draining:
-            self.set_idle(environment, now)
+        worker, pool = environment.worker, environment.pool
+        if environment.provisioned:
+            self._free_provisioned(environment)
+        elif pool.waiting and worker.connected and not worker.draining:
+            self.set_idle(environment)
             request = next(iter(pool.waiting.values()))
             took_anothers = reason is Reason.COLD and request.ticket in self.unplaced
             self.grant(environment, request, reason)
@@ -139,30 +192,52 @@ class Serving(Book):
             self.stop(environment, Reason.OUTDATED)
             self.start_missing(pool)
         else:
-            self.set_idle(environment, now)
+            self.set_idle(environment)
             if not worker.connected:
                 self.lose(environment)
                 self.start_missing(pool)
-            elif self.unplaced:
+            elif self.unplaced or self.short:
                 self.retry_unplaced()
+
+    def _free_provisioned(self, environment: Environment) -> None:
+        if environment.outgoing and (environment.pool.part is not None or self.successor(environment.pool) is None):
+            self.let_go(environment, Reason.NOT_PROVISIONED)
+            return
+        self.set_idle(environment)
+        if not environment.worker.connected:
+            self.lose(environment)
+        elif environment.serving:
+            self.provisioned_free(environment)
+
+    def provisioned_free(self, environment: Environment) -> None:
+        """Give an idle provisioned environment to who waits for its version: admitted ones first, they are older."""
+        pool = environment.pool
+        pool.ready[environment.id] = environment
+        for request in (*pool.waiting.values(), *pool.contended.values()):
+            if not request.on_demand:
+                if self._pay_provisioned(request):
+                    self.grant(environment, request, Reason.FREED)
+                return
 
     def retry_unplaced(self) -> None:
         """Room may have come free: try again for those that wait for it, oldest first."""
         for request in list(self.unplaced.values()):
-            del self.unplaced[request.ticket]
-            self.start_for(request, self.pool(request.need.deployment_id))
+            self.unplaced.pop(request.ticket, None)
+            self.start_for(request)
             if request.ticket in self.unplaced:
-                self.unplaced.move_to_end(request.ticket, last=False)
+                # Back to the front: it is still the oldest.
+                self.unplaced = {request.ticket: request, **self.unplaced}
                 return
+        if self.short:
+            self.advance()
 
-    def start_failed(self, need: Need, now: float) -> None:
+    def start_failed(self, pool: Pool) -> None:
         """A start came to nothing: try again for who waits, a few times in a row."""
-        pool = self.pool(need.deployment_id)
         pool.failures += 1
         if pool.failures >= START_ATTEMPTS and pool.waiting:
             request = next(iter(pool.waiting.values()))
             self.refuse(request, Reason.START_FAILED)
-            self.slot_freed(request.need, now)
+            self.slot_freed(pool.function)
         self.start_missing(pool)
 
     def start_missing(self, pool: Pool) -> None:
@@ -170,87 +245,154 @@ class Serving(Book):
         for request in list(pool.waiting.values()):
             if len(pool.starting) >= len(pool.waiting):
                 return
-            if request.ticket not in self.unplaced:
-                self.start_for(request, pool)
+            if request.ticket in pool.waiting and request.ticket not in self.unplaced and not request.starved:
+                self.start_for(request)
 
     # Leases that end
 
-    def end_lease(self, environment: Environment, *, reusable: bool, now: float) -> None:
+    def end_lease(self, environment: Environment, *, reusable: bool) -> None:
         """A caller gave a lease back; nothing runs on the environment."""
         self.unbind(environment)
-        environment.slot_held = False
-        if reusable:
+        held, environment.slot_held = environment.slot_held, False
+        if not reusable:
+            self._end(environment, Reason.NOT_REUSABLE)
+        elif environment.provisioned and environment.outgoing:
             environment.change(Change.RELEASE)
-            self.free(environment, Reason.FREED, now)
+            self._free_provisioned(environment)
         else:
-            self.stop(environment, Reason.NOT_REUSABLE)
-        self.slot_freed(environment.need, now)
+            environment.change(Change.RELEASE)
+            self.free(environment, Reason.FREED)
+        if held:
+            self.slot_freed(environment.pool.function)
+        elif self.short or self.contended:
+            self.offer_slots(environment.pool.function)
 
-    def forget(self, environment: Environment, reason: Reason, now: float) -> None:
+    def _end(self, environment: Environment, reason: Reason) -> None:
+        """Stop an environment that nobody leases any more; a provisioned one is replaced."""
+        self.stop(environment, reason)
+        if environment.provisioned:
+            self.provisioned_gone(environment, was_starting=False)
+            self.advance(environment.pool.function.account)
+
+    def forget(self, environment: Environment, reason: Reason) -> None:
         """An environment is no more."""
         was_starting = environment.state is State.STARTING
-        if self.remove(environment, reason):
-            self.slot_freed(environment.need, now)
-        if was_starting:
-            self.start_failed(environment.need, now)
+        pool = environment.pool
+        held = self.remove(environment, reason)
+        if environment.provisioned:
+            self.provisioned_gone(environment, was_starting=was_starting)
+            self.offer_slots(pool.function)
+        if held:
+            self.slot_freed(pool.function)
+        if was_starting and not environment.provisioned:
+            self.start_failed(pool)
         self.retry_unplaced()
+        self.tidy(pool)
 
-    # Recalls of idle leases
+    # Recalls
 
-    def recall(self, scope: Scope, *, besides: str | None = None) -> int:
-        """Have callers return idle leases. Answers the round whose end tells, 0 if nobody is to be asked.
-
-        `besides`: a caller that is not asked, since it would not have come if it had one.
-        """
-        asked = self._holders(besides)
-        if not asked:
-            return 0
-        tenant, function_name = scope
-        if (tenant is None or function_name is not None) and self.recalls.running(scope):
-            return 0  # Nobody waits for the end of these; one at a time is enough.
-        number, begin = self.recalls.want(scope)
-        if begin:
-            self._begin_round(number, scope, asked)
-        return number
-
-    def _holders(self, besides: str | None = None) -> list[str]:
-        return sorted(c.id for c in self.callers.values() if c.connected and c.leases and c.id != besides)
-
-    def _begin_round(self, number: int, scope: Scope, asked: list[str]) -> bool:
-        if not asked:
-            return False
-        self.recalls.begin(number, scope, asked)
-        self.out.extend(ins.Recall(caller_id, number, scope[0], scope[1]) for caller_id in asked)
-        return True
-
-    def idle_returned(self, caller_id: str, number: int, now: float) -> None:
+    def idle_returned(self, caller_id: str, number: int) -> None:
         """A caller has no idle lease left in the scope. When the last one says so, who still waits is refused."""
         ended = self.recalls.answered(caller_id, number)
         while ended is not None:
-            self._refuse_round(ended, now)
-            if not ended.following or self._begin_round(ended.following, ended.scope, self._holders()):
+            self._refuse_round(ended)
+            if not ended.following or self.begin_round(ended.following, ended.scope, self.holders(), hold_off=True):
                 return
             ended = Round(ended.following, ended.scope)
 
-    def _refuse_round(self, ended: Round, now: float) -> None:
-        tenant = ended.scope[0]
+    def _refuse_round(self, ended: Round) -> None:
+        tenant, function_name = ended.scope
         if tenant is None:
             return
-        for request in [r for r in self.contended.get(tenant, {}).values() if r.round == ended.number]:
-            self.refuse(request, Reason.ACCOUNT_LIMIT)
+        account = self.ledger.account(tenant)
+        if function_name is None:
+            self._refuse_contended(account, ended.number, Reason.ACCOUNT_LIMIT)
+            return
+        function = account.functions.get(function_name)
+        if function is None:
+            return
+        self._refuse_contended(function, ended.number, Reason.RESERVED_LIMIT)
+        for pool in list(self.versions.get((tenant, function_name), ())):
+            for request in [r for r in pool.waiting.values() if r.starved and r.round == ended.number]:
+                self.refuse(request, Reason.SCALING_LIMIT)
+                self.slot_freed(function)
+
+    def _refuse_contended(self, whose: Account | Function, number: int, reason: Reason) -> None:
+        for request in [r for r in self.contended.get(whose, {}).values() if r.round == number]:
+            self.refuse(request, reason)
+
+    # The request-rate rule
+
+    def requests_wanted(self, event: ev.RequestsWanted) -> None:
+        """A caller wants permissions in advance, or because it has none left."""
+        meter = self._meter_of(event.scope)
+        if meter is None:
+            self.out.append(ins.Permit(event.caller_id, event.scope, 0, self.policies.retry_after))
+            return
+        taken = meter.take_share(event.caller_id, event.requests, self.now)
+        if not taken:
+            self._ask_round(meter, event.caller_id)
+            if meter.pending:
+                meter.asks.append(event.caller_id)
+                return
+        self.out.append(ins.Permit(event.caller_id, event.scope, taken, meter.retry_after(self.now)))
+
+    def _meter_of(self, scope: ev.RateScope) -> Meter | None:
+        """The meter of a scope, if its limit is still the one that counts."""
+        meter = self.meters.get(scope)
+        if meter is None or (isinstance(meter.whose, Function) and meter.whose.reserved is None):
+            return None
+        return None if isinstance(meter.whose, Pool) and meter.whose.part is None else meter
+
+    def _ask_round(self, meter: Meter, besides: str) -> None:
+        for caller_id in sorted(meter.begin_round(besides)):
+            self.out.append(ins.RecallRequests(caller_id, meter.scope, meter.round))
+
+    def requests_returned(self, event: ev.RequestsReturned) -> None:
+        """A caller gives unused permissions back; after the last answer of a round whoever waits is answered."""
+        meter = self.meters.get(event.scope)
+        if meter is not None:
+            meter.put_back(event.requests)
+            self._answered(meter, event.caller_id, event.round)
+
+    def holder_left(self, caller_id: str) -> None:
+        """A caller's stream broke: what it holds is lost, and no round waits for it."""
+        for meter in list(self.meters.values()):
+            meter.asks = [asking for asking in meter.asks if asking != caller_id]
+            self._answered(meter, caller_id, None)
+
+    def _answered(self, meter: Meter, caller_id: str, round: int | None) -> None:
+        if not meter.answered(caller_id, round):
+            return
+        for request in list(meter.requests.values()):
+            meter.requests.pop(request.ticket, None)
+            request.unpaid = None
+            if meter.take_one(self.now):
+                request.paid = meter
+                self.admit(request)
+            else:
+                self.refuse(request, _rate_reason(meter))
+        asks, meter.asks = meter.asks, []
+        for asking in asks:
+            taken = meter.take_share(asking, 1, self.now)
+            self.out.append(ins.Permit(asking, meter.scope, taken, meter.retry_after(self.now)))
 
     # Functions
 
-    def changed(self, tenant: Tenant, function_name: str, generation: int) -> None:
+    def changed(self, event: ev.FunctionChanged) -> None:
         """Idle environments of earlier generations are stopped; leased ones when they come back."""
-        key = (tenant, function_name)
-        known = self.generations.get(key)
-        if known is not None and generation <= known:
+        if not self.renew(event.tenant, event.function_name, event.version, event.generation):
             return
-        self.generations[key] = generation
-        if known is None:
-            return
-        for environment in [self.environments[i] for i in self.idle_order]:
-            need = environment.need
-            if (need.tenant, need.function_name) == key and self.outdated(need):
-                self.stop(environment, Reason.OUTDATED)
+        for pool in list(self.versions.get((event.tenant, event.function_name), ())):
+            if event.version in ("", pool.version):
+                for environment in list(pool.idle.values()):
+                    if self.outdated(environment.need):
+                        self.stop(environment, Reason.OUTDATED)
+
+
+def _account(whose: Account | Function) -> Account:
+    return whose if isinstance(whose, Account) else whose.account
+
+
+def _rate_reason(meter: Meter) -> Reason:
+    return Reason.RATE_LIMIT if isinstance(meter.whose, Account) else Reason.RESERVED_RATE_LIMIT

@@ -1,0 +1,61 @@
+"""Rates as buckets of tokens: so many at once, refilled evenly; unused time adds up to no more than the bucket holds.
+
+A bucket is one number, the instant at which it would be full again (the "generic cell rate algorithm", ITU-T I.371): it
+costs the same whatever the rate is, and needs no timer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many a second, and at most so many at once."""
+
+    per_second: float
+    at_once: float
+
+
+class Bucket:
+    """One bucket."""
+
+    __slots__ = ("_full_at", "rate")
+
+    def __init__(self, rate: Rate) -> None:
+        """A bucket begins full."""
+        self.rate = rate
+        self._full_at = 0.0  # monotonic seconds
+
+    def available(self, now: float) -> int:
+        """Tokens that are there; may be negative after the rate was lowered."""
+        rate = self.rate
+        if rate.per_second <= 0:
+            return 0
+        missing = (self._full_at - now) * rate.per_second
+        # A millionth of a token of grace: sums of floats must not cost one.
+        return int(rate.at_once + 1e-6) if missing <= 0 else int(rate.at_once - missing + 1e-6)
+
+    def take(self, wanted: int, now: float) -> int:
+        """Take up to `wanted` tokens; answers how many."""
+        taken = min(wanted, self.available(now))
+        if taken <= 0:
+            return 0
+        self._full_at = max(self._full_at, now) + taken / self.rate.per_second
+        return taken
+
+    def put_back(self, tokens: int) -> None:
+        """Give unused tokens back."""
+        if self.rate.per_second > 0:
+            self._full_at -= tokens / self.rate.per_second
+
+    def next_at(self, now: float) -> float:
+        """When a token will be there; `now` if one is."""
+        rate = self.rate
+        if rate.per_second <= 0:
+            return float("inf")
+        return max(now, self._full_at - (rate.at_once - 1) / rate.per_second)
+
+    def full(self, now: float) -> bool:
+        """Whether it may be forgotten: a new one would be the same."""
+        return self._full_at <= now

@@ -1,0 +1,482 @@
+"""Provisioned concurrency: what is configured, and the decisions that bring what exists to what is wanted.
+
+Each configuration (a *provision*) is put on an alias or a version and wants a number of environments of one version, or
+of two for an alias with weights: its *parts*. Environments are started as the ramp limit, the ledger and the workers'
+room allow, and are let go when they are not wanted any more. None is wasted: a resize keeps what remains.
+
+Whatever takes the place of another environment (an alias was moved, an old one is to be recycled) is started beside it
+as a *spare*, which holds no slot and serves nobody; when the old one is let go, its slot passes to a spare. So the new
+is warm before the old goes, even where the limit has no room for both.
+
+Third of five levels (Book < Room < Provisioning < Serving < Scheduler).
+Source: https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lambent.domain.clock import Ids
+from lambent.domain.names import Tenant
+from services.scheduler.core import events as ev
+from services.scheduler.core.buckets import Bucket
+from services.scheduler.core.environment import Environment, State
+from services.scheduler.core.ledger import Account, Function
+from services.scheduler.core.meters import Meter
+from services.scheduler.core.policies import Policies
+from services.scheduler.core.pools import Pool
+from services.scheduler.core.reasons import Reason
+from services.scheduler.core.room import Room
+
+# Starts that fail in a row (no sandbox, worker lost) before an allocation counts as failed.
+START_ATTEMPTS = 3
+# How long after such failures it is tried again.
+RETRY_SECONDS = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """What one version gets of a provision."""
+
+    provision: Provision
+    need: ev.Need
+    deployment: bytes
+    wanted: int
+
+
+@dataclass(slots=True, eq=False)
+class Provision:
+    """One configuration."""
+
+    function: Function
+    qualifier: str
+    requested: int
+    put_revision: int
+    pools: list[Pool] = field(default_factory=list)  # of the parts
+    complete: bool = False  # all that was requested has been there at once, since it was put or moved
+    failed: Reason | None = None  # why its allocation was given up
+    waits: Reason | None = None  # why it does not get on at this instant
+    failures: int = 0  # starts that failed in a row
+    retry_at: float = 0.0  # monotonic seconds before which nothing is started, after failures
+
+    @property
+    def environments(self) -> Iterable[Environment]:
+        """Those of its parts; what it has moved away from is not among them."""
+        return (e for pool in self.pools for e in pool.provisioned.values() if not e.outgoing)
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionStatus:
+    """How a provision stands. Source: API_GetProvisionedConcurrencyConfig."""
+
+    function_name: str
+    qualifier: str
+    requested: int
+    allocated: int  # initialised
+    available: int  # initialised, idle, and allowed to serve
+    status: str  # IN_PROGRESS, READY or FAILED
+    reason: str  # of FAILED, or why it does not get on; empty while all is well
+
+
+class Provisioning(Room):
+    """The room, and what is provisioned in it."""
+
+    def __init__(self, policies: Policies, ids: Ids, *, first_lease_id: int, now: float) -> None:
+        super().__init__(policies, ids, first_lease_id=first_lease_id, now=now)
+        self.rebuilding = True  # until the window has closed nothing is granted and nothing started
+        self.provisions: dict[tuple[Tenant, str, str], Provision] = {}  # by tenant, function and qualifier
+        self.short: dict[Provision, None] = {}  # those that lack environments, in the order of their wish
+        self._ramps: dict[tuple[Account | Function, bool], Bucket] = {}
+        self._recycle: dict[str, Environment] = {}  # serving provisioned environments, oldest first
+
+    def ramp(self, function: Function, *, provisioned: bool) -> Bucket:
+        """The budget that a start for this function is taken from."""
+        ramp = self.policies.ramp
+        key = (function.account, False) if ramp.shared else (function, provisioned)
+        bucket = self._ramps.get(key)
+        if bucket is None:
+            bucket = self._ramps[key] = Bucket(ramp.provisioned if provisioned else ramp.on_demand)
+        return bucket
+
+    def forget_full_ramps(self) -> None:
+        """Drop budgets that nobody has used lately."""
+        self._ramps = {key: bucket for key, bucket in self._ramps.items() if not bucket.full(self.now)}
+
+    # Settings
+
+    def configure(self, told: ev.SettingsTold) -> bool:
+        """Put settings in force. False: those in force are as new."""
+        account = self.ledger.account(told.tenant)
+        if told.revision <= account.revision:
+            return False
+        account.revision = told.revision
+        requested: dict[str, int] = {}
+        for wish in told.provisioned:
+            requested[wish.function_name] = requested.get(wish.function_name, 0) + wish.requested
+        self.ledger.configure(account, dict(told.reserved), requested)
+        self._set_rates(account)
+        wishes = {(told.tenant, wish.function_name, wish.qualifier): wish for wish in told.provisioned}
+        mine = [provision for key, provision in self.provisions.items() if key[0] == told.tenant]
+        left = [pool for provision in mine for pool in provision.pools]
+        for pool in left:
+            pool.part = None
+        for key in [key for key in self.provisions if key[0] == told.tenant and key not in wishes]:
+            self.short.pop(self.provisions.pop(key), None)
+        for key, wish in wishes.items():
+            self._provision(key, wish)
+        # What is wanted of a version is known only now that every wish has been read: let go of the rest.
+        self._reconcile(account)
+        for pool in left:
+            self.tidy(pool)
+        for function in list(account.functions.values()):
+            if function.reserved is not None and function.over:
+                self.retire(function)
+            self.tidy_function(function)
+        if any(function.reserved is None and function.over for function in account.functions.values()):
+            self.retire(account)
+        return True
+
+    def _reconcile(self, account: Account) -> None:
+        """Bring what exists for a tenant to what is wanted, as far as that can be begun now."""
+        if self.rebuilding:
+            return
+        mine = [provision for provision in self.provisions.values() if provision.function.account is account]
+        for provision in mine:
+            self.check_short(provision)
+        for function in list(account.functions.values()):
+            for pool in list(self.versions.get((account.tenant, function.name), ())):
+                self._let_go_of_surplus(pool)
+        for provision in mine:
+            if not provision.complete:
+                self._complete(provision)
+        self.advance(account)
+
+    def reconcile_all(self) -> None:
+        """After a rebuild: settings and environments have come in whatever order."""
+        for account in self.ledger.accounts().values():
+            # Of a tenant whose settings nobody has told yet, everything is left as it is.
+            if account.revision:
+                self._reconcile(account)
+
+    def _set_rates(self, account: Account) -> None:
+        each = self.policies.requests_per_execution
+        self.meter(account).change(each * account.limit)
+        for function in account.functions.values():
+            if function.reserved is not None:
+                self.meter(function).change(each * function.reserved)
+
+    def meter(self, whose: Account | Function | Pool) -> Meter:
+        """The request rate of a limit's holder."""
+        if whose.meter is None:
+            each = self.policies.requests_per_execution
+            match whose:
+                case Account():
+                    whose.meter = Meter(whose, ev.RateScope(whose.tenant), each * whose.limit)
+                case Function():
+                    scope = ev.RateScope(whose.account.tenant, whose.name)
+                    whose.meter = Meter(whose, scope, each * (whose.reserved or 0))
+                case Pool():
+                    scope = ev.RateScope(whose.function.account.tenant, whose.function.name, whose.version)
+                    whose.meter = Meter(whose, scope, 0.0)
+            self.meters[whose.meter.scope] = whose.meter
+        return whose.meter
+
+    def _provision(self, key: tuple[Tenant, str, str], wish: ev.ProvisionedConcurrency) -> None:
+        provision = self.provisions.get(key)
+        if provision is None:
+            function = self.ledger.function(key[0], wish.function_name)
+            provision = self.provisions[key] = Provision(function, wish.qualifier, wish.requested, wish.put_revision)
+        elif (provision.put_revision, [pool.deployment_id for pool in provision.pools]) != (
+            wish.put_revision,
+            [version.need.deployment_id for version in wish.versions],
+        ):
+            provision.complete, provision.failed, provision.failures, provision.retry_at = False, None, 0, 0.0
+        provision.requested, provision.put_revision = wish.requested, wish.put_revision
+        provision.pools = []
+        for version in wish.versions:
+            pool = self.pool(version.need)
+            if pool.part is not None:
+                continue  # Two configurations of one version cannot be put; the first counts.
+            pool.part = Part(provision, version.need, version.deployment, version.executions)
+            self.meter(pool).change(self.policies.requests_per_execution * version.executions)
+            provision.pools.append(pool)
+
+    def _let_go_of_surplus(self, pool: Pool) -> None:
+        """Mark what is not wanted of a version; what idles goes at once unless a spare is to follow it."""
+        staying = [e for e in pool.provisioned.values() if not e.outgoing and e.state is not State.STOPPING]
+        surplus = len(staying) - (pool.part.wanted if pool.part is not None else 0)
+        if surplus <= 0:
+            return
+        # Those that serve nobody yet go first, then the idle ones, the oldest first.
+        staying.sort(key=lambda e: (e.state is State.LEASED, e.serving, e.ready_at))
+        moved = pool.part is None and self.successor(pool) is not None
+        for environment in staying[:surplus]:
+            environment.outgoing = True
+            if not (moved and environment.counted):
+                self.let_go(environment, Reason.NOT_PROVISIONED)
+        if any(environment.state is State.LEASED for environment in staying[:surplus]):
+            self.retire(pool.function)
+        self.tidy(pool)
+
+    def successor(self, pool: Pool) -> Provision | None:
+        """The provision of the same function whose environments are to follow those of a version moved away from."""
+        return next((p for p in self.short if p.function is pool.function and not p.failed), None)
+
+    # Environments
+
+    def let_go(self, environment: Environment, reason: Reason) -> None:
+        """End a provisioned environment now if it idles; one that is leased ends with its lease."""
+        self._recycle.pop(environment.id, None)
+        environment.outgoing = True
+        idle = environment.state is State.UNCLAIMED and not environment.reported_busy
+        if idle or environment.state in (State.STARTING, State.IDLE):
+            self.pass_allocation_on(environment)
+            self.stop(environment, reason)
+
+    def pass_allocation_on(self, environment: Environment) -> None:
+        """An environment is let go: its slot goes to a spare of the same function, else back to the ledger."""
+        if not environment.counted:
+            return
+        environment.counted = False
+        spare = self._spare(environment.pool.function)
+        if spare is None:
+            self.ledger.allocate(environment.pool.function, -1)
+            return
+        spare.counted = True
+        self._serve_if_complete(spare)
+
+    def _spare(self, function: Function) -> Environment | None:
+        """An environment of the function that holds no slot yet; one that is initialised before one that is not."""
+        spares = [
+            environment
+            for pool in self.versions.get((function.account.tenant, function.name), ())
+            if pool.part is not None
+            for environment in pool.provisioned.values()
+            if not environment.counted and not environment.outgoing and environment.state is not State.STOPPING
+        ]
+        return min(spares, key=lambda e: (e.state is State.STARTING, e.ready_at), default=None)
+
+    def _serve_if_complete(self, environment: Environment) -> None:
+        """Let an initialised environment serve, if it may by now."""
+        part = environment.pool.part
+        if part is None or environment.serving or not environment.counted or environment.state is not State.IDLE:
+            return
+        if part.provision.complete or not self.policies.serve_when_complete:
+            environment.serving = True
+            self._recycle[environment.id] = environment
+            self.provisioned_free(environment)
+
+    def provisioned_free(self, environment: Environment) -> None:
+        """A provisioned environment is idle and may serve; the level above gives it to whoever waits."""
+        raise NotImplementedError
+
+    def provisioned_ready(self, environment: Environment, *, init_failed: bool) -> None:
+        """A provisioned environment is initialised, well or not."""
+        environment.ready_at = self.now
+        part = environment.pool.part
+        if environment.outgoing or part is None or init_failed:
+            if init_failed and part is not None and not environment.outgoing:
+                self._init_failed(environment, part.provision)
+            self.let_go(environment, Reason.INIT_FAILED if init_failed else Reason.NOT_PROVISIONED)
+            return
+        part.provision.failures = 0
+        self._complete(part.provision)
+        self._serve_if_complete(environment)
+        if not environment.counted and not self.policies.serve_when_complete:
+            self._let_one_go(environment.pool.function)
+
+    def _let_one_go(self, function: Function) -> None:
+        """End one idle environment that is on its way out, for one that takes its place."""
+        for pool in list(self.versions.get((function.account.tenant, function.name), ())):
+            for environment in pool.provisioned.values():
+                if environment.outgoing and environment.state is State.IDLE:
+                    self.let_go(environment, Reason.NOT_PROVISIONED)
+                    return
+
+    def _complete(self, provision: Provision) -> None:
+        """Note that all that was requested is there; then what it replaces is let go, and it serves."""
+        surplus: list[Environment] = []
+        for pool in provision.pools:
+            ready = [e for e in pool.provisioned.values() if not e.outgoing and e.state in (State.IDLE, State.LEASED)]
+            wanted = pool.part.wanted if pool.part is not None else 0
+            if len(ready) < wanted:
+                return
+            # More than wanted: the replacement of the oldest is ready.
+            ready.sort(key=lambda e: e.ready_at)
+            surplus += ready[: len(ready) - wanted]
+        provision.complete, provision.waits = True, None
+        self.short.pop(provision, None)
+        for pool in list(self.versions.get((provision.function.account.tenant, provision.function.name), ())):
+            for environment in [e for e in pool.provisioned.values() if e.outgoing]:
+                self.let_go(environment, Reason.NOT_PROVISIONED)
+        for environment in surplus:
+            self.let_go(environment, Reason.RECYCLED)
+        for environment in list(provision.environments):
+            self._serve_if_complete(environment)
+
+    def provisioned_gone(self, environment: Environment, *, was_starting: bool) -> None:
+        """A provisioned environment is no more: its slot is free, and another takes its place if one is wanted."""
+        self._recycle.pop(environment.id, None)
+        self.pass_allocation_on(environment)
+        part = environment.pool.part
+        if part is None:
+            return
+        provision = part.provision
+        if was_starting and not environment.outgoing:
+            provision.failures += 1
+            if provision.failures >= START_ATTEMPTS:
+                provision.retry_at = self.now + RETRY_SECONDS
+                provision.waits = Reason.START_FAILED
+        self.check_short(provision)
+
+    def _init_failed(self, failed: Environment, provision: Provision) -> None:
+        """Give an allocation up until it is put again; what serves already goes on serving."""
+        failed.outgoing = True
+        if self._missing(failed.pool) <= 0:
+            # It was to replace an old one: that one is tried again after another such while.
+            for environment in failed.pool.provisioned.values():
+                if environment.serving and not environment.outgoing and environment.id not in self._recycle:
+                    environment.ready_at = self.now
+                    self._recycle[environment.id] = environment
+            return
+        provision.failed = Reason.INIT_FAILED
+        self.short.pop(provision, None)
+        for environment in list(provision.environments):
+            if not environment.serving:
+                self.let_go(environment, Reason.INIT_FAILED)
+        # What was to be replaced by these serves nobody any more.
+        for pool in list(self.versions.get((provision.function.account.tenant, provision.function.name), ())):
+            for environment in [e for e in pool.provisioned.values() if e.outgoing]:
+                self.let_go(environment, Reason.NOT_PROVISIONED)
+
+    def check_short(self, provision: Provision) -> None:
+        """Note whether a provision lacks environments."""
+        if provision.failed is None and any(self._missing(pool) > 0 for pool in provision.pools):
+            self.short[provision] = None
+        else:
+            self.short.pop(provision, None)
+
+    @staticmethod
+    def _missing(pool: Pool) -> int:
+        coming = sum(1 for e in pool.provisioned.values() if not e.outgoing and e.state is not State.STOPPING)
+        return (pool.part.wanted if pool.part is not None else 0) - coming
+
+    # Allocation
+
+    def advance(self, of: Account | None = None) -> None:
+        """Start what is missing, as far as ramp limit, ledger and room allow. `of`: this tenant's provisions only."""
+        for provision in list(self.short):
+            if of is None or provision.function.account is of:
+                self._advance(provision)
+
+    def _advance(self, provision: Provision) -> None:
+        if self.now < provision.retry_at:
+            self.due(provision.retry_at)
+            return
+        function = provision.function
+        outgoing, spares = self._transition(function)
+        ramp = self.ramp(function, provisioned=True)
+        for pool in provision.pools:
+            part = pool.part
+            for _ in range(self._missing(pool)):
+                assert part is not None
+                as_spare = spares < outgoing
+                if not as_spare and not self.ledger.may_allocate(function):
+                    provision.waits = Reason.WAITS_FOR_SLOT
+                    self.hint((function.account.tenant, function.name if function.reserved is not None else None))
+                    return
+                if not ramp.take(1, self.now):
+                    provision.waits = Reason.RAMPING
+                    self.due(ramp.next_at(self.now))
+                    return
+                environment = self.start(pool, part.need, part.deployment, provisioned=True)
+                if environment is None:
+                    ramp.put_back(1)
+                    provision.waits = Reason.WAITS_FOR_ROOM
+                    # What is to be replaced may be what takes the room.
+                    self._let_one_go(function)
+                    return
+                if as_spare:
+                    spares += 1
+                else:
+                    environment.counted = True
+                    self.ledger.allocate(function)
+        provision.waits = None
+        self.short.pop(provision, None)
+
+    def _transition(self, function: Function) -> tuple[int, int]:
+        """Of a function's provisioned environments: those on their way out that hold a slot, and the spares."""
+        outgoing = spares = 0
+        for pool in self.versions.get((function.account.tenant, function.name), ()):
+            for environment in pool.provisioned.values():
+                if environment.outgoing:
+                    outgoing += environment.counted
+                elif not environment.counted and environment.state is not State.STOPPING:
+                    spares += 1
+        return outgoing, spares
+
+    def recycle(self) -> None:
+        """Replace what is too old: the replacement is started first, and one at a time for each provision."""
+        age = self.policies.recycle
+        while self._recycle:
+            environment = next(iter(self._recycle.values()))
+            if self.now < environment.ready_at + age:
+                self.due(environment.ready_at + age)
+                return
+            del self._recycle[environment.id]
+            part = environment.pool.part
+            if part is None or environment.outgoing:
+                continue
+            replacement = self.start(environment.pool, part.need, part.deployment, provisioned=True)
+            if replacement is None:
+                # No room at the moment: it serves on and is looked at again.
+                self._recycle[environment.id] = environment
+                self.due(self.now + RETRY_SECONDS)
+                return
+
+    # What is told of it
+
+    def provision_statuses(self, tenant: Tenant, function_name: str | None) -> list[ProvisionStatus]:
+        """Every provision of a tenant, or of one of its functions."""
+        return [
+            self._status(provision)
+            for (owner, name, _), provision in self.provisions.items()
+            if owner == tenant and function_name in (None, name)
+        ]
+
+    @staticmethod
+    def _status(provision: Provision) -> ProvisionStatus:
+        mine = list(provision.environments)
+        allocated = sum(e.state in (State.IDLE, State.LEASED, State.UNCLAIMED) for e in mine)
+        available = sum(e.state is State.IDLE and e.serving for e in mine)
+        if provision.failed is not None:
+            status, reason = "FAILED", str(provision.failed)
+        elif provision.complete and allocated >= provision.requested:
+            status, reason = "READY", ""
+        else:
+            status, reason = "IN_PROGRESS", str(provision.waits or "")
+        return ProvisionStatus(
+            provision.function.name, provision.qualifier, provision.requested,
+            min(allocated, provision.requested), min(available, provision.requested), status, reason,
+        )  # fmt: skip
+
+    # What workers and callers bring
+
+    def adopt_provisioned(self, environment: Environment) -> None:
+        """An environment that a worker reported after a restart counts from the first moment on."""
+        environment.counted = environment.serving = True
+        environment.ready_at = self.now
+        self.ledger.allocate(environment.pool.function)
+        self._recycle[environment.id] = environment
+
+    def replace(self, environment: Environment) -> None:
+        """An environment's worker is to go: another is started, and this one is let go when that one is ready."""
+        if environment.outgoing or environment.state is State.STOPPING:
+            return
+        part = environment.pool.part
+        environment.outgoing = True
+        if part is None or environment.state is State.STARTING:
+            self.let_go(environment, Reason.NOT_PROVISIONED)
+        if part is not None:
+            self.check_short(part.provision)

@@ -1,0 +1,87 @@
+"""Room for environments: placing them on workers, evicting what idles, recalling what idles with callers.
+
+Second of five levels (Book < Room < Provisioning < Serving < Scheduler).
+"""
+
+from __future__ import annotations
+
+from lambent.domain.clock import Ids
+from services.scheduler.core import instructions as ins
+from services.scheduler.core.book import Book
+from services.scheduler.core.environment import Environment, State
+from services.scheduler.core.events import Need
+from services.scheduler.core.ledger import Account, Function
+from services.scheduler.core.placement import evictions
+from services.scheduler.core.policies import Policies
+from services.scheduler.core.pools import Pool
+from services.scheduler.core.reasons import Reason
+from services.scheduler.core.recalls import Recalls, Scope
+
+
+class Room(Book):
+    """The book, and room for what is in it."""
+
+    def __init__(self, policies: Policies, ids: Ids, *, first_lease_id: int, now: float) -> None:
+        super().__init__(policies, ids, first_lease_id=first_lease_id, now=now)
+        self.recalls = Recalls()
+
+    def start(self, pool: Pool, need: Need, deployment: bytes, *, provisioned: bool) -> Environment | None:
+        """Order an environment from the worker that the placement policy names. None: no worker has room."""
+        worker = self.policies.placement(self.workers.values(), need.memory_mb, need.deployment_id)
+        if worker is None:
+            self.make_room(need.memory_mb)
+            return None
+        environment = Environment(self.ids.token(16), worker, pool, need, State.STARTING, provisioned=provisioned)
+        self.add(environment)
+        self.out.append(ins.Start(worker.id, environment.id, need.generation, deployment, provisioned))
+        return environment
+
+    def make_room(self, memory_mb: int) -> None:
+        """Stop idle environments of others; where there are none, have callers return what idles with them."""
+        idle = ((e.id, e.worker.id, e.need.memory_mb) for e in list(self.idle_order.values()))
+        victims = evictions(self.workers, idle, memory_mb)
+        for environment_id in victims:
+            self.stop(self.environments[environment_id], Reason.EVICTED)
+        if not victims:
+            self.hint((None, None))
+
+    # Recalls of idle leases
+
+    def recall(self, scope: Scope) -> int:
+        """Have callers return idle leases, for slots. Answers the round whose end tells, 0 if nobody is to be asked."""
+        asked = self.holders()
+        if not asked:
+            return 0
+        number, begin = self.recalls.want(scope)
+        if begin:
+            self.begin_round(number, scope, asked, hold_off=True)
+        return number
+
+    def hint(self, scope: Scope, *, besides: str | None = None) -> None:
+        """Have callers return idle leases where nobody waits for the end of it; one round at a time is enough.
+
+        `besides`: a caller that is not asked, since it would not have come if it had one. Nothing is held off: the idle
+        leases of this moment are wanted, and to keep none would send every next invocation of a busy function here.
+        """
+        asked = self.holders(besides)
+        if asked and not self.recalls.running(scope):
+            number, _ = self.recalls.want(scope)
+            self.begin_round(number, scope, asked, hold_off=False)
+
+    def holders(self, besides: str | None = None) -> list[str]:
+        """Who may have something idle."""
+        return sorted(c.id for c in self.callers.values() if c.connected and c.leases and c.id != besides)
+
+    def begin_round(self, number: int, scope: Scope, asked: list[str], *, hold_off: bool) -> bool:
+        """Ask. False: there is nobody."""
+        if not asked:
+            return False
+        self.recalls.begin(number, scope, asked)
+        self.out.extend(ins.Recall(caller_id, number, scope[0], scope[1], hold_off) for caller_id in asked)
+        return True
+
+    def retire(self, whose: Account | Function) -> None:
+        """Have callers give back every lease of a tenant or function, each when its invocation has ended."""
+        function_name = whose.name if isinstance(whose, Function) else None
+        tenant = (whose.account if isinstance(whose, Function) else whose).tenant
+        self.out.extend(ins.Retire(caller_id, tenant, function_name) for caller_id in self.holders())
