@@ -39,6 +39,25 @@ class Limits:
     init_seconds: float = limit(
         10.0, "seconds", "Init phase; beyond it init is done again within the first invocation."
     )
+    provisioned_init_seconds: float = limit(
+        130.0, "seconds", "Init phase of provisioned concurrency; the function's timeout, if that is longer."
+    )
+    requests_per_execution: float = limit(
+        10.0, "requests/s", "Requests a second for each execution of a concurrency limit."
+    )
+    scaling_environments: int = count(1000, "environments", "New environments of one function at once, on demand.")
+    scaling_per_second: float = limit(
+        100.0, "environments/s", "How fast that budget refills: 1,000 every 10 seconds (policy aws-today)."
+    )
+    provisioned_per_minute: float = limit(
+        6000.0, "environments/min", "Provisioned concurrency started for one function (policy aws-today)."
+    )
+    regional_burst: int = count(
+        3000, "environments", "New environments of one account and region at once (policy aws-2020)."
+    )
+    regional_per_minute: float = limit(
+        500.0, "environments/min", "How fast that burst refills, for all functions together (policy aws-2020)."
+    )
     default_timeout_seconds: int = count(3, "seconds", "Timeout of a function that names none.")
     max_timeout_seconds: int = count(900, "seconds", "Largest timeout a function may ask for.")
     default_memory_mb: int = count(128, "MB", "Memory of a function that names none.")

@@ -78,6 +78,33 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduling:
+    """Named choices of the scheduler."""
+
+    placement: str = setting(
+        "spread",
+        "Which worker starts an environment: spread (fill workers one after the other, a function over those in use), "
+        "pack (the fullest), balance (the emptiest).",
+        pattern="spread|pack|balance",
+    )
+    ramp: str = setting(
+        "aws-today",
+        "How fast environments may be started: aws-today (each function by itself), aws-2020 (one burst for all of an "
+        "account's, then 500 a minute), none.",
+        pattern="aws-today|aws-2020|none",
+    )
+    provisioned_serves: str = setting(
+        "complete",
+        "When provisioned concurrency begins to serve: complete (once all that was requested is there, as on AWS), "
+        "each (every environment as soon as it is there).",
+        pattern="complete|each",
+    )
+    recycle_seconds: float = setting(
+        14_400.0, "Age at which an environment of provisioned concurrency is replaced.", unit="seconds", minimum=1
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Durations that are ours to choose."""
 
@@ -136,6 +163,7 @@ class Settings:
 
     cluster: Cluster = field(default_factory=Cluster)
     worker: Worker = field(default_factory=Worker)
+    scheduling: Scheduling = field(default_factory=Scheduling)
     timing: Timing = field(default_factory=Timing)
     telemetry: Telemetry = field(default_factory=Telemetry)
     limits: Limits = field(default_factory=Limits)

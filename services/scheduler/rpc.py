@@ -107,7 +107,7 @@ async def _serve(
     leave: Callable[[str], None],
 ) -> None:
     """One peer's stream: its token, its hello (`join` answers its name), its events, its end."""
-    await _require_token(context, token)
+    await require_token(context, token)
     owner = TaskOwner("stream")
     writer = owner.start("writer", outbox.run(write))
     name = nonsense = ""
@@ -133,7 +133,7 @@ async def _serve(
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, nonsense)
 
 
-async def _require_token(context: CallerStream | WorkerStream, token: str) -> None:
+async def require_token(context: grpc.aio.ServicerContext[Any, Any], token: str) -> None:
     """Cut off whoever does not know the cluster's secret."""
     shown = dict(context.invocation_metadata() or ()).get("authorization", "")
     if not hmac.compare_digest(str(shown).encode(), f"Bearer {token}".encode()):

@@ -14,16 +14,44 @@ from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.prometheus import PrometheusServer, port_after
 from lambent.infra.telemetry import Reading, Telemetry, by_reason
-from lambent.internal.v1 import lease_service_pb2_grpc, worker_service_pb2_grpc
+from lambent.internal.v1 import lease_service_pb2_grpc, scheduler_service_pb2_grpc, worker_service_pb2_grpc
 from services.scheduler.core.machine import Scheduler
-from services.scheduler.core.policies import Policies
+from services.scheduler.core.placement import POLICIES
+from services.scheduler.core.policies import Policies, ramps
 from services.scheduler.rpc import LeaseService, WorkerService
 from services.scheduler.shell import Shell
+from services.scheduler.status_rpc import SchedulerStatus
 
 
 def make(settings: Settings) -> Service:
     """The service."""
     return SchedulerService(settings)
+
+
+def policies_of(settings: Settings) -> Policies:
+    """The core's numbers and named choices."""
+    timing, limits, chosen = settings.timing, settings.limits, settings.scheduling
+    named = ramps(
+        burst=limits.scaling_environments,
+        per_second=limits.scaling_per_second,
+        provisioned_per_minute=limits.provisioned_per_minute,
+        regional_burst=limits.regional_burst,
+        regional_per_minute=limits.regional_per_minute,
+    )
+    return Policies(
+        concurrent_executions=limits.concurrent_executions,
+        keep_alive=timing.keep_alive_seconds,
+        lease=timing.lease_seconds,
+        worker_grace=timing.worker_grace_seconds,
+        rebuild=timing.rebuild_seconds,
+        capacity_wait=timing.capacity_wait_seconds,
+        retry_after=limits.throttle_retry_after_seconds,
+        placement=POLICIES[chosen.placement],
+        ramp=named[chosen.ramp],
+        requests_per_execution=limits.requests_per_execution,
+        serve_when_complete=chosen.provisioned_serves == "complete",
+        recycle=chosen.recycle_seconds,
+    )
 
 
 class SchedulerService:
@@ -32,15 +60,7 @@ class SchedulerService:
     def __init__(self, settings: Settings) -> None:
         timing = settings.timing
         clock, ids = SystemClock(), SystemIds()
-        policies = Policies(
-            concurrent_executions=settings.limits.concurrent_executions,
-            keep_alive=timing.keep_alive_seconds,
-            lease=timing.lease_seconds,
-            worker_grace=timing.worker_grace_seconds,
-            rebuild=timing.rebuild_seconds,
-            capacity_wait=timing.capacity_wait_seconds,
-            retry_after=settings.limits.throttle_retry_after_seconds,
-        )
+        policies = policies_of(settings)
         # Milliseconds since 1970 times 2^20: a million leases a millisecond before two schedulers' numbers could meet.
         first_lease_id = int(clock.epoch() * 1000) << 20
         self._core = Scheduler(policies, ids, first_lease_id=first_lease_id, now=clock.monotonic())
@@ -52,6 +72,7 @@ class SchedulerService:
         scheduler_id = ids.token(8)
         self._leases = LeaseService(self._shell, token, scheduler_id, timing.lease_seconds)
         self._workers = WorkerService(self._shell, token, scheduler_id)
+        self._status = SchedulerStatus(self._core, token)
         self._telemetry = Telemetry(
             "scheduler",
             otlp_endpoint=settings.telemetry.otlp_endpoint,
@@ -66,6 +87,7 @@ class SchedulerService:
         """Listen."""
         self._server = rpc.server()
         lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(self._leases, self._server)
+        scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(self._status, self._server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(self._workers, self._server)
         try:
             self._server.add_insecure_port(self._address)

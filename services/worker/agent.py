@@ -57,9 +57,10 @@ class SchedulerAgent:
 
     # News
 
-    def ready(self, environment_id: str, slot: int) -> None:
-        """An environment takes invocations."""
-        self._tell(pb.WorkerEvent(ready=pb.EnvironmentReady(environment_id=environment_id, slot=slot)))
+    def ready(self, environment_id: str, slot: int, *, init_failed: bool) -> None:
+        """An environment takes invocations; `init_failed`: the function's own init phase did not end well."""
+        ready = pb.EnvironmentReady(environment_id=environment_id, slot=slot, init_failed=init_failed)
+        self._tell(pb.WorkerEvent(ready=ready))
 
     def gone(self, environment_id: str, reason: str) -> None:
         """An environment is no more, or could not be made."""
@@ -146,7 +147,9 @@ class SchedulerAgent:
             if self._draining:
                 self.gone(order.environment_id, Reason.DRAINED)
             else:
-                self._environments.start(order.environment_id, order.generation, order.deployment)
+                self._environments.start(
+                    order.environment_id, order.generation, order.deployment, provisioned=order.provisioned
+                )
         elif kind == "stop":
             self._environments.stop(instruction.stop.environment_id, Reason.STOPPED)
         elif kind == "welcome":
@@ -171,6 +174,7 @@ class SchedulerAgent:
                     memory_mb=deployment.memory_mb,
                     busy=environment.busy,
                     ready=environment.state is not State.STARTING,
+                    provisioned=environment.provisioned,
                 )
             )
         return hello

@@ -79,11 +79,21 @@ class Host(Protocol):
 class Environment:
     """One environment of one function version."""
 
-    def __init__(self, host: Host, spec: SandboxSpec, deployment: Deployment, generation: int, stream_id: str) -> None:
+    def __init__(
+        self,
+        host: Host,
+        spec: SandboxSpec,
+        deployment: Deployment,
+        generation: int,
+        stream_id: str,
+        *,
+        provisioned: bool,
+    ) -> None:
         self.id = spec.environment_id
         self.slot = spec.slot
         self.generation = generation
         self.deployment = deployment
+        self.provisioned = provisioned
         self.announced = False
         self._host = host
         self._spec = spec
@@ -92,7 +102,11 @@ class Environment:
         self._channel: GuestChannel | None = None
         self._timer: asyncio.TimerHandle | None = None
         now = host.clock.monotonic()
-        self._core = EnvironmentCore(deployment.timeout_seconds, host.limits.init_seconds, now)
+        limits = host.limits
+        init_seconds = limits.init_seconds
+        if provisioned:
+            init_seconds = max(limits.provisioned_init_seconds, float(deployment.timeout_seconds))
+        self._core = EnvironmentCore(deployment.timeout_seconds, init_seconds, now)
         stream = log_stream_name(deployment.version, stream_id, host.clock.epoch())
         self._stream = stream
         self._log = EnvironmentLog(
@@ -238,7 +252,7 @@ class Environment:
         )
         task: dict[str, Any] = {
             "handler": deployment.handler,
-            "environ": environment_variables(deployment, self._stream, sandbox.task_root),
+            "environ": environment_variables(deployment, self._stream, sandbox.task_root, provisioned=self.provisioned),
             "task_root": sandbox.task_root,
             "response_limit": limit,
         }

@@ -18,6 +18,7 @@ from lambent.infra.log_store import LogStore
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable
+from services.worker.core.environment import State
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
 from services.worker.environment import Environment, InvocationRecord
@@ -29,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Reporter(Protocol):
     """Whom the scheduler's news go through."""
 
-    def ready(self, environment_id: str, slot: int) -> None: ...
+    def ready(self, environment_id: str, slot: int, *, init_failed: bool) -> None: ...
 
     def gone(self, environment_id: str, reason: str) -> None: ...
 
@@ -71,8 +72,11 @@ class Environments:
         self.reporter: Reporter | None = None
         shared.owner = self
 
-    def start(self, environment_id: str, generation: int, deployment_bytes: bytes) -> None:
-        """Begin to make an environment. An order that is repeated is carried out once."""
+    def start(self, environment_id: str, generation: int, deployment_bytes: bytes, *, provisioned: bool) -> None:
+        """Begin to make an environment. An order that is repeated is carried out once.
+
+        `provisioned`: it is for provisioned concurrency.
+        """
         if environment_id in self.by_id or environment_id in self._starting:
             return
         self._shared.counters.starts += 1
@@ -83,22 +87,24 @@ class Environments:
             return
         path = self._artifacts.known(deployment.code_sha256)
         if path is not None:
-            self._make(environment_id, generation, deployment, path)
+            self._make(environment_id, generation, deployment, path, provisioned=provisioned)
             return
-        work = self._fetch(environment_id, generation, deployment)
+        work = self._fetch(environment_id, generation, deployment, provisioned=provisioned)
         self._starting[environment_id] = self._shared.tasks.start(f"start-{environment_id}", work)
 
-    async def _fetch(self, environment_id: str, generation: int, deployment: Deployment) -> None:
+    async def _fetch(self, environment_id: str, generation: int, deployment: Deployment, *, provisioned: bool) -> None:
         try:
             path = await self._artifacts.path(deployment.code_sha256)
         except PackageUnavailable as error:
             self._failed(environment_id, Reason.NO_PACKAGE, str(error))
         else:
-            self._make(environment_id, generation, deployment, path)
+            self._make(environment_id, generation, deployment, path, provisioned=provisioned)
         finally:
             self._starting.pop(environment_id, None)
 
-    def _make(self, environment_id: str, generation: int, deployment: Deployment, code: Path) -> None:
+    def _make(
+        self, environment_id: str, generation: int, deployment: Deployment, code: Path, *, provisioned: bool
+    ) -> None:
         if not self._free:
             self._failed(environment_id, Reason.FULL, "no slot is free")
             return
@@ -112,7 +118,9 @@ class Environments:
             ephemeral_storage_mb=deployment.ephemeral_storage_mb or self._shared.limits.default_ephemeral_storage_mb,
             cpu_share=deployment.memory_mb / self._shared.limits.vcpu_memory_mb,
         )
-        environment = Environment(self._shared, spec, deployment, generation, self._ids.token(16))
+        environment = Environment(
+            self._shared, spec, deployment, generation, self._ids.token(16), provisioned=provisioned
+        )
         try:
             environment.start()
         except SandboxUnavailable as error:
@@ -142,7 +150,9 @@ class Environments:
     def became_ready(self, environment: Environment) -> None:
         """Its init phase has ended, well or not."""
         if self.reporter is not None:
-            self.reporter.ready(environment.id, environment.slot)
+            # An environment whose init has failed has no process until its first invocation.
+            failed = environment.state is State.COLD
+            self.reporter.ready(environment.id, environment.slot, init_failed=failed)
 
     def went(self, environment: Environment, reason: Reason) -> None:
         """It has stopped."""

@@ -29,8 +29,8 @@ def runtime_arn(region: str, version: str) -> str:
     return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(version.encode()).hexdigest()}"
 
 
-def environment_variables(deployment: Deployment, stream: str, task_root: str) -> dict[str, str]:
-    """What os.environ holds when the handler is imported."""
+def environment_variables(deployment: Deployment, stream: str, task_root: str, *, provisioned: bool) -> dict[str, str]:
+    """What os.environ holds when the handler is imported. `provisioned`: the environment is provisioned concurrency."""
     root = "/var/runtime"
     free = {
         "LANG": "en_US.UTF-8",
@@ -52,7 +52,7 @@ def environment_variables(deployment: Deployment, stream: str, task_root: str) -
         "AWS_LAMBDA_FUNCTION_NAME": deployment.function_name,
         "AWS_LAMBDA_FUNCTION_VERSION": deployment.version,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(deployment.memory_mb),
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency" if provisioned else "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": deployment.log_group or f"/aws/lambda/{deployment.function_name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
         "AWS_LAMBDA_LOG_FORMAT": deployment.log_format or "Text",

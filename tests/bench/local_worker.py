@@ -72,7 +72,7 @@ class LocalWorker:
 
     # services.worker.environments.Reporter
 
-    def ready(self, environment_id: str, slot: int) -> None:
+    def ready(self, environment_id: str, slot: int, *, init_failed: bool) -> None:
         """An environment takes invocations."""
         waiting = self._ready.get(environment_id)
         if waiting is not None and not waiting.done():
@@ -97,7 +97,7 @@ class LocalWorker:
         self._next += 1
         name = f"e{self._next}"
         waiting = self._ready[name] = asyncio.get_running_loop().create_future()
-        self.environments.start(name, 1, self._deployment)
+        self.environments.start(name, 1, self._deployment, provisioned=False)
         await asyncio.wait_for(waiting, _PATIENCE)
         return name
 

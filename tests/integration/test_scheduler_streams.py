@@ -19,7 +19,7 @@ from lambent.internal.v1 import lease_service_pb2 as leases
 from lambent.internal.v1 import lease_service_pb2_grpc, worker_service_pb2_grpc
 from lambent.internal.v1 import worker_service_pb2 as workers
 from services.scheduler.core.machine import Scheduler
-from services.scheduler.core.serving import Policies
+from services.scheduler.core.policies import Policies
 from services.scheduler.rpc import LeaseService, WorkerService
 from services.scheduler.shell import Shell
 

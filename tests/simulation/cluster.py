@@ -18,7 +18,7 @@ from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.invariants import Watch
 from services.scheduler.core.machine import Scheduler
-from services.scheduler.core.policies import Policies
+from services.scheduler.core.policies import NO_RAMP, Policies, Ramp
 from tests.simulation.peers import Invocation, SimCaller, SimWorker
 
 TENANTS = (Tenant("000000000001", "us-east-1"), Tenant("000000000002", "us-east-1"))
@@ -52,6 +52,40 @@ class Settings:
     duration: float = 0.05  # mean seconds of an invocation
     trouble: float = 0.0  # share of arrivals that come with a fault
     keep_alive: float = 3.0
+    configured: bool = False  # reserved and provisioned concurrency are put, changed and deleted meanwhile
+    ramp: Ramp = NO_RAMP
+    requests_per_execution: float = 1e6
+    serve_when_complete: bool = True
+    recycle: float = 1e9
+
+
+@dataclass
+class Configuration:
+    """One tenant's concurrency settings."""
+
+    tenant: Tenant
+    revision: int = 0
+    reserved: dict[int, int] = field(default_factory=dict)
+    provisioned: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # version, executions, revision of put
+
+    def change(self, rng: random.Random, function: int, limit: int) -> bool:
+        """One change. False: it is not one that the API would take."""
+        reserved, provisioned = dict(self.reserved), dict(self.provisioned)
+        match rng.randrange(4):
+            case 0:
+                reserved[function] = rng.randrange(limit // 2)
+            case 1:
+                reserved.pop(function, None)
+            case 2:
+                provisioned[function] = (rng.choice((1, 2)), rng.randint(1, 3), self.revision + 1)
+            case _:
+                provisioned.pop(function, None)
+        claims = sum(executions for f, (_, executions, _) in provisioned.items() if f not in reserved)
+        beyond = any(executions > reserved.get(f, limit) for f, (_, executions, _) in provisioned.items())
+        if beyond or limit - sum(reserved.values()) - claims < 1:
+            return False
+        self.reserved, self.provisioned, self.revision = reserved, provisioned, self.revision + 1
+        return True
 
 
 @dataclass
@@ -71,13 +105,18 @@ class World:
         self.rng = random.Random(self.seed)
         self.policies = Policies(
             concurrent_executions=self.settings.limit, keep_alive=self.settings.keep_alive, lease=0.5,
-            worker_grace=0.3, rebuild=0.2, capacity_wait=1.0, retry_after=1.0,
+            worker_grace=0.3, rebuild=0.2, capacity_wait=1.0, retry_after=1.0, ramp=self.settings.ramp,
+            requests_per_execution=self.settings.requests_per_execution,
+            serve_when_complete=self.settings.serve_when_complete, recycle=self.settings.recycle,
         )  # fmt: skip
+        self.configurations = {tenant: Configuration(tenant) for tenant in TENANTS}
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self.needs: dict[str, ev.Need] = {}
         self.busy_now: Counter[Tenant] = Counter()
         self.busy_most: Counter[Tenant] = Counter()
+        self.start_times: list[float] = []
+        self.started: list[tuple[float, Tenant]] = []  # every invocation that ran, in order
         self._wake = 0
         self.generation = dict.fromkeys(range(self.settings.functions), 1)
         self.workers: dict[str, SimWorker] = {}
@@ -110,6 +149,8 @@ class World:
         self.at(self.now + seconds, what)
 
     def count_busy(self, tenant: Tenant, change: int) -> None:
+        if change > 0:
+            self.started.append((self.now, tenant))
         self.busy_now[tenant] += change
         self.busy_most[tenant] = max(self.busy_most[tenant], self.busy_now[tenant])
 
@@ -126,7 +167,7 @@ class World:
         """One event into the scheduler, its instructions out, the invariants checked."""
         self.events += 1
         instructions = self.scheduler.handle(event, now=self.now)
-        self.watch.check(self.scheduler, lowered=self.restarted or isinstance(event, ev.SettingsTold))
+        self.watch.check(self.scheduler, lowered=self.restarted or isinstance(event, ev.SettingsTold | ev.WorkerJoined))
         for instruction in instructions:
             self._carry_out(instruction)
 
@@ -137,6 +178,7 @@ class World:
             case ins.Recall() | ins.Revoke() | ins.Retire() | ins.Applied() | ins.Permit() | ins.RecallRequests():
                 self._to_caller(instruction.caller_id, instruction)
             case ins.Start():
+                self.start_times.append(self.now)
                 self.needs[instruction.environment_id] = self.scheduler.environments[instruction.environment_id].need
                 self._to_worker(instruction.worker_id, instruction)
             case ins.Stop():
@@ -157,18 +199,45 @@ class World:
         if worker is not None and worker.down is not None:
             worker.down.send(lambda: worker.receive(instruction))
 
-    def need(self, function: int) -> ev.Need:
+    def need(self, function: int, version: int = 0) -> ev.Need:
+        """What an invocation needs; version 0 is $LATEST, whose deployments change."""
         tenant = TENANTS[function % len(TENANTS)]
-        generation = self.generation[function]
+        generation = 1 if version else self.generation[function]
+        deployment = f"v{version}" if version else str(generation)
         return ev.Need(
-            tenant, f"f{function}", "$LATEST", f"{tenant.account}/f{function}/{generation}", generation,
-            self.settings.environment_mb,
+            tenant, f"f{function}", str(version) if version else "$LATEST",
+            f"{tenant.account}/f{function}/{deployment}", generation, self.settings.environment_mb,
         )  # fmt: skip
+
+    def told(self, tenant: Tenant, caller_id: str) -> ev.SettingsTold:
+        """What a caller tells of a tenant's concurrency."""
+        configuration = self.configurations[tenant]
+        provisioned = []
+        for function, (version, executions, revision) in sorted(configuration.provisioned.items()):
+            part = ev.ProvisionedVersion(self.need(function, version), b"", executions)
+            provisioned.append(ev.ProvisionedConcurrency(f"f{function}", "live", executions, revision, (part,)))
+        reserved = tuple((f"f{function}", n) for function, n in sorted(configuration.reserved.items()))
+        return ev.SettingsTold(caller_id, tenant, configuration.revision, reserved, tuple(provisioned))
+
+    def configure(self) -> None:
+        """Somebody puts, moves or deletes a configuration, within what the API would let them."""
+        function = self.rng.randrange(self.settings.functions)
+        configuration = self.configurations[TENANTS[function % len(TENANTS)]]
+        if not configuration.change(self.rng, function, self.settings.limit):
+            return
+        for caller in self.callers.values():
+            if not caller.dead:
+                caller.tell(configuration.tenant)
+                break
 
     def arrive(self, number: int) -> None:
         living = [c for c in self.callers.values() if not c.dead]
         caller = self.rng.choice(living)
-        caller.invoke(Invocation(self, caller, number, self.need(self.rng.randrange(self.settings.functions))))
+        version = self.rng.randrange(3) if self.settings.configured else 0
+        need = self.need(self.rng.randrange(self.settings.functions), version)
+        caller.invoke(Invocation(self, caller, number, need))
+        if self.settings.configured and self.rng.random() < 0.05:
+            self.configure()
         if self.rng.random() < self.settings.trouble:
             self.rng.choice(self.faults())()
         if number + 1 < self.settings.arrivals:

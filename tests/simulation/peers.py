@@ -92,7 +92,14 @@ class SimCaller:
         self.up, self.down = Stream(self.world), Stream(self.world)
         held = tuple((lease.id, lease.environment_id) for lease in self.pool.joined())
         self._up(ev.CallerJoined(self.id, held))
+        for tenant in self.world.configurations:
+            self.tell(tenant)
         self.flush()
+
+    def tell(self, tenant: Tenant) -> None:
+        """A tenant's settings, if it has any."""
+        if self.up is not None and self.world.configurations[tenant].revision:
+            self._up(self.world.told(tenant, self.id))
 
     def disconnect(self) -> None:
         if self.up is None or self.down is None:

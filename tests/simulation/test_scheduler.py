@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from services.scheduler.core.buckets import Rate
+from services.scheduler.core.policies import Ramp
 from services.scheduler.core.reasons import Reason
-from tests.simulation.cluster import Settings, World
+from tests.simulation.cluster import TENANTS, Settings, World
 
 FAILED: tuple[int, ...] = ()
+CONFIGURED_FAILED: tuple[int, ...] = ()
 CALM = range(40)
 TROUBLED = (*FAILED, *range(1000, 1060))
 
@@ -43,3 +46,62 @@ def test_little_room_is_shared_by_evicting_what_idles(seed: int) -> None:
     world = World(seed, Settings(functions=6, workers=1, worker_mb=384, gap=0.05, duration=0.02, arrivals=150))
     world.run()
     assert world.outcomes["ok"] + world.outcomes["abandoned"] == 150
+
+
+def settled(world: World) -> None:
+    """Once all is calm, what exists is exactly what is provisioned."""
+    scheduler = world.scheduler
+    wanted = sum(n for c in world.configurations.values() for _, n, _ in c.provisioned.values())
+    assert all(account.executions == 0 for account in scheduler.ledger.accounts().values())
+    serving = [e for e in scheduler.environments.values() if e.serving and e.counted and not e.outgoing]
+    assert len(serving) == wanted
+    # The rest replaces what is being recycled at this instant.
+    assert len(scheduler.environments) - wanted <= (len(scheduler.provisions) if world.settings.recycle < 1e6 else 0)
+    assert not scheduler.short
+
+
+@pytest.mark.parametrize("seed", range(2000, 2030))
+@pytest.mark.parametrize("serve_when_complete", [True, False])
+def test_settings_change_under_load_and_no_limit_is_exceeded(seed: int, *, serve_when_complete: bool) -> None:
+    """4. Reserved and provisioned concurrency are put, moved and deleted while functions run: the invariants hold after
+    every event, each invocation is answered, and at the end what is provisioned is there and nothing else."""
+    world = World(seed, Settings(configured=True, gap=0.005, workers=3, serve_when_complete=serve_when_complete))
+    world.run()
+    assert sum(world.outcomes.values()) == world.settings.arrivals
+    settled(world)
+
+
+@pytest.mark.parametrize("seed", [*CONFIGURED_FAILED, *range(3000, 3050)])
+def test_settings_change_amid_faults(seed: int) -> None:
+    """5. The same while callers, workers, environments and schedulers die."""
+    world = World(seed, Settings(configured=True, trouble=0.05, gap=0.01, workers=3, recycle=1.0))
+    world.run()
+    assert sum(world.outcomes.values()) == world.settings.arrivals
+    settled(world)
+
+
+@pytest.mark.parametrize("seed", range(4000, 4020))
+def test_no_more_requests_are_started_than_the_rate_permits(seed: int) -> None:
+    """6. Ten requests a second for each execution, and so many at once: callers together never start more, and when one
+    is refused for it, nobody holds a permission that was not used."""
+    settings = Settings(functions=2, limit=4, duration=0.004, gap=0.002, arrivals=1500, requests_per_execution=10)
+    world = World(seed, settings)
+    world.run()
+    for tenant in TENANTS:
+        times = [time for time, owner in world.started if owner == tenant]
+        assert all(number <= 40 + 40 * time for number, time in enumerate(times, start=1))
+    assert world.outcomes[Reason.RATE_LIMIT] > 0
+    # Three seconds at 40 a second and tenant, and the first burst: next to nothing is lost on the way.
+    assert world.outcomes["ok"] > 0.9 * 2 * (40 + 40 * 2.5)
+
+
+@pytest.mark.parametrize("seed", range(5000, 5010))
+def test_starts_are_no_faster_than_the_ramp(seed: int) -> None:
+    """7. What the scaling rate does not let start is refused, unless an environment comes free for it first."""
+    ramp = Ramp("test", Rate(20.0, 3), Rate(20.0, 1), shared=False)
+    world = World(seed, Settings(functions=1, limit=100, gap=0.002, duration=0.05, ramp=ramp, workers=4))
+    world.run()
+    starts = sorted(world.start_times)
+    assert all(number <= 3 + 20 * (time - starts[0]) + 1 for number, time in enumerate(starts, start=1))
+    assert world.outcomes[Reason.SCALING_LIMIT] > 0
+    assert sum(world.outcomes.values()) == world.settings.arrivals

@@ -56,7 +56,7 @@ class Bench:
 
     def feed(self, event: ev.Event) -> list[ins.Instruction]:
         out = self.core.handle(event, now=self.now)
-        self.watch.check(self.core, lowered=isinstance(event, ev.SettingsTold))
+        self.watch.check(self.core, lowered=isinstance(event, ev.SettingsTold | ev.WorkerJoined))
         return [item for item in out if not isinstance(item, ins.WakeAt)]
 
     def want(self, need: ev.Need, caller: str = "c") -> list[ins.Instruction]:

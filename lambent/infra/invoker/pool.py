@@ -247,7 +247,10 @@ class LeasePool:
         return budget
 
     def permitted(self, scope: Scope, requests: int, retry_after: float, now: float) -> None:
-        """The scheduler gave permissions, or has none to give: then who waits for one is refused, or goes on demand."""
+        """The scheduler gave permissions, or has none to give: then who waits for one is refused, or goes on demand.
+
+        None, and `retry_after` 0: the scope is no more, since limits were changed; who waits asks for another lease.
+        """
         budget = self.budget(scope)
         budget.asked = False
         budget.permitted(requests)
@@ -257,7 +260,7 @@ class LeasePool:
             if lease is not None:
                 del self._tickets[ticket]
                 waiter.lease_ready(lease)
-            elif requests or scope.version:
+            elif requests or scope.version or not retry_after:
                 # Its lease went to another, or only its version's provisioned concurrency has used up its rate.
                 self._deployment(waiter.deployment_id).waiting[ticket] = waiter
                 self.out.append(Acquire(ticket, waiter, on_demand=bool(scope.version)))

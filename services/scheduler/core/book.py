@@ -60,8 +60,11 @@ class Book:
         if pool is None:
             function = self.ledger.function(need.tenant, need.function_name)
             function.pools += 1
-            pool = self.pools[need.deployment_id] = Pool(need.deployment_id, function, need.version)
+            pool = self.pools[need.deployment_id] = Pool(need.deployment_id, function, need.version, need.generation)
             self.versions.setdefault((need.tenant, need.function_name), set()).add(pool)
+            self.renew(need.tenant, need.function_name, need.version, need.generation)
+            known = self.generations[need.tenant, need.function_name]
+            pool.outdated = need.generation < max(known[need.version], known.get("", 0))
         return pool
 
     def tidy(self, pool: Pool) -> None:
@@ -230,15 +233,14 @@ class Book:
 
     # Generations
 
-    def outdated(self, need: Need) -> bool:
-        """Whether the version has changed since, or the function is gone."""
-        known = self.generations.get((need.tenant, need.function_name))
-        return known is not None and need.generation < max(known.get(need.version, 0), known.get("", 0))
-
-    def renew(self, tenant: Tenant, function_name: str, version: str, generation: int) -> bool:
-        """Note a generation. True: environments that exist may be outdated by it."""
+    def renew(self, tenant: Tenant, function_name: str, version: str, generation: int) -> None:
+        """Environments of the version below `generation` are not used again. An empty version: of every version."""
         known = self.generations.setdefault((tenant, function_name), {})
         if generation <= known.get(version, 0):
-            return False
+            return
         known[version] = generation
-        return True
+        for pool in list(self.versions.get((tenant, function_name), ())):
+            if pool.generation < generation and version in ("", pool.version):
+                pool.outdated = True
+                for environment in list(pool.idle.values()):
+                    self.stop(environment, Reason.OUTDATED)

@@ -73,7 +73,7 @@ class Permit(msgspec.Struct, frozen=True, gc=False):
     caller_id: str
     scope: RateScope
     requests: int  # 0: none for now
-    retry_after: float  # seconds; meaningful with 0
+    retry_after: float  # seconds; meaningful with 0, and 0 there: the scope is no more, leases of it are another's
 
 
 class RecallRequests(msgspec.Struct, frozen=True, gc=False):

@@ -48,7 +48,7 @@ class Scheduler(Serving):
             ev.EnvironmentReady: self._ready,
             ev.EnvironmentGone: self._gone,
             ev.IdleReturned: self._idle_returned,
-            ev.FunctionChanged: self.changed,
+            ev.FunctionChanged: self._changed,
             ev.SettingsTold: self.settings_told,
             ev.RequestsWanted: self.requests_wanted,
             ev.RequestsReturned: self.requests_returned,
@@ -67,6 +67,8 @@ class Scheduler(Serving):
         self._handlers[type(event)](event)
         if now >= self.due_at:
             self._pass_time()
+        while self.relieved:
+            self.offer_slots(self.relieved.popitem()[0])
         if self.due_at != self._wake_at:
             self._wake_at = self.due_at
             self.out.append(ins.WakeAt(self._wake_at))
@@ -78,12 +80,13 @@ class Scheduler(Serving):
         need = event.need
         caller = self.callers[event.ticket.caller_id]
         pool = self.pools.get(need.deployment_id) or self.pool(need)
+        if not self.rebuilding and self.lease_at_once(event, caller, pool):
+            return
         request = Request(
             event.ticket, event.request_id, need, event.deployment, self.now, caller, pool, event.on_demand
         )
         caller.requests[request.ticket] = request
         pool.members += 1
-        self.renew(need.tenant, need.function_name, need.version, need.generation)
         if not self.rebuilding:
             self.admit(request)
 
@@ -98,6 +101,9 @@ class Scheduler(Serving):
             self.end_lease(environment, reusable=event.reusable)
         else:
             self._drop_claims(event.caller_id, event.lease_id)
+
+    def _changed(self, event: ev.FunctionChanged) -> None:
+        self.renew(event.tenant, event.function_name, event.version, event.generation)
 
     def _idle_returned(self, event: ev.IdleReturned) -> None:
         self.idle_returned(event.caller_id, event.round)
@@ -225,7 +231,6 @@ class Scheduler(Serving):
     def _adopt(self, worker: Worker, running: ev.Running) -> None:
         """A worker reports an environment from before this scheduler began."""
         need = running.need
-        self.renew(need.tenant, need.function_name, need.version, need.generation)
         state = State.UNCLAIMED if running.ready else State.STARTING
         environment = Environment(
             running.environment_id, worker, self.pool(need), need, state, running.slot,

@@ -25,12 +25,13 @@ class Meter:
     """The request rate of one limit: of a tenant's unreserved pool, a function's reserved or a version's provisioned
     concurrency."""
 
-    __slots__ = ("_bucket", "asks", "holders", "pending", "requests", "round", "scope", "whose")
+    __slots__ = ("_bucket", "asks", "holders", "pending", "requests", "round", "scope", "take_one", "whose")
 
     def __init__(self, whose: Account | Function | Pool, scope: RateScope, per_second: float) -> None:
         self.whose = whose
         self.scope = scope
         self._bucket = Bucket(Rate(per_second, per_second))
+        self.take_one = self._bucket.take_one  # permission for one request
         self.holders: dict[str, None] = {}  # callers that may hold permissions they have not used
         self.round = 0
         self.pending: set[str] = set()  # callers that have not answered the round
@@ -39,11 +40,7 @@ class Meter:
 
     def change(self, per_second: float) -> None:
         """Change the rate; what was given stays given."""
-        self._bucket.rate = Rate(per_second, per_second)
-
-    def take_one(self, now: float) -> bool:
-        """Take permission for one request."""
-        return self._bucket.take(1, now) == 1
+        self._bucket.change(Rate(per_second, per_second))
 
     def take_share(self, caller_id: str, wanted: int, now: float) -> int:
         """Take what a caller wants in advance, at most its share of what is there."""

@@ -53,11 +53,14 @@ Policy = Callable[[Iterable[Worker], int, str], Worker | None]
 def spread(workers: Iterable[Worker], memory_mb: int, deployment_id: str) -> Worker | None:
     """Among workers in use the one with the fewest of this deployment, then the fullest; an empty one only if none has
     room. So workers fill one after the other and can be let go, and no worker's loss takes a whole function with it."""
-    return min(
-        (w for w in workers if w.fits(memory_mb)),
-        key=lambda w: (not w.holds, w.by_deployment.get(deployment_id, 0), -w.used_mb, w.id),
-        default=None,
-    )
+    best: Worker | None = None
+    best_rank = (True, 0, 0)
+    for worker in workers:
+        if worker.fits(memory_mb):
+            rank = (not worker.holds, worker.by_deployment.get(deployment_id, 0), -worker.used_mb)
+            if best is None or rank < best_rank:
+                best, best_rank = worker, rank
+    return best
 
 
 def pack(workers: Iterable[Worker], memory_mb: int, deployment_id: str) -> Worker | None:

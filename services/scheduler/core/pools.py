@@ -41,6 +41,8 @@ class Pool:
     deployment_id: str
     function: Function
     version: str
+    generation: int = 0  # of the function when the deployment was made
+    outdated: bool = False  # the version has changed since, or the function is gone
     idle: dict[str, Environment] = field(default_factory=dict)  # by id, most recently used last: taken from the end
     starting: dict[str, Environment] = field(default_factory=dict)  # on demand
     leased: int = 0

@@ -86,6 +86,7 @@ class Provisioning(Room):
         super().__init__(policies, ids, first_lease_id=first_lease_id, now=now)
         self.rebuilding = True  # until the window has closed nothing is granted and nothing started
         self.provisions: dict[tuple[Tenant, str, str], Provision] = {}  # by tenant, function and qualifier
+        self.relieved: dict[Function, None] = {}  # whose allocations were given back in this event
         self.short: dict[Provision, None] = {}  # those that lack environments, in the order of their wish
         self._ramps: dict[tuple[Account | Function, bool], Bucket] = {}
         self._recycle: dict[str, Environment] = {}  # serving provisioned environments, oldest first
@@ -114,7 +115,11 @@ class Provisioning(Room):
         requested: dict[str, int] = {}
         for wish in told.provisioned:
             requested[wish.function_name] = requested.get(wish.function_name, 0) + wish.requested
+        scoped = {name for name, function in account.functions.items() if function.reserved is not None}
         self.ledger.configure(account, dict(told.reserved), requested)
+        for name in scoped ^ {name for name, _ in told.reserved}:
+            # Its leases count elsewhere from now on, and so do the requests on them.
+            self.retire(self.ledger.function(told.tenant, name))
         self._set_rates(account)
         wishes = {(told.tenant, wish.function_name, wish.qualifier): wish for wish in told.provisioned}
         mine = [provision for key, provision in self.provisions.items() if key[0] == told.tenant]
@@ -242,6 +247,7 @@ class Provisioning(Room):
         spare = self._spare(environment.pool.function)
         if spare is None:
             self.ledger.allocate(environment.pool.function, -1)
+            self.relieved[environment.pool.function] = None
             return
         spare.counted = True
         self._serve_if_complete(spare)
@@ -386,7 +392,7 @@ class Provisioning(Room):
                     provision.waits = Reason.WAITS_FOR_SLOT
                     self.hint((function.account.tenant, function.name if function.reserved is not None else None))
                     return
-                if not ramp.take(1, self.now):
+                if not ramp.take_one(self.now):
                     provision.waits = Reason.RAMPING
                     self.due(ramp.next_at(self.now))
                     return
@@ -464,10 +470,22 @@ class Provisioning(Room):
     # What workers and callers bring
 
     def adopt_provisioned(self, environment: Environment) -> None:
-        """An environment that a worker reported after a restart counts from the first moment on."""
-        environment.counted = environment.serving = True
+        """An environment that a worker reported is a fact: after a restart it counts from the first moment on.
+
+        One that comes back later, with a worker that was given up, counts if it is wanted still.
+        """
+        environment.serving = True
         environment.ready_at = self.now
-        self.ledger.allocate(environment.pool.function)
+        function = environment.pool.function
+        if not self.rebuilding and function.account.revision:
+            # Among those that are there it is one too many by now if nothing is missing.
+            wanted = self._missing(environment.pool) >= 0 and self.ledger.may_allocate(function)
+            if not wanted and not environment.reported_busy:
+                environment.serving, environment.outgoing = False, True
+                return
+            environment.outgoing = not wanted
+        environment.counted = True
+        self.ledger.allocate(function)
         self._recycle[environment.id] = environment
 
     def replace(self, environment: Environment) -> None:

@@ -15,7 +15,7 @@ from services.scheduler.core import instructions as ins
 from services.scheduler.core.environment import Change, Environment, State
 from services.scheduler.core.ledger import Account, Function
 from services.scheduler.core.meters import Meter
-from services.scheduler.core.pools import Pool, Request
+from services.scheduler.core.pools import Caller, Pool, Request
 from services.scheduler.core.provisions import Provisioning
 from services.scheduler.core.reasons import Reason
 from services.scheduler.core.recalls import Round
@@ -33,7 +33,7 @@ class Serving(Provisioning):
         """Grant what is provisioned; else take a permission and a slot; else find out what idles elsewhere."""
         pool = request.pool
         if pool.ready and not request.on_demand and self._pay_provisioned(request):
-            self.grant(pool.ready[next(reversed(pool.ready))], request, Reason.PROVISIONED)
+            self.grant(next(reversed(pool.ready.values())), request, Reason.PROVISIONED)
             return
         if request.paid is None and not self._pay(request):
             return
@@ -133,7 +133,7 @@ class Serving(Provisioning):
         """Give an admitted request an environment, or let it wait for whichever comes first."""
         pool = request.pool
         if pool.idle:
-            self.grant(pool.idle[next(reversed(pool.idle))], request, Reason.WARM)
+            self.grant(next(reversed(pool.idle.values())), request, Reason.WARM)
             return
         pool.waiting[request.ticket] = request
         if pool.leased:
@@ -143,27 +143,42 @@ class Serving(Provisioning):
     def grant(self, environment: Environment, request: Request, reason: Reason) -> None:
         """Bind an environment to a request that has paid; an admitted one's slot becomes the lease's, or comes free."""
         self.drop(request)
+        assert request.paid is not None
+        self.lease(environment, request.caller, request.ticket, request.paid, reason)
+        if environment.provisioned and request.admitted:
+            self.slot_freed(request.pool.function)
+
+    def lease(self, environment: Environment, caller: Caller, ticket: ev.Ticket, paid: Meter, reason: Reason) -> None:
+        """Give a caller an environment. Permission and slot are taken already."""
         lease_id = self.next_lease
         self.next_lease = lease_id + 1
-        self.bind(environment, request.caller, lease_id)
-        worker, paid = environment.worker, request.paid
-        assert paid is not None
-        provisioned = environment.provisioned
+        self.bind(environment, caller, lease_id)
+        worker, provisioned = environment.worker, environment.provisioned
         self.out.append(
             ins.Grant(
-                request.ticket, lease_id, environment.id, worker.id, worker.address, environment.slot, reason,
-                paid.scope, 1, provisioned, not provisioned and request.pool.part is not None,
+                ticket, lease_id, environment.id, worker.id, worker.address, environment.slot, reason, paid.scope, 1,
+                provisioned, not provisioned and environment.pool.part is not None,
             )
         )  # fmt: skip
-        if provisioned and request.admitted:
-            self.slot_freed(request.pool.function)
+
+    def lease_at_once(self, event: ev.EnvironmentWanted, caller: Caller, pool: Pool) -> bool:
+        """The common case, without a record of the request: an environment idles, and no limit stands against it."""
+        function = pool.function
+        meter = function.slots.meter
+        if not pool.idle or pool.ready or meter is None or self.ledger.refusal(function) is not None:
+            return False
+        if not meter.take_one(self.now):
+            return False
+        self.ledger.take(function)
+        self.lease(next(reversed(pool.idle.values())), caller, event.ticket, meter, Reason.WARM)
+        return True
 
     def start_for(self, request: Request) -> None:
         """Start one environment, unless as many are on their way as requests wait; without room, wait for room."""
         pool = request.pool
         if len(pool.starting) >= len(pool.waiting):
             return
-        if not self.ramp(pool.function, provisioned=False).take(1, self.now):
+        if not self.ramp(pool.function, provisioned=False).take_one(self.now):
             # As on AWS the rest of a burst is refused; unless an environment comes free first.
             request.starved = True
             request.round = self.recall((request.need.tenant, request.need.function_name))
@@ -184,11 +199,11 @@ class Serving(Provisioning):
         elif pool.waiting and worker.connected and not worker.draining:
             self.set_idle(environment)
             request = next(iter(pool.waiting.values()))
-            took_anothers = reason is Reason.COLD and request.ticket in self.unplaced
+            took_anothers = reason is Reason.COLD and (request.starved or request.ticket in self.unplaced)
             self.grant(environment, request, reason)
             if took_anothers:
                 self.start_missing(pool)
-        elif self.outdated(environment.need) or worker.draining:
+        elif pool.outdated or worker.draining:
             self.stop(environment, Reason.OUTDATED)
             self.start_missing(pool)
         else:
@@ -264,8 +279,6 @@ class Serving(Provisioning):
             self.free(environment, Reason.FREED)
         if held:
             self.slot_freed(environment.pool.function)
-        elif self.short or self.contended:
-            self.offer_slots(environment.pool.function)
 
     def _end(self, environment: Environment, reason: Reason) -> None:
         """Stop an environment that nobody leases any more; a provisioned one is replaced."""
@@ -281,7 +294,6 @@ class Serving(Provisioning):
         held = self.remove(environment, reason)
         if environment.provisioned:
             self.provisioned_gone(environment, was_starting=was_starting)
-            self.offer_slots(pool.function)
         if held:
             self.slot_freed(pool.function)
         if was_starting and not environment.provisioned:
@@ -327,7 +339,7 @@ class Serving(Provisioning):
         """A caller wants permissions in advance, or because it has none left."""
         meter = self._meter_of(event.scope)
         if meter is None:
-            self.out.append(ins.Permit(event.caller_id, event.scope, 0, self.policies.retry_after))
+            self.out.append(ins.Permit(event.caller_id, event.scope, 0, 0.0))
             return
         taken = meter.take_share(event.caller_id, event.requests, self.now)
         if not taken:
@@ -339,6 +351,8 @@ class Serving(Provisioning):
 
     def _meter_of(self, scope: ev.RateScope) -> Meter | None:
         """The meter of a scope, if its limit is still the one that counts."""
+        if not scope.function_name:
+            return self.meter(self.ledger.account(scope.tenant))
         meter = self.meters.get(scope)
         if meter is None or (isinstance(meter.whose, Function) and meter.whose.reserved is None):
             return None
@@ -376,18 +390,6 @@ class Serving(Provisioning):
         for asking in asks:
             taken = meter.take_share(asking, 1, self.now)
             self.out.append(ins.Permit(asking, meter.scope, taken, meter.retry_after(self.now)))
-
-    # Functions
-
-    def changed(self, event: ev.FunctionChanged) -> None:
-        """Idle environments of earlier generations are stopped; leased ones when they come back."""
-        if not self.renew(event.tenant, event.function_name, event.version, event.generation):
-            return
-        for pool in list(self.versions.get((event.tenant, event.function_name), ())):
-            if event.version in ("", pool.version):
-                for environment in list(pool.idle.values()):
-                    if self.outdated(environment.need):
-                        self.stop(environment, Reason.OUTDATED)
 
 
 def _account(whose: Account | Function) -> Account:
