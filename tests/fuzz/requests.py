@@ -14,9 +14,9 @@ from typing import Any, Literal
 from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor
 
-from lambent.v1 import function_service_pb2, invocation_service_pb2, log_service_pb2
 from tests.fuzz import documents
 from tests.fuzz.packages import GOOD
+from tools import api_page
 
 ACCOUNT, REGION = "000000000000", "us-east-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/any"
@@ -40,15 +40,10 @@ class Operation:
 
 def _operations() -> list[Operation]:
     out = []
-    for module, service in (
-        (function_service_pb2, "FunctionService"),
-        (invocation_service_pb2, "InvocationService"),
-        (log_service_pb2, "LogService"),
-    ):
-        for method in module.DESCRIPTOR.services_by_name[service].methods:
-            http = method.GetOptions().Extensions[annotations_pb2.http]
-            verb = http.WhichOneof("pattern")
-            out.append(Operation(method, verb and verb.upper(), getattr(http, verb) if verb else ""))
+    for method in api_page.methods():
+        http = method.GetOptions().Extensions[annotations_pb2.http]
+        verb = http.WhichOneof("pattern")
+        out.append(Operation(method, verb and verb.upper(), getattr(http, verb) if verb else ""))
     return out
 
 
