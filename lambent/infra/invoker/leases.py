@@ -84,11 +84,18 @@ class LeaseStream:
                 case Returned(round):
                     self._outbox.put(pb.CallerEvent(idle_returned=pb.IdleReturned(round=round)))
 
-    def function_changed(self, tenant: Tenant, function_name: str, generation: int) -> None:
-        """Tell the scheduler that environments of earlier generations are not wanted again."""
+    def function_changed(self, tenant: Tenant, function_name: str, generation: int, version: str) -> None:
+        """Tell the scheduler that environments of earlier generations are not wanted again.
+
+        `version`: whose, $LATEST or a number; empty: of every version.
+        """
         if self.pool.connected:
             changed = pb.FunctionChanged(
-                account=tenant.account, region=tenant.region, function_name=function_name, generation=generation
+                account=tenant.account,
+                region=tenant.region,
+                function_name=function_name,
+                generation=generation,
+                version=version,
             )
             self._outbox.put(pb.CallerEvent(function_changed=changed))
 

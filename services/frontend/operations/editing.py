@@ -1,0 +1,71 @@
+"""Changes of what a function has published and of concurrency: read, decide, commit, and again if somebody was quicker.
+
+The decision is a plain function of what was read; the commit is atomic and refused if any of it has changed since.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from lambent.domain.clock import Ids
+from lambent.domain.concurrency import ConcurrencyState
+from lambent.domain.errors import AwsError
+from lambent.domain.functions import Function
+from lambent.domain.limits import Limits
+from lambent.domain.names import FunctionRef, not_found
+from services.frontend.concurrency_settings import SettingsLink
+from services.frontend.directory import FunctionDirectory
+from services.frontend.operations.lookups import storage_exceeded
+from services.frontend.store.port import Edit, FunctionStore
+
+# How often a decision is made anew before the caller is asked to come again.
+ATTEMPTS = 32
+
+# From a function and its tenant's settings to what changes; None: nothing has to. Raises AwsError.
+Decision = Callable[[Function, ConcurrencyState], Edit | None]
+
+
+class Editor:
+    """Carries decisions out."""
+
+    def __init__(
+        self, store: FunctionStore, directory: FunctionDirectory, link: SettingsLink, limits: Limits, ids: Ids
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._link = link
+        self._limits = limits
+        self._ids = ids
+
+    async def edit(self, ref: FunctionRef, decide: Decision) -> None:
+        """Change a function as `decide` says. Settings that change are in force then, if the scheduler is there."""
+        tenant, name = ref.tenant, ref.name
+        for _ in range(ATTEMPTS):
+            # In this order: settings that name a version or alias are never older than it.
+            settings = await self._store.settings(tenant)
+            function = await self._store.read(tenant, name)
+            if function is None:
+                raise not_found(FunctionRef(tenant, name, None))
+            edit = decide(function, settings)
+            if edit is None:
+                return
+            # Aliases and removals change what others decide on; so does the function's end.
+            restamp = edit.aliases or None in edit.versions.values()
+            after = None if edit.settings is settings else edit.settings
+            edit = dataclasses.replace(
+                edit,
+                stamp=function.stamp,
+                new_stamp=self._ids.uuid() if restamp else None,
+                settings=after,
+                settings_revision=settings.revision,
+            )
+            obstacle = await self._store.change(edit, self._limits.code_storage_bytes)
+            if obstacle == "code-storage":
+                raise storage_exceeded()
+            if obstacle is None:
+                self._directory.forget(tenant, name, edit.generation, edit.outdates)
+                if after is not None:
+                    await self._link.apply(tenant)
+                return
+        raise AwsError("ServiceUnavailableException", "Too many changes of this function at once; try again shortly.")
