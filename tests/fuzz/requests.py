@@ -49,7 +49,11 @@ def _operations() -> list[Operation]:
 
 OPERATIONS = _operations()
 WEIGHTS = {"CreateFunction": 5, "Invoke": 5, "UpdateFunctionConfiguration": 3, "UpdateFunctionCode": 2}
-CHANGING = frozenset({"UpdateFunctionCode", "UpdateFunctionConfiguration", "DeleteFunction"})
+# What changes or deletes something that is there.
+CHANGING = frozenset(
+    each.name for each in OPERATIONS if each.verb not in (None, "GET") and each.name not in ("CreateFunction", "Invoke")
+)
+ALIAS = "live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,16 @@ def document(rng: random.Random, operation: Operation, name: str) -> dict[str, A
             return {"ZipFile": documents.blob(rng)}
         case "UpdateFunctionConfiguration":
             return {"Timeout": 3, "Description": "fuzzed"}
+        case "CreateAlias" | "UpdateAlias":
+            weights = {"1": 0.5} if rng.random() < 0.5 else {}
+            return {
+                "Name": ALIAS, "FunctionVersion": rng.choice(["1", "2", "$LATEST"]),
+                "RoutingConfig": {"AdditionalVersionWeights": weights},
+            }  # fmt: skip
+        case "PutFunctionConcurrency":
+            return {"ReservedConcurrentExecutions": rng.choice([0, 1, 900])}
+        case "PutProvisionedConcurrencyConfig":
+            return {"ProvisionedConcurrentExecutions": rng.choice([1, 900])}
         case _:
             return {}
 
