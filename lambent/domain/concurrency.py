@@ -15,6 +15,7 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, is_version
 
 UNPUBLISHED = "Provisioned Concurrency Configs cannot be applied to unpublished function versions."
+_SNAP_START = "Provisioned Concurrency is not supported for functions with SnapStart."
 _WEIGHTED = "Invalid alias configuration for Provisioned Concurrency"
 _VERSION_HAS_IT = "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"
 _ALIAS_HAS_IT = "Version is pointed by a Provisioned Concurrency alias"
@@ -149,23 +150,23 @@ def repoint(state: ConcurrencyState, function: Function, before: AliasRecord, af
     configuration = state.of(function.record.name).get(after.name)
     if configuration is None or (before.version, before.weights) == (after.version, after.weights):
         return state
-    if LATEST in after.versions:
-        raise invalid_parameter(UNPUBLISHED)
-    _check_single(state, function, after.name, after.versions)
+    _check_versions(state, function, after.name, after.versions)
     return state.touched()
 
 
 def check_provisionable(state: ConcurrencyState, function: Function, qualifier: str) -> None:
     """Refuse what cannot have a configuration: $LATEST, an alias with weights, what another configuration covers."""
     versions = function.stands_for(qualifier)
-    if LATEST in versions:
-        raise invalid_parameter(UNPUBLISHED)
     if len(versions) > 1:
         raise conflict(_WEIGHTED)
-    _check_single(state, function, qualifier, versions)
+    _check_versions(state, function, qualifier, versions)
 
 
-def _check_single(state: ConcurrencyState, function: Function, qualifier: str, versions: tuple[str, ...]) -> None:
+def _check_versions(state: ConcurrencyState, function: Function, qualifier: str, versions: tuple[str, ...]) -> None:
+    if LATEST in versions:
+        raise invalid_parameter(UNPUBLISHED)
+    if any(function.versions[each].deployed.configuration.snap_start != "None" for each in versions):
+        raise invalid_parameter(_SNAP_START)
     for other in state.of(function.record.name):
         if other != qualifier and not set(versions).isdisjoint(function.stands_for(other)):
             raise conflict(_ALIAS_HAS_IT if is_version(qualifier) else _VERSION_HAS_IT)

@@ -44,11 +44,18 @@ class SettingsStream(Protocol):
 class SettingsLink:
     """From the store to the scheduler."""
 
-    def __init__(self, store: FunctionStore, secrets: SecretBox, stream: SettingsStream | None) -> None:
+    def __init__(
+        self,
+        store: FunctionStore,
+        secrets: SecretBox,
+        stream: SettingsStream | None,
+        apply_seconds: float = APPLY_SECONDS,
+    ) -> None:
         """`stream`: None where there is no scheduler to tell."""
         self._store = store
         self._secrets = secrets
         self._stream = stream
+        self._apply_seconds = apply_seconds
         if stream is not None:
             stream.on_connected(self.load)
 
@@ -60,7 +67,7 @@ class SettingsLink:
         try:
             message = await self.message(tenant)
             stream.send_settings(message)
-            async with asyncio.timeout(APPLY_SECONDS):
+            async with asyncio.timeout(self._apply_seconds):
                 await stream.settings_applied(message.account, message.region, message.revision)
         except (AwsError, TimeoutError) as error:
             # They are kept, and sent again with the next connection.

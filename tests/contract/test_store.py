@@ -11,51 +11,13 @@ import pytest
 
 from lambent.domain.concurrency import ConcurrencyState, Provisioned
 from lambent.domain.errors import AwsError
-from lambent.domain.functions import (
-    AliasRecord,
-    Code,
-    Configuration,
-    Deployed,
-    Function,
-    FunctionRecord,
-    State,
-    UpdateStatus,
-    VersionRecord,
-)
-from lambent.domain.names import LATEST, Tenant
+from lambent.domain.functions import Function, FunctionRecord
+from lambent.domain.names import LATEST
 from lambent.infra.redis_client import connect
 from services.frontend.store.memory_store import MemoryFunctionStore
 from services.frontend.store.port import EVERY_VERSION, NOBODY, Change, Edit, FunctionStore, Obstacle
 from services.frontend.store.redis_store import RedisFunctionStore
-
-ONE, OTHER = Tenant("000000000001", "us-east-1"), Tenant("000000000002", "us-east-1")
-CONFIGURATION = Configuration(
-    role="arn:aws:iam::000000000001:role/r", runtime="python3.11", handler="a.b", description="d", timeout=3,
-    memory_mb=128, ephemeral_storage_mb=512, architecture="x86_64", variables="sealed", dead_letter_target=None,
-    kms_key_arn=None, tracing_mode="PassThrough", snap_start="None", log_format="Text", application_log_level=None,
-    system_log_level=None, log_group="/aws/lambda/f",
-)  # fmt: skip
-
-
-def record(
-    name: str = "f", *, tenant: Tenant = ONE, revision: str = "r1", size: int = 10, generation: int = 1
-) -> FunctionRecord:
-    code = Code("ab" * 32, size)
-    return FunctionRecord(
-        tenant=tenant, name=name, configuration=CONFIGURATION, code=code, generation=generation, revision_id=revision,
-        last_modified=1.5, state=State.ACTIVE, update_status=UpdateStatus.SUCCESSFUL, changed=1.5,
-        serving=Deployed("d1", generation, CONFIGURATION, code), tags={"team": "x"},
-    )  # fmt: skip
-
-
-def version(number: str, *, size: int = 10) -> VersionRecord:
-    return VersionRecord(
-        number, "", f"v{number}", 2.5, Deployed(f"d-{number}", 7, CONFIGURATION, Code("cd" * 32, size))
-    )
-
-
-def alias(name: str, number: str, **weights: float) -> AliasRecord:
-    return AliasRecord(name, number, "", {key.strip("_"): each for key, each in weights.items()}, f"{name}-{number}")
+from tests.records import ONE, OTHER, alias, record, version
 
 
 async def create(store: FunctionStore, made: FunctionRecord, limit: int = 1000) -> str | None:
