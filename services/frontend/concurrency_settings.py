@@ -37,7 +37,10 @@ class SettingsStream(Protocol):
         ...
 
     def on_connected(self, load: Callable[[], Awaitable[list[pb.ConcurrencySettings]]]) -> None:
-        """`load` is awaited after each connection; what it answers is sent before any wish for an environment."""
+        """`load` is awaited after each connection; what it answers is sent before any wish for an environment.
+
+        Raises AwsError while the store is away.
+        """
         ...
 
 

@@ -148,6 +148,7 @@ class FrontendService:
             await self._redis.ping()
         except (RedisError, OSError) as error:
             raise StartError(f"Redis at {cluster.redis_url} cannot be reached ({error}); check redis_url") from error
+        self._secrets = SecretBox(self._layout.master_key())
         await self._connect_invoker()
         dispatch = self._dispatch()
         regions = [region.strip() for region in cluster.regions.split(",") if region.strip()] or None
@@ -186,6 +187,8 @@ class FrontendService:
         self._links = WorkerLinks(self._id, token)
         self._invoker = Invoker(pool, self._leases, self._links, self._clock)
         self._telemetry.observe("lambent.leases", lambda: by_reason(self._invoker.counters, "how"))
+        # The lease stream does not carry settings yet; when it does, it is given here, before it starts.
+        self._link = SettingsLink(self._store, self._secrets, None)
         self._leases.start()
         try:
             await asyncio.wait_for(self._leases.connected.wait(), SCHEDULER_SECONDS)
@@ -200,16 +203,13 @@ class FrontendService:
     def _dispatch(self) -> Dispatch:
         """Every RPC with its operation."""
         limits = self._settings.limits
-        master = self._layout.master_key()
-        secrets = SecretBox(master)
-        url_key = hmac.new(master, b"package-urls", hashlib.sha256).digest()
+        secrets = self._secrets
+        url_key = hmac.new(self._layout.master_key(), b"package-urls", hashlib.sha256).digest()
         self._urls = CodeUrls(self._code, url_key, self._public_url(), limits.package_url_seconds, self._clock)
         self._directory = FunctionDirectory(self._store, secrets, self._leases)
         self._settler = Settler(self._store, self._code, self._directory, limits, self._clock, self._ids)
         lookups = Lookups(self._store, self._settler)
-        # The lease stream does not carry settings yet: then it is given here.
-        link = SettingsLink(self._store, secrets, None)
-        editor = Editor(self._store, self._directory, link, limits, self._ids)
+        editor = Editor(self._store, self._directory, self._link, limits, self._ids)
         publisher = Publisher(self._clock, self._ids)
         functions = FunctionOperations(
             store=self._store,

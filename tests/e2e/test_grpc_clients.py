@@ -7,6 +7,7 @@ import base64
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
@@ -53,7 +54,7 @@ def test_grpcurl_lists_and_calls_by_reflection(cluster: Cluster, function: str, 
 def test_one_document_serves_both_doors_to_publish_and_point(cluster: Cluster, token: str) -> None:
     name = cluster.create("both-doors", zipped({"app.py": CODE}))
 
-    def grpcurl(method: str, document: dict[str, object]) -> subprocess.CompletedProcess[str]:
+    def grpcurl(method: str, document: Mapping[str, object]) -> subprocess.CompletedProcess[str]:
         return run(
             "grpcurl", "-plaintext", "-H", f"authorization: Bearer {token}", "-d", json.dumps(document), cluster.grpc,
             f"lambent.v1.{method}", env=cluster.environment,

@@ -16,7 +16,6 @@ from lambent.domain.functions import Function
 from lambent.domain.limits import Limits
 from lambent.domain.names import (
     LATEST,
-    MAX_NAME,
     FunctionRef,
     Tenant,
     alias_not_found,
@@ -178,8 +177,6 @@ def _whole_function(name: str, call: Call) -> FunctionRef:
     ref = parse(name, None, call.tenant)
     if ref.qualifier is not None:
         raise invalid_parameter(_FUNCTIONS_ONLY)
-    if len(ref.name) > MAX_NAME:
-        raise not_found(ref)
     return ref
 
 

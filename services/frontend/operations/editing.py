@@ -42,7 +42,6 @@ class Editor:
         """Change a function as `decide` says. Settings that change are in force then, if the scheduler is there."""
         tenant, name = ref.tenant, ref.name
         for _ in range(ATTEMPTS):
-            # In this order: settings that name a version or alias are never older than it.
             settings = await self._store.settings(tenant)
             function = await self._store.read(tenant, name)
             if function is None:

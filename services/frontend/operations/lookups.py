@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lambent.domain.errors import AwsError, conflict
 from lambent.domain.functions import FunctionRecord, State, UpdateStatus
-from lambent.domain.names import LATEST, MAX_NAME, FunctionRef, function_arn, not_found, parse
+from lambent.domain.names import LATEST, FunctionRef, function_arn, not_found, parse
 from services.frontend.operations.configuration import version_view
 from services.frontend.operations.settling import Settler
 from services.frontend.store.port import FunctionStore
@@ -14,7 +14,7 @@ from services.frontend.transport.call import Call
 def function_ref(name: str, call: Call) -> FunctionRef:
     """A function as such, for operations on nothing but $LATEST or the whole; another qualifier names nothing."""
     ref = parse(name, None, call.tenant)
-    if len(ref.name) > MAX_NAME or ref.qualifier not in (None, LATEST):
+    if ref.qualifier not in (None, LATEST):
         raise not_found(ref)
     return FunctionRef(ref.tenant, ref.name, None)
 
