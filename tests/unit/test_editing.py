@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -92,26 +91,30 @@ async def test_an_alias_and_what_is_provisioned_on_it_go_together(store: Contend
 
     for first in ((provision, forget), (forget, provision)):
         await edits.edit(REF, lambda function, settings: Edit(ONE, "f", NOBODY, aliases={"live": alias("live", "1")}))
-        await asyncio.gather(*(edits.edit(REF, decide) for decide in first))
+        # Each by a frontend of its own.
+        await asyncio.gather(*(editor(store).edit(REF, decide) for decide in first))
         function = await store.read(ONE, "f")
         assert function is not None
         assert not function.aliases
         assert (await store.settings(ONE)).empty
 
 
-async def test_reservations_made_at_once_keep_the_floor_together(store: Contended) -> None:
-    for name in "abcdefghij":
+@pytest.mark.parametrize("frontends", [1, 3])
+async def test_reservations_made_at_once_keep_the_floor_together(store: Contended, frontends: int) -> None:
+    names = [f"n{number}" for number in range(60)]
+    for name in names:
         await store.create(record(name), "s", None, 10_000)
-    edits = editor(store)
+    editors = [editor(store) for _ in range(frontends)]
 
-    async def reserve(name: str) -> Any:
+    async def reserve(number: int, name: str) -> None:
         def decide(function: Function, settings: ConcurrencyState) -> Edit:
-            return Edit(ONE, name, NOBODY, settings=put_reserved(settings, name, 200, LIMITS))
+            return Edit(ONE, name, NOBODY, settings=put_reserved(settings, name, 25, LIMITS))
 
-        await edits.edit(FunctionRef(ONE, name, None), decide)
+        await editors[number % frontends].edit(FunctionRef(ONE, name, None), decide)
 
-    results = await asyncio.gather(*(reserve(name) for name in "abcdefghij"), return_exceptions=True)
-    assert sum(result is None for result in results) == 4
+    results = await asyncio.gather(*(reserve(*each) for each in enumerate(names)), return_exceptions=True)
+    assert sum(result is None for result in results) == 36
+    assert {each.name for each in results if isinstance(each, AwsError)} == {"InvalidParameterValueException"}
     settings = await store.settings(ONE)
-    assert settings.unreserved(LIMITS.concurrent_executions) == 200
-    assert settings.revision == 4
+    assert settings.unreserved(LIMITS.concurrent_executions) == 100
+    assert settings.revision == 36

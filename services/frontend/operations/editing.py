@@ -5,15 +5,17 @@ The decision is a plain function of what was read; the commit is atomic and refu
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from lambent.domain.clock import Ids
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.errors import AwsError
 from lambent.domain.functions import Function
 from lambent.domain.limits import Limits
-from lambent.domain.names import FunctionRef, not_found
+from lambent.domain.names import FunctionRef, Tenant, not_found
 from services.frontend.concurrency_settings import SettingsLink
 from services.frontend.directory import FunctionDirectory
 from services.frontend.operations.lookups import storage_exceeded
@@ -37,9 +39,19 @@ class Editor:
         self._link = link
         self._limits = limits
         self._ids = ids
+        self._locks: WeakValueDictionary[Tenant, asyncio.Lock] = WeakValueDictionary()
 
     async def edit(self, ref: FunctionRef, decide: Decision) -> None:
         """Change a function as `decide` says. Settings that change are in force then, if the scheduler is there."""
+        # One at a time in this process: among frontends, too few are ever quicker for an edit to come to nothing.
+        lock = self._locks.setdefault(ref.tenant, asyncio.Lock())
+        async with lock:
+            settings_changed = await self._commit(ref, decide)
+        if settings_changed:
+            await self._link.apply(ref.tenant)
+
+    async def _commit(self, ref: FunctionRef, decide: Decision) -> bool:
+        """Whether the tenant's settings are other ones now."""
         tenant, name = ref.tenant, ref.name
         for _ in range(ATTEMPTS):
             settings = await self._store.settings(tenant)
@@ -48,7 +60,7 @@ class Editor:
                 raise not_found(FunctionRef(tenant, name, None))
             edit = decide(function, settings)
             if edit is None:
-                return
+                return False
             # Aliases and removals change what others decide on; so does the function's end.
             restamp = edit.aliases or None in edit.versions.values()
             after = None if edit.settings is settings else edit.settings
@@ -64,7 +76,5 @@ class Editor:
                 raise storage_exceeded()
             if obstacle is None:
                 self._directory.forget(tenant, name, edit.generation, edit.outdates)
-                if after is not None:
-                    await self._link.apply(tenant)
-                return
+                return after is not None
         raise AwsError("ServiceUnavailableException", "Too many changes of this function at once; try again shortly.")

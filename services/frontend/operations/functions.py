@@ -212,19 +212,19 @@ class FunctionOperations:
             changed=now,
             update_status=UpdateStatus.IN_PROGRESS,
         )
-        edit = Edit(before.tenant, before.name, NOBODY, revision=before.revision_id)
-        version: VersionRecord | None = None
+        version, added = None, record.code.size - before.code.size
+        versions: dict[str, VersionRecord] = {}
         if publish:
             version = await self._unchanged_since(record)
             if version is None:
                 version = self._publisher.version(record, generation)
                 record = record.counting(version, record.revision_id)
-                edit = dataclasses.replace(
-                    edit, versions={version.number: version}, added_bytes=version.deployed.code.size
-                )
-        edit = dataclasses.replace(
-            edit, record=record, added_bytes=edit.added_bytes + record.code.size - before.code.size
-        )
+                versions[version.number] = version
+                added += version.deployed.code.size
+        edit = Edit(
+            before.tenant, before.name, NOBODY, revision=before.revision_id, record=record, versions=versions,
+            added_bytes=added,
+        )  # fmt: skip
         obstacle = await self._store.change(edit, self._limits.code_storage_bytes)
         ref = FunctionRef(before.tenant, before.name, None)
         if obstacle == "missing":
