@@ -13,11 +13,28 @@ from typing import Any
 import botocore.session
 from google.api import annotations_pb2
 
-from lambent.v1 import function_service_pb2, invocation_service_pb2, log_service_pb2, options_pb2
+from lambent.v1 import (
+    account_service_pb2,
+    alias_service_pb2,
+    concurrency_service_pb2,
+    function_service_pb2,
+    invocation_service_pb2,
+    log_service_pb2,
+    options_pb2,
+    version_service_pb2,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "api.md"
-FILES = (function_service_pb2, invocation_service_pb2, log_service_pb2)
+FILES = (
+    function_service_pb2,
+    version_service_pb2,
+    alias_service_pb2,
+    concurrency_service_pb2,
+    account_service_pb2,
+    invocation_service_pb2,
+    log_service_pb2,
+)
 
 HEAD = """\
 # API reference

@@ -62,6 +62,7 @@ ERRORS: Mapping[str, ErrorRow] = {
     "InvalidRequestContentException": ErrorRow(400, "INVALID_ARGUMENT", "message", "User"),
     "CodeStorageExceededException": ErrorRow(400, "RESOURCE_EXHAUSTED", "message", "User"),
     "ResourceNotFoundException": ErrorRow(404, "NOT_FOUND", "Message", "User"),
+    "ProvisionedConcurrencyConfigNotFoundException": ErrorRow(404, "NOT_FOUND", "message", "User"),
     "ResourceConflictException": ErrorRow(409, "ABORTED", "message", "User"),
     "PreconditionFailedException": ErrorRow(412, "FAILED_PRECONDITION", "message", "User"),
     "RequestTooLargeException": ErrorRow(413, "RESOURCE_EXHAUSTED", "message", "User"),
@@ -109,6 +110,11 @@ def validation(violations: list[str]) -> AwsError:
     return AwsError(
         "ValidationException", f"{len(violations)} validation error{plural} detected: " + "; ".join(violations)
     )
+
+
+def conflict(message: str) -> AwsError:
+    """A request that does not go with what is there or under way."""
+    return AwsError("ResourceConflictException", message)
 
 
 def invalid_parameter(message: str) -> AwsError:

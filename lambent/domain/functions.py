@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from lambent.domain.names import Tenant
+from lambent.domain.names import LATEST, Tenant
 
 
 class State(StrEnum):
@@ -67,7 +68,7 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class FunctionRecord:
-    """One function of one tenant."""
+    """The $LATEST of one function of one tenant, and what belongs to the function as a whole."""
 
     tenant: Tenant
     name: str
@@ -81,3 +82,59 @@ class FunctionRecord:
     changed: float  # epoch seconds at which the change in progress began
     serving: Deployed | None  # None until the creation has ended; while an update is in progress, what was before
     tags: dict[str, str] = field(default_factory=dict)
+    last_version: int = 0  # the number published last: none is given twice while the function lives
+
+    def counting(self, version: VersionRecord, revision_id: str) -> FunctionRecord:
+        """The same after `version` was published, which is a change of revision."""
+        return replace(self, last_version=int(version.number), revision_id=revision_id)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """A published version: what $LATEST was at that moment. Never changed. Source: API_PublishVersion."""
+
+    number: str  # decimal
+    description: str  # its own, or that of $LATEST then
+    revision_id: str
+    last_modified: float  # epoch seconds
+    deployed: Deployed
+
+    def publishes(self, configuration: Configuration, code: Code) -> bool:
+        """Whether these are what was published: then there is nothing to publish again."""
+        return self.deployed.configuration == configuration and self.deployed.code == code
+
+
+@dataclass(frozen=True, slots=True)
+class AliasRecord:
+    """A name for a version, or for two with weights. Source: API_AliasConfiguration."""
+
+    name: str
+    version: str  # $LATEST or a number
+    description: str
+    weights: dict[str, float]  # an additional version → its share of the requests (0 to 1); at most one
+    revision_id: str
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """What the alias stands for, the version that is not weighted first."""
+        return (self.version, *self.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function with everything published of it, as one read of the store found it."""
+
+    record: FunctionRecord
+    stamp: str  # changes whenever an alias does or a version is deleted
+    versions: Mapping[str, VersionRecord]  # by number
+    aliases: Mapping[str, AliasRecord]  # by name
+
+    def has(self, version: str) -> bool:
+        """Whether there is such a version; $LATEST always is."""
+        return version == LATEST or version in self.versions
+
+    def stands_for(self, qualifier: str) -> tuple[str, ...]:
+        """The versions that a version's number, $LATEST or an alias stands for; empty: there is nothing so called."""
+        if qualifier in self.aliases:
+            return self.aliases[qualifier].versions
+        return (qualifier,) if self.has(qualifier) else ()

@@ -36,6 +36,9 @@ class Limits:
     log_tail_bytes: int = count(4096, "bytes", "Log tail returned with an invocation.")
     list_page_items: int = count(50, "items", "Most items in one page of a list.")
     concurrent_executions: int = count(1000, "executions", "Concurrency of one account and region.")
+    unreserved_minimum: int = count(
+        100, "executions", "What reserved and provisioned concurrency must leave of an account's concurrency."
+    )
     init_seconds: float = limit(
         10.0, "seconds", "Init phase; beyond it init is done again within the first invocation."
     )

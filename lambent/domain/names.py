@@ -117,3 +117,13 @@ def _split(text: str, creating: bool) -> tuple[str, str | None, str | None, str 
 def not_found(ref: FunctionRef) -> AwsError:
     """AWS's answer for a function, version or alias that is not there."""
     return AwsError("ResourceNotFoundException", f"Function not found: {ref.arn}")
+
+
+def alias_not_found(ref: FunctionRef) -> AwsError:
+    """AWS's answer of operations on aliases for one that is not there."""
+    return AwsError("ResourceNotFoundException", f"Cannot find alias arn: {ref.arn}")
+
+
+def is_version(qualifier: str) -> bool:
+    """Whether a qualifier has the form of a version's number, which no alias may have."""
+    return qualifier.isascii() and qualifier.isdecimal()

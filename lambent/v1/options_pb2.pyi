@@ -157,6 +157,8 @@ class FieldRule(_message.Message):
     KEY_PATTERN_FIELD_NUMBER: _builtins.int
     ITEM_PATTERN_FIELD_NUMBER: _builtins.int
     SENSITIVE_FIELD_NUMBER: _builtins.int
+    KEY_LENGTH_FIELD_NUMBER: _builtins.int
+    ITEM_VALUE_FIELD_NUMBER: _builtins.int
     location: Global___Location.ValueType
     name: _builtins.str
     """Name of the header or query parameter."""
@@ -184,6 +186,14 @@ class FieldRule(_message.Message):
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The only values a string may have."""
 
+    @_builtins.property
+    def key_length(self) -> Global___Bounds:
+        """Bounds of the length of each key of a map, in characters."""
+
+    @_builtins.property
+    def item_value(self) -> Global___Bounds:
+        """Bounds of each value of a map of numbers."""
+
     def __init__(
         self,
         *,
@@ -198,10 +208,12 @@ class FieldRule(_message.Message):
         key_pattern: _builtins.str = ...,
         item_pattern: _builtins.str = ...,
         sensitive: _builtins.bool = ...,
+        key_length: Global___Bounds | None = ...,
+        item_value: Global___Bounds | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["length", b"length", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item_value", b"item_value", "key_length", b"key_length", "length", b"length", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["emit_empty", b"emit_empty", "item_pattern", b"item_pattern", "key_pattern", b"key_pattern", "length", b"length", "location", b"location", "name", b"name", "pattern", b"pattern", "required", b"required", "sensitive", b"sensitive", "value", b"value", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["emit_empty", b"emit_empty", "item_pattern", b"item_pattern", "item_value", b"item_value", "key_length", b"key_length", "key_pattern", b"key_pattern", "length", b"length", "location", b"location", "name", b"name", "pattern", b"pattern", "required", b"required", "sensitive", b"sensitive", "value", b"value", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

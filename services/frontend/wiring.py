@@ -33,14 +33,30 @@ from lambent.infra.secrets import SecretBox
 from lambent.infra.sigv4 import Verifier
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry, by_reason
-from lambent.v1 import function_service_pb2, invocation_service_pb2, log_service_pb2
+from lambent.v1 import (
+    account_service_pb2,
+    alias_service_pb2,
+    concurrency_service_pb2,
+    function_service_pb2,
+    invocation_service_pb2,
+    log_service_pb2,
+    version_service_pb2,
+)
 from services.frontend import code_urls
 from services.frontend.code_urls import CodeUrls
+from services.frontend.concurrency_settings import SettingsLink
 from services.frontend.directory import FunctionDirectory
+from services.frontend.operations.account import AccountOperations
+from services.frontend.operations.aliases import AliasOperations
+from services.frontend.operations.concurrency import ConcurrencyOperations
+from services.frontend.operations.editing import Editor
 from services.frontend.operations.functions import FunctionOperations
 from services.frontend.operations.invocations import InvocationOperations
 from services.frontend.operations.logs import LogOperations
+from services.frontend.operations.lookups import Lookups
 from services.frontend.operations.settling import Settler
+from services.frontend.operations.versions import Publisher, VersionOperations
+from services.frontend.provisioned_statuses import SchedulerStatuses
 from services.frontend.store.redis_store import RedisFunctionStore
 from services.frontend.telemetry import FrontendTelemetry
 from services.frontend.transport.dispatch import Dispatch
@@ -132,6 +148,7 @@ class FrontendService:
             await self._redis.ping()
         except (RedisError, OSError) as error:
             raise StartError(f"Redis at {cluster.redis_url} cannot be reached ({error}); check redis_url") from error
+        self._secrets = SecretBox(self._layout.master_key())
         await self._connect_invoker()
         dispatch = self._dispatch()
         regions = [region.strip() for region in cluster.regions.split(",") if region.strip()] or None
@@ -166,9 +183,12 @@ class FrontendService:
         address = settings.internal.scheduler or f"unix:{self._layout.run}/scheduler.sock"
         token = self._layout.cluster_token()
         self._leases = LeaseStream(address, token, self._id, pool, self._clock, self._rng)
+        self._statuses = SchedulerStatuses(address, token)
         self._links = WorkerLinks(self._id, token)
         self._invoker = Invoker(pool, self._leases, self._links, self._clock)
         self._telemetry.observe("lambent.leases", lambda: by_reason(self._invoker.counters, "how"))
+        # The lease stream does not carry settings yet; when it does, it is given here, before it starts.
+        self._link = SettingsLink(self._store, self._secrets, self._leases)
         self._leases.start()
         try:
             await asyncio.wait_for(self._leases.connected.wait(), SCHEDULER_SECONDS)
@@ -183,22 +203,39 @@ class FrontendService:
     def _dispatch(self) -> Dispatch:
         """Every RPC with its operation."""
         limits = self._settings.limits
-        master = self._layout.master_key()
-        secrets = SecretBox(master)
-        url_key = hmac.new(master, b"package-urls", hashlib.sha256).digest()
+        secrets = self._secrets
+        url_key = hmac.new(self._layout.master_key(), b"package-urls", hashlib.sha256).digest()
         self._urls = CodeUrls(self._code, url_key, self._public_url(), limits.package_url_seconds, self._clock)
         self._directory = FunctionDirectory(self._store, secrets, self._leases)
         self._settler = Settler(self._store, self._code, self._directory, limits, self._clock, self._ids)
+        lookups = Lookups(self._store, self._settler)
+        editor = Editor(self._store, self._directory, self._link, limits, self._ids)
+        publisher = Publisher(self._clock, self._ids)
         functions = FunctionOperations(
             store=self._store,
             code=self._code,
-            directory=self._directory,
             settler=self._settler,
+            lookups=lookups,
+            editor=editor,
+            publisher=publisher,
             secrets=secrets,
             urls=self._urls,
             limits=limits,
             clock=self._clock,
             ids=self._ids,
+        )
+        versions = VersionOperations(
+            store=self._store,
+            lookups=lookups,
+            editor=editor,
+            publisher=publisher,
+            secrets=secrets,
+            limits=limits,
+            ids=self._ids,
+        )
+        aliases = AliasOperations(store=self._store, editor=editor, limits=limits, ids=self._ids)
+        concurrency = ConcurrencyOperations(
+            store=self._store, editor=editor, statuses=self._statuses, limits=limits, clock=self._clock
         )
         invocations = InvocationOperations(
             directory=self._directory,
@@ -206,13 +243,23 @@ class FrontendService:
             invoker=self._invoker,
             telemetry=self._counts,
             limits=limits,
+            rng=self._rng,
         )
-        logs = LogOperations(self._store, DirectoryLogStore(self._layout.logs, "reader"))
         return Dispatch(
             [
                 (function_service_pb2.DESCRIPTOR.services_by_name["FunctionService"], functions),
+                (version_service_pb2.DESCRIPTOR.services_by_name["VersionService"], versions),
+                (alias_service_pb2.DESCRIPTOR.services_by_name["AliasService"], aliases),
+                (concurrency_service_pb2.DESCRIPTOR.services_by_name["ConcurrencyService"], concurrency),
+                (
+                    account_service_pb2.DESCRIPTOR.services_by_name["AccountService"],
+                    AccountOperations(self._store, limits),
+                ),
                 (invocation_service_pb2.DESCRIPTOR.services_by_name["InvocationService"], invocations),
-                (log_service_pb2.DESCRIPTOR.services_by_name["LogService"], logs),
+                (
+                    log_service_pb2.DESCRIPTOR.services_by_name["LogService"],
+                    LogOperations(self._store, DirectoryLogStore(self._layout.logs, "reader")),
+                ),
             ],
             clock=self._clock,
             observe=self._counts.observe,
@@ -230,6 +277,7 @@ class FrontendService:
         if self._leases is not None:
             await self._leases.close()
             await self._links.close()
+            await self._statuses.close()
         await self._tasks.close()
         await self._prometheus.close()
         await self._redis.aclose()

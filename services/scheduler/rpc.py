@@ -204,7 +204,8 @@ def _settings(caller_id: str, settings: leases.ConcurrencySettings) -> ev.Settin
             ev.ProvisionedVersion(_need(version.need), version.deployment, version.executions)
             for version in item.versions
         )
-        if sum(version.executions for version in versions) != item.requested or not versions:
+        # Fewer are possible: a version whose deployment cannot be made is left out.
+        if sum(version.executions for version in versions) > item.requested or any(v.executions <= 0 for v in versions):
             raise Nonsense("provisioned concurrency whose versions do not add up")
         if any(v.need.tenant != tenant or v.need.function_name != item.function_name for v in versions):
             raise Nonsense("provisioned concurrency of another's function")

@@ -12,16 +12,13 @@ import pytest
 from google.api import annotations_pb2
 from google.protobuf.descriptor import FieldDescriptor
 
-from lambent.v1 import function_service_pb2, invocation_service_pb2, log_service_pb2, options_pb2
+from lambent.v1 import options_pb2
 from tools import api_page
 
 MODEL = botocore.session.Session().get_service_model("lambda")
-FILES = (function_service_pb2, invocation_service_pb2, log_service_pb2)
 METHODS: dict[str, Any] = {
     method.GetOptions().Extensions[options_pb2.method].aws_operation: method
-    for file in FILES
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
+    for method in api_page.methods()
     if method.GetOptions().Extensions[options_pb2.method].aws_operation
 }
 
@@ -165,7 +162,7 @@ def constraint_problems(field: Any, theirs: Any, where: str) -> list[str]:
     ours: dict[str, object] = {}
     bounds = rule.length if rule.HasField("length") else rule.value if rule.HasField("value") else None
     if bounds is not None:
-        ours["min"] = bounds.min if bounds.HasField("min") else None
+        ours["min"] = bounds.min or None  # as below
         ours["max"] = bounds.max if bounds.HasField("max") else None
     ours["pattern"] = rule.pattern or None
     ours["enum"] = sorted(rule.values) or None
@@ -181,7 +178,11 @@ def constraint_problems(field: Any, theirs: Any, where: str) -> list[str]:
         wanted["item"] = "|".join(metadata["enum"]) if "enum" in metadata else metadata.get("pattern")
     if theirs.type_name == "map":
         ours["key"] = rule.key_pattern or None
+        ours["key-length"] = (rule.key_length.min, rule.key_length.max) if rule.HasField("key_length") else (None, None)
+        ours["item"] = (rule.item_value.min, rule.item_value.max) if rule.HasField("item_value") else (None, None)
         wanted["key"] = theirs.key.metadata.get("pattern")
+        wanted["key-length"] = (theirs.key.metadata.get("min"), theirs.key.metadata.get("max"))
+        wanted["item"] = (theirs.value.metadata.get("min"), theirs.value.metadata.get("max"))
     recorded = CONSTRAINT_DIFFERENCES.get(where, ("", ""))[0]
     if recorded and ours.get(recorded) == wanted[recorded]:
         return [f"{where}: {recorded} is the same as AWS's; take it off the table"]

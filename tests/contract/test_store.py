@@ -5,35 +5,37 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
+from lambent.domain.concurrency import ConcurrencyState, Provisioned
 from lambent.domain.errors import AwsError
-from lambent.domain.functions import Code, Configuration, Deployed, FunctionRecord, State, UpdateStatus
-from lambent.domain.names import Tenant
+from lambent.domain.functions import Function, FunctionRecord
+from lambent.domain.names import LATEST
 from lambent.infra.redis_client import connect
 from services.frontend.store.memory_store import MemoryFunctionStore
-from services.frontend.store.port import Change, FunctionStore
+from services.frontend.store.port import EVERY_VERSION, NOBODY, Change, Edit, FunctionStore, Obstacle
 from services.frontend.store.redis_store import RedisFunctionStore
-
-ONE, OTHER = Tenant("000000000001", "us-east-1"), Tenant("000000000002", "us-east-1")
-CONFIGURATION = Configuration(
-    role="arn:aws:iam::000000000001:role/r", runtime="python3.11", handler="a.b", description="d", timeout=3,
-    memory_mb=128, ephemeral_storage_mb=512, architecture="x86_64", variables="sealed", dead_letter_target=None,
-    kms_key_arn=None, tracing_mode="PassThrough", snap_start="None", log_format="Text", application_log_level=None,
-    system_log_level=None, log_group="/aws/lambda/f",
-)  # fmt: skip
+from tests.records import ONE, OTHER, alias, record, version
 
 
-def record(
-    name: str = "f", *, tenant: Tenant = ONE, revision: str = "r1", size: int = 10, generation: int = 1
-) -> FunctionRecord:
-    code = Code("ab" * 32, size)
-    return FunctionRecord(
-        tenant=tenant, name=name, configuration=CONFIGURATION, code=code, generation=generation, revision_id=revision,
-        last_modified=1.5, state=State.ACTIVE, update_status=UpdateStatus.SUCCESSFUL, changed=1.5,
-        serving=Deployed("d1", generation, CONFIGURATION, code), tags={"team": "x"},
+async def create(store: FunctionStore, made: FunctionRecord, limit: int = 1000) -> str | None:
+    return await store.create(made, "s1", None, limit)
+
+
+async def replace(
+    store: FunctionStore, made: FunctionRecord, expected: str, limit: int = 1000, *, before: int = 10
+) -> Obstacle | None:
+    edit = Edit(
+        made.tenant, made.name, LATEST, made.generation, revision=expected, record=made,
+        added_bytes=made.code.size - before,
     )  # fmt: skip
+    return await store.change(edit, limit)
+
+
+async def delete(store: FunctionStore, name: str, generation: int) -> Obstacle | None:
+    return await store.change(Edit(ONE, name, EVERY_VERSION, generation, delete=True), 0)
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -49,55 +51,149 @@ async def store(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator
 
 async def test_what_was_created_is_read_as_it_was(store: FunctionStore) -> None:
     assert await store.get(ONE, "f") is None
-    assert await store.create(record(), 100) is None
+    assert await create(store, record(), 100) is None
     assert await store.get(ONE, "f") == record()
 
 
 async def test_a_name_is_taken_once_in_each_tenant(store: FunctionStore) -> None:
-    assert await store.create(record(), 100) is None
-    assert await store.create(record(revision="r2"), 100) == "exists"
-    assert await store.create(record(tenant=OTHER), 100) is None
+    assert await create(store, record(), 100) is None
+    assert await create(store, record(revision="r2"), 100) == "exists"
+    assert await create(store, record(tenant=OTHER), 100) is None
     assert (await store.get(ONE, "f")).revision_id == "r1"  # type: ignore[union-attr]
 
 
 async def test_code_storage_is_counted_and_limited_by_tenant(store: FunctionStore) -> None:
-    assert await store.create(record("a", size=60), 100) is None
-    assert await store.create(record("b", size=60), 100) == "code-storage"
-    assert await store.create(record("b", size=60, tenant=OTHER), 100) is None
+    assert await create(store, record("a", size=60), 100) is None
+    assert await create(store, record("b", size=60), 100) == "code-storage"
+    assert await create(store, record("b", size=60, tenant=OTHER), 100) is None
     assert await store.get(ONE, "b") is None
-    assert await store.replace(record("a", size=101, revision="r2"), "r1", 100) == "code-storage"
-    assert await store.replace(record("a", size=30, revision="r2"), "r1", 100) is None
+    assert await replace(store, record("a", size=101, revision="r2"), "r1", 100, before=60) == "code-storage"
+    assert await replace(store, record("a", size=30, revision="r2"), "r1", 100, before=60) is None
     assert await store.code_bytes(ONE) == 30
-    assert await store.delete(ONE, "a", 3)
+    assert await delete(store, "a", 3) is None
     assert await store.code_bytes(ONE) == 0
 
 
 async def test_replacing_needs_the_latest_revision(store: FunctionStore) -> None:
-    assert await store.replace(record(), "r1", 100) == "missing"
-    await store.create(record(), 100)
-    assert await store.replace(record(revision="r3"), "r2", 100) == "revision"
-    assert await store.replace(dataclasses.replace(record(revision="r2"), tags={}), "r1", 100) is None
+    assert await replace(store, record(), "r1", 100) == "missing"
+    await create(store, record(), 100)
+    assert await replace(store, record(revision="r3"), "r2", 100) == "revision"
+    assert await replace(store, dataclasses.replace(record(revision="r2"), tags={}), "r1", 100) is None
     assert (await store.get(ONE, "f")).tags == {}  # type: ignore[union-attr]
 
 
 async def test_two_writers_of_one_revision_do_not_both_win(store: FunctionStore) -> None:
-    await store.create(record(), 100)
-    answers = await asyncio.gather(*(store.replace(record(revision=f"w{i}"), "r1", 100) for i in range(8)))
+    await create(store, record(), 100)
+    answers = await asyncio.gather(*(replace(store, record(revision=f"w{i}"), "r1", 100) for i in range(8)))
     assert sorted(answers, key=str) == [None, *["revision"] * 7]
+
+
+async def test_a_function_is_read_with_all_that_is_published_of_it(store: FunctionStore) -> None:
+    assert await store.read(ONE, "f") is None
+    assert await store.find(ONE, "f", "1") is None
+    assert await store.create(record(), "s1", version("1"), 100) is None
+    edit = Edit(
+        ONE, "f", NOBODY, revision="r1", record=dataclasses.replace(record(revision="r2"), last_version=3),
+        versions={"2": version("2"), "3": version("3")}, added_bytes=20,
+    )  # fmt: skip
+    assert await store.change(edit, 100) is None
+    aliases = {"live": alias("live", "1", _3=0.25), "next": alias("next", LATEST)}
+    assert await store.change(Edit(ONE, "f", NOBODY, stamp="s1", new_stamp="s2", aliases=aliases), 100) is None
+    whole = await store.read(ONE, "f")
+    assert whole == Function(edit.record, "s2", {n: version(n) for n in "123"}, aliases)  # type: ignore[arg-type]
+    assert await store.code_bytes(ONE) == 40
+    for qualifier, numbers, names in (
+        ("1", "1", []), ("live", "13", ["live"]), ("next", "", ["next"]), ("$LATEST", "", []), ("4", "", []), ("x", "", []),
+    ):  # fmt: skip
+        found = await store.find(ONE, "f", qualifier)
+        assert found is not None
+        assert (found.record, found.stamp) == (edit.record, "s2")
+        assert dict(found.versions) == {n: version(n) for n in numbers}
+        assert dict(found.aliases) == {name: aliases[name] for name in names}
+        assert whole is not None
+        assert found.stands_for(qualifier) == whole.stands_for(qualifier)
+
+
+async def test_what_is_removed_is_gone_and_gives_its_bytes_back(store: FunctionStore) -> None:
+    await store.create(record(), "s1", version("1", size=30), 100)
+    await store.change(Edit(ONE, "f", NOBODY, aliases={"a": alias("a", "1"), "b": alias("b", "1")}), 100)
+    gone = Edit(
+        ONE, "f", "1", 5, stamp="s1", new_stamp="s2", versions={"1": None}, aliases={"a": None}, added_bytes=-30
+    )
+    assert await store.change(gone, 100) is None
+    function = await store.read(ONE, "f")
+    assert function is not None
+    assert (dict(function.versions), list(function.aliases), function.stamp) == ({}, ["b"], "s2")
+    assert await store.code_bytes(ONE) == 10
+
+
+async def test_published_code_counts_against_the_limit(store: FunctionStore) -> None:
+    assert await store.create(record(size=60), "s1", version("1", size=60), 100) == "code-storage"
+    assert await store.create(record(size=60), "s1", None, 100) is None
+    edit = Edit(ONE, "f", NOBODY, versions={"1": version("1", size=60)}, added_bytes=60)
+    assert await store.change(edit, 100) == "code-storage"
+    assert (await store.read(ONE, "f")).versions == {}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("guards", "obstacle"),
+    [
+        ({"revision": "r0"}, "revision"),
+        ({"stamp": "s0"}, "conflict"),
+        ({"settings_revision": 3}, "conflict"),
+        ({"revision": "r1", "stamp": "s1", "settings_revision": 0}, None),
+    ],
+)
+async def test_an_edit_is_made_whole_or_not_at_all(store: FunctionStore, guards: dict[str, Any], obstacle: str) -> None:
+    await create(store, record())
+    settings = ConcurrencyState(1, {"f": 5})
+    edit = Edit(ONE, "f", NOBODY, versions={"1": version("1")}, settings=settings, added_bytes=10, **guards)
+    assert await store.change(edit, 100) == obstacle
+    function = await store.read(ONE, "f")
+    assert function is not None
+    done = obstacle is None
+    assert list(function.versions) == (["1"] if done else [])
+    assert await store.settings(ONE) == (settings if done else ConcurrencyState())
+    assert await store.code_bytes(ONE) == (20 if done else 10)
+
+
+async def test_settings_are_read_as_they_were_kept_and_their_tenants_are_known(store: FunctionStore) -> None:
+    assert await store.settings(ONE) == ConcurrencyState()
+    assert await store.tenants_with_settings() == ()
+    await create(store, record())
+    await create(store, record(tenant=OTHER))
+    settings = ConcurrencyState(7, {"f": 0}, {"f": {"live": Provisioned(3, 6, 1.5)}})
+    assert await store.change(Edit(ONE, "f", NOBODY, settings_revision=0, settings=settings), 100) is None
+    assert await store.settings(ONE) == settings
+    assert await store.settings(OTHER) == ConcurrencyState()
+    assert await store.tenants_with_settings() == (ONE,)
+    gone = Edit(ONE, "f", EVERY_VERSION, 9, settings_revision=7, settings=ConcurrencyState(8), delete=True)
+    assert await store.change(gone, 100) is None
+    assert await store.settings(ONE) == ConcurrencyState(8)
+    assert await store.read(ONE, "f") is None
+
+
+async def test_functions_are_counted_by_tenant(store: FunctionStore) -> None:
+    for name in "ab":
+        await create(store, record(name))
+    await create(store, record(tenant=OTHER))
+    assert (await store.count(ONE), await store.count(OTHER)) == (2, 1)
+    await delete(store, "a", 5)
+    assert await store.count(ONE) == 1
 
 
 async def test_lists_are_by_name_and_go_on_after_a_name(store: FunctionStore) -> None:
     for name in ("b", "a", "c-1", "B"):
-        await store.create(record(name), 1000)
-    await store.create(record("z", tenant=OTHER), 1000)
+        await create(store, record(name), 1000)
+    await create(store, record("z", tenant=OTHER), 1000)
     assert [r.name for r in await store.list(ONE, "", 3)] == ["B", "a", "b"]
     assert [r.name for r in await store.list(ONE, "a", 3)] == ["b", "c-1"]
 
 
 async def test_deleting_forgets_and_says_whether_there_was_anything(store: FunctionStore) -> None:
-    await store.create(record(), 100)
-    assert await store.delete(ONE, "f", 2)
-    assert not await store.delete(ONE, "f", 3)
+    await create(store, record(), 100)
+    assert await delete(store, "f", 2) is None
+    assert await delete(store, "f", 3) == "missing"
     assert await store.get(ONE, "f") is None
     assert await store.list(ONE, "", 10) == []
 
@@ -108,7 +204,7 @@ async def test_generations_only_grow_and_belong_to_a_tenant(store: FunctionStore
 
 
 async def test_the_change_log_tells_every_change_of_its_tenant_only(store: FunctionStore) -> None:
-    await store.create(record("before"), 100)
+    await create(store, record("before"), 100)
     seen: list[Change] = []
     changes = store.changes(ONE)
 
@@ -122,17 +218,18 @@ async def test_the_change_log_tells_every_change_of_its_tenant_only(store: Funct
     # The log is followed from the first read on; write until the first change of this test is seen, then the rest.
     generation = 10
     while not seen:
-        await store.create(record(f"try{generation}", generation=generation), 1000)
+        await create(store, record(f"try{generation}", generation=generation), 1000)
         generation += 1
         await asyncio.sleep(0.01)
     del seen[:]
-    await store.create(record("f", generation=90, tenant=OTHER), 1000)
-    await store.create(record("f", generation=91), 1000)
-    await store.replace(record("f", revision="r2", generation=92), "r1", 1000)
-    await store.delete(ONE, "f", 93)
+    await create(store, record("f", generation=90, tenant=OTHER), 1000)
+    await create(store, record("f", generation=91), 1000)
+    await replace(store, record("f", revision="r2", generation=92), "r1", 1000)
+    await delete(store, "f", 93)
     await asyncio.wait_for(reader, 10)
     told = [change for change in seen if change.name == "f"]
-    assert told == [Change(ONE, "f", 91), Change(ONE, "f", 92), Change(ONE, "f", 93)][: len(told)]
+    expected = [Change(ONE, "f", 91, EVERY_VERSION), Change(ONE, "f", 92, LATEST), Change(ONE, "f", 93, EVERY_VERSION)]
+    assert told == expected[: len(told)]
     assert told
 
 

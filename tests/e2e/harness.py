@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from tests.conftest import free_port
 
@@ -110,15 +112,21 @@ class Cluster:
         secret: str = SECRET,
         region: str = "us-east-1",
         retries: int = 0,
+        validation: bool = True,
     ) -> Any:
-        """A boto3 client."""
+        """A boto3 client. `validation`: whether it looks at parameters itself before it sends them."""
         return boto3.client(
             service,
             endpoint_url=self.url,
             aws_access_key_id=key,
             aws_secret_access_key=secret,
             region_name=region,
-            config=Config(retries={"total_max_attempts": retries + 1}, read_timeout=60, max_pool_connections=64),
+            config=Config(
+                retries={"total_max_attempts": retries + 1},
+                read_timeout=60,
+                max_pool_connections=64,
+                parameter_validation=validation,
+            ),
         )
 
     def aws(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -149,6 +157,24 @@ class Cluster:
             FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 200}
         )
         return name
+
+    def update(self, name: str, **configuration: Any) -> None:
+        """Change a function's configuration, to the end of the change."""
+        self.client().update_function_configuration(FunctionName=name, **configuration)
+        self.updated(name)
+
+    def updated(self, name: str) -> None:
+        """Wait until a function's update is Successful."""
+        waiter = self.client().get_waiter("function_updated_v2")
+        waiter.wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 200})
+
+
+def error_of(call: Any, **arguments: Any) -> tuple[int, str, str]:
+    """The error that a boto3 call is answered with: status, name, text."""
+    with pytest.raises(ClientError) as caught:
+        call(**arguments)
+    response = caught.value.response
+    return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"], response["Error"]["Message"]
 
 
 def command_of(pid: int) -> str:

@@ -15,9 +15,8 @@ import pytest
 from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError
 
-from tests.e2e.harness import KEY, ROLE, SECRET, Cluster, zipped
+from tests.e2e.harness import KEY, ROLE, SECRET, Cluster, error_of, zipped
 
 CODE = "import json\ndef handler(event, context):\n    print('saw', event)\n    return {'event': event, 'arn': context.invoked_function_arn}\n"
 
@@ -25,13 +24,6 @@ CODE = "import json\ndef handler(event, context):\n    print('saw', event)\n    
 @pytest.fixture(scope="module")
 def function(cluster: Cluster) -> str:
     return cluster.create("clients", zipped({"app.py": CODE}))
-
-
-def error_of(call: Any, **arguments: Any) -> tuple[int, str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**arguments)
-    response = caught.value.response
-    return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"], response["Error"]["Message"]
 
 
 def test_the_command_line_creates_changes_invokes_and_deletes(cluster: Cluster, tmp_path: Path) -> None:
@@ -178,7 +170,7 @@ def creation(**changes: Any) -> dict[str, Any]:
         ({"Code": {"ZipFile": zipped({"../evil.py": "x"})}}, "InvalidParameterValueException", "Could not unzip"),
         ({"Code": {"S3Bucket": "bucket", "S3Key": "key"}}, "InvalidParameterValueException", "S3 are not served yet"),
         ({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:l:1"]}, "InvalidParameterValueException", "layers are not served yet"),
-        ({"Publish": True}, "InvalidParameterValueException", "publishing versions is not served yet"),
+        ({"PublishTo": "LATEST_PUBLISHED"}, "InvalidParameterValueException", "managed instances are not served"),
         ({"PackageType": "Image", "Code": {"ImageUri": "x"}}, "InvalidParameterValueException", "Image"),
         ({"LoggingConfig": {"LogFormat": "Text", "ApplicationLogLevel": "INFO"}}, "InvalidParameterValueException", "LogLevel is not supported when LogFormat"),
         ({"FunctionName": "clients"}, "ResourceConflictException", "Function already exist: clients"),

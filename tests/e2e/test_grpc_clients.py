@@ -7,6 +7,7 @@ import base64
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
@@ -48,6 +49,36 @@ def test_grpcurl_lists_and_calls_by_reflection(cluster: Cluster, function: str, 
     assert called.returncode == 0, called.stderr
     answer = json.loads(called.stdout)
     assert json.loads(base64.b64decode(answer["Payload"])) == {"got": {"a": 1}}
+
+
+def test_one_document_serves_both_doors_to_publish_and_point(cluster: Cluster, token: str) -> None:
+    name = cluster.create("both-doors", zipped({"app.py": CODE}))
+
+    def grpcurl(method: str, document: Mapping[str, object]) -> subprocess.CompletedProcess[str]:
+        return run(
+            "grpcurl", "-plaintext", "-H", f"authorization: Bearer {token}", "-d", json.dumps(document), cluster.grpc,
+            f"lambent.v1.{method}", env=cluster.environment,
+        )  # fmt: skip
+
+    assert json.loads(grpcurl("VersionService/PublishVersion", {"FunctionName": name}).stdout)["Version"] == "1"
+    live = {"FunctionName": name, "Name": "live", "FunctionVersion": "1"}
+    made = json.loads(grpcurl("AliasService/CreateAlias", live).stdout)
+    assert (made["Name"], made["FunctionVersion"]) == ("live", "1")
+    again = grpcurl("AliasService/CreateAlias", live)
+    assert "Alias already exists: " in again.stderr
+    shown = cluster.aws("lambda", "get-alias", "--function-name", name, "--name", "live")
+    assert json.loads(shown.stdout) == made | {"Description": ""}
+    moved = cluster.aws("lambda", "update-alias", "--cli-input-json", json.dumps(live | {"FunctionVersion": "$LATEST"}))
+    assert json.loads(moved.stdout)["FunctionVersion"] == "$LATEST"
+    stopped = {"FunctionName": name, "ReservedConcurrentExecutions": 0}
+    assert json.loads(grpcurl("ConcurrencyService/PutFunctionConcurrency", stopped).stdout) == {
+        "ReservedConcurrentExecutions": 0
+    }
+    kept = cluster.aws("lambda", "get-function-concurrency", "--function-name", name)
+    assert json.loads(kept.stdout) == {"ReservedConcurrentExecutions": 0}
+    assert cluster.aws("lambda", "delete-function-concurrency", "--function-name", name).returncode == 0
+    limits = json.loads(grpcurl("AccountService/GetAccountSettings", {}).stdout)["AccountLimit"]
+    assert limits["ConcurrentExecutions"] == 1000
 
 
 def test_grpcurl_without_a_token_or_for_nobody_gets_a_status(cluster: Cluster, token: str) -> None:

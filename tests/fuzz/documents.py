@@ -89,7 +89,8 @@ def plausible(rng: random.Random, field: FieldDescriptor, depth: int = 0) -> Any
     """A JSON value of the field's own type."""
     nested = field.message_type
     if nested is not None and nested.GetOptions().map_entry:
-        return {rng.choice(["KEY", "k2", *STRINGS[:8]]): rng.choice(STRINGS) for _ in range(rng.randrange(4))}
+        values = STRINGS if nested.fields_by_name["value"].type == _F.TYPE_STRING else NUMBERS
+        return {rng.choice(["KEY", "1", "2", *STRINGS[:8]]): rng.choice(values) for _ in range(rng.randrange(4))}
     value: Any
     if nested is not None and nested.full_name.startswith("google.protobuf."):
         value = rng.choice([0, 1.5, -1, 1e18, "2026-01-01T00:00:00Z", "never"])
@@ -242,4 +243,4 @@ def message_bytes(rng: random.Random, message: Message) -> bytes:
         case 5:
             return rng.randbytes(rng.choice([1, 10, 200, 5000]))
         case _:
-            return data + b"".join(wire_value(rng, rng.choice(numbers)) for _ in range(3))
+            return data + b"".join(wire_value(rng, rng.choice(numbers or [1])) for _ in range(3))

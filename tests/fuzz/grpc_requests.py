@@ -13,6 +13,7 @@ from lambent.infra import tokens
 from tests.fuzz import documents
 from tests.fuzz.packages import GOOD, any_package
 from tests.fuzz.requests import (
+    ALIAS,
     OPERATIONS,
     REGION,
     ROLE,
@@ -89,6 +90,15 @@ def _message(rng: random.Random, operation: Operation, name: str) -> bytes:
         message.zip_file = any_package(rng)[1]
     elif operation.name == "UpdateFunctionConfiguration":
         message.timeout = rng.choice([3, 900, 901, -1])
+    elif operation.name in ("CreateAlias", "UpdateAlias"):
+        message.name, message.function_version = ALIAS, rng.choice(["1", "2", "$LATEST"])
+        message.routing_config.additional_version_weights["1"] = rng.choice([0.5, -1.0, float("nan"), float("inf")])
+    elif operation.name in ("GetAlias", "DeleteAlias"):
+        message.name = ALIAS
+    elif operation.name == "PutFunctionConcurrency":
+        message.reserved_concurrent_executions = rng.choice([0, 1, 900, -1])
+    elif operation.name.endswith("ProvisionedConcurrencyConfig"):
+        message.qualifier = rng.choice(["1", ALIAS, "$LATEST"])
     elif operation.name == "Invoke":
         message.payload = payload(rng)
     data: bytes = message.SerializeToString()

@@ -14,9 +14,9 @@ from typing import Any, Literal
 from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor
 
-from lambent.v1 import function_service_pb2, invocation_service_pb2, log_service_pb2
 from tests.fuzz import documents
 from tests.fuzz.packages import GOOD
+from tools import api_page
 
 ACCOUNT, REGION = "000000000000", "us-east-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/any"
@@ -40,21 +40,20 @@ class Operation:
 
 def _operations() -> list[Operation]:
     out = []
-    for module, service in (
-        (function_service_pb2, "FunctionService"),
-        (invocation_service_pb2, "InvocationService"),
-        (log_service_pb2, "LogService"),
-    ):
-        for method in module.DESCRIPTOR.services_by_name[service].methods:
-            http = method.GetOptions().Extensions[annotations_pb2.http]
-            verb = http.WhichOneof("pattern")
-            out.append(Operation(method, verb and verb.upper(), getattr(http, verb) if verb else ""))
+    for method in api_page.methods():
+        http = method.GetOptions().Extensions[annotations_pb2.http]
+        verb = http.WhichOneof("pattern")
+        out.append(Operation(method, verb and verb.upper(), getattr(http, verb) if verb else ""))
     return out
 
 
 OPERATIONS = _operations()
 WEIGHTS = {"CreateFunction": 5, "Invoke": 5, "UpdateFunctionConfiguration": 3, "UpdateFunctionCode": 2}
-CHANGING = frozenset({"UpdateFunctionCode", "UpdateFunctionConfiguration", "DeleteFunction"})
+# What changes or deletes something that is there.
+CHANGING = frozenset(
+    each.name for each in OPERATIONS if each.verb not in (None, "GET") and each.name not in ("CreateFunction", "Invoke")
+)
+ALIAS = "live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +151,16 @@ def document(rng: random.Random, operation: Operation, name: str) -> dict[str, A
             return {"ZipFile": documents.blob(rng)}
         case "UpdateFunctionConfiguration":
             return {"Timeout": 3, "Description": "fuzzed"}
+        case "CreateAlias" | "UpdateAlias":
+            weights = {"1": 0.5} if rng.random() < 0.5 else {}
+            return {
+                "Name": ALIAS, "FunctionVersion": rng.choice(["1", "2", "$LATEST"]),
+                "RoutingConfig": {"AdditionalVersionWeights": weights},
+            }  # fmt: skip
+        case "PutFunctionConcurrency":
+            return {"ReservedConcurrentExecutions": rng.choice([0, 1, 900])}
+        case "PutProvisionedConcurrencyConfig":
+            return {"ProvisionedConcurrentExecutions": rng.choice([1, 900])}
         case _:
             return {}
 

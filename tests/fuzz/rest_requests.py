@@ -9,6 +9,7 @@ from urllib.parse import quote
 from lambent.v1 import options_pb2
 from tests.fuzz import documents, signing
 from tests.fuzz.requests import (
+    ALIAS,
     OPERATIONS,
     WEIGHTS,
     Operation,
@@ -34,6 +35,7 @@ def rest(rng: random.Random, number: int, world: World) -> RestCase:
     if name != about:
         tricks.append(f"name {name[:40]!r}")
     path = operation.path.replace("{function_name}", quote(name.encode("utf-8", "surrogatepass"), safe="$:"))
+    path = path.replace("{name}", ALIAS if rng.random() < 0.8 else rng.choice(["7", "nobody", "%20", "a:b", "x" * 200]))
     headers: signing.Headers = [(b"Host", world.host.encode())]
     query, body = _query(rng, operation), b""
     if operation.name == "Invoke":
@@ -69,7 +71,9 @@ def _query(rng: random.Random, operation: Operation) -> bytes:
     for each in operation.method.input_type.fields:
         rule = each.GetOptions().Extensions[options_pb2.field]
         if rule.location == options_pb2.LOCATION_QUERY and rng.random() < 0.3:
-            value = rng.choice(["1", "50", "$LATEST", "ALL", *documents.STRINGS, str(rng.choice(documents.NUMBERS))])
+            value = rng.choice(
+                ["1", "50", "$LATEST", ALIAS, "ALL", *documents.STRINGS, str(rng.choice(documents.NUMBERS))]
+            )
             parts.append(f"{rule.name}={quote(value[:3000].encode('utf-8', 'surrogatepass'), safe='-_.~')}")
     if rng.random() < 0.04:
         parts.append(

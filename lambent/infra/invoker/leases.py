@@ -12,6 +12,7 @@ from typing import Protocol, cast
 import grpc
 
 from lambent.domain.clock import Clock
+from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant
 from lambent.infra import rpc
 from lambent.infra.batches import Outbox
@@ -65,7 +66,8 @@ class LeaseStream:
         self._outbox: Outbox[pb.CallerEvent] = Outbox()
         self._lease_seconds = 0.0
         self._load_settings: Callable[[], Awaitable[list[pb.ConcurrencySettings]]] | None = None
-        self._newest: dict[Tenant, pb.ConcurrencySettings] = {}  # told here, by tenant; some scheduler may not have it
+        self._newest: dict[Tenant, pb.ConcurrencySettings] = {}  # each tenant's, as every scheduler is to be told
+        self._loaded = False
         self._applied: dict[Tenant, int] = {}  # revision of the settings that the scheduler has in force
         self._settings_news = asyncio.Condition()
 
@@ -153,7 +155,7 @@ class LeaseStream:
             while True:
                 try:
                     await self._hold(pb_grpc.LeaseServiceStub(channel))
-                except grpc.RpcError as error:
+                except (grpc.RpcError, AwsError) as error:
                     _log.debug("lease stream broke", extra={"reason": str(error)})
                 if self.connected.is_set():
                     self.connected.clear()
@@ -181,8 +183,8 @@ class LeaseStream:
                 for event in batch.events:
                     match event.WhichOneof("event"):
                         case "welcome":
-                            settings = [] if self._load_settings is None else await self._load_settings()
-                            self._welcome(event.welcome, outbox, held_ids, settings)
+                            await self._learn_settings()
+                            self._welcome(event.welcome, outbox, held_ids)
                             writers.start("write", outbox.run(write))
                         case "settings_applied":
                             await self._note_applied(event.settings_applied)
@@ -193,23 +195,30 @@ class LeaseStream:
             call.cancel()
             await writers.close()
 
-    def _welcome(
-        self,
-        welcome: pb.LeaseWelcome,
-        outbox: Outbox[pb.CallerEvent],
-        said: set[int],
-        settings: list[pb.ConcurrencySettings],
-    ) -> None:
+    async def _learn_settings(self) -> None:
+        """Load every tenant's settings. While the store is away, those that were told before are told again; raises
+        AwsError if there were none yet, since nothing may be asked for under limits that are not known."""
+        if self._load_settings is None:
+            return
+        try:
+            loaded = await self._load_settings()
+        except AwsError:
+            if not self._loaded:
+                raise
+            return
+        self._loaded = True
+        for message in loaded:
+            tenant = Tenant(message.account, message.region)
+            # A change that came while they were loaded is newer than what was loaded.
+            if tenant not in self._newest or self._newest[tenant].revision < message.revision:
+                self._newest[tenant] = message
+
+    def _welcome(self, welcome: pb.LeaseWelcome, outbox: Outbox[pb.CallerEvent], said: set[int]) -> None:
         self._lease_seconds = welcome.lease_seconds
         self._outbox = outbox
         self._applied.clear()
-        # First of all: what is asked for after this is granted within these limits. A change that came while the
-        # settings were loaded is newer than what was loaded.
-        told = {Tenant(message.account, message.region): message for message in settings}
-        for tenant, message in self._newest.items():
-            if tenant not in told or told[tenant].revision < message.revision:
-                told[tenant] = message
-        for message in told.values():
+        # First of all: what is asked for after this is granted within these limits.
+        for message in self._newest.values():
             outbox.put(pb.CallerEvent(settings=message))
         for lease in self.pool.joined():
             said.discard(lease.id)

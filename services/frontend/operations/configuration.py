@@ -10,7 +10,7 @@ import dataclasses
 from datetime import UTC, datetime
 
 from lambent.domain.errors import invalid_parameter
-from lambent.domain.functions import Configuration, FunctionRecord, State, UpdateStatus
+from lambent.domain.functions import Configuration, FunctionRecord, State, UpdateStatus, VersionRecord
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, Tenant, function_arn
 from lambent.domain.runtimes import ACCEPTED, RETIRED, SERVED
@@ -145,7 +145,22 @@ def _logging(current: Configuration, wanted: pb.LoggingConfig) -> dict[str, obje
     return changes
 
 
-def to_message(record: FunctionRecord, secrets: SecretBox, qualifier: str | None = None) -> pb.FunctionConfiguration:
+def version_view(record: FunctionRecord, version: VersionRecord) -> FunctionRecord:
+    """A published version in the place of $LATEST, to be shown."""
+    return dataclasses.replace(
+        record,
+        configuration=dataclasses.replace(version.deployed.configuration, description=version.description),
+        code=version.deployed.code,
+        revision_id=version.revision_id,
+        last_modified=version.last_modified,
+        state=State.ACTIVE,
+        update_status=UpdateStatus.SUCCESSFUL,
+    )
+
+
+def to_message(
+    record: FunctionRecord, secrets: SecretBox, qualifier: str | None = None, version: str = LATEST
+) -> pb.FunctionConfiguration:
     """A record as the API shows it; `qualifier`: as the function was asked for."""
     configuration = record.configuration
     message = pb.FunctionConfiguration(
@@ -160,7 +175,7 @@ def to_message(record: FunctionRecord, secrets: SecretBox, qualifier: str | None
         memory_size=configuration.memory_mb,
         last_modified=_timestamp(record.last_modified),
         code_sha256=base64.b64encode(bytes.fromhex(record.code.sha256)).decode(),
-        version=LATEST,
+        version=version,
         tracing_config=pb.TracingConfigResponse(mode=configuration.tracing_mode),
         revision_id=record.revision_id,
         state=record.state,
@@ -190,6 +205,18 @@ def to_message(record: FunctionRecord, secrets: SecretBox, qualifier: str | None
         message.last_update_status = record.update_status
         if record.update_status is UpdateStatus.IN_PROGRESS:
             message.last_update_status_reason, message.last_update_status_reason_code = _CREATING, "Creating"
+    return message
+
+
+def version_message(record: FunctionRecord, version: VersionRecord, secrets: SecretBox) -> pb.FunctionConfiguration:
+    """A published version as the API shows it."""
+    return to_message(version_view(record, version), secrets, version.number, version.number)
+
+
+def list_item(message: pb.FunctionConfiguration) -> pb.FunctionConfiguration:
+    """A configuration as lists show it."""
+    for member in LIST_OMITS:
+        message.ClearField(member)  # type: ignore[arg-type]
     return message
 
 

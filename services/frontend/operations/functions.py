@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import dataclasses
 import hashlib
 
+from lambent.domain import concurrency
 from lambent.domain.clock import Clock, Ids
-from lambent.domain.errors import AwsError, invalid_parameter, validation
-from lambent.domain.functions import Code, FunctionRecord, State, UpdateStatus
+from lambent.domain.concurrency import ConcurrencyState
+from lambent.domain.errors import AwsError, conflict, invalid_parameter
+from lambent.domain.functions import Code, Function, FunctionRecord, State, UpdateStatus, VersionRecord
 from lambent.domain.limits import Limits
-from lambent.domain.names import LATEST, MAX_NAME, FunctionRef, function_arn, not_found, parse
+from lambent.domain.names import LATEST, FunctionRef, Tenant, is_version, not_found, parse
 from lambent.infra import packages
 from lambent.infra.code_store import CodeStore
 from lambent.infra.secrets import SecretBox
 from lambent.v1 import function_service_pb2 as pb
 from services.frontend.code_urls import CodeUrls
-from services.frontend.directory import FunctionDirectory
 from services.frontend.operations import configuration as conf
+from services.frontend.operations import paging
+from services.frontend.operations.editing import Editor
+from services.frontend.operations.lookups import Lookups, function_ref, storage_exceeded, update_in_progress
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.unserved import refuse_unserved
-from services.frontend.store.port import FunctionStore
+from services.frontend.operations.versions import Publisher, versions_after
+from services.frontend.store.port import EVERY_VERSION, NOBODY, Edit, FunctionStore
 from services.frontend.transport.call import Call
 
 
@@ -33,8 +37,10 @@ class FunctionOperations:
         *,
         store: FunctionStore,
         code: CodeStore,
-        directory: FunctionDirectory,
         settler: Settler,
+        lookups: Lookups,
+        editor: Editor,
+        publisher: Publisher,
         secrets: SecretBox,
         urls: CodeUrls,
         limits: Limits,
@@ -43,8 +49,10 @@ class FunctionOperations:
     ) -> None:
         self._store = store
         self._code = code
-        self._directory = directory
         self._settler = settler
+        self._lookups = lookups
+        self._editor = editor
+        self._publisher = publisher
         self._secrets = secrets
         self._urls = urls
         self._limits = limits
@@ -77,22 +85,29 @@ class FunctionOperations:
             serving=None,
             tags=dict(request.tags),
         )
-        obstacle = await self._store.create(record, self._limits.code_storage_bytes)
+        version: VersionRecord | None = None
+        if request.publish:
+            version = self._publisher.version(record, record.generation)
+            record = record.counting(version, record.revision_id)
+        obstacle = await self._store.create(record, self._ids.uuid(), version, self._limits.code_storage_bytes)
         if obstacle is not None:
-            raise _exists(ref) if obstacle == "exists" else _storage_exceeded()
+            raise _exists(ref) if obstacle == "exists" else storage_exceeded()
         self._settler.begin(record)
-        return conf.to_message(record, self._secrets)
+        return conf.to_message(record, self._secrets, version=LATEST if version is None else version.number)
 
     async def get_function(self, request: pb.GetFunctionRequest, call: Call) -> pb.GetFunctionResponse:
-        """Configuration and a URL of the package."""
+        """Configuration, a URL of the package, and reserved concurrency where it is set."""
         ref = self._ref(request, call)
-        record = await self._read(ref)
+        record, version = await self._lookups.qualified(ref)
         response = pb.GetFunctionResponse(
-            configuration=conf.to_message(record, self._secrets, ref.qualifier),
+            configuration=conf.to_message(record, self._secrets, ref.qualifier, version),
             code=pb.FunctionCodeLocation(repository_type="S3", location=self._urls.make(record.code.sha256)),
         )
         if ref.qualifier is None:
             response.tags.update(record.tags)
+        reserved = (await self._store.settings(ref.tenant)).reserved.get(ref.name)
+        if reserved is not None:
+            response.concurrency.reserved_concurrent_executions = reserved
         return response
 
     async def get_function_configuration(
@@ -100,31 +115,44 @@ class FunctionOperations:
     ) -> pb.FunctionConfiguration:
         """The configuration alone."""
         ref = self._ref(request, call)
-        return conf.to_message(await self._read(ref), self._secrets, ref.qualifier)
+        record, version = await self._lookups.qualified(ref)
+        return conf.to_message(record, self._secrets, ref.qualifier, version)
 
     async def list_functions(self, request: pb.ListFunctionsRequest, call: Call) -> pb.ListFunctionsResponse:
-        """One page, by name. Markers carry the last name of the page before."""
-        after = _open_marker(request.marker) if request.HasField("marker") else ""
-        wanted = min(request.max_items or self._limits.list_page_items, self._limits.list_page_items)
-        records = await self._store.list(call.tenant, after, wanted + 1)
-        response = pb.ListFunctionsResponse()
-        for record in records[:wanted]:
-            message = conf.to_message(record, self._secrets, LATEST if request.function_version == "ALL" else None)
-            for member in conf.LIST_OMITS:
-                message.ClearField(member)  # type: ignore[arg-type]
-            response.functions.append(message)
-        if len(records) > wanted:
-            response.next_marker = base64.urlsafe_b64encode(records[wanted - 1].name.encode()).decode()
-        return response
+        """One page, by name, or by name and version. Markers carry the last name (and version) of the page before."""
+        after = paging.marker_after(request) if request.HasField("marker") else ""
+        size = paging.page_size(request, self._limits)
+        if request.function_version == "ALL":
+            versions = await self._every_version(call.tenant, after, size + 1)
+            found, marker = paging.page(versions, lambda item: f"{item.function_name}:{item.version}", size)
+        else:
+            records = await self._store.list(call.tenant, after, size + 1)
+            latest = (conf.list_item(conf.to_message(record, self._secrets)) for record in records)
+            found, marker = paging.page(latest, lambda item: item.function_name, size)
+        return pb.ListFunctionsResponse(next_marker=marker, functions=found)
+
+    async def _every_version(self, tenant: Tenant, after: str, wanted: int) -> list[pb.FunctionConfiguration]:
+        """At least `wanted` list items of all functions' versions, if there are so many, from behind `NAME:VERSION`."""
+        name, _, version = after.partition(":")
+        found: list[pb.FunctionConfiguration] = []
+        names = [name] if name else []
+        names += [record.name for record in await self._store.list(tenant, name, wanted)]
+        for each in names:
+            function = await self._store.read(tenant, each)
+            if function is not None:
+                found += versions_after(function, version if each == name else "", self._secrets)
+            if len(found) >= wanted:
+                break
+        return found
 
     async def update_function_code(self, request: pb.UpdateFunctionCodeRequest, call: Call) -> pb.FunctionConfiguration:
         """New code for $LATEST."""
-        ref = self._changeable(request.function_name, call)
+        ref = function_ref(request.function_name, call)
         refuse_unserved(request)
         if not request.HasField("zip_file"):
             # Changing the architecture alone is an update of the code to AWS; there is then nothing to fetch.
             raise invalid_parameter("Please provide a source for function code.")
-        record = await self._read_to_change(ref, request.revision_id if request.HasField("revision_id") else None)
+        record = await self._lookups.changeable(ref, request.revision_id if request.HasField("revision_id") else None)
         code = await self._keep_package(request.zip_file, dry_run=request.dry_run)
         configuration = record.configuration
         if request.architectures:
@@ -132,35 +160,35 @@ class FunctionOperations:
         changed = dataclasses.replace(record, code=code, configuration=configuration)
         if request.dry_run:
             return conf.to_message(changed, self._secrets)
-        return await self._change(record, changed)
+        return await self._change(record, changed, publish=request.publish)
 
     async def update_function_configuration(
         self, request: pb.UpdateFunctionConfigurationRequest, call: Call
     ) -> pb.FunctionConfiguration:
         """Changes the members that are sent."""
-        ref = self._changeable(request.function_name, call)
+        ref = function_ref(request.function_name, call)
         refuse_unserved(request)
-        record = await self._read_to_change(ref, request.revision_id if request.HasField("revision_id") else None)
+        record = await self._lookups.changeable(ref, request.revision_id if request.HasField("revision_id") else None)
         configuration = conf.merge(record.configuration, request, ref.tenant, ref.name, self._limits, self._secrets)
-        return await self._change(record, dataclasses.replace(record, configuration=configuration))
+        return await self._change(record, dataclasses.replace(record, configuration=configuration), publish=False)
 
     async def delete_function(self, request: pb.DeleteFunctionRequest, call: Call) -> pb.DeleteFunctionResponse:
         """Forget a function. Its running invocations end undisturbed."""
         ref = self._ref(request, call)
         if ref.qualifier == LATEST:
             raise invalid_parameter("$LATEST version cannot be deleted without deleting the function.")
-        if ref.qualifier is not None:
-            if await self._store.get(ref.tenant, ref.name) is None:
-                raise not_found(FunctionRef(ref.tenant, ref.name, None))
-            if not ref.qualifier.isdigit():
-                raise invalid_parameter("Deletion of aliases is not currently supported.")
-            # A version that does not exist is deleted silently.
-            return pb.DeleteFunctionResponse()
         generation = await self._store.next_generation(ref.tenant)
-        if not await self._store.delete(ref.tenant, ref.name, generation):
-            raise not_found(ref)
-        self._directory.forget(ref.tenant, ref.name, generation)
-        return pb.DeleteFunctionResponse()
+        if ref.qualifier is None:
+            await self._editor.edit(ref, lambda function, settings: _deletion(function, settings, generation))
+            return pb.DeleteFunctionResponse()
+        number = ref.qualifier
+        if is_version(number):
+            await self._editor.edit(
+                ref, lambda function, settings: _version_deletion(function, settings, number, generation)
+            )
+            return pb.DeleteFunctionResponse()
+        await self._lookups.latest(FunctionRef(ref.tenant, ref.name, None))
+        raise invalid_parameter("Deletion of aliases is not currently supported.")
 
     # Reading
 
@@ -170,59 +198,52 @@ class FunctionOperations:
     ) -> FunctionRef:
         return parse(request.function_name, request.qualifier if request.HasField("qualifier") else None, call.tenant)
 
-    async def _read(self, ref: FunctionRef) -> FunctionRecord:
-        record = await self._store.get(ref.tenant, ref.name)
-        if record is None or ref.qualifier not in (None, LATEST):
-            raise not_found(ref)
-        return await self._settler.look(record)
-
     # Changing
 
-    @staticmethod
-    def _changeable(name: str, call: Call) -> FunctionRef:
-        ref = parse(name, None, call.tenant)
-        if len(ref.name) > MAX_NAME or ref.qualifier not in (None, LATEST):
-            raise not_found(ref)
-        return FunctionRef(ref.tenant, ref.name, None)
-
-    async def _read_to_change(self, ref: FunctionRef, expected_revision: str | None) -> FunctionRecord:
-        record = await self._read(ref)
-        if record.state is State.PENDING:
-            raise AwsError(
-                "ResourceConflictException",
-                "The operation cannot be performed at this time. "
-                "The function is currently in the following state: Pending",
-            )
-        if record.update_status is UpdateStatus.IN_PROGRESS:
-            raise _update_in_progress(ref)
-        if expected_revision is not None and expected_revision != record.revision_id:
-            raise AwsError(
-                "PreconditionFailedException",
-                "The Revision Id provided does not match the latest Revision Id. "
-                "Call the GetFunction/GetAlias API to retrieve the latest Revision Id",
-            )
-        return record
-
-    async def _change(self, before: FunctionRecord, after: FunctionRecord) -> pb.FunctionConfiguration:
-        now = self._clock.epoch()
+    async def _change(
+        self, before: FunctionRecord, after: FunctionRecord, *, publish: bool
+    ) -> pb.FunctionConfiguration:
+        now, generation = self._clock.epoch(), await self._store.next_generation(before.tenant)
         record = dataclasses.replace(
             after,
-            generation=await self._store.next_generation(before.tenant),
+            generation=generation,
             revision_id=self._ids.uuid(),
             last_modified=now,
             changed=now,
             update_status=UpdateStatus.IN_PROGRESS,
         )
-        obstacle = await self._store.replace(record, before.revision_id, self._limits.code_storage_bytes)
+        version, added = None, record.code.size - before.code.size
+        versions: dict[str, VersionRecord] = {}
+        if publish:
+            version = await self._unchanged_since(record)
+            if version is None:
+                version = self._publisher.version(record, generation)
+                record = record.counting(version, record.revision_id)
+                versions[version.number] = version
+                added += version.deployed.code.size
+        edit = Edit(
+            before.tenant, before.name, NOBODY, revision=before.revision_id, record=record, versions=versions,
+            added_bytes=added,
+        )  # fmt: skip
+        obstacle = await self._store.change(edit, self._limits.code_storage_bytes)
         ref = FunctionRef(before.tenant, before.name, None)
         if obstacle == "missing":
             raise not_found(ref)
-        if obstacle == "revision":
-            raise _update_in_progress(ref)
+        if obstacle == "code-storage":
+            raise storage_exceeded()
         if obstacle is not None:
-            raise _storage_exceeded()
+            raise update_in_progress(ref)
         self._settler.begin(record)
+        if version is not None:
+            return conf.version_message(record, version, self._secrets)
         return conf.to_message(record, self._secrets)
+
+    async def _unchanged_since(self, record: FunctionRecord) -> VersionRecord | None:
+        """The version published last, if a record would publish the same again."""
+        number = str(record.last_version)
+        function = await self._store.find(record.tenant, record.name, number)
+        last = None if function is None else function.versions.get(number)
+        return last if last is not None and last.publishes(record.configuration, record.code) else None
 
     async def _keep_package(self, data: bytes | None, *, dry_run: bool = False) -> Code:
         """Check a package and keep it. Raises what AWS says of a bad one."""
@@ -250,26 +271,27 @@ def package_text(error: packages.PackageError, limits: Limits) -> str:
     return f"Could not unzip uploaded file. {error}"
 
 
-def _open_marker(marker: str) -> str:
-    try:
-        return base64.urlsafe_b64decode(marker.encode()).decode()
-    except ValueError:
-        raise validation(
-            [f"Value '{marker}' at 'marker' failed to satisfy constraint: Member must be a marker from a page before"]
-        ) from None
+def _deletion(function: Function, settings: ConcurrencyState, generation: int) -> Edit:
+    """A function goes with everything that is set for it."""
+    record = function.record
+    after = concurrency.delete_function(settings, record.name)
+    return Edit(record.tenant, record.name, EVERY_VERSION, generation, delete=True, settings=after)
+
+
+def _version_deletion(function: Function, settings: ConcurrencyState, number: str, generation: int) -> Edit | None:
+    """A version goes, unless an alias points to it. None: it does not exist, which AWS passes over in silence."""
+    record, version = function.record, function.versions.get(number)
+    if version is None:
+        return None
+    users = sorted(alias.name for alias in function.aliases.values() if number in alias.versions)
+    if users:
+        raise conflict(f"Unable to delete version because the following aliases reference it: [{', '.join(users)}]")
+    after = concurrency.delete_provisioned(settings, record.name, number)
+    return Edit(
+        record.tenant, record.name, number, generation, versions={number: None},
+        settings=after, added_bytes=-version.deployed.code.size,
+    )  # fmt: skip
 
 
 def _exists(ref: FunctionRef) -> AwsError:
-    return AwsError("ResourceConflictException", f"Function already exist: {ref.name}")
-
-
-def _storage_exceeded() -> AwsError:
-    return AwsError("CodeStorageExceededException", "Code storage limit exceeded.")
-
-
-def _update_in_progress(ref: FunctionRef) -> AwsError:
-    return AwsError(
-        "ResourceConflictException",
-        "The operation cannot be performed at this time. "
-        f"An update is in progress for resource: {function_arn(ref.tenant, ref.name)}",
-    )
+    return conflict(f"Function already exist: {ref.name}")

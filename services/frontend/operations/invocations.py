@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import random
 
 import msgspec
 
 from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.functions import State
 from lambent.domain.limits import Limits
-from lambent.domain.names import LATEST, FunctionRef, not_found, parse
+from lambent.domain.names import FunctionRef, not_found, parse
 from lambent.infra.invoker.invoker import Invoker
 from lambent.v1 import invocation_service_pb2 as pb
 from services.frontend.directory import FunctionDirectory, Known
@@ -34,22 +35,23 @@ class InvocationOperations:
         invoker: Invoker,
         telemetry: FrontendTelemetry,
         limits: Limits,
+        rng: random.Random,
     ) -> None:
+        """`rng`: draws which version of an alias with weights a request goes to."""
         self._directory = directory
         self._settler = settler
         self._invoker = invoker
         self._telemetry = telemetry
         self._limits = limits
+        self._rng = rng
 
     async def invoke(self, request: pb.InvokeRequest, call: Call) -> pb.InvokeResponse:
         """Run a function, in AWS's order of checks: name, existence, state, size, JSON, then admission."""
         ref = parse(request.function_name, request.qualifier if request.HasField("qualifier") else None, call.tenant)
-        known = self._directory.known(ref.tenant, ref.name)
+        known = self._directory.known(ref.tenant, ref.name, ref.qualifier)
         if known is None or known.target is None:
             known = await self._find(ref)
-        if ref.qualifier is not None and ref.qualifier != LATEST:
-            raise not_found(ref)
-        target = known.target
+        target = known.target if known.additional is None else known.draw(self._rng.random())
         assert target is not None
         kind = request.invocation_type or "RequestResponse"
         payload = self._payload(request, kind)
@@ -94,13 +96,13 @@ class InvocationOperations:
 
     async def _find(self, ref: FunctionRef) -> Known:
         """The function from the store, in a state in which it can be invoked."""
-        known = await self._directory.find(ref.tenant, ref.name)
+        known = await self._directory.find(ref.tenant, ref.name, ref.qualifier)
         if known is None:
             raise not_found(ref)
         if known.target is None:
             record = await self._settler.look(known.record)
             if record is not known.record:
-                known = await self._directory.find(ref.tenant, ref.name)
+                known = await self._directory.find(ref.tenant, ref.name, ref.qualifier)
         if known is None or known.target is None:
             state = known.record.state if known is not None else State.FAILED
             raise AwsError(

@@ -15,10 +15,11 @@ from lambent.domain.clock import Clock, Ids
 from lambent.domain.errors import AwsError
 from lambent.domain.functions import Deployed, FunctionRecord, State, UpdateStatus
 from lambent.domain.limits import Limits
+from lambent.domain.names import LATEST
 from lambent.infra.code_store import CodeStore
 from lambent.infra.tasks import TaskOwner
 from services.frontend.directory import FunctionDirectory
-from services.frontend.store.port import FunctionStore
+from services.frontend.store.port import Edit, FunctionStore
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +90,9 @@ class Settler:
     async def _settle(self, record: FunctionRecord) -> FunctionRecord:
         present = await asyncio.to_thread(self._code.__contains__, record.code.sha256)
         settled = settle(record, code_present=present, revision_id=self._ids.uuid(), deployment_id=self._ids.token(16))
-        obstacle = await self._store.replace(settled, record.revision_id, self._limits.code_storage_bytes)
-        self._directory.forget(record.tenant, record.name, record.generation)
+        edit = Edit(
+            record.tenant, record.name, LATEST, record.generation, revision=record.revision_id, record=settled
+        )  # fmt: skip
+        obstacle = await self._store.change(edit, self._limits.code_storage_bytes)
+        self._directory.forget(record.tenant, record.name, record.generation, LATEST)
         return settled if obstacle is None else record

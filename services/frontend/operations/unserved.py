@@ -11,8 +11,7 @@ from lambent.domain.errors import invalid_parameter
 
 # Member (as AWS spells it) → why it is refused when it is sent with a value.
 UNSERVED: Mapping[str, str] = {
-    "Publish": "publishing versions is not served yet",
-    "PublishTo": "publishing versions is not served yet",
+    "PublishTo": "managed instances are not served",
     "VpcConfig": "VpcConfig is not served yet; functions use the worker's network",
     "Layers": "layers are not served yet; put their content into the package",
     "FileSystemConfigs": "file systems are not served yet",

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Literal, TypeVar
 
-from lambent.domain.functions import FunctionRecord
+from lambent.domain.concurrency import ConcurrencyState
+from lambent.domain.functions import Function, FunctionRecord, VersionRecord
 from lambent.domain.names import Tenant
-from services.frontend.store.port import Change
+from services.frontend.store.port import EVERY_VERSION, Change, Edit, Obstacle
+
+T = TypeVar("T")
 
 
 class MemoryFunctionStore:
     """A `FunctionStore` in this process."""
 
     def __init__(self) -> None:
-        self._functions: dict[Tenant, dict[str, FunctionRecord]] = {}
+        self._functions: dict[Tenant, dict[str, Function]] = {}
+        self._settings: dict[Tenant, ConcurrencyState] = {}
         self._generations: dict[Tenant, int] = {}
         self._readers: list[tuple[Tenant, asyncio.Queue[Change]]] = []
 
@@ -22,45 +27,81 @@ class MemoryFunctionStore:
         self._generations[tenant] = self._generations.get(tenant, 0) + 1
         return self._generations[tenant]
 
-    async def create(self, record: FunctionRecord, code_limit: int) -> str | None:
+    async def create(
+        self, record: FunctionRecord, stamp: str, version: VersionRecord | None, code_limit: int
+    ) -> Literal["exists", "code-storage"] | None:
         functions = self._functions.setdefault(record.tenant, {})
         if record.name in functions:
             return "exists"
-        if await self.code_bytes(record.tenant) + record.code.size > code_limit:
+        function = Function(record, stamp, {} if version is None else {version.number: version}, {})
+        if await self.code_bytes(record.tenant) + _bytes(function) > code_limit:
             return "code-storage"
-        functions[record.name] = record
-        self._tell(record.tenant, record.name, record.generation)
+        functions[record.name] = function
+        self._tell(Change(record.tenant, record.name, record.generation, EVERY_VERSION))
+        return None
+
+    async def change(self, edit: Edit, code_limit: int) -> Obstacle | None:
+        tenant, name = edit.tenant, edit.name
+        functions = self._functions.get(tenant, {})
+        function = functions.get(name)
+        if function is None:
+            return "missing"
+        if edit.revision not in (None, function.record.revision_id):
+            return "revision"
+        if edit.stamp not in (None, function.stamp):
+            return "conflict"
+        if edit.settings_revision not in (None, (await self.settings(tenant)).revision):
+            return "conflict"
+        if edit.added_bytes > 0 and await self.code_bytes(tenant) + edit.added_bytes > code_limit:
+            return "code-storage"
+        if edit.delete:
+            del functions[name]
+        else:
+            functions[name] = Function(
+                edit.record or function.record,
+                function.stamp if edit.new_stamp is None else edit.new_stamp,
+                _merged(function.versions, edit.versions),
+                _merged(function.aliases, edit.aliases),
+            )
+        if edit.settings is not None:
+            self._settings[tenant] = edit.settings
+        self._tell(Change(tenant, name, edit.generation, edit.outdates))
         return None
 
     async def get(self, tenant: Tenant, name: str) -> FunctionRecord | None:
+        function = await self.read(tenant, name)
+        return None if function is None else function.record
+
+    async def find(self, tenant: Tenant, name: str, qualifier: str) -> Function | None:
+        function = await self.read(tenant, name)
+        if function is None:
+            return None
+        named = function.stands_for(qualifier)
+        return Function(
+            function.record,
+            function.stamp,
+            {key: each for key, each in function.versions.items() if key in named},
+            {key: each for key, each in function.aliases.items() if key == qualifier},
+        )
+
+    async def read(self, tenant: Tenant, name: str) -> Function | None:
         return self._functions.get(tenant, {}).get(name)
-
-    async def replace(self, record: FunctionRecord, expected_revision: str, code_limit: int) -> str | None:
-        functions = self._functions.get(record.tenant, {})
-        current = functions.get(record.name)
-        if current is None:
-            return "missing"
-        if current.revision_id != expected_revision:
-            return "revision"
-        added = record.code.size - current.code.size
-        if added > 0 and await self.code_bytes(record.tenant) + added > code_limit:
-            return "code-storage"
-        functions[record.name] = record
-        self._tell(record.tenant, record.name, record.generation)
-        return None
-
-    async def delete(self, tenant: Tenant, name: str, generation: int) -> bool:
-        if self._functions.get(tenant, {}).pop(name, None) is None:
-            return False
-        self._tell(tenant, name, generation)
-        return True
 
     async def list(self, tenant: Tenant, after: str, limit: int) -> list[FunctionRecord]:
         functions = self._functions.get(tenant, {})
-        return [functions[name] for name in sorted(functions) if name > after][:limit]
+        return [functions[name].record for name in sorted(functions) if name > after][:limit]
+
+    async def count(self, tenant: Tenant) -> int:
+        return len(self._functions.get(tenant, {}))
 
     async def code_bytes(self, tenant: Tenant) -> int:
-        return sum(record.code.size for record in self._functions.get(tenant, {}).values())
+        return sum(_bytes(function) for function in self._functions.get(tenant, {}).values())
+
+    async def settings(self, tenant: Tenant) -> ConcurrencyState:
+        return self._settings.get(tenant, ConcurrencyState())
+
+    async def tenants_with_settings(self) -> tuple[Tenant, ...]:
+        return tuple(tenant for tenant, state in self._settings.items() if not state.empty)
 
     async def changes(self, tenant: Tenant) -> AsyncIterator[Change]:
         queue: asyncio.Queue[Change] = asyncio.Queue()
@@ -68,7 +109,16 @@ class MemoryFunctionStore:
         while True:
             yield await queue.get()
 
-    def _tell(self, tenant: Tenant, name: str, generation: int) -> None:
+    def _tell(self, change: Change) -> None:
         for reader, queue in self._readers:
-            if reader == tenant:
-                queue.put_nowait(Change(tenant, name, generation))
+            if reader == change.tenant:
+                queue.put_nowait(change)
+
+
+def _bytes(function: Function) -> int:
+    return function.record.code.size + sum(version.deployed.code.size for version in function.versions.values())
+
+
+def _merged(before: Mapping[str, T], changes: Mapping[str, T | None]) -> dict[str, T]:
+    merged = {key: each for key, each in before.items() if key not in changes}
+    return merged | {key: each for key, each in changes.items() if each is not None}

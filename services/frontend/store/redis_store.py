@@ -1,34 +1,46 @@
 """Functions in Redis. Keys of one tenant share a hash tag; each change is one atomic script, change log included.
 
-lambent:{ACCOUNT:REGION}:function:NAME   hash: record (JSON), revision, bytes
+lambent:{ACCOUNT:REGION}:function:NAME   hash: record (JSON), revision, stamp, bytes, and JSON in a field version:NUMBER
+                                         for each version, alias:NAME for each alias
 lambent:{ACCOUNT:REGION}:functions       sorted set of names, all with score 0: sorted by name
 lambent:{ACCOUNT:REGION}:code-bytes      bytes of all packages
+lambent:{ACCOUNT:REGION}:concurrency     hash: state (JSON), revision
 lambent:{ACCOUNT:REGION}:generation      counter
-lambent:{ACCOUNT:REGION}:changes         stream: name, generation
+lambent:{ACCOUNT:REGION}:changes         stream: name, generation, version
+lambent:concurrency-tenants              set of ACCOUNT:REGION: every tenant that may have concurrency settings
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from lambent.domain.functions import FunctionRecord
-from lambent.domain.names import Tenant
+from lambent.domain.concurrency import ConcurrencyState
+from lambent.domain.functions import AliasRecord, Function, FunctionRecord, VersionRecord
+from lambent.domain.names import Tenant, is_version
 from lambent.infra.redis_client import store_errors
-from services.frontend.store.port import Change
+from services.frontend.store.port import EVERY_VERSION, Change, Edit, Obstacle
 
 CHANGE_LOG_LENGTH = 10_000
 # How long one read of the change log waits on the server.
 READ_MILLISECONDS = 10_000
+# How often an alias is read again whose version was deleted between the two reads.
+FIND_ATTEMPTS = 5
+
+_TENANTS = "lambent:concurrency-tenants"
+_VERSION, _ALIAS = "version:", "alias:"
 
 _ENCODER = msgspec.json.Encoder()
-_DECODER = msgspec.json.Decoder(FunctionRecord)
+_RECORD = msgspec.json.Decoder(FunctionRecord)
+_VERSIONS = msgspec.json.Decoder(VersionRecord)
+_ALIASES = msgspec.json.Decoder(AliasRecord)
+_SETTINGS = msgspec.json.Decoder(ConcurrencyState)
 
 
 class RedisFunctionStore:
@@ -40,8 +52,7 @@ class RedisFunctionStore:
         self._blocking = blocking
         folder = Path(__file__).parent
         self._create = client.register_script((folder / "create_function.lua").read_text())
-        self._replace = client.register_script((folder / "replace_function.lua").read_text())
-        self._delete = client.register_script((folder / "delete_function.lua").read_text())
+        self._change = client.register_script((folder / "change_function.lua").read_text())
 
     @staticmethod
     def _key(tenant: Tenant, rest: str) -> str:
@@ -51,51 +62,80 @@ class RedisFunctionStore:
         async with store_errors():
             return int(await self._client.incr(self._key(tenant, "generation")))
 
-    async def create(self, record: FunctionRecord, code_limit: int) -> str | None:
-        tenant = record.tenant
+    async def create(
+        self, record: FunctionRecord, stamp: str, version: VersionRecord | None, code_limit: int
+    ) -> Literal["exists", "code-storage"] | None:
+        tenant, size = record.tenant, record.code.size
+        fields = _record_fields(record)
+        fields["stamp"] = stamp
+        if version is not None:
+            fields[_VERSION + version.number] = _ENCODER.encode(version)
+            size += version.deployed.code.size
+        keys = [f"function:{record.name}", "functions", "code-bytes", "changes"]
         async with store_errors():
             answer = await self._create(
-                keys=[
-                    self._key(tenant, f"function:{record.name}"), self._key(tenant, "functions"),
-                    self._key(tenant, "code-bytes"), self._key(tenant, "changes"),
-                ],
+                keys=[self._key(tenant, key) for key in keys],
+                args=[record.name, size, code_limit, record.generation, CHANGE_LOG_LENGTH, *_flat(fields)],
+            )
+        return cast(Literal["exists", "code-storage"] | None, _obstacle(answer))
+
+    async def change(self, edit: Edit, code_limit: int) -> Obstacle | None:
+        tenant, settings = edit.tenant, edit.settings
+        guards = {"revision": edit.revision, "stamp": edit.stamp}
+        needed = {key: value for key, value in guards.items() if value is not None}
+        fields = {} if edit.record is None else _record_fields(edit.record)
+        if edit.new_stamp is not None:
+            fields["stamp"] = edit.new_stamp
+        published: dict[str, VersionRecord | AliasRecord | None] = {}
+        published |= {_VERSION + key: each for key, each in edit.versions.items()}
+        published |= {_ALIAS + key: each for key, each in edit.aliases.items()}
+        fields |= {key: _ENCODER.encode(each) for key, each in published.items() if each is not None}
+        keys = [f"function:{edit.name}", "functions", "code-bytes", "concurrency", "changes"]
+        async with store_errors():
+            if settings is not None and not settings.empty:
+                # Of another hash slot, so not within the script: before it, as a tenant too many does no harm.
+                await cast(Any, self._client.sadd(_TENANTS, f"{tenant.account}:{tenant.region}"))
+            answer = await self._change(
+                keys=[self._key(tenant, key) for key in keys],
                 args=[
-                    _ENCODER.encode(record), record.name, record.code.size, code_limit, record.generation,
-                    CHANGE_LOG_LENGTH, record.revision_id,
+                    edit.name, edit.added_bytes, code_limit, edit.generation, edit.outdates, CHANGE_LOG_LENGTH,
+                    "delete" if edit.delete else "keep",
+                    "" if edit.settings_revision is None else edit.settings_revision,
+                    "" if settings is None else _ENCODER.encode(settings),
+                    "" if settings is None else settings.revision,
+                    len(needed), *_flat(needed), len(fields), *_flat(fields),
+                    *(key for key, each in published.items() if each is None),
                 ],
             )  # fmt: skip
-        return _obstacle(answer)
+        return cast(Obstacle | None, _obstacle(answer))
 
     async def get(self, tenant: Tenant, name: str) -> FunctionRecord | None:
-        async with store_errors():
-            encoded = await self._client.hget(self._key(tenant, f"function:{name}"), "record")
-        return None if encoded is None else _DECODER.decode(encoded)
+        (record,) = await self._fields(tenant, name, ["record"])
+        return None if record is None else _RECORD.decode(record)
 
-    async def replace(self, record: FunctionRecord, expected_revision: str, code_limit: int) -> str | None:
-        tenant = record.tenant
-        async with store_errors():
-            answer = await self._replace(
-                keys=[
-                    self._key(tenant, f"function:{record.name}"), self._key(tenant, "code-bytes"),
-                    self._key(tenant, "changes"),
-                ],
-                args=[
-                    _ENCODER.encode(record), record.name, record.code.size, code_limit, record.generation,
-                    CHANGE_LOG_LENGTH, expected_revision, record.revision_id,
-                ],
-            )  # fmt: skip
-        return _obstacle(answer)
+    async def find(self, tenant: Tenant, name: str, qualifier: str) -> Function | None:
+        own = (_VERSION if is_version(qualifier) else _ALIAS) + qualifier
+        for attempt in range(FIND_ATTEMPTS):
+            record, stamp, found = await self._fields(tenant, name, ["record", "stamp", own])
+            if record is None:
+                return None
+            hash_: dict[str, bytes] = {"record": record, "stamp": stamp or b""}
+            if found is not None:
+                hash_[own] = found
+                if own.startswith(_ALIAS):
+                    wanted = [_VERSION + each for each in _ALIASES.decode(found).versions if is_version(each)]
+                    values = await self._fields(tenant, name, wanted) if wanted else ()
+                    # An alias keeps its versions from being deleted: where one is gone, the alias was moved meanwhile.
+                    if None in values and attempt < FIND_ATTEMPTS - 1:
+                        continue
+                    hash_ |= {key: value for key, value in zip(wanted, values, strict=True) if value is not None}
+            return _function(hash_)
+        raise AssertionError("unreachable")
 
-    async def delete(self, tenant: Tenant, name: str, generation: int) -> bool:
+    async def read(self, tenant: Tenant, name: str) -> Function | None:
         async with store_errors():
-            answer = await self._delete(
-                keys=[
-                    self._key(tenant, f"function:{name}"), self._key(tenant, "functions"),
-                    self._key(tenant, "code-bytes"), self._key(tenant, "changes"),
-                ],
-                args=[name, generation, CHANGE_LOG_LENGTH],
-            )  # fmt: skip
-        return bool(answer)
+            raw: Any = await cast(Any, self._client.hgetall(self._key(tenant, f"function:{name}")))
+        return _function({_text(key): value for key, value in raw.items()}) if raw else None
 
     async def list(self, tenant: Tenant, after: str, limit: int) -> list[FunctionRecord]:
         start = f"({after}" if after else "-"
@@ -106,11 +146,25 @@ class RedisFunctionStore:
                     pipeline.hget(self._key(tenant, f"function:{_text(name)}"), "record")
                 records: list[Any] = await pipeline.execute() if names else []
         # A function deleted between the two reads is simply not listed.
-        return [_DECODER.decode(record) for record in records if record is not None]
+        return [_RECORD.decode(record) for record in records if record is not None]
+
+    async def count(self, tenant: Tenant) -> int:
+        async with store_errors():
+            return int(await self._client.zcard(self._key(tenant, "functions")))
 
     async def code_bytes(self, tenant: Tenant) -> int:
         async with store_errors():
             return int(await self._client.get(self._key(tenant, "code-bytes")) or 0)
+
+    async def settings(self, tenant: Tenant) -> ConcurrencyState:
+        async with store_errors():
+            encoded = await self._client.hget(self._key(tenant, "concurrency"), "state")
+        return ConcurrencyState() if encoded is None else _SETTINGS.decode(encoded)
+
+    async def tenants_with_settings(self) -> tuple[Tenant, ...]:
+        async with store_errors():
+            members: Any = await cast(Any, self._client.smembers(_TENANTS))
+        return tuple(Tenant(*_text(member).split(":", 1)) for member in sorted(members))
 
     async def changes(self, tenant: Tenant) -> AsyncIterator[Change]:
         key = self._key(tenant, "changes")
@@ -129,7 +183,37 @@ class RedisFunctionStore:
                 flat = entries[0] if entries and isinstance(entries[0], list) else entries
                 for entry_id, fields in flat:
                     last = entry_id
-                    yield Change(tenant, fields[b"name"].decode(), int(fields[b"generation"]))
+                    outdates = fields.get(b"version", EVERY_VERSION.encode()).decode()
+                    yield Change(tenant, fields[b"name"].decode(), int(fields[b"generation"]), outdates)
+
+    async def _fields(self, tenant: Tenant, name: str, fields: Sequence[str]) -> tuple[bytes | None, ...]:
+        async with store_errors():
+            values: Any = await cast(Any, self._client.hmget(self._key(tenant, f"function:{name}"), fields))
+        return tuple(values)
+
+
+def _record_fields(record: FunctionRecord) -> dict[str, Any]:
+    return {"record": _ENCODER.encode(record), "revision": record.revision_id}
+
+
+def _function(fields: Mapping[str, bytes]) -> Function:
+    """A function from the fields of its hash that were read."""
+    return Function(
+        record=_RECORD.decode(fields["record"]),
+        stamp=fields.get("stamp", b"").decode(),
+        versions={
+            key.removeprefix(_VERSION): _VERSIONS.decode(each)
+            for key, each in fields.items()
+            if key.startswith(_VERSION)
+        },
+        aliases={
+            key.removeprefix(_ALIAS): _ALIASES.decode(each) for key, each in fields.items() if key.startswith(_ALIAS)
+        },
+    )
+
+
+def _flat(fields: Mapping[str, Any]) -> list[Any]:
+    return [part for pair in fields.items() for part in pair]
 
 
 def _obstacle(answer: bytes) -> str | None:

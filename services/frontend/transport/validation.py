@@ -25,6 +25,7 @@ MAX_SHOWN = 4096
 # Longer values are matched each time.
 _REMEMBERED_LENGTH = 256
 
+_NOT_NULL = "Member must not be null"
 _LITERALS = re.compile(r"[A-Za-z0-9_.-]+(?:\|[A-Za-z0-9_.-]+)+")
 
 # A constraint on one value: None when it holds, else its text.
@@ -190,17 +191,38 @@ def _list_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
 def _map_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
     constraints = _length(rule)
     if rule.key_pattern:
-        key = _pattern(rule.key_pattern)
-
-        def keys(value: Any) -> str | None:
-            for each in value:
-                text = key(each)
-                if text is not None:
-                    return f"Map keys must satisfy constraint: [{text}]"
-            return None
-
-        constraints.append(keys)
+        keys = [_pattern(rule.key_pattern)]
+        texts = [f"Member must satisfy regular expression pattern: {rule.key_pattern}"]
+        if rule.HasField("key_length"):
+            low, high = rule.key_length.min, rule.key_length.max
+            keys.append(lambda key: None if low <= len(key) <= high else "")
+            texts = [
+                f"Member must have length less than or equal to {high}",
+                f"Member must have length greater than or equal to {low}",
+                *texts,
+                _NOT_NULL,
+            ]
+        constraints.append(_every("Map keys", keys, texts, lambda value: value))
+    if rule.HasField("item_value"):
+        low, high = rule.item_value.min, rule.item_value.max
+        texts = [
+            f"Member must have value less than or equal to {float(high)}",
+            f"Member must have value greater than or equal to {float(low)}",
+            _NOT_NULL,
+        ]
+        constraints.append(_every("Map value", _bounds(rule.item_value), texts, lambda value: value.values()))
     return constraints
+
+
+def _every(what: str, constraints: list[Constraint], texts: list[str], parts: Callable[[Any], Any]) -> Constraint:
+    """Each key or value of a map; AWS then lists all that it must satisfy."""
+    text = f"{what} must satisfy constraint: [{', '.join(texts)}]"
+
+    def check(value: Any) -> str | None:
+        good = all(constraint(part) is None for part in parts(value) for constraint in constraints)
+        return None if good else text
+
+    return check
 
 
 def _pattern(pattern: str) -> Constraint:

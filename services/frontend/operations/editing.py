@@ -1,0 +1,80 @@
+"""Changes of what a function has published and of concurrency: read, decide, commit, and again if somebody was quicker.
+
+The decision is a plain function of what was read; the commit is atomic and refused if any of it has changed since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+from lambent.domain.clock import Ids
+from lambent.domain.concurrency import ConcurrencyState
+from lambent.domain.errors import AwsError
+from lambent.domain.functions import Function
+from lambent.domain.limits import Limits
+from lambent.domain.names import FunctionRef, Tenant, not_found
+from services.frontend.concurrency_settings import SettingsLink
+from services.frontend.directory import FunctionDirectory
+from services.frontend.operations.lookups import storage_exceeded
+from services.frontend.store.port import Edit, FunctionStore
+
+# How often a decision is made anew before the caller is asked to come again.
+ATTEMPTS = 32
+
+# From a function and its tenant's settings to what changes; None: nothing has to. Raises AwsError.
+Decision = Callable[[Function, ConcurrencyState], Edit | None]
+
+
+class Editor:
+    """Carries decisions out."""
+
+    def __init__(
+        self, store: FunctionStore, directory: FunctionDirectory, link: SettingsLink, limits: Limits, ids: Ids
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._link = link
+        self._limits = limits
+        self._ids = ids
+        self._locks: WeakValueDictionary[Tenant, asyncio.Lock] = WeakValueDictionary()
+
+    async def edit(self, ref: FunctionRef, decide: Decision) -> None:
+        """Change a function as `decide` says. Settings that change are in force then, if the scheduler is there."""
+        # One at a time in this process: among frontends, too few are ever quicker for an edit to come to nothing.
+        lock = self._locks.setdefault(ref.tenant, asyncio.Lock())
+        async with lock:
+            settings_changed = await self._commit(ref, decide)
+        if settings_changed:
+            await self._link.apply(ref.tenant)
+
+    async def _commit(self, ref: FunctionRef, decide: Decision) -> bool:
+        """Whether the tenant's settings are other ones now."""
+        tenant, name = ref.tenant, ref.name
+        for _ in range(ATTEMPTS):
+            settings = await self._store.settings(tenant)
+            function = await self._store.read(tenant, name)
+            if function is None:
+                raise not_found(FunctionRef(tenant, name, None))
+            edit = decide(function, settings)
+            if edit is None:
+                return False
+            # Aliases and removals change what others decide on; so does the function's end.
+            restamp = edit.aliases or None in edit.versions.values()
+            after = None if edit.settings is settings else edit.settings
+            edit = dataclasses.replace(
+                edit,
+                stamp=function.stamp,
+                new_stamp=self._ids.uuid() if restamp else None,
+                settings=after,
+                settings_revision=settings.revision,
+            )
+            obstacle = await self._store.change(edit, self._limits.code_storage_bytes)
+            if obstacle == "code-storage":
+                raise storage_exceeded()
+            if obstacle is None:
+                self._directory.forget(tenant, name, edit.generation, edit.outdates)
+                return after is not None
+        raise AwsError("ServiceUnavailableException", "Too many changes of this function at once; try again shortly.")

@@ -1,0 +1,47 @@
+"""Pages of lists: markers are the last key of the page before, opaque to clients."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from lambent.domain.errors import validation
+from lambent.domain.limits import Limits
+
+T = TypeVar("T")
+
+
+class PageRequest(Protocol):
+    """A request of one page."""
+
+    @property
+    def marker(self) -> str: ...
+    @property
+    def max_items(self) -> int: ...
+
+
+def page_size(request: PageRequest, limits: Limits) -> int:
+    """How many items the page may have."""
+    return min(request.max_items or limits.list_page_items, limits.list_page_items)
+
+
+def marker_after(request: PageRequest) -> str:
+    """The key after which the page begins; empty: at the beginning. Raises ValidationException."""
+    try:
+        return base64.b64decode(request.marker.encode(), altchars=b"-_", validate=True).decode()
+    except ValueError:
+        text = (
+            f"Value '{request.marker}' at 'marker' failed to satisfy constraint: "
+            "Member must be a marker from a page before"
+        )
+        raise validation([text]) from None
+
+
+def page(items: Iterable[T], key: Callable[[T], str], size: int) -> tuple[list[T], str | None]:
+    """The first `size` items, and the marker of the next page if there is one."""
+    found = list(islice(items, size + 1))
+    if len(found) <= size:
+        return found, None
+    return found[:size], base64.urlsafe_b64encode(key(found[size - 1]).encode()).decode()

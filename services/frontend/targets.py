@@ -1,0 +1,54 @@
+"""From what is kept of a function's version to what invoking it takes."""
+
+from __future__ import annotations
+
+from lambent.domain.functions import Deployed, Function
+from lambent.domain.names import LATEST, Tenant
+from lambent.infra.invoker.invoker import Target
+from lambent.infra.secrets import SecretBox
+from lambent.internal.v1 import deployment_pb2
+from services.frontend.variables import open_variables
+
+
+def target_of(secrets: SecretBox, function: Function, version: str) -> Target | None:
+    """What runs as `version`. None: there is none such, or its creation has not ended. Raises SecretsError."""
+    record = function.record
+    if version == LATEST:
+        deployed = record.serving
+    else:
+        published = function.versions.get(version)
+        deployed = None if published is None else published.deployed
+    if deployed is None:
+        return None
+    return Target(
+        tenant=record.tenant,
+        function_name=record.name,
+        version=version,
+        deployment_id=deployed.deployment_id,
+        generation=deployed.generation,
+        memory_mb=deployed.configuration.memory_mb,
+        deployment=_deployment(secrets, record.tenant, record.name, version, deployed).SerializeToString(),
+    )
+
+
+def _deployment(
+    secrets: SecretBox, tenant: Tenant, name: str, version: str, deployed: Deployed
+) -> deployment_pb2.Deployment:
+    configuration = deployed.configuration
+    return deployment_pb2.Deployment(
+        account=tenant.account,
+        region=tenant.region,
+        function_name=name,
+        version=version,
+        deployment_id=deployed.deployment_id,
+        runtime=configuration.runtime,
+        handler=configuration.handler,
+        code_sha256=deployed.code.sha256,
+        memory_mb=configuration.memory_mb,
+        timeout_seconds=configuration.timeout,
+        ephemeral_storage_mb=configuration.ephemeral_storage_mb,
+        variables=open_variables(secrets, tenant, name, configuration.variables) or {},
+        log_format=configuration.log_format,
+        application_log_level=configuration.application_log_level or "",
+        log_group=configuration.log_group,
+    )
