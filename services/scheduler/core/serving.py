@@ -397,4 +397,7 @@ def _account(whose: Account | Function) -> Account:
 
 
 def _rate_reason(meter: Meter) -> Reason:
-    return Reason.RATE_LIMIT if isinstance(meter.whose, Account) else Reason.RESERVED_RATE_LIMIT
+    if isinstance(meter.whose, Function):
+        # Nothing reserved stops the function; that it permits no request either is not why.
+        return Reason.RESERVED_RATE_LIMIT if meter.whose.reserved else Reason.RESERVED_LIMIT
+    return Reason.RATE_LIMIT
