@@ -26,6 +26,7 @@ from lambent.infra.config import Loaded
     "--root-credentials", metavar="KEY:SECRET", help="The first access key.  [default: made at the first start]"
 )
 @click.option("--access-keys", metavar="FILE", help="TOML file with further access keys.")
+@click.option("--schedulers", type=int, help="Schedulers; all but one are hot standbys.  [default: 1]")
 @click.option("--redis-url", metavar="URL", help="Redis-compatible server.  [default: an embedded one]")
 @click.option(
     "--config", "file", type=click.Path(path_type=Path), help="TOML file with settings.  [env: LAMBENT_CONFIG]"
@@ -34,7 +35,7 @@ from lambent.infra.config import Loaded
 @click.option(
     "--logs-to-files/--logs-here", "own_logs", default=True, show_default=True, help="Where the processes' own logs go."
 )
-def command(file: Path | None, own_logs: bool, **flags: str | bool | None) -> None:
+def command(file: Path | None, own_logs: bool, **flags: str | int | bool | None) -> None:
     """Start a whole cluster on this machine, in the foreground. Ctrl-C stops it once running invocations have ended.
 
     Every flag is also a setting in a TOML file and a LAMBENT_ variable: see `lambent config`.

@@ -6,10 +6,27 @@ One message a write costs some 100 µs at each end however little it carries; 32
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+
+# An end that has nothing to say says so, and one that says nothing at all for longer is gone or cut off, though its
+# connection may stand: a process that is stopped, a machine without power, a network that swallows.
+HEARTBEAT_SECONDS = 0.3
+SILENCE_SECONDS = 1.5
+
+
+async def heard(batches: AsyncIterable[Item]) -> AsyncIterator[Item]:
+    """What a peer sends, as it comes. Raises TimeoutError when it is silent for too long."""
+    iterator = aiter(batches)
+    while True:
+        async with asyncio.timeout(SILENCE_SECONDS):
+            try:
+                batch = await anext(iterator)
+            except StopAsyncIteration:
+                return
+        yield batch
 
 
 class OutboxFull(Exception):
@@ -38,9 +55,14 @@ class Outbox(Generic[Item]):
         self._ready.set()
 
     async def run(self, write: Callable[[Sequence[Item]], Awaitable[object]]) -> None:
-        """Write until closed. Errors of `write` come out here."""
+        """Write until closed, an empty batch where nothing was to be said for a while. Errors of `write` come out."""
         while True:
-            await self._ready.wait()
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await self._ready.wait()
+            except TimeoutError:
+                await write([])
+                continue
             self._ready.clear()
             items, self._items = self._items, []
             if items:

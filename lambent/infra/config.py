@@ -56,6 +56,9 @@ class Cluster:
         pattern=r"|[^:\s]{3,128}:\S{8,}",
     )
     access_keys: str = setting("", "TOML file with further access keys; see docs/reference/configuration.md.")
+    schedulers: int = setting(
+        1, "Schedulers that `lambent up` starts: one leads, the others are hot standbys.", unit="processes", minimum=1
+    )
     redis_url: str = setting("", "Redis-compatible server to use; empty: an embedded one is started.")
     examples: bool = setting(True, "Deploy and invoke the example `hello` when the data folder is empty.")
 
@@ -117,8 +120,11 @@ class Timing:
     worker_grace_seconds: float = setting(
         10.0, "How long a lost worker's environments are kept.", unit="seconds", minimum=0
     )
+    leadership_seconds: float = setting(
+        1.5, "How long a scheduler leads unless it renews; a standby begins after that.", unit="seconds", minimum=0.2
+    )
     rebuild_seconds: float = setting(
-        1.0, "After a scheduler's start: how long others may come back first.", unit="seconds", minimum=0
+        0.75, "After a scheduler's start: how long others may come back first.", unit="seconds", minimum=0
     )
     capacity_wait_seconds: float = setting(
         10.0, "How long a request waits for room on a worker.", unit="seconds", minimum=0
@@ -149,8 +155,11 @@ class Internal:
     """How our processes find each other. On one machine all of it follows from the data folder."""
 
     scheduler: str = setting(
-        "", "Address of the scheduler, unix:/path or host:port; empty: a socket in the run folder."
+        "",
+        "Addresses of the schedulers, unix:/path or host:port, separated by commas; with more than one, they elect a "
+        "leader through Redis. Empty: sockets in the run folder.",
     )
+    scheduler_listen: str = setting("", "Where a scheduler listens; empty: the first of those addresses.")
     worker: str = setting(
         "", "Where a worker takes invocations, unix:/path or host:port; empty: a socket in the run folder."
     )

@@ -51,6 +51,11 @@ class Layout:
         name = hashlib.sha256(str(self.data).encode()).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"lambent-{os.getuid()}-{name}"
 
+    def scheduler_addresses(self, schedulers: int) -> str:
+        """Where the schedulers of a cluster on this machine listen, separated by commas."""
+        names = ["scheduler", *(f"scheduler-{number}" for number in range(2, schedulers + 1))]
+        return ",".join(f"unix:{self.run}/{name}.sock" for name in names)
+
     def make(self) -> None:
         """Make the folders; only the cluster's user enters them."""
         for folder in (self.data, self.redis, self.code, self.logs, self.keys, self.run):

@@ -30,12 +30,48 @@ def channel(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=OPTIONS)
 
 
+class Candidates:
+    """Several addresses of which one answers: the schedulers, one of which leads. Dialled in turn."""
+
+    def __init__(self, addresses: str) -> None:
+        """`addresses`: separated by commas."""
+        self.addresses = [address.strip() for address in addresses.split(",") if address.strip()]
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._turn = 0
+        self._term = 0
+
+    def channel(self) -> grpc.aio.Channel:
+        """The channel to try now."""
+        address = self.addresses[self._turn]
+        made = self._channels.get(address)
+        if made is None:
+            made = self._channels[address] = channel(address)
+        return made
+
+    def next(self) -> bool:
+        """That one did not do. True: all of them have been tried since it was this one's turn last."""
+        self._turn = (self._turn + 1) % len(self.addresses)
+        return self._turn == 0
+
+    def outdated(self, term: int) -> bool:
+        """Whether a leader of this term has been followed by another that was met here."""
+        if term < self._term:
+            return True
+        self._term = term
+        return False
+
+    async def close(self) -> None:
+        """Hang up."""
+        for made in self._channels.values():
+            await made.close()
+
+
 def server() -> grpc.aio.Server:
     """A server for our own processes."""
     return grpc.aio.server(options=OPTIONS)
 
 
-def delays(rng: random.Random, *, first: float = 0.05, most: float = 1.0) -> Iterator[float]:
+def delays(rng: random.Random, *, first: float = 0.05, most: float = 0.25) -> Iterator[float]:
     """Seconds to wait between attempts to dial: doubling, each drawn from its upper half so that peers spread out."""
     bound = first
     while True:

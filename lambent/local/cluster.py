@@ -17,7 +17,7 @@ from typing import IO
 
 from redis.exceptions import RedisError
 
-from lambent.infra.config import Loaded
+from lambent.infra.config import Loaded, Settings
 from lambent.infra.layout import Layout, layout
 from lambent.infra.redis_client import connect
 from lambent.infra.tasks import TaskOwner
@@ -75,7 +75,7 @@ class LocalCluster:
             self._check_ports()
             redis_url = await self._start_redis()
             self._write_config(redis_url)
-            for name in SERVICES:
+            for name in self._services():
                 await self._start(name)
         except ChildFailed as error:
             await self.stop()
@@ -88,13 +88,18 @@ class LocalCluster:
         """Stop everything, each once what needs it has stopped."""
         self._stopping = True
         patience = self._loaded.settings.timing.drain_seconds + 5.0
-        for name in (*reversed(SERVICES), "redis"):
+        for name in (*reversed(self._services()), "redis"):
             child = self._children.pop(name, None)
             if child is not None:
                 await child.stop(patience)
         await self._tasks.close()
         if self._lock is not None:
             self._lock.close()
+
+    def _services(self) -> list[str]:
+        """Every process by its name, in the order of starting."""
+        standbys = range(2, self._loaded.settings.cluster.schedulers + 1)
+        return ["scheduler", *(f"scheduler-{number}" for number in standbys), *SERVICES[1:]]
 
     def _take_folder(self) -> None:
         self.fresh = not (self._layout.redis / "appendonlydir").exists()
@@ -158,17 +163,29 @@ class LocalCluster:
             redis_url=redis_url,
             root_credentials=":".join(self.credentials()),
         )
-        effective = Loaded(replace(settings, cluster=cluster), self._loaded.sources)
-        descriptor = os.open(self._config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        settings = replace(settings, cluster=cluster)
+        self._write(self._config, settings)
+        addresses = settings.internal.scheduler or self._layout.scheduler_addresses(cluster.schedulers)
+        for name, address in zip(self._services(), addresses.split(","), strict=False):
+            # What differs between the processes of one kind is where they listen.
+            internal = replace(settings.internal, scheduler_listen=address)
+            self._write(self._config_of(name), replace(settings, internal=internal))
+
+    def _config_of(self, name: str) -> Path:
+        return self._config.with_name(f"settings-{name}.toml") if name.startswith("scheduler") else self._config
+
+    def _write(self, path: Path, settings: Settings) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(effective.to_toml())
+            file.write(Loaded(settings, self._loaded.sources).to_toml())
 
     def _log_file(self, name: str) -> Path | None:
         return self._layout.run / f"{name}.log" if self._own_logs else None
 
     async def _start(self, name: str) -> None:
         self._say(f"starting {name}")
-        self._watch(name, await start_service(name, self._config, self._log_file(name)))
+        service = name.partition("-")[0]
+        self._watch(name, await start_service(service, self._config_of(name), self._log_file(name)))
 
     def _watch(self, name: str, child: Child) -> None:
         self._children[name] = child

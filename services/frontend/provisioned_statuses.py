@@ -30,22 +30,25 @@ class SchedulerStatuses:
     """Asks the scheduler."""
 
     def __init__(self, address: str, token: str) -> None:
-        """`token`: the cluster's shared secret."""
-        self._channel = rpc.channel(address)
+        """`address`: of the schedulers, separated by commas. `token`: the cluster's shared secret."""
+        self._schedulers = rpc.Candidates(address)
         self._metadata = (("authorization", f"Bearer {token}"),)
 
     async def describe(self, tenant: Tenant, function_name: str) -> list[pb.ProvisionedStatus]:
-        stub: pb_grpc.SchedulerServiceAsyncStub = pb_grpc.SchedulerServiceStub(self._channel)
         request = pb.DescribeProvisionedRequest(
             account=tenant.account, region=tenant.region, function_name=function_name
         )
-        try:
-            answer = await stub.DescribeProvisioned(request, metadata=self._metadata, timeout=ANSWER_SECONDS)
-        except grpc.RpcError as error:
-            _log.debug("the scheduler said nothing of provisioned concurrency", extra={"reason": str(error)})
-            return []
-        return list(answer.statuses)
+        for _ in self._schedulers.addresses:
+            stub: pb_grpc.SchedulerServiceAsyncStub = pb_grpc.SchedulerServiceStub(self._schedulers.channel())
+            try:
+                answer = await stub.DescribeProvisioned(request, metadata=self._metadata, timeout=ANSWER_SECONDS)
+            except grpc.RpcError as error:
+                _log.debug("a scheduler said nothing of provisioned concurrency", extra={"reason": str(error)})
+                self._schedulers.next()
+            else:
+                return list(answer.statuses)
+        return []
 
     async def close(self) -> None:
         """Hang up."""
-        await self._channel.close()
+        await self._schedulers.close()

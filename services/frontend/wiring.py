@@ -180,7 +180,7 @@ class FrontendService:
     async def _connect_invoker(self) -> None:
         settings = self._settings
         pool = LeasePool(settings.timing.lease_hold_seconds)
-        address = settings.internal.scheduler or f"unix:{self._layout.run}/scheduler.sock"
+        address = settings.internal.scheduler or self._layout.scheduler_addresses(settings.cluster.schedulers)
         token = self._layout.cluster_token()
         self._leases = LeaseStream(address, token, self._id, pool, self._clock, self._rng)
         self._statuses = SchedulerStatuses(address, token)

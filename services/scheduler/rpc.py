@@ -3,6 +3,7 @@ cut off; what it held is treated as that of any peer that left."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
@@ -10,14 +11,14 @@ from typing import Any
 import grpc
 
 from lambent.domain.names import Tenant
-from lambent.infra.batches import Outbox
+from lambent.infra.batches import Outbox, heard
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import lease_service_pb2 as leases
 from lambent.internal.v1 import lease_service_pb2_grpc as leases_grpc
 from lambent.internal.v1 import worker_service_pb2 as workers
 from lambent.internal.v1 import worker_service_pb2_grpc as workers_grpc
 from services.scheduler.core import events as ev
-from services.scheduler.shell import Shell
+from services.scheduler.shell import NotLeading, Shell
 
 CallerStream = grpc.aio.ServicerContext[leases.CallerEvents, leases.LeaseEvents]
 WorkerStream = grpc.aio.ServicerContext[workers.WorkerEvents, workers.WorkerInstructions]
@@ -38,13 +39,17 @@ class LeaseService(leases_grpc.LeaseServiceServicer):
         """`token`: the cluster's shared secret."""
         self._shell = shell
         self._token = token
-        self._welcome = leases.LeaseWelcome(scheduler_id=scheduler_id, lease_seconds=lease_seconds)
+        self._scheduler_id = scheduler_id
+        self._lease_seconds = lease_seconds
 
     async def Hold(self, request_iterator: AsyncIterator[leases.CallerEvents], context: CallerStream) -> None:  # type: ignore[override]
         """One caller's stream, from its hello to its end."""
         shell = self._shell
         outbox: Outbox[leases.LeaseEvent] = Outbox()
-        outbox.put(leases.LeaseEvent(welcome=self._welcome))
+        welcome = leases.LeaseWelcome(
+            scheduler_id=self._scheduler_id, lease_seconds=self._lease_seconds, term=shell.term
+        )
+        outbox.put(leases.LeaseEvent(welcome=welcome))
 
         async def write(events: Sequence[leases.LeaseEvent]) -> None:
             await context.write(leases.LeaseEvents(events=events))
@@ -56,7 +61,7 @@ class LeaseService(leases_grpc.LeaseServiceServicer):
             return hello.caller_id
 
         await _serve(
-            context, self._token, request_iterator, outbox, write, join,
+            shell, context, self._token, request_iterator, outbox, write, join,
             lambda caller_id, event: shell.feed(_caller_event(caller_id, event)),
             lambda caller_id: shell.caller_left(caller_id, outbox),
         )  # fmt: skip
@@ -69,13 +74,14 @@ class WorkerService(workers_grpc.WorkerServiceServicer):
         """`token`: the cluster's shared secret."""
         self._shell = shell
         self._token = token
-        self._welcome = workers.WorkerWelcome(scheduler_id=scheduler_id)
+        self._scheduler_id = scheduler_id
 
     async def Attach(self, request_iterator: AsyncIterator[workers.WorkerEvents], context: WorkerStream) -> None:  # type: ignore[override]
         """One worker's stream, from its hello to its end."""
         shell = self._shell
         outbox: Outbox[workers.WorkerInstruction] = Outbox()
-        outbox.put(workers.WorkerInstruction(welcome=self._welcome))
+        welcome = workers.WorkerWelcome(scheduler_id=self._scheduler_id, term=shell.term)
+        outbox.put(workers.WorkerInstruction(welcome=welcome))
 
         async def write(instructions: Sequence[workers.WorkerInstruction]) -> None:
             await context.write(workers.WorkerInstructions(instructions=instructions))
@@ -85,18 +91,15 @@ class WorkerService(workers_grpc.WorkerServiceServicer):
             shell.worker_joined(_worker_joined(event.hello), outbox)
             return event.hello.worker_id
 
-        def take(worker_id: str, event: workers.WorkerEvent) -> None:
-            decoded = _worker_event(worker_id, event)
-            if decoded is not None:
-                shell.feed(decoded)
-
         await _serve(
-            context, self._token, request_iterator, outbox, write, join, take,
+            shell, context, self._token, request_iterator, outbox, write, join,
+            lambda worker_id, event: shell.feed(_worker_event(worker_id, event)),
             lambda worker_id: shell.worker_left(worker_id, outbox),
         )  # fmt: skip
 
 
 async def _serve(
+    shell: Shell,
     context: Any,
     token: str,
     batches: AsyncIterator[Any],
@@ -108,29 +111,43 @@ async def _serve(
 ) -> None:
     """One peer's stream: its token, its hello (`join` answers its name), its events, its end."""
     await require_token(context, token)
+    await require_leading(context, shell)
     owner = TaskOwner("stream")
-    writer = owner.start("writer", outbox.run(write))
     name = nonsense = ""
+
+    async def write_leading(events: Sequence[Any]) -> None:
+        # What was decided while this scheduler led must not leave it once another does.
+        if shell.leads:
+            await write(events)
+
+    async def read() -> None:
+        nonlocal name, nonsense
+        try:
+            async for batch in heard(batches):
+                for event in batch.events:
+                    if name:
+                        take(name, event)
+                    else:
+                        name = join(event)
+        except Nonsense as error:
+            nonsense = str(error)
+        except (NotLeading, TimeoutError):
+            pass  # the peer is told below, if it can hear
+
+    writer, reader = owner.start("writer", outbox.run(write_leading)), owner.start("reader", read())
     try:
-        async for batch in batches:
-            for event in batch.events:
-                if name:
-                    take(name, event)
-                else:
-                    name = join(event)
-            if writer.done():
-                return
-    except Nonsense as error:
-        nonsense = str(error)
+        await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
     finally:
         if name:
             leave(name)
+        reader.cancel()
         # A stream cannot be ended in the middle of a write.
         outbox.close()
         await owner.drain(LAST_WRITE_SECONDS)
         await owner.close()
     if nonsense:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, nonsense)
+    await require_leading(context, shell)
 
 
 async def require_token(context: grpc.aio.ServicerContext[Any, Any], token: str) -> None:
@@ -138,6 +155,12 @@ async def require_token(context: grpc.aio.ServicerContext[Any, Any], token: str)
     shown = dict(context.invocation_metadata() or ()).get("authorization", "")
     if not hmac.compare_digest(str(shown).encode(), f"Bearer {token}".encode()):
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the cluster's token is missing or wrong")
+
+
+async def require_leading(context: grpc.aio.ServicerContext[Any, Any], shell: Shell) -> None:
+    """Send whoever asks a standby on to the next."""
+    if not shell.leads:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "this scheduler does not lead")
 
 
 def _require_hello(name: str, event: leases.CallerEvent | workers.WorkerEvent) -> str:
@@ -233,7 +256,7 @@ def _worker_joined(hello: workers.WorkerHello) -> ev.WorkerJoined:
     return ev.WorkerJoined(hello.worker_id, hello.address, hello.memory_mb, hello.environments, running)
 
 
-def _worker_event(worker_id: str, event: workers.WorkerEvent) -> ev.Event | None:
+def _worker_event(worker_id: str, event: workers.WorkerEvent) -> ev.Event:
     match event.WhichOneof("event"):
         case "ready":
             ready = event.ready
@@ -242,7 +265,5 @@ def _worker_event(worker_id: str, event: workers.WorkerEvent) -> ev.Event | None
             return ev.EnvironmentGone(worker_id, event.gone.environment_id, event.gone.reason)
         case "draining":
             return ev.WorkerDraining(worker_id)
-        case "heartbeat":
-            return None
         case kind:
             raise Nonsense(f"an event of kind {kind} after the hello")

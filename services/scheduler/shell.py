@@ -10,7 +10,8 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from lambent.domain.clock import Clock
 from lambent.infra.batches import Outbox
@@ -25,12 +26,28 @@ _log = logging.getLogger(__name__)
 Message = TypeVar("Message")
 
 
-class Shell:
-    """The core with its outboxes and its timer."""
+class Leading(Protocol):
+    """Whether this scheduler leads."""
 
-    def __init__(self, core: Scheduler, clock: Clock, *, hold_off: float) -> None:
-        """`hold_off`: seconds for which callers keep nothing idle in a scope that was recalled."""
-        self.core = core
+    @property
+    def leads(self) -> bool:
+        """To be asked before anything is decided or sent."""
+        ...
+
+
+class NotLeading(Exception):
+    """Another scheduler leads, or nobody does; nothing may be decided here."""
+
+
+class Shell:
+    """The core with its outboxes and its timer, while this scheduler leads."""
+
+    def __init__(self, make_core: Callable[[int], Scheduler], clock: Clock, *, hold_off: float) -> None:
+        """`make_core`: from the term. `hold_off`: how many seconds callers keep nothing idle in a recalled scope."""
+        self.leading: Leading | None = None  # None: nobody decides who leads, so nobody does
+        self.term = 0
+        self._make_core = make_core
+        self._core: Scheduler | None = None
         self.decisions: Counter[str] = Counter()  # reason → how often
         self._clock = clock
         self._hold_off = hold_off
@@ -38,23 +55,47 @@ class Shell:
         self._workers: dict[str, Outbox[workers.WorkerInstruction]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
-        """Begin to keep time."""
+    @property
+    def leads(self) -> bool:
+        """Whether anything may be decided or sent here at this instant."""
+        return self._core is not None and self.leading is not None and self.leading.leads
+
+    @property
+    def core(self) -> Scheduler:
+        """The core. Raises NotLeading."""
+        if self._core is None or not self.leads:
+            raise NotLeading
+        return self._core
+
+    def lead(self, term: int) -> None:
+        """Begin, knowing nothing: callers and workers come and say what there is."""
+        self.term = term
+        self._core = self._make_core(term)
         self.feed(ev.TimePassed())
 
-    def close(self) -> None:
-        """Stop keeping time and end every stream."""
+    def step_down(self) -> None:
+        """Forget everything, stop keeping time, and end every stream: the peers go to whoever leads now."""
+        self._core = None
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         for caller in self._callers.values():
             caller.close()
         for worker in self._workers.values():
             worker.close()
+        self._callers.clear()
+        self._workers.clear()
 
     def feed(self, event: ev.Event) -> None:
-        """One event in, its instructions out."""
+        """One event in, its instructions out. Raises NotLeading."""
         for instruction in self.core.handle(event, now=self._clock.monotonic()):
             self._carry_out(instruction)
+
+    def _time_passed(self) -> None:
+        try:
+            self.feed(ev.TimePassed())
+        except NotLeading:
+            _log.info("time passes for another scheduler")
 
     def caller_joined(self, event: ev.CallerJoined, outbox: Outbox[leases.LeaseEvent]) -> None:
         """A caller's stream is up; an older stream of the same caller is ended."""
@@ -65,7 +106,7 @@ class Shell:
         """A caller's stream is down."""
         if self._callers.get(caller_id) is outbox:
             del self._callers[caller_id]
-            self.feed(ev.CallerLeft(caller_id))
+            self._left(ev.CallerLeft(caller_id))
 
     def worker_joined(self, event: ev.WorkerJoined, outbox: Outbox[workers.WorkerInstruction]) -> None:
         """A worker's stream is up; an older stream of the same worker is ended."""
@@ -78,7 +119,13 @@ class Shell:
         if self._workers.get(worker_id) is outbox:
             del self._workers[worker_id]
             _log.info("worker left", extra={"worker": worker_id})
-            self.feed(ev.WorkerLeft(worker_id))
+            self._left(ev.WorkerLeft(worker_id))
+
+    def _left(self, event: ev.CallerLeft | ev.WorkerLeft) -> None:
+        try:
+            self.feed(event)
+        except NotLeading:
+            _log.debug("a peer left a scheduler that leads no more")
 
     @staticmethod
     def _replace(outboxes: dict[str, Outbox[Message]], name: str, outbox: Outbox[Message]) -> None:
@@ -169,7 +216,7 @@ class Shell:
             self._timer = None
         if at != math.inf:
             delay = max(0.0, at - self._clock.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay, self.feed, ev.TimePassed())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._time_passed)
 
 
 def _scope(scope: ev.RateScope) -> leases.RateScope:

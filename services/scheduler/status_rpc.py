@@ -9,8 +9,8 @@ import grpc
 from lambent.domain.names import Tenant
 from lambent.internal.v1 import scheduler_service_pb2 as pb
 from lambent.internal.v1 import scheduler_service_pb2_grpc as pb_grpc
-from services.scheduler.core.machine import Scheduler
-from services.scheduler.rpc import require_token
+from services.scheduler.rpc import require_leading, require_token
+from services.scheduler.shell import Shell
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -18,9 +18,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class SchedulerStatus(pb_grpc.SchedulerServiceServicer):
     """Serves lambent.internal.v1.SchedulerService."""
 
-    def __init__(self, core: Scheduler, token: str) -> None:
+    def __init__(self, shell: Shell, token: str) -> None:
         """`token`: the cluster's shared secret."""
-        self._core = core
+        self._shell = shell
         self._token = token
 
     async def DescribeProvisioned(
@@ -28,7 +28,10 @@ class SchedulerStatus(pb_grpc.SchedulerServiceServicer):
     ) -> pb.DescribeProvisionedResponse:
         """Every provisioned concurrency configuration of a tenant, or of one function."""
         await require_token(context, self._token)
-        statuses = self._core.provision_statuses(Tenant(request.account, request.region), request.function_name or None)
+        await require_leading(context, self._shell)
+        statuses = self._shell.core.provision_statuses(
+            Tenant(request.account, request.region), request.function_name or None
+        )
         return pb.DescribeProvisionedResponse(
             statuses=[
                 pb.ProvisionedStatus(

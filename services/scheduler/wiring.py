@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import grpc
+from redis.asyncio import Redis
 
 from lambent.infra import rpc
 from lambent.infra.clock import SystemClock, SystemIds
@@ -13,11 +14,15 @@ from lambent.infra.config import Settings
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.prometheus import PrometheusServer, port_after
+from lambent.infra.redis_client import connect
+from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Reading, Telemetry, by_reason
 from lambent.internal.v1 import lease_service_pb2_grpc, scheduler_service_pb2_grpc, worker_service_pb2_grpc
+from services.scheduler.adapters.redis_election import RedisElection
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.placement import POLICIES
 from services.scheduler.core.policies import Policies, ramps
+from services.scheduler.leadership import Alone, Leadership
 from services.scheduler.rpc import LeaseService, WorkerService
 from services.scheduler.shell import Shell
 from services.scheduler.status_rpc import SchedulerStatus
@@ -61,18 +66,30 @@ class SchedulerService:
         timing = settings.timing
         clock, ids = SystemClock(), SystemIds()
         policies = policies_of(settings)
-        # Milliseconds since 1970 times 2^20: a million leases a millisecond before two schedulers' numbers could meet.
-        first_lease_id = int(clock.epoch() * 1000) << 20
-        self._core = Scheduler(policies, ids, first_lease_id=first_lease_id, now=clock.monotonic())
-        self._shell = Shell(self._core, clock, hold_off=timing.recall_hold_off_seconds)
+
+        def make_core(term: int) -> Scheduler:
+            # Terms are milliseconds: a million leases in each before the numbers of two leaders could meet.
+            return Scheduler(policies, ids, first_lease_id=term << 20, now=clock.monotonic())
+
+        self._shell = Shell(make_core, clock, hold_off=timing.recall_hold_off_seconds)
         here = layout(settings.cluster.data)
         token = here.cluster_token()
-        self._address = settings.internal.scheduler or f"unix:{here.run}/scheduler.sock"
+        addresses = settings.internal.scheduler or here.scheduler_addresses(settings.cluster.schedulers)
+        self._address = settings.internal.scheduler_listen or addresses.partition(",")[0]
         self._server: grpc.aio.Server | None = None
+        self._clock = clock
         scheduler_id = ids.token(8)
+        self._tasks = TaskOwner("scheduler")
+        self._redis: Redis | None = None
+        self._leadership: Leadership | None = None
+        if "," in addresses:
+            self._redis = connect(settings.cluster.redis_url)
+            seconds = timing.leadership_seconds
+            election = RedisElection(self._redis, f"scheduler-{scheduler_id}", seconds)
+            self._leadership = Leadership(election, clock, seconds, self._shell.lead, self._shell.step_down)
         self._leases = LeaseService(self._shell, token, scheduler_id, timing.lease_seconds)
         self._workers = WorkerService(self._shell, token, scheduler_id)
-        self._status = SchedulerStatus(self._core, token)
+        self._status = SchedulerStatus(self._shell, token)
         self._telemetry = Telemetry(
             "scheduler",
             otlp_endpoint=settings.telemetry.otlp_endpoint,
@@ -94,18 +111,31 @@ class SchedulerService:
         except RuntimeError as error:
             raise StartError(f"cannot listen on {self._address}: is another scheduler running there?") from error
         await self._server.start()
-        self._shell.start()
+        if self._leadership is None:
+            self._shell.leading = Alone()
+            # A scheduler without standby needs nobody to count its terms.
+            self._shell.lead(int(self._clock.epoch() * 1000))
+        else:
+            self._shell.leading = self._leadership
+            self._tasks.start("leadership", self._leadership.run())
         await self._prometheus.start()
         return {"address": self._address}
 
     async def stop(self) -> None:
         """Hang up; callers and workers go on with what they hold."""
-        self._shell.close()
+        if self._leadership is not None:
+            await self._leadership.resign()
+        await self._tasks.close()
+        self._shell.step_down()
+        if self._redis is not None:
+            await self._redis.aclose()
         if self._server is not None:
             await self._server.stop(grace=0.5)
         await self._prometheus.close()
         self._telemetry.close()
 
     def _environments(self) -> list[Reading]:
-        states = Counter(str(environment.state) for environment in self._core.environments.values())
+        if not self._shell.leads:
+            return []
+        states = Counter(str(environment.state) for environment in self._shell.core.environments.values())
         return [({"state": state}, count) for state, count in states.items()]

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 
 from lambent.infra import rpc
-from lambent.infra.batches import Outbox, OutboxFull
+from lambent.infra.batches import Outbox, OutboxFull, heard
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import worker_service_pb2 as pb
 from lambent.internal.v1.worker_service_pb2_grpc import WorkerServiceStub
@@ -36,14 +36,12 @@ class SchedulerAgent:
         token: str,
         environments: Environments,
         hello: Callable[[], pb.WorkerHello],
-        heartbeat_seconds: float,
     ) -> None:
         """`hello` makes the fixed part of the hello; what runs is added here."""
-        self._address = scheduler_address
+        self._schedulers = rpc.Candidates(scheduler_address)
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._environments = environments
         self._hello = hello
-        self._heartbeat = heartbeat_seconds
         self._tasks = TaskOwner("agent")
         self._outbox: Outbox[pb.WorkerEvent] | None = None
         self._draining = False
@@ -76,18 +74,19 @@ class SchedulerAgent:
             try:
                 self._outbox.put(event)
             except OutboxFull:
-                self._outbox = None  # the stream is given up: its writer hears of it at the next heartbeat
+                self._outbox.close()  # the stream is given up
+                self._outbox = None
 
     # The stream
 
     async def _run(self) -> None:
         rng = random.Random()
         delays = rpc.delays(rng)
-        async with rpc.channel(self._address) as channel:
-            stub = WorkerServiceStub(channel)
+        schedulers = self._schedulers
+        try:
             while True:
                 try:
-                    await self._attach(stub)
+                    await self._attach(WorkerServiceStub(schedulers.channel()))
                     cause = "the stream ended"
                 except grpc.aio.AioRpcError as error:
                     cause = f"{error.code().name}: {error.details()}"
@@ -96,8 +95,13 @@ class SchedulerAgent:
                 if self.connected.is_set():
                     delays = rpc.delays(rng)
                     self.connected.clear()
-                _log.warning("scheduler not reachable", extra={"address": self._address, "cause": cause})
-                await asyncio.sleep(next(delays))
+                    _log.warning("scheduler lost", extra={"cause": cause})
+                else:
+                    _log.debug("scheduler not reachable", extra={"cause": cause})
+                if schedulers.next():
+                    await asyncio.sleep(next(delays))
+        finally:
+            await schedulers.close()
 
     async def _attach(self, stub: Any) -> None:
         call = stub.Attach(metadata=self._metadata, wait_for_ready=False)
@@ -115,8 +119,7 @@ class SchedulerAgent:
 
             writing = jobs.start("write", outbox.run(write))
             reading = jobs.start("read", self._read(call))
-            beating = jobs.start("beat", self._beat(outbox))
-            done, _ = await asyncio.wait((writing, reading, beating), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((writing, reading), return_when=asyncio.FIRST_COMPLETED)
             # Whatever ended first says why; the others are ended with it.
             for job in done:
                 job.result()
@@ -127,18 +130,14 @@ class SchedulerAgent:
             call.cancel()
 
     async def _read(self, call: Any) -> None:
-        while True:
-            message = await call.read()
-            if message is grpc.aio.EOF:
-                await call.code()
-                return
+        async for message in heard(call):
             for instruction in message.instructions:
-                self._obey(instruction)
-
-    async def _beat(self, outbox: Outbox[pb.WorkerEvent]) -> None:
-        while self._outbox is outbox:
-            await asyncio.sleep(self._heartbeat)
-            self._tell(pb.WorkerEvent(heartbeat=pb.WorkerHeartbeat()))
+                if instruction.WhichOneof("instruction") != "welcome":
+                    self._obey(instruction)
+                elif self._schedulers.outdated(instruction.welcome.term):
+                    return
+                else:
+                    self._welcomed(instruction.welcome)
 
     def _obey(self, instruction: pb.WorkerInstruction) -> None:
         kind = instruction.WhichOneof("instruction")
@@ -152,10 +151,11 @@ class SchedulerAgent:
                 )
         elif kind == "stop":
             self._environments.stop(instruction.stop.environment_id, Reason.STOPPED)
-        elif kind == "welcome":
-            self.scheduler_id = instruction.welcome.scheduler_id
-            self.connected.set()
-            _log.info("attached to a scheduler", extra={"scheduler": self.scheduler_id})
+
+    def _welcomed(self, welcome: pb.WorkerWelcome) -> None:
+        self.scheduler_id = welcome.scheduler_id
+        self.connected.set()
+        _log.info("attached to a scheduler", extra={"scheduler": self.scheduler_id})
 
     def _full_hello(self) -> pb.WorkerHello:
         hello = self._hello()

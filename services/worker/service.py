@@ -81,7 +81,7 @@ class WorkerService:
         self._prometheus = PrometheusServer(port_after(settings.telemetry.prometheus, 2), clock)
         config = WorkerConfig(
             worker_id=worker_id,
-            scheduler_address=settings.internal.scheduler or f"unix:{here.run}/scheduler.sock",
+            scheduler_address=settings.internal.scheduler or here.scheduler_addresses(settings.cluster.schedulers),
             address=settings.internal.worker or f"unix:{here.run}/worker.sock",
             token=here.cluster_token(),
             data_dir=here.data / "worker",

@@ -54,7 +54,6 @@ class WorkerConfig:
     max_environments: int = 1000
     pool_size: int = 4  # sandboxes made in advance, for each interpreter
     uid_base: int = 200_000
-    heartbeat_seconds: float = 1.0
     log_flush_seconds: float = 0.2
 
 
@@ -140,9 +139,7 @@ class Worker:
         self._environments = environments
         self._server = InvocationServer(config.address, config.token, environments.by_slot, self.counters)
         await self._server.start()
-        self._agent = SchedulerAgent(
-            config.scheduler_address, config.token, environments, self._hello, config.heartbeat_seconds
-        )
+        self._agent = SchedulerAgent(config.scheduler_address, config.token, environments, self._hello)
         self._tasks.start("flush-logs", self._flush_logs())
         self._agent.start()
 

@@ -20,6 +20,7 @@ from lambent.internal.v1 import lease_service_pb2_grpc, worker_service_pb2_grpc
 from lambent.internal.v1 import worker_service_pb2 as workers
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.policies import Policies
+from services.scheduler.leadership import Alone
 from services.scheduler.rpc import LeaseService, WorkerService
 from services.scheduler.shell import Shell
 
@@ -38,16 +39,21 @@ POLICIES = Policies(
 @pytest.fixture
 async def scheduler(short_tmp: Path) -> AsyncIterator[tuple[Shell, str]]:
     clock = SystemClock()
-    shell = Shell(Scheduler(POLICIES, SystemIds(), first_lease_id=1, now=clock.monotonic()), clock, hold_off=0.1)
+    shell = Shell(
+        lambda term: Scheduler(POLICIES, SystemIds(), first_lease_id=term << 20, now=clock.monotonic()),
+        clock,
+        hold_off=0.1,
+    )
     server = rpc.server()
     lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseService(shell, TOKEN, "s1", 5.0), server)
     worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerService(shell, TOKEN, "s1"), server)
     address = f"unix:{short_tmp}/s.sock"
     server.add_insecure_port(address)
     await server.start()
-    shell.start()
+    shell.leading = Alone()
+    shell.lead(1)
     yield shell, address
-    shell.close()
+    shell.step_down()
     await server.stop(None)
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ import pytest
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.infra import frames
+from lambent.infra.batches import Outbox
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.code_store import MemoryCodeStore
 from lambent.infra.log_store import MemoryLogStore
@@ -57,7 +58,7 @@ class Scheduler(WorkerServiceServicer):
         self.draining = False
         self.metadata: dict[str, str] = {}
         self.changed = asyncio.Condition()
-        self._orders: asyncio.Queue[pb.WorkerInstruction] = asyncio.Queue()
+        self._orders: Outbox[pb.WorkerInstruction] = Outbox()
         self._server: grpc.aio.Server | None = None
 
     async def serve(self, address: str) -> None:
@@ -78,6 +79,7 @@ class Scheduler(WorkerServiceServicer):
                 message = await context.read()
                 if message is grpc.aio.EOF:
                     return
+                self.heartbeats += not message.events
                 for event in message.events:
                     self._note(event)
                     if event.WhichOneof("event") == "hello":
@@ -88,8 +90,10 @@ class Scheduler(WorkerServiceServicer):
             writing.cancel()
 
     async def _write(self, context: Any) -> None:
-        while True:
-            await context.write(pb.WorkerInstructions(instructions=[await self._orders.get()]))
+        async def write(instructions: Sequence[pb.WorkerInstruction]) -> None:
+            await context.write(pb.WorkerInstructions(instructions=instructions))
+
+        await self._orders.run(write)
 
     def _note(self, event: pb.WorkerEvent) -> None:
         kind = event.WhichOneof("event")
@@ -99,13 +103,11 @@ class Scheduler(WorkerServiceServicer):
             self.ready[event.ready.environment_id] = event.ready.slot
         elif kind == "gone":
             self.gone[event.gone.environment_id] = event.gone.reason
-        elif kind == "heartbeat":
-            self.heartbeats += 1
         elif kind == "draining":
             self.draining = True
 
     def order(self, instruction: pb.WorkerInstruction) -> None:
-        self._orders.put_nowait(instruction)
+        self._orders.put(instruction)
 
     async def until(self, true: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE), self.changed:
@@ -188,7 +190,6 @@ class Cluster:
             isolation="auto" if self.level == "fake" else self.level,
             max_environments=50,
             pool_size=2,
-            heartbeat_seconds=0.05,
             log_flush_seconds=0.05,
         )
         self.worker = Worker(
@@ -304,7 +305,7 @@ async def test_the_hello_says_who_works_here_and_heartbeats_follow(cluster: Clus
     assert (hello.worker_id, hello.isolation, hello.environments) == (cluster.config.worker_id, "fake", 50)
     assert hello.address == cluster.config.address
     assert cluster.scheduler.metadata["authorization"] == f"Bearer {TOKEN}"
-    await cluster.scheduler.until(lambda: cluster.scheduler.heartbeats >= 3)
+    await cluster.scheduler.until(lambda: cluster.scheduler.heartbeats >= 2)
 
 
 async def test_start_invoke_stop(cluster: Cluster) -> None:

@@ -15,7 +15,7 @@ from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant
 from lambent.infra import rpc
-from lambent.infra.batches import Outbox
+from lambent.infra.batches import Outbox, heard
 from lambent.infra.invoker.budgets import Scope
 from lambent.infra.invoker.pool import (
     Acquire,
@@ -54,10 +54,10 @@ class LeaseStream:
     def __init__(
         self, address: str, token: str, caller_id: str, pool: LeasePool, clock: Clock, rng: random.Random
     ) -> None:
-        """`token`: the cluster's shared secret."""
+        """`address`: of the schedulers, separated by commas. `token`: the cluster's shared secret."""
         self.pool = pool
         self.connected = asyncio.Event()
-        self._address = address
+        self._schedulers = rpc.Candidates(address)
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._caller_id = caller_id
         self._clock = clock
@@ -151,18 +151,22 @@ class LeaseStream:
 
     async def _keep_stream(self) -> None:
         delays = rpc.delays(self._rng)
-        async with rpc.channel(self._address) as channel:
+        schedulers = self._schedulers
+        try:
             while True:
                 try:
-                    await self._hold(pb_grpc.LeaseServiceStub(channel))
-                except (grpc.RpcError, AwsError) as error:
+                    await self._hold(pb_grpc.LeaseServiceStub(schedulers.channel()))
+                except (grpc.RpcError, AwsError, TimeoutError) as error:
                     _log.debug("lease stream broke", extra={"reason": str(error)})
                 if self.connected.is_set():
                     self.connected.clear()
                     self.pool.lost(self._clock.monotonic() + self._lease_seconds * SAFE_SHARE)
                     _log.warning("scheduler lost; held leases go on", extra={"leases": len(self.pool.leases)})
                     delays = rpc.delays(self._rng)
-                await asyncio.sleep(next(delays))
+                if schedulers.next():
+                    await asyncio.sleep(next(delays))
+        finally:
+            await schedulers.close()
 
     async def _hold(self, stub: pb_grpc.LeaseServiceAsyncStub) -> None:
         """One stream from hello to its end."""
@@ -179,9 +183,11 @@ class LeaseStream:
 
         writers = TaskOwner("lease-writer")
         try:
-            async for batch in call:
+            async for batch in heard(call):
                 for event in batch.events:
                     match event.WhichOneof("event"):
+                        case "welcome" if self._schedulers.outdated(event.welcome.term):
+                            return
                         case "welcome":
                             await self._learn_settings()
                             self._welcome(event.welcome, outbox, held_ids)

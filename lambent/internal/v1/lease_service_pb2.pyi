@@ -20,7 +20,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CallerEvents(_message.Message):
-    """What was ready in one turn of the caller's loop."""
+    """What was ready in one turn of the caller's loop; empty where nothing was for a while, so that silence means a lost
+    caller.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -577,7 +579,7 @@ Global___ProvisionedUse: _TypeAlias = ProvisionedUse  # noqa: Y015
 
 @_typing.final
 class LeaseEvents(_message.Message):
-    """What was ready in one turn of the scheduler's loop."""
+    """What was ready in one turn of the scheduler's loop; empty where nothing was for a while."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -659,19 +661,23 @@ class LeaseWelcome(_message.Message):
 
     SCHEDULER_ID_FIELD_NUMBER: _builtins.int
     LEASE_SECONDS_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
     scheduler_id: _builtins.str
     """Changes with every start of a scheduler."""
     lease_seconds: _builtins.float
     """How long leases hold after the stream broke; the caller stops using them a little earlier."""
+    term: _builtins.int
+    """Grows with every leadership; a caller that has met a later term takes nothing from an earlier one."""
     def __init__(
         self,
         *,
         scheduler_id: _builtins.str = ...,
         lease_seconds: _builtins.float = ...,
+        term: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_seconds", b"lease_seconds", "scheduler_id", b"scheduler_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_seconds", b"lease_seconds", "scheduler_id", b"scheduler_id", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

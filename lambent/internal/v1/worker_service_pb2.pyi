@@ -20,6 +20,10 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class WorkerEvents(_message.Message):
+    """What was ready in one turn of the worker's loop; empty where nothing was for a while, so that silence means a lost
+    worker.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
@@ -45,7 +49,6 @@ class WorkerEvent(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
-    HEARTBEAT_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___WorkerHello: ...
@@ -54,8 +57,6 @@ class WorkerEvent(_message.Message):
     @_builtins.property
     def gone(self) -> Global___EnvironmentGone: ...
     @_builtins.property
-    def heartbeat(self) -> Global___WorkerHeartbeat: ...
-    @_builtins.property
     def draining(self) -> Global___WorkerDraining: ...
     def __init__(
         self,
@@ -63,14 +64,13 @@ class WorkerEvent(_message.Message):
         hello: Global___WorkerHello | None = ...,
         ready: Global___EnvironmentReady | None = ...,
         gone: Global___EnvironmentGone | None = ...,
-        heartbeat: Global___WorkerHeartbeat | None = ...,
         draining: Global___WorkerDraining | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "event", b"event", "gone", b"gone", "heartbeat", b"heartbeat", "hello", b"hello", "ready", b"ready"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "event", b"event", "gone", b"gone", "hello", b"hello", "ready", b"ready"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "event", b"event", "gone", b"gone", "heartbeat", b"heartbeat", "hello", b"hello", "ready", b"ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "event", b"event", "gone", b"gone", "hello", b"hello", "ready", b"ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "ready", "gone", "heartbeat", "draining"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "ready", "gone", "draining"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -225,21 +225,6 @@ class EnvironmentGone(_message.Message):
 Global___EnvironmentGone: _TypeAlias = EnvironmentGone  # noqa: Y015
 
 @_typing.final
-class WorkerHeartbeat(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___WorkerHeartbeat: _TypeAlias = WorkerHeartbeat  # noqa: Y015
-
-@_typing.final
 class WorkerDraining(_message.Message):
     """Takes nothing new from now on."""
 
@@ -258,6 +243,8 @@ Global___WorkerDraining: _TypeAlias = WorkerDraining  # noqa: Y015
 
 @_typing.final
 class WorkerInstructions(_message.Message):
+    """What was ready in one turn of the scheduler's loop; empty where nothing was for a while."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
@@ -311,15 +298,19 @@ class WorkerWelcome(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SCHEDULER_ID_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
     scheduler_id: _builtins.str
+    term: _builtins.int
+    """Grows with every leadership; a worker that has met a later term takes nothing from an earlier one."""
     def __init__(
         self,
         *,
         scheduler_id: _builtins.str = ...,
+        term: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scheduler_id", b"scheduler_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scheduler_id", b"scheduler_id", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

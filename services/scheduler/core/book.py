@@ -41,6 +41,8 @@ class Book:
         self.contended: dict[Account | Function, dict[Ticket, Request]] = {}
         self.unplaced: dict[Ticket, Request] = {}  # admitted, and no worker has room
         self.meters: dict[RateScope, Meter] = {}
+        # Environments that run something and that nobody has claimed yet → until when their callers may come back.
+        self.unclaimed: dict[Environment, float] = {}
         self.next_lease = first_lease_id
         self.out: list[ins.Instruction] = []
         self.due_at = math.inf  # when time alone will change something
@@ -169,7 +171,9 @@ class Book:
 
     def _leave_pool(self, environment: Environment) -> None:
         pool = environment.pool
-        if environment.provisioned:
+        if environment.state is State.UNCLAIMED:
+            self.unclaimed.pop(environment, None)
+        elif environment.provisioned:
             pool.ready.pop(environment.id, None)
         elif pool.idle.pop(environment.id, None) is not None:
             del self.idle_order[environment.id]

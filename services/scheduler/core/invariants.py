@@ -135,7 +135,8 @@ def _check_environments(scheduler: Scheduler) -> None:
             _require("I4", (state is State.IDLE) == idle, f"{environment.id} {state}")
         if state is State.UNCLAIMED:
             away = not environment.worker.connected
-            _require("I4", scheduler.rebuilding or away, f"{environment.id} is unclaimed for ever")
+            has_end = scheduler.rebuilding or away or environment in scheduler.unclaimed
+            _require("I4", has_end, f"{environment.id} is unclaimed for ever")
         held[environment.pool] += state is State.LEASED
         members[environment.pool] += 1
         _require("I4", scheduler.pools.get(environment.pool.deployment_id) is environment.pool, "a forgotten pool")

@@ -166,7 +166,7 @@ class Scheduler(Serving):
                 del self.claims[environment_id]
 
     def _recognise(self, environment: Environment, caller: Caller, lease_id: int) -> None:
-        if not environment.counted:
+        if not environment.counted and not environment.slot_held:
             self.ledger.take(environment.pool.function)
         self.bind(environment, caller, lease_id)
         self.next_lease = max(self.next_lease, lease_id + 1)
@@ -226,6 +226,7 @@ class Scheduler(Serving):
         elif environment.state is State.STARTING and running.ready:
             self._ready(ev.EnvironmentReady(environment.worker.id, environment.id, running.slot))
         elif environment.state is State.UNCLAIMED and not self.rebuilding:
+            environment.reported_busy = running.busy
             self._settle(environment)
 
     def _adopt(self, worker: Worker, running: ev.Running) -> None:
@@ -246,15 +247,22 @@ class Scheduler(Serving):
             self._settle(environment)
 
     def _settle(self, environment: Environment) -> None:
-        """Nobody came back for an UNCLAIMED environment: use it, or end it if it runs something."""
+        """Nobody came back for an UNCLAIMED environment: use it. If it runs something, its caller may still come, for
+        as long as leases hold; its slot is taken until then."""
         if environment.reported_busy:
-            if not environment.counted:
+            if not environment.counted and not environment.slot_held:
                 self.ledger.take(environment.pool.function)
                 environment.slot_held = True
-            self.stop(environment, Reason.UNCLAIMED)
-        else:
-            environment.change(Change.UNCLAIM)
-            self.free(environment, Reason.FREED)
+            self.unclaimed[environment] = until = self.now + self.policies.lease
+            self.due(until)
+            return
+        # What ran there when its worker was last heard has ended without its caller.
+        self.unclaimed.pop(environment, None)
+        held, environment.slot_held = environment.slot_held, False
+        environment.change(Change.UNCLAIM)
+        self.free(environment, Reason.FREED)
+        if held:
+            self.slot_freed(environment.pool.function)
 
     def _worker_left(self, event: ev.WorkerLeft) -> None:
         worker = self.workers[event.worker_id]
@@ -308,6 +316,11 @@ class Scheduler(Serving):
                 self._expire_worker(worker)
             else:
                 self.due(worker.left_at + policies.worker_grace)
+        for environment, until in list(self.unclaimed.items()):
+            if now >= until:
+                self.stop(environment, Reason.UNCLAIMED)
+            else:
+                self.due(until)
         while self.unplaced:
             request = next(iter(self.unplaced.values()))
             if now < request.since + policies.capacity_wait:
@@ -332,7 +345,7 @@ class Scheduler(Serving):
                 self.out.append(ins.Revoke(caller_id, lease_id, Reason.CLAIM_REFUSED))
         self.claims.clear()
         for environment in [e for e in self.environments.values() if e.state is State.UNCLAIMED]:
-            if environment.worker.connected:
+            if environment.worker.connected and environment not in self.unclaimed:
                 self._settle(environment)
         self.reconcile_all()
         for caller in list(self.callers.values()):

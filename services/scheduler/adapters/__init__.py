@@ -1,0 +1,1 @@
+"""What the scheduler needs of others: who leads, by Redis."""

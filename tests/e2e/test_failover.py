@@ -1,0 +1,78 @@
+"""Two schedulers: the standby takes over from one that dies or is cut off, and nothing is lost or granted twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.e2e.harness import Cluster, command_of, descendants, zipped
+
+LIMIT = 4
+CODE = (
+    "import time\n"
+    "def handler(event, context):\n"
+    "    began = time.time()\n"
+    "    time.sleep(event.get('s', 0))\n"
+    "    return [began, time.time()]\n"
+)
+
+
+def leader(cluster: Cluster) -> int:
+    """The scheduler that was started first, and so leads first."""
+    assert cluster.process is not None
+    [found] = [pid for pid in descendants(cluster.process.pid) if "settings-scheduler.toml" in command_of(pid)]
+    return found
+
+
+def most_at_once(spans: list[tuple[float, float]]) -> int:
+    """The most of these spans that overlap."""
+    running = most = 0
+    for _, step in sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans]):
+        running += step
+        most = max(most, running)
+    return most
+
+
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_standby_takes_over_and_the_limit_stays_exact(own_cluster: Any, fate: signal.Signals) -> None:
+    """Held leases go on, new ones come within seconds, and a leader that wakes up deposed admits nothing."""
+    cluster: Cluster = own_cluster(
+        "--no-examples", "--schedulers", "2", LAMBENT_LIMITS_CONCURRENT_EXECUTIONS=str(LIMIT)
+    )
+    for name in ("held", "new"):
+        cluster.create(name, zipped({"app.py": CODE}), Timeout=30)
+    client = cluster.client(retries=0)
+    client.invoke(FunctionName="held", Payload=b"{}")
+
+    def call(name: str, seconds: float) -> tuple[float, float] | str:
+        try:
+            answer = client.invoke(FunctionName=name, Payload=json.dumps({"s": seconds}))
+        except ClientError as error:
+            return str(error.response.get("Reason", error.response["Error"]))
+        began, ended = json.loads(answer["Payload"].read())
+        return began, ended
+
+    with ThreadPoolExecutor(16) as threads:
+        running = threads.submit(call, "held", 4.0)
+        victim = leader(cluster)
+        os.kill(victim, fate)
+        # This one needs an environment that nobody has leased: only a scheduler can give it.
+        fresh = call("new", 0.0)
+        assert isinstance(fresh, tuple), fresh
+        spans = []
+        if fate is signal.SIGSTOP:
+            os.kill(victim, signal.SIGCONT)
+        for _ in range(3):
+            results = list(threads.map(lambda number: call(("held", "new")[number % 2], 0.2), range(12)))
+            spans += [result for result in results if isinstance(result, tuple)]
+            assert {r for r in results if isinstance(r, str)} <= {"ConcurrentInvocationLimitExceeded"}
+        result = running.result()
+        assert isinstance(result, tuple), result
+    assert most_at_once([*spans, result]) <= LIMIT
+    assert len(spans) >= 3 * (LIMIT - 1)
