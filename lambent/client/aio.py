@@ -24,7 +24,13 @@ from lambent.client.errors import translate
 from lambent.client.results import InvokeResult, LogRecord
 from lambent.infra.clock import SystemClock
 from lambent.v1 import function_service_pb2 as fn
-from lambent.v1 import function_service_pb2_grpc, invocation_service_pb2_grpc, log_service_pb2_grpc
+from lambent.v1 import (
+    function_service_pb2_grpc,
+    insight_service_pb2_grpc,
+    invocation_service_pb2_grpc,
+    log_service_pb2_grpc,
+)
+from lambent.v1 import insight_service_pb2 as insight
 
 
 class AsyncClient:
@@ -44,6 +50,7 @@ class AsyncClient:
         self._functions = function_service_pb2_grpc.FunctionServiceStub(self._channel)
         self._invocations = invocation_service_pb2_grpc.InvocationServiceStub(self._channel)
         self._logs = log_service_pb2_grpc.LogServiceStub(self._channel)
+        self._insight = insight_service_pb2_grpc.InsightServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,6 +125,20 @@ class AsyncClient:
             raise translate(error) from error
         finally:
             stream.cancel()
+
+    async def explain(
+        self, *, request_id: str | None = None, function_name: str | None = None
+    ) -> list[insight.Decision]:
+        """Why a request was refused or started cold, or the last such decisions about a function, newest first."""
+        request = insight.ExplainRequest(request_id=request_id, function_name=function_name)
+        return list((await self._call(self._insight.Explain, request, self._timeout))[0].decisions)
+
+    async def concurrency_use(self) -> insight.GetConcurrencyUseResponse:
+        """What is in use at this instant."""
+        request = insight.GetConcurrencyUseRequest()
+        answer: insight.GetConcurrencyUseResponse
+        answer, _ = await self._call(self._insight.GetConcurrencyUse, request, self._timeout)
+        return answer
 
     async def _call(self, method: Any, request: object, timeout: float | None) -> tuple[Any, str]:
         waits = pauses()

@@ -24,7 +24,13 @@ from lambent.client.errors import translate
 from lambent.client.results import InvokeResult, LogRecord
 from lambent.infra.clock import SystemClock
 from lambent.v1 import function_service_pb2 as fn
-from lambent.v1 import function_service_pb2_grpc, invocation_service_pb2_grpc, log_service_pb2_grpc
+from lambent.v1 import (
+    function_service_pb2_grpc,
+    insight_service_pb2_grpc,
+    invocation_service_pb2_grpc,
+    log_service_pb2_grpc,
+)
+from lambent.v1 import insight_service_pb2 as insight
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -44,6 +50,7 @@ class Client:
         self._functions = function_service_pb2_grpc.FunctionServiceStub(self._channel)
         self._invocations = invocation_service_pb2_grpc.InvocationServiceStub(self._channel)
         self._logs = log_service_pb2_grpc.LogServiceStub(self._channel)
+        self._insight = insight_service_pb2_grpc.InsightServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -126,6 +133,15 @@ class Client:
             raise translate(error) from error
         finally:
             stream.cancel()
+
+    def explain(self, *, request_id: str | None = None, function_name: str | None = None) -> list[insight.Decision]:
+        """Why a request was refused or started cold, or the last such decisions about a function, newest first."""
+        request = insight.ExplainRequest(request_id=request_id, function_name=function_name)
+        return list(self._call(self._insight.Explain, request)[0].decisions)
+
+    def concurrency_use(self) -> insight.GetConcurrencyUseResponse:
+        """What is in use at this instant."""
+        return self._call(self._insight.GetConcurrencyUse, insight.GetConcurrencyUseRequest())[0]
 
     def _call(
         self, method: Callable[..., Response], request: object, timeout: float | None = None

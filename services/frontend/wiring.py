@@ -38,6 +38,7 @@ from lambent.v1 import (
     alias_service_pb2,
     concurrency_service_pb2,
     function_service_pb2,
+    insight_service_pb2,
     invocation_service_pb2,
     log_service_pb2,
     version_service_pb2,
@@ -51,12 +52,14 @@ from services.frontend.operations.aliases import AliasOperations
 from services.frontend.operations.concurrency import ConcurrencyOperations
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.functions import FunctionOperations
+from services.frontend.operations.insight import InsightOperations
 from services.frontend.operations.invocations import InvocationOperations
 from services.frontend.operations.logs import LogOperations
 from services.frontend.operations.lookups import Lookups
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.versions import Publisher, VersionOperations
 from services.frontend.provisioned_statuses import SchedulerStatuses
+from services.frontend.scheduler_calls import SchedulerCalls
 from services.frontend.store.redis_store import RedisFunctionStore
 from services.frontend.telemetry import FrontendTelemetry
 from services.frontend.transport.dispatch import Dispatch
@@ -183,7 +186,7 @@ class FrontendService:
         address = settings.internal.scheduler or self._layout.scheduler_addresses(settings.cluster.schedulers)
         token = self._layout.cluster_token()
         self._leases = LeaseStream(address, token, self._id, pool, self._clock, self._rng)
-        self._statuses = SchedulerStatuses(address, token)
+        self._scheduler_calls = SchedulerCalls(address, token)
         self._links = WorkerLinks(self._id, token)
         self._invoker = Invoker(pool, self._leases, self._links, self._clock)
         self._telemetry.observe("lambent.leases", lambda: by_reason(self._invoker.counters, "how"))
@@ -235,7 +238,11 @@ class FrontendService:
         )
         aliases = AliasOperations(store=self._store, editor=editor, limits=limits, ids=self._ids)
         concurrency = ConcurrencyOperations(
-            store=self._store, editor=editor, statuses=self._statuses, limits=limits, clock=self._clock
+            store=self._store,
+            editor=editor,
+            statuses=SchedulerStatuses(self._scheduler_calls),
+            limits=limits,
+            clock=self._clock,
         )
         invocations = InvocationOperations(
             directory=self._directory,
@@ -260,6 +267,10 @@ class FrontendService:
                     log_service_pb2.DESCRIPTOR.services_by_name["LogService"],
                     LogOperations(self._store, DirectoryLogStore(self._layout.logs, "reader")),
                 ),
+                (
+                    insight_service_pb2.DESCRIPTOR.services_by_name["InsightService"],
+                    InsightOperations(self._scheduler_calls, self._clock),
+                ),
             ],
             clock=self._clock,
             observe=self._counts.observe,
@@ -277,7 +288,7 @@ class FrontendService:
         if self._leases is not None:
             await self._leases.close()
             await self._links.close()
-            await self._statuses.close()
+            await self._scheduler_calls.close()
         await self._tasks.close()
         await self._prometheus.close()
         await self._redis.aclose()

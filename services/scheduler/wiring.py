@@ -89,7 +89,7 @@ class SchedulerService:
             self._leadership = Leadership(election, clock, seconds, self._shell.lead, self._shell.step_down)
         self._leases = LeaseService(self._shell, token, scheduler_id, timing.lease_seconds)
         self._workers = WorkerService(self._shell, token, scheduler_id)
-        self._status = SchedulerStatus(self._shell, token)
+        self._status = SchedulerStatus(self._shell, token, clock)
         self._telemetry = Telemetry(
             "scheduler",
             otlp_endpoint=settings.telemetry.otlp_endpoint,

@@ -22,6 +22,7 @@ from services.frontend.directory import FunctionDirectory
 from services.frontend.operations.concurrency import ConcurrencyOperations
 from services.frontend.operations.editing import Editor
 from services.frontend.provisioned_statuses import SchedulerStatuses
+from services.frontend.scheduler_calls import SchedulerCalls
 from services.frontend.store.memory_store import MemoryFunctionStore
 from services.frontend.store.port import NOBODY, Edit
 from services.frontend.transport.call import Call
@@ -102,6 +103,12 @@ class Scheduler(pb_grpc.SchedulerServiceServicer):
         assert (request.account, request.region, request.function_name) == (ONE.account, ONE.region, "f")
         return pb.DescribeProvisionedResponse(statuses=[FAILED])
 
+    async def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
+        raise AssertionError("nobody asks for this")
+
+    async def DescribeUse(self, request: pb.DescribeUseRequest, context: Any) -> pb.DescribeUseResponse:
+        raise AssertionError("nobody asks for this")
+
 
 @pytest.mark.parametrize("serving", [True, False])
 async def test_the_scheduler_is_asked_and_may_be_away(short_tmp: Path, serving: bool) -> None:
@@ -111,7 +118,8 @@ async def test_the_scheduler_is_asked_and_may_be_away(short_tmp: Path, serving: 
         pb_grpc.add_SchedulerServiceServicer_to_server(Scheduler(), server)
         server.add_insecure_port(address)
         await server.start()
-    statuses = SchedulerStatuses(address, "token")
+    calls = SchedulerCalls(address, "token")
+    statuses = SchedulerStatuses(calls)
     assert await statuses.describe(ONE, "f") == ([FAILED] if serving else [])
-    await statuses.close()
+    await calls.close()
     await server.stop(None)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+lambent/internal/v1/scheduler_service.proto\x12\x13lambent.internal.v1\"T\n\x1a\x44\x65scribeProvisionedRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rfunction_name\x18\x03 \x01(\t\"W\n\x1b\x44\x65scribeProvisionedResponse\x12\x38\n\x08statuses\x18\x01 \x03(\x0b\x32&.lambent.internal.v1.ProvisionedStatus\"\x9d\x01\n\x11ProvisionedStatus\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\x12\x11\n\trequested\x18\x03 \x01(\x05\x12\x11\n\tallocated\x18\x04 \x01(\x05\x12\x11\n\tavailable\x18\x05 \x01(\x05\x12\x0e\n\x06status\x18\x06 \x01(\t\x12\x15\n\rstatus_reason\x18\x07 \x01(\t2\x8c\x01\n\x10SchedulerService\x12x\n\x13\x44\x65scribeProvisioned\x12/.lambent.internal.v1.DescribeProvisionedRequest\x1a\x30.lambent.internal.v1.DescribeProvisionedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+lambent/internal/v1/scheduler_service.proto\x12\x13lambent.internal.v1\"T\n\x1a\x44\x65scribeProvisionedRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rfunction_name\x18\x03 \x01(\t\"W\n\x1b\x44\x65scribeProvisionedResponse\x12\x38\n\x08statuses\x18\x01 \x03(\x0b\x32&.lambent.internal.v1.ProvisionedStatus\"\x9d\x01\n\x11ProvisionedStatus\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\x12\x11\n\trequested\x18\x03 \x01(\x05\x12\x11\n\tallocated\x18\x04 \x01(\x05\x12\x11\n\tavailable\x18\x05 \x01(\x05\x12\x0e\n\x06status\x18\x06 \x01(\t\x12\x15\n\rstatus_reason\x18\x07 \x01(\t\"\\\n\x0e\x45xplainRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rfunction_name\x18\x04 \x01(\t\"C\n\x0f\x45xplainResponse\x12\x30\n\tdecisions\x18\x01 \x03(\x0b\x32\x1d.lambent.internal.v1.Decision\"\xbb\x01\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x61ge_seconds\x18\x01 \x01(\x01\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rfunction_name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0f\n\x07outcome\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0f\n\x07\x62\x65\x63\x61use\x18\x07 \x01(\t\x12,\n\x07numbers\x18\x08 \x03(\x0b\x32\x1b.lambent.internal.v1.Number\"%\n\x06Number\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\"5\n\x12\x44\x65scribeUseRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\"\xb7\x01\n\x13\x44\x65scribeUseResponse\x12\r\n\x05limit\x18\x01 \x01(\x05\x12\x12\n\nunreserved\x18\x02 \x01(\x05\x12\x11\n\ton_demand\x18\x03 \x01(\x05\x12\x13\n\x0bprovisioned\x18\x04 \x01(\x05\x12\x33\n\tfunctions\x18\x05 \x03(\x0b\x32 .lambent.internal.v1.FunctionUse\x12\x0f\n\x07workers\x18\x06 \x01(\x05\x12\x0f\n\x07\x66ree_mb\x18\x07 \x01(\x03\"\xee\x01\n\x0b\x46unctionUse\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x15\n\x08reserved\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\ton_demand\x18\x03 \x01(\x05\x12\x1d\n\x15provisioned_requested\x18\x04 \x01(\x05\x12\x1d\n\x15provisioned_allocated\x18\x05 \x01(\x05\x12\x0e\n\x06leased\x18\x06 \x01(\x05\x12\x0c\n\x04idle\x18\x07 \x01(\x05\x12\x10\n\x08starting\x18\x08 \x01(\x05\x12\x0f\n\x07waiting\x18\t \x01(\x05\x12\x12\n\ncontending\x18\n \x01(\x05\x42\x0b\n\t_reserved2\xc4\x02\n\x10SchedulerService\x12x\n\x13\x44\x65scribeProvisioned\x12/.lambent.internal.v1.DescribeProvisionedRequest\x1a\x30.lambent.internal.v1.DescribeProvisionedResponse\x12T\n\x07\x45xplain\x12#.lambent.internal.v1.ExplainRequest\x1a$.lambent.internal.v1.ExplainResponse\x12`\n\x0b\x44\x65scribeUse\x12\'.lambent.internal.v1.DescribeUseRequest\x1a(.lambent.internal.v1.DescribeUseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBEPROVISIONEDRESPONSE']._serialized_end=241
   _globals['_PROVISIONEDSTATUS']._serialized_start=244
   _globals['_PROVISIONEDSTATUS']._serialized_end=401
-  _globals['_SCHEDULERSERVICE']._serialized_start=404
-  _globals['_SCHEDULERSERVICE']._serialized_end=544
+  _globals['_EXPLAINREQUEST']._serialized_start=403
+  _globals['_EXPLAINREQUEST']._serialized_end=495
+  _globals['_EXPLAINRESPONSE']._serialized_start=497
+  _globals['_EXPLAINRESPONSE']._serialized_end=564
+  _globals['_DECISION']._serialized_start=567
+  _globals['_DECISION']._serialized_end=754
+  _globals['_NUMBER']._serialized_start=756
+  _globals['_NUMBER']._serialized_end=793
+  _globals['_DESCRIBEUSEREQUEST']._serialized_start=795
+  _globals['_DESCRIBEUSEREQUEST']._serialized_end=848
+  _globals['_DESCRIBEUSERESPONSE']._serialized_start=851
+  _globals['_DESCRIBEUSERESPONSE']._serialized_end=1034
+  _globals['_FUNCTIONUSE']._serialized_start=1037
+  _globals['_FUNCTIONUSE']._serialized_end=1275
+  _globals['_SCHEDULERSERVICE']._serialized_start=1278
+  _globals['_SCHEDULERSERVICE']._serialized_end=1602
 # @@protoc_insertion_point(module_scope)

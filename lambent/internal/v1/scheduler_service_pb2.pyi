@@ -105,3 +105,237 @@ class ProvisionedStatus(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProvisionedStatus: _TypeAlias = ProvisionedStatus  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    region: _builtins.str
+    request_id: _builtins.str
+    """One of these."""
+    function_name: _builtins.str
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        region: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        function_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "function_name", b"function_name", "region", b"region", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Decision]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        decisions: _abc.Iterable[Global___Decision] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class Decision(_message.Message):
+    """One decision about one request, with the ledger's numbers at that instant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    BECAUSE_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    age_seconds: _builtins.float
+    """Seconds ago."""
+    request_id: _builtins.str
+    function_name: _builtins.str
+    version: _builtins.str
+    outcome: _builtins.str
+    """Refused or Started."""
+    reason: _builtins.str
+    """A value of services/scheduler/core/reasons.py."""
+    because: _builtins.str
+    """In words: of a start, why nothing was there; of a refusal, what would have admitted it."""
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Number]: ...
+    def __init__(
+        self,
+        *,
+        age_seconds: _builtins.float = ...,
+        request_id: _builtins.str = ...,
+        function_name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        because: _builtins.str = ...,
+        numbers: _abc.Iterable[Global___Number] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_seconds", b"age_seconds", "because", b"because", "function_name", b"function_name", "numbers", b"numbers", "outcome", b"outcome", "reason", b"reason", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class Number(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    value: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Number: _TypeAlias = Number  # noqa: Y015
+
+@_typing.final
+class DescribeUseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    region: _builtins.str
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        region: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "region", b"region"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeUseRequest: _TypeAlias = DescribeUseRequest  # noqa: Y015
+
+@_typing.final
+class DescribeUseResponse(_message.Message):
+    """A tenant's concurrency at this instant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    UNRESERVED_FIELD_NUMBER: _builtins.int
+    ON_DEMAND_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
+    FUNCTIONS_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    FREE_MB_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    unreserved: _builtins.int
+    """What functions without reserved concurrency share."""
+    on_demand: _builtins.int
+    provisioned: _builtins.int
+    workers: _builtins.int
+    free_mb: _builtins.int
+    @_builtins.property
+    def functions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionUse]: ...
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+        unreserved: _builtins.int = ...,
+        on_demand: _builtins.int = ...,
+        provisioned: _builtins.int = ...,
+        functions: _abc.Iterable[Global___FunctionUse] | None = ...,
+        workers: _builtins.int = ...,
+        free_mb: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_mb", b"free_mb", "functions", b"functions", "limit", b"limit", "on_demand", b"on_demand", "provisioned", b"provisioned", "unreserved", b"unreserved", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeUseResponse: _TypeAlias = DescribeUseResponse  # noqa: Y015
+
+@_typing.final
+class FunctionUse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    ON_DEMAND_FIELD_NUMBER: _builtins.int
+    PROVISIONED_REQUESTED_FIELD_NUMBER: _builtins.int
+    PROVISIONED_ALLOCATED_FIELD_NUMBER: _builtins.int
+    LEASED_FIELD_NUMBER: _builtins.int
+    IDLE_FIELD_NUMBER: _builtins.int
+    STARTING_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    CONTENDING_FIELD_NUMBER: _builtins.int
+    function_name: _builtins.str
+    reserved: _builtins.int
+    """Absent: none was put."""
+    on_demand: _builtins.int
+    provisioned_requested: _builtins.int
+    provisioned_allocated: _builtins.int
+    leased: _builtins.int
+    """Environments by what they do."""
+    idle: _builtins.int
+    starting: _builtins.int
+    waiting: _builtins.int
+    """Requests that wait for an environment, and for a slot."""
+    contending: _builtins.int
+    def __init__(
+        self,
+        *,
+        function_name: _builtins.str = ...,
+        reserved: _builtins.int | None = ...,
+        on_demand: _builtins.int = ...,
+        provisioned_requested: _builtins.int = ...,
+        provisioned_allocated: _builtins.int = ...,
+        leased: _builtins.int = ...,
+        idle: _builtins.int = ...,
+        starting: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        contending: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reserved", b"_reserved", "reserved", b"reserved"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reserved", b"_reserved", "contending", b"contending", "function_name", b"function_name", "idle", b"idle", "leased", b"leased", "on_demand", b"on_demand", "provisioned_allocated", b"provisioned_allocated", "provisioned_requested", b"provisioned_requested", "reserved", b"reserved", "starting", b"starting", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reserved: _TypeAlias = _typing.Literal["reserved"]  # noqa: Y015
+    _WhichOneofArgType__reserved: _TypeAlias = _typing.Literal["_reserved", b"_reserved"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reserved) -> _WhichOneofReturnType__reserved | None: ...
+
+Global___FunctionUse: _TypeAlias = FunctionUse  # noqa: Y015

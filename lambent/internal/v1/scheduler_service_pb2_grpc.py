@@ -40,6 +40,16 @@ class SchedulerServiceStub:
                 request_serializer=lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.DescribeProvisionedRequest.SerializeToString,
                 response_deserializer=lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.DescribeProvisionedResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/lambent.internal.v1.SchedulerService/Explain',
+                request_serializer=lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.ExplainResponse.FromString,
+                _registered_method=True)
+        self.DescribeUse = channel.unary_unary(
+                '/lambent.internal.v1.SchedulerService/DescribeUse',
+                request_serializer=lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.DescribeUseRequest.SerializeToString,
+                response_deserializer=lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.DescribeUseResponse.FromString,
+                _registered_method=True)
 
 
 class SchedulerServiceServicer:
@@ -53,6 +63,20 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Why a request was refused or started cold, or the last such decisions about a function.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeUse(self, request, context):
+        """What a tenant uses at this instant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SchedulerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +84,16 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.DescribeProvisioned,
                     request_deserializer=lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.DescribeProvisionedRequest.FromString,
                     response_serializer=lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.DescribeProvisionedResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.ExplainRequest.FromString,
+                    response_serializer=lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.ExplainResponse.SerializeToString,
+            ),
+            'DescribeUse': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeUse,
+                    request_deserializer=lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.DescribeUseRequest.FromString,
+                    response_serializer=lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.DescribeUseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +124,60 @@ class SchedulerService:
             '/lambent.internal.v1.SchedulerService/DescribeProvisioned',
             lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.DescribeProvisionedRequest.SerializeToString,
             lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.DescribeProvisionedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.internal.v1.SchedulerService/Explain',
+            lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.ExplainRequest.SerializeToString,
+            lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeUse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.internal.v1.SchedulerService/DescribeUse',
+            lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.DescribeUseRequest.SerializeToString,
+            lambent_dot_internal_dot_v1_dot_scheduler__service__pb2.DescribeUseResponse.FromString,
             options,
             channel_credentials,
             insecure,

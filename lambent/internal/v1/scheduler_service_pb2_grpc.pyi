@@ -35,6 +35,10 @@ class SchedulerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SchedulerServiceAsyncStub: ...
     DescribeProvisioned: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.DescribeProvisionedRequest, _scheduler_service_pb2.DescribeProvisionedResponse]
     """Where provisioned concurrency stands, by the numbers of this instant."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ExplainRequest, _scheduler_service_pb2.ExplainResponse]
+    """Why a request was refused or started cold, or the last such decisions about a function."""
+    DescribeUse: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.DescribeUseRequest, _scheduler_service_pb2.DescribeUseResponse]
+    """What a tenant uses at this instant."""
 
 @_typing.type_check_only
 class SchedulerServiceAsyncStub(SchedulerServiceStub):
@@ -43,6 +47,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     DescribeProvisioned: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.DescribeProvisionedRequest, _scheduler_service_pb2.DescribeProvisionedResponse]  # type: ignore[assignment]
     """Where provisioned concurrency stands, by the numbers of this instant."""
+    Explain: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ExplainRequest, _scheduler_service_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Why a request was refused or started cold, or the last such decisions about a function."""
+    DescribeUse: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.DescribeUseRequest, _scheduler_service_pb2.DescribeUseResponse]  # type: ignore[assignment]
+    """What a tenant uses at this instant."""
 
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the scheduler tells of itself. Served beside the streams; frontends ask it for their users."""
@@ -54,5 +62,21 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_service_pb2.DescribeProvisionedResponse, _abc.Awaitable[_scheduler_service_pb2.DescribeProvisionedResponse]]:
         """Where provisioned concurrency stands, by the numbers of this instant."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _scheduler_service_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.ExplainResponse, _abc.Awaitable[_scheduler_service_pb2.ExplainResponse]]:
+        """Why a request was refused or started cold, or the last such decisions about a function."""
+
+    @_abc_1.abstractmethod
+    def DescribeUse(
+        self,
+        request: _scheduler_service_pb2.DescribeUseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.DescribeUseResponse, _abc.Awaitable[_scheduler_service_pb2.DescribeUseResponse]]:
+        """What a tenant uses at this instant."""
 
 def add_SchedulerServiceServicer_to_server(servicer: SchedulerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -14,6 +14,7 @@ from lambent.domain.names import Tenant
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.environment import Change, Environment, State
 from services.scheduler.core.events import Need, RateScope, Ticket
+from services.scheduler.core.journal import Journal
 from services.scheduler.core.ledger import Account, Function, Ledger
 from services.scheduler.core.meters import Meter
 from services.scheduler.core.placement import Worker
@@ -43,6 +44,7 @@ class Book:
         self.meters: dict[RateScope, Meter] = {}
         # Environments that run something and that nobody has claimed yet → until when their callers may come back.
         self.unclaimed: dict[Environment, float] = {}
+        self.journal = Journal()
         self.next_lease = first_lease_id
         self.out: list[ins.Instruction] = []
         self.due_at = math.inf  # when time alone will change something
@@ -210,6 +212,7 @@ class Book:
         worker.stopping_mb += environment.need.memory_mb
         worker.stopping += 1
         self.out.append(ins.Stop(worker.id, environment.id, reason))
+        self.journal.ended(environment.pool, reason, self.now)
 
     def remove(self, environment: Environment, reason: Reason) -> bool:
         """Forget an environment that is no more; its caller is told. True: a slot came free with it, still counted."""

@@ -82,6 +82,7 @@ class Serving(Provisioning):
 
     def refuse(self, request: Request, reason: Reason) -> None:
         """Answer a request with no. Its slot, if it holds one, stays with the caller of this."""
+        self.journal.refused(request, reason, self.workers, self.now)
         self.drop(request)
         self._give_permission_back(request)
         self.out.append(ins.Refuse(request.ticket, reason, self.policies.retry_after))
@@ -190,6 +191,8 @@ class Serving(Provisioning):
             self.ramp(pool.function, provisioned=False).put_back(1)
             self.unplaced[request.ticket] = request
             self.due(request.since + self.policies.capacity_wait)
+        else:
+            self.journal.started(request, self.workers, self.now)
 
     def free(self, environment: Environment, reason: Reason) -> None:
         """An IDLE environment has nobody: the oldest request for one like it gets it, or it idles."""
