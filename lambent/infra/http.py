@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 from lambent.domain.clock import Clock
@@ -43,17 +42,9 @@ __all__ = [
 class HttpServer:
     """Listens, and owns its connections."""
 
-    def __init__(
-        self,
-        service: HttpService,
-        *,
-        clock: Clock,
-        limits: HttpLimits | None = None,
-        by_hand: Callable[[HttpRequest], bool] | None = None,
-    ) -> None:
-        """`clock`: for timeouts and the Date header. `by_hand`: whose handlers need no task (lambent.infra.driving)."""
+    def __init__(self, service: HttpService, *, clock: Clock, limits: HttpLimits | None = None) -> None:
+        """`clock`: for timeouts and the Date header."""
         self.service = service
-        self.by_hand = by_hand
         self.limits = limits if limits is not None else HttpLimits()
         self.clock = clock
         self.draining = False

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import httptools
 
-from lambent.infra.driving import Driven
 from lambent.infra.http_messages import STATUS_LINES, HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class HttpConnection(asyncio.Protocol):
         self._timed: Literal["head", "body"] | None = None  # what the deadline is for
         # What has been read and waits: (request, keep alive afterwards), or a last word before the connection ends.
         self._waiting: deque[tuple[HttpRequest, bool] | HttpResponse] = deque()
-        self._task: Driven | None = None  # the handler that runs
+        self._task: asyncio.Task[None] | None = None  # the handler that runs
         self._reading_paused = False
         self._writing_paused = False
         self._discarding = False  # whatever else comes is thrown away
@@ -129,7 +128,7 @@ class HttpConnection(asyncio.Protocol):
             or self._overhead > limits.overhead_bytes + 16 * self._body_size
         ):
             self._refuse_head()
-        if self._task is None and not self._waiting:
+        if self._task is None:
             if self._started and not self._discarding:
                 self._expect_rest()
         elif (self._waiting or self._started) and not self._reading_paused:
@@ -268,21 +267,16 @@ class HttpConnection(asyncio.Protocol):
         self._timed = None
         keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
         if self._task is None and not self._waiting and not self._writing_paused:
-            by_hand = self._server.by_hand
-            self._run(request, keep, at_once=by_hand is not None and by_hand(request))
+            self._run(request, keep)
         else:
             self._waiting.append((request, keep))
 
     # Serving
 
-    def _run(self, request: HttpRequest, keep: bool, *, at_once: bool = False) -> None:
+    def _run(self, request: HttpRequest, keep: bool) -> None:
         self.deadline = None
         # Not through a TaskOwner: the connection is the owner, and the handler's errors all end in `_handle`.
-        self._task = handler = Driven(self._handle(request, keep), self._loop.create_task)
-        if at_once:
-            handler.start()
-        else:
-            handler.start_as_task()
+        self._task = self._loop.create_task(self._handle(request, keep))
 
     async def _handle(self, request: HttpRequest, keep: bool) -> None:
         try:
@@ -436,7 +430,10 @@ class HttpConnection(asyncio.Protocol):
         """End without regard; the handler that was running, cancelled."""
         if self._transport is not None:
             self._transport.abort()
-        return None if self._task is None else self._task.cancel()
+        task = self._task
+        if task is not None:
+            task.cancel()
+        return task
 
     def _expect_within(self, seconds: float) -> None:
         self.deadline = self._server.clock.monotonic() + seconds

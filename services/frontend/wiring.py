@@ -147,9 +147,8 @@ class FrontendService:
             plain={code_urls.PREFIX: self._urls.handle},
         )  # fmt: skip
         self._rest = HttpServer(
-            rest, clock=self._clock, limits=HttpLimits(head_bytes=settings.limits.request_head_bytes),
-            by_hand=rest.by_hand,
-        )  # fmt: skip
+            rest, clock=self._clock, limits=HttpLimits(head_bytes=settings.limits.request_head_bytes)
+        )
         self._grpc = GrpcDoor(dispatch, keys, clock=self._clock, ids=self._ids, limits=settings.limits, regions=regions)
         host, _, port = cluster.http.rpartition(":")
         try:

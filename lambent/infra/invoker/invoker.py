@@ -10,7 +10,6 @@ from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant
 from lambent.infra import frames
-from lambent.infra.driving import Answer
 from lambent.infra.invoker.leases import LeaseStream
 from lambent.infra.invoker.pool import Lease, LeasePool
 from lambent.infra.invoker.worker_links import WorkerLinks
@@ -74,7 +73,7 @@ class _Invocation:
         self._since = 0.0
         self._waited = 0.0
         self._cold = "Held"
-        self.future: Answer[Outcome] = Answer(invoker.loop)
+        self.future: asyncio.Future[Outcome] = invoker.loop.create_future()
 
     @property
     def tenant(self) -> Tenant:

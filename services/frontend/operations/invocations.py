@@ -11,7 +11,6 @@ from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.functions import State
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, FunctionRef, not_found, parse
-from lambent.infra.driving import in_task
 from lambent.infra.invoker.invoker import Invoker
 from lambent.v1 import invocation_service_pb2 as pb
 from services.frontend.directory import FunctionDirectory, Known
@@ -47,7 +46,6 @@ class InvocationOperations:
         ref = parse(request.function_name, request.qualifier if request.HasField("qualifier") else None, call.tenant)
         known = self._directory.known(ref.tenant, ref.name)
         if known is None or known.target is None:
-            await in_task()  # so far the door may have driven this by hand
             known = await self._find(ref)
         if ref.qualifier is not None and ref.qualifier != LATEST:
             raise not_found(ref)

@@ -21,7 +21,6 @@ from google.protobuf.message_factory import GetMessageClass
 
 from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError
-from lambent.infra.driving import in_task
 from lambent.v1 import options_pb2
 from services.frontend.transport.call import Call
 from services.frontend.transport.validation import validator
@@ -102,7 +101,6 @@ def _unary(entry: Entry, around: Surroundings, operation: Unary, check: Callable
 
 async def _bounded(operation: Unary, request: Any, call: Call, seconds: float) -> Any:
     """Run an operation, at most `seconds`."""
-    await in_task()
     try:
         async with asyncio.timeout(seconds) as bound:
             return await operation(request, call)

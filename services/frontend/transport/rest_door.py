@@ -62,11 +62,6 @@ class RestDoor:
         """What is served."""
         return self._routes.routes
 
-    def by_hand(self, request: HttpRequest) -> bool:
-        """Whether the handler needs no task: an invocation, which waits for its answer and else asks for a task."""
-        route = (request.found or self._find(request))[1]
-        return route is not None and route.takes_payload
-
     # lambent.infra.http.HttpService
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
