@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from lambent.domain.errors import AwsError, invalid_parameter, validation
 
@@ -32,9 +33,11 @@ MAX_CREATE_LENGTH = 140
 MAX_READ_LENGTH = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """Owner of everything: state, limits, counts, logs and queues belong to one account in one region."""
+class Tenant(NamedTuple):
+    """Owner of everything: state, limits, counts, logs and queues belong to one account in one region.
+
+    A tuple, as it is part of the key that every lookup on an invocation's way hashes.
+    """
 
     account: str  # twelve digits
     region: str

@@ -18,6 +18,8 @@ import msgspec
 
 _HEAD = struct.Struct("<IBQI")
 HEAD_BYTES = _HEAD.size
+_AFTER_LENGTH = HEAD_BYTES - 4
+_pack = _HEAD.pack
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 
@@ -95,7 +97,8 @@ class FrameError(Exception):
 def encode(kind: int, call: int, meta: Meta = None, payload: bytes = b"") -> bytes:
     """One frame as bytes."""
     packed = b"" if meta is None else _ENCODER.encode(meta)
-    return _HEAD.pack(_HEAD.size - 4 + len(packed) + len(payload), kind, call, len(packed)) + packed + payload
+    size = len(packed)
+    return _pack(_AFTER_LENGTH + size + len(payload), kind, call, size) + packed + payload
 
 
 class FrameReader:
@@ -108,8 +111,11 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are complete now. Raises FrameError on a length, kind or meta that cannot be."""
-        buffer = self._buffer
-        buffer += data
+        buffer: bytes | bytearray = self._buffer
+        if buffer:
+            self._buffer += data
+        else:
+            buffer = data  # nearly always: whole frames, which need no copy
         frames: list[Frame] = []
         offset, end = 0, len(buffer)
         while end - offset >= _HEAD.size:
@@ -126,11 +132,14 @@ class FrameReader:
                 if decoder is None:
                     raise FrameError(f"frame of unknown kind {kind}")
                 try:
-                    meta = decoder.decode(memoryview(buffer)[start : start + meta_length])
+                    meta = decoder.decode(buffer[start : start + meta_length])
                 except msgspec.MsgspecError as error:
                     raise FrameError(f"meta of a frame of kind {kind}: {error}") from error
-            frames.append((kind, call, meta, bytes(memoryview(buffer)[start + meta_length : stop])))
+            frames.append((kind, call, meta, bytes(buffer[start + meta_length : stop])))
             offset = stop
-        if offset:
-            del buffer[:offset]
+        if buffer is data:
+            if offset < end:
+                self._buffer += memoryview(data)[offset:]
+        elif offset:
+            del self._buffer[:offset]
         return frames

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_METHODS = {name.encode(): name for name in ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")}
 _BODILESS = frozenset({204, 304})
 
 
@@ -207,7 +208,8 @@ class HttpConnection(asyncio.Protocol):
                 self._refuse(server.service.refused(400, "Malformed request: invalid target"))
                 return
             path, query = parsed.path or b"/", parsed.query or b""
-        method = self._parser.get_method().decode("latin-1")
+        verb = self._parser.get_method()
+        method = _METHODS.get(verb) or verb.decode("latin-1")
         request = self._request = HttpRequest(method, path, query, headers, b"", self._peer)
         length = headers.get(b"content-length")
         if length is None and b"transfer-encoding" not in headers:
@@ -336,15 +338,18 @@ class HttpConnection(asyncio.Protocol):
     def _write(self, method: str, response: HttpResponse, keep: bool) -> None:
         transport, status, body = self._transport, response.status, response.body
         assert transport is not None
-        parts = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._server.date()]
-        for name, value in response.headers:
-            if b"\n" in value or b"\r" in value:
-                # A value that came from a function must not end the head.
-                value = value.replace(b"\r", b" ").replace(b"\n", b" ")
-            parts += (name, b": ", value, b"\r\n")
+        lines = [b": ".join(header) for header in response.headers]
         if status not in _BODILESS:
-            parts.append(b"Content-Length: %d\r\n" % len(body))
-        parts.append(b"\r\n" if keep else b"Connection: close\r\n\r\n")
+            lines.append(b"Content-Length: %d" % len(body))
+        if not keep:
+            lines.append(b"Connection: close")
+        head = b"\r\n".join(lines)
+        ends = max(0, len(lines) - 1)
+        if head.count(b"\n") != ends or head.count(b"\r") != ends:
+            # A value that came from a function must not end the head.
+            head = b"\r\n".join([line.replace(b"\r", b" ").replace(b"\n", b" ") for line in lines])
+        first = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+        parts = [first, self._server.date(), head, b"\r\n\r\n" if lines else b"\r\n"]
         if body and method != "HEAD" and status not in _BODILESS:
             parts.append(body)
         transport.write(b"".join(parts))

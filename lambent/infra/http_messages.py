@@ -16,7 +16,7 @@ from lambent.domain.errors import ERRORS
 class HttpRequest:
     """A request as it came; nothing in it is decoded."""
 
-    __slots__ = ("body", "headers", "method", "peer", "raw_path", "raw_query")
+    __slots__ = ("body", "found", "headers", "method", "peer", "raw_path", "raw_query")
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class HttpRequest:
         self.headers = headers
         self.body = body
         self.peer = peer
+        self.found: Any = None  # the service's own note of where the request leads
 
 
 class HttpResponse:

@@ -7,7 +7,7 @@ a second time, as every service but S3 has it.
 A wrong signature and an unknown key are told apart by name, as AWS does, but not by the work that is done: an unknown
 key is verified to the end with a secret that nobody has (`refute`, which is asked before a large body is read, derives
 that secret's signing key too, and leaves out what needs the body for both). All is bytes and pure; `now` is a
-parameter. About 13 µs for a 300-byte body.
+parameter. About 8 µs for a 300-byte body.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ _PLAIN_QUERY = re.compile(rb"(?:[A-Za-z0-9_.~=&-]|%[0-9A-F]{2})*")
 # Texts up to this length are remembered.
 _CACHED = 1024
 
+# The two keys that HMAC makes of one (RFC 2104), as tables of bytes.
+_BLOCK = 64
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+
 _UNSUPPORTED = "Unsupported AWS 'algorithm': only AWS4-HMAC-SHA256 is supported."
 _MISMATCH = (
     "The request signature we calculated does not match the signature you provided. "
@@ -56,12 +61,11 @@ class Verified:
 class _Signer:
     """What a client's requests of one day have in common: everything but time and signature."""
 
-    key: AccessKey | None  # None: nobody has this key
-    secret: bytes  # the derived signing key, of a decoy where there is no key
+    verified: Verified | None  # None: nobody has this key
+    inner: bytes  # HMAC's two keys, of the derived signing key; of a decoy's where there is no key
+    outer: bytes
     date: bytes
     scope: bytes
-    region: str
-    service: str
     signed_headers: bytes
     names: tuple[bytes, ...]
     name_set: frozenset[bytes]
@@ -118,24 +122,24 @@ class Verifier:
         signer, signature, date, expires, raw_query = self._claim(raw_query, headers, now)
         payload_hash = _payload_hash(headers, body_hash, presigned=expires is not None)
         path = self._canonical_path(raw_path) if len(raw_path) <= _CACHED else canonical_path(raw_path)
-        head = b"%b\n%b\n" % (method.encode("latin-1"), path)
         tail = _canonical_headers(signer, headers) + payload_hash
         genuine = False
         for query in _canonical_queries(raw_query):
-            digest = sha256(head + query + tail).hexdigest().encode()
-            text = b"%b\n%b\n%b\n%b" % (_ALGORITHM, date, signer.scope, digest)
-            expected = hmac.digest(signer.secret, text, "sha256").hex().encode()
+            digest = sha256(b"%b\n%b\n%b%b" % (method.encode("latin-1"), path, query, tail)).hexdigest().encode()
+            text = b"%bAWS4-HMAC-SHA256\n%b\n%b\n%b" % (signer.inner, date, signer.scope, digest)
+            # HMAC as it is defined: half the time of the library's own, which looks its algorithm up for each call.
+            expected = sha256(signer.outer + sha256(text).digest()).hexdigest().encode()
             genuine = hmac.compare_digest(expected, signature) or genuine
-        if signer.key is None:
+        if signer.verified is None:
             raise _unknown()
         if not genuine:
             raise _invalid(_MISMATCH)
-        return Verified(signer.key, signer.region, signer.service)
+        return signer.verified
 
     def refute(self, raw_query: bytes, headers: Mapping[bytes, bytes], now: float) -> None:
         """Before the body is there: raise AwsError when no body can make this request authentic."""
         signer = self._claim(raw_query, headers, now)[0]
-        if signer.key is None:
+        if signer.verified is None:
             raise _unknown()
 
     def _claim(
@@ -183,13 +187,14 @@ class Verifier:
         if b"host" not in names:
             raise _invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
         key = self._keys.find(key_id.decode("latin-1"))
+        secret = self._signing_key(key.secret if key is not None else self._decoy, date, region, service)
+        block = secret.ljust(_BLOCK, b"\0")
         return _Signer(
-            key=key,
-            secret=self._signing_key(key.secret if key is not None else self._decoy, date, region, service),
+            verified=None if key is None else Verified(key, region_name, service_name),
+            inner=block.translate(_INNER),
+            outer=block.translate(_OUTER),
             date=date,
             scope=b"/".join(scope[1:]),
-            region=region_name,
-            service=service_name,
             signed_headers=signed_headers,
             names=names,
             name_set=frozenset(names),

@@ -163,7 +163,7 @@ class Environment:
         self._started = host.clock.epoch()
         self._log.start(request.request_id, self._started)
         self._act(actions)
-        if self._timer is None and core.state in BUSY:
+        if self._timer is None and (core.state is State.INVOKING or core.state is State.INITIALISING):
             self._arm(core.deadline)
         return None  # else a timer of an earlier invocation runs, which comes no later and is set on then
 

@@ -14,6 +14,7 @@ from lambent.v1 import function_service_pb2 as fn
 from lambent.v1 import invocation_service_pb2 as inv
 from lambent.v1 import log_service_pb2 as log
 from services.frontend.transport.restjson import RequestCodec, ResponseCodec
+from services.frontend.transport.validation import validator
 
 CREATE = RequestCodec(fn.CreateFunctionRequest, [])
 LIST = RequestCodec(fn.ListFunctionsRequest, [])
@@ -143,3 +144,35 @@ def test_large_blobs_are_decoded_in_pieces_to_the_same_bytes(size: int) -> None:
     for wrong in (padded, text[:-1] + "!", text + "A"):
         with pytest.raises(AwsError, match="Blob values must be base64 text"):
             read({"Code": {"ZipFile": wrong}})
+
+
+def test_what_stands_around_a_payload_is_read_and_checked_once() -> None:
+    codec, checks = RequestCodec(inv.InvokeRequest, ["function_name"]), list[str]()
+
+    def check(message: inv.InvokeRequest) -> None:
+        checks.append(message.function_name)
+
+    def read(name: str, payload: bytes, log_type: bytes | None = None) -> inv.InvokeRequest:
+        headers = {} if log_type is None else {b"x-amz-log-type": log_type}
+        message: inv.InvokeRequest = codec.read_checked((name,), b"Qualifier=%24LATEST", headers, payload, check)
+        assert message == codec.read((name,), b"Qualifier=%24LATEST", headers, payload)
+        return message
+
+    for size in (0, 1, 127, 128, 16_384, 100_000):
+        assert read("f", b"x" * size).payload == b"x" * size
+    assert not read("f", b"").HasField("payload")
+    assert checks == ["f"]
+    assert read("f", b"{}", b"Tail").log_type == "Tail"
+    assert not read("f", b"{}").HasField("log_type")
+    assert read("g", b"{}").function_name == "g"
+    assert checks == ["f", "f", "g"]
+
+
+def test_what_a_check_refuses_is_refused_every_time() -> None:
+    codec = RequestCodec(inv.InvokeRequest, ["function_name"])
+    check = validator(inv.InvokeRequest)
+    for _ in range(2):
+        with pytest.raises(AwsError, match="functionName"):
+            codec.read_checked(("not a name",), b"", {}, b"{}", check)
+        with pytest.raises(AwsError, match="UTF-8"):
+            codec.read_checked(("f",), b"", {b"x-amz-log-type": b"\xff"}, b"{}", check)

@@ -49,7 +49,7 @@ class Target:
     deployment: bytes  # serialized lambent.internal.v1.Deployment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What came of an invocation."""
 
@@ -196,8 +196,7 @@ class Invoker:
         self.counters: Counter[str] = Counter()  # held, waited, refused
         self._asking: asyncio.TimerHandle | None = None
         self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None  # set when nothing runs; made when somebody waits for that
 
     async def invoke(
         self,
@@ -219,7 +218,6 @@ class Invoker:
             self, target, frames.Invoke(0, "", request_id, arn, trace, client_context, tail), payload
         )
         self._running += 1
-        self._idle.clear()
         try:
             invocation.begin()
             return await invocation.future
@@ -228,7 +226,7 @@ class Invoker:
             raise
         finally:
             self._running -= 1
-            if not self._running:
+            if self._idle is not None and not self._running:
                 self._idle.set()
 
     def ask_soon(self) -> None:
@@ -248,4 +246,8 @@ class Invoker:
 
     async def drained(self) -> None:
         """Wait until nothing is under way."""
-        await self._idle.wait()
+        while self._running:
+            if self._idle is None:
+                self._idle = asyncio.Event()
+            self._idle.clear()
+            await self._idle.wait()

@@ -11,6 +11,7 @@ from lambent.infra import frames
 from lambent.infra.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
+_INVOKE = int(frames.Kind.INVOKE)
 
 
 class Call(Protocol):
@@ -50,7 +51,7 @@ class _Link(asyncio.Protocol):
     def invoke(self, call: Call, meta: frames.Invoke, payload: bytes) -> int:
         number, self._next = self._next, self._next + 1
         self._calls[number] = call
-        self._send(frames.encode(frames.Kind.INVOKE, number, meta, payload))
+        self._send(frames.encode(_INVOKE, number, meta, payload))
         return number
 
     def cancel(self, number: int) -> None:
@@ -63,9 +64,9 @@ class _Link(asyncio.Protocol):
         self._out.append(frame)
 
     def _flush(self) -> None:
+        out, self._out = self._out, []
         if self._transport is not None:
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -1,8 +1,8 @@
 """The table that both doors are built from: every RPC of the public services with its operation.
 
 It refuses to be made when an RPC lacks an operation, or an operations object has a public coroutine that no RPC
-names. The middleware list below is all that stands between a door and an operation; the doors do no more than decode,
-authenticate (which needs the wire's bytes), and encode.
+names. `_unary` and `_stream` below are all that stands between a door and an operation; the doors do no more than
+decode, authenticate (which needs the wire's bytes), and encode.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import inspect
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -37,7 +37,7 @@ class DispatchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One RPC. Exactly one of `run` and `stream` is set, with the middleware around the operation."""
+    """One RPC. Exactly one of `run` and `stream` is set, with all that stands around the operation."""
 
     name: str  # e.g. CreateFunction
     full_name: str  # e.g. lambent.v1.FunctionService.CreateFunction
@@ -45,7 +45,9 @@ class Entry:
     rule: options_pb2.MethodRule
     request_class: type[Message]
     response_class: type[Message]
+    check: Callable[[Message], None]  # raises ValidationException
     run: Unary | None
+    run_checked: Unary | None  # the same for a request that `check` has passed
     stream: Stream | None
 
 
@@ -58,81 +60,59 @@ Observer = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What middleware needs."""
+    """What stands around every operation needs."""
 
     clock: Clock
     observe: Observer
 
 
-def telemetry(entry: Entry, around: Surroundings, run: Unary) -> Unary:
-    """Count every call by RPC and outcome."""
-    observe, name = around.observe, entry.name
+def _unary(entry: Entry, around: Surroundings, operation: Unary, check: Callable[[Message], None] | None) -> Unary:
+    """What stands between a door and an operation, in one coroutine: a warm invocation pays for every one it enters.
 
-    async def counted(request: Any, call: Call) -> Any:
+    Values out of shape never reach the operation (`check`; None: the door has checked). One that outlasts its caller's
+    patience is cancelled. A defect of ours becomes ServiceException: the client gets the request id, the log gets the
+    rest. Every call is counted by RPC and outcome.
+    """
+    observe, clock, name = around.observe, around.clock, entry.name
+
+    async def run(request: Any, call: Call) -> Any:
         try:
-            response = await run(request, call)
+            if check is not None:
+                check(request)
+            if call.deadline is None:
+                response = await operation(request, call)
+            else:
+                response = await _bounded(operation, request, call, call.deadline - clock.monotonic())
         except AwsError as error:
             observe(name, error.name)
             raise
         except asyncio.CancelledError:
             observe(name, "Cancelled")
             raise
+        except Exception as error:
+            defect = _defect(entry, call, error)
+            observe(name, defect.name)
+            raise defect from None
         observe(name, "OK")
         return response
 
-    return counted
+    return run
 
 
-def errors(entry: Entry, around: Surroundings, run: Unary) -> Unary:
-    """A defect of ours becomes ServiceException: the client gets the request id, the log gets the rest."""
-
-    async def translated(request: Any, call: Call) -> Any:
-        try:
-            return await run(request, call)
-        except AwsError:
+async def _bounded(operation: Unary, request: Any, call: Call, seconds: float) -> Any:
+    """Run an operation, at most `seconds`."""
+    try:
+        async with asyncio.timeout(seconds) as bound:
+            return await operation(request, call)
+    except TimeoutError:
+        if not bound.expired():
             raise
-        except Exception as error:
-            raise _defect(entry, call, error) from None
-
-    return translated
-
-
-def deadline(entry: Entry, around: Surroundings, run: Unary) -> Unary:
-    """An operation that outlasts its caller's patience is cancelled."""
-    clock = around.clock
-
-    async def bounded(request: Any, call: Call) -> Any:
-        if call.deadline is None:
-            return await run(request, call)
-        try:
-            async with asyncio.timeout(call.deadline - clock.monotonic()) as bound:
-                return await run(request, call)
-        except TimeoutError:
-            if not bound.expired():
-                raise
-            raise _too_late() from None
-
-    return bounded
-
-
-def validation(entry: Entry, around: Surroundings, run: Unary) -> Unary:
-    """Values out of shape never reach an operation."""
-    check = validator(entry.request_class)
-
-    async def validated(request: Any, call: Call) -> Any:
-        check(request)
-        return await run(request, call)
-
-    return validated
-
-
-# Outermost first. A door has authenticated before the first.
-MIDDLEWARE = (telemetry, errors, deadline, validation)
+        raise _too_late() from None
 
 
 def _stream(entry: Entry, around: Surroundings, operation: Stream) -> Stream:
-    """The same list for an RPC that answers with a stream: one error path, and the deadline spans all items."""
-    check = validator(entry.request_class)
+    """The same for an RPC that answers with a stream: one error path, and the deadline spans all items."""
+    check = entry.check
 
     async def streamed(request: Any, call: Call) -> AsyncIterator[Any]:
         outcome = "Cancelled"
@@ -215,26 +195,23 @@ class Dispatch:
 
 def _entry(method: MethodDescriptor, operation: Any, around: Surroundings) -> Entry:
     rule = method.GetOptions().Extensions[options_pb2.method]
-    bare = Entry(
+    request_class = GetMessageClass(method.input_type)
+    entry = Entry(
         name=method.name,
         full_name=method.full_name,
         method=method,
         rule=rule,
-        request_class=GetMessageClass(method.input_type),
+        request_class=request_class,
         response_class=GetMessageClass(method.output_type),
+        check=validator(request_class),
         run=None,
+        run_checked=None,
         stream=None,
     )
-    run: Unary | None = None
-    stream: Stream | None = None
     if method.server_streaming:
-        stream = _stream(bare, around, operation)
-    else:
-        run = operation
-        for middleware in reversed(MIDDLEWARE):
-            run = middleware(bare, around, run)
-    return Entry(
-        bare.name, bare.full_name, method, rule, bare.request_class, bare.response_class, run=run, stream=stream
+        return replace(entry, stream=_stream(entry, around, operation))
+    return replace(
+        entry, run=_unary(entry, around, operation, entry.check), run_checked=_unary(entry, around, operation, None)
     )
 
 

@@ -66,7 +66,9 @@ class RestDoor:
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         request_id = self._ids.uuid()
-        match = self._routes.find(request.raw_path)
+        match: Match | None
+        route: Route | None
+        match, route = request.found or self._find(request)
         if match is None:
             for prefix, handler in self._plain:
                 if request.raw_path.startswith(prefix):
@@ -74,10 +76,9 @@ class RestDoor:
                     plain.headers.append((b"x-amzn-RequestId", request_id.encode()))
                     return plain
         call: Call | None = None
-        route: Route | None = None
-        entered = False  # from then on the middleware counts
+        entered = False  # from then on the dispatch table counts
         try:
-            route = _chosen(match, request)
+            route = _known(match, route, request)
             assert match is not None
             headers, body = request.headers, request.body
             large = len(body) >= _ON_THREAD
@@ -94,11 +95,16 @@ class RestDoor:
                 None,
                 None if trace is None else trace.decode("latin-1"),
             )
-            if large and not route.takes_payload:
+            entry = route.entry
+            run = entry.run
+            if route.takes_payload:
+                codec = route.request
+                message = codec.read_checked(match.variables, request.raw_query, headers, body, entry.check)
+                run = entry.run_checked
+            elif large:
                 message = await asyncio.to_thread(route.request.read, match.variables, request.raw_query, headers, body)
             else:
                 message = route.request.read(match.variables, request.raw_query, headers, body)
-            run = route.entry.run
             assert run is not None
             entered = True
             status, out, answer = route.response.write(await run(message, call))
@@ -129,12 +135,11 @@ class RestDoor:
         return self._limits.sync_request_bytes if route.takes_payload else self._limits.control_request_bytes
 
     def unwelcome(self, head: HttpRequest) -> HttpResponse | None:
-        match = self._routes.find(head.raw_path)
+        match, route = self._find(head)
         if match is None and any(head.raw_path.startswith(prefix) for prefix, _ in self._plain):
             return None
-        route: Route | None = None
         try:
-            route = _chosen(match, head)
+            route = _known(match, route, head)
             self._verifier.refute(head.raw_query, head.headers, self._clock.epoch())
         except AwsError as error:
             return self._refusal(route, error)
@@ -164,15 +169,19 @@ class RestDoor:
         self._observe(_name(route), error.name)
         return error_answer(error, self._ids.uuid())
 
-    def _route(self, head: HttpRequest) -> Route | None:
+    def _find(self, head: HttpRequest) -> tuple[Match | None, Route | None]:
+        """Where a request leads; kept with it, as it is asked for before and after the body is read."""
         match = self._routes.find(head.raw_path)
-        return None if match is None else match.choose(head.method, head.raw_query)
+        head.found = found = match, None if match is None else match.choose(head.method, head.raw_query)
+        return found
+
+    def _route(self, head: HttpRequest) -> Route | None:
+        return self._find(head)[1]
 
 
-def _chosen(match: Match | None, head: HttpRequest) -> Route:
+def _known(match: Match | None, route: Route | None, head: HttpRequest) -> Route:
     if match is None:
         raise AwsError("UnknownOperationException", "The requested operation does not exist.")
-    route = match.choose(head.method, head.raw_query)
     if route is None:
         raise AwsError("MethodNotAllowedException", f"{head.method[:32]} is not allowed on this resource.")
     return route

@@ -50,7 +50,7 @@ class _MessageChecks:
     """The checks of one message type, compiled."""
 
     def __init__(self) -> None:
-        self._required: list[tuple[int, str, str]] = []  # number, field name, name in errors
+        self._required: list[tuple[int, str, str, bool]] = []  # number, field name, name in errors, has presence
         self._fields: dict[int, tuple[str, Constraint | None, FieldCheck]] = {}
 
     def compile(self, descriptor: Any, known: dict[str, _MessageChecks]) -> None:
@@ -59,7 +59,7 @@ class _MessageChecks:
             rule = field.GetOptions().Extensions[options_pb2.field]
             name = member_name(field)
             if rule.required:
-                self._required.append((field.number, field.name, name))
+                self._required.append((field.number, field.name, name, field.has_presence))
             compiled = _field(field, rule, known)
             if compiled is not None:
                 self._fields[field.number] = (name, *compiled)
@@ -77,9 +77,9 @@ class _MessageChecks:
             if quick is not None and quick(value) is None:
                 continue
             found += [(field.number, text) for text in check(value, prefix + name)]
-        for number, field_name, name in self._required:
+        for number, field_name, name, has_presence in self._required:
             # Presence is per field; a repeated field that is required cannot be told from an empty one.
-            if not _present(message, field_name):
+            if not (message.HasField(field_name) if has_presence else getattr(message, field_name)):
                 found.append(
                     (number, f"Value null at '{prefix + name}' failed to satisfy constraint: Member must not be null")
                 )
@@ -94,11 +94,6 @@ def _checks(descriptor: Any, known: dict[str, _MessageChecks]) -> _MessageChecks
         checks = known[descriptor.full_name] = _MessageChecks()
         checks.compile(descriptor, known)
     return checks
-
-
-def _present(message: Message, name: str) -> bool:
-    field = message.DESCRIPTOR.fields_by_name[name]
-    return message.HasField(name) if field.has_presence else bool(getattr(message, name))
 
 
 def member_name(field: FieldDescriptor) -> str:

@@ -27,6 +27,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 # The zygote has loaded these beside us, under names that no function's own module has.
 wire: Any = importlib.import_module("_lambent_wire")
+documents: Any = importlib.import_module("_lambent_documents")
 guestlogs: Any = importlib.import_module("_lambent_guestlogs")
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -110,37 +111,13 @@ class LambdaContext:
         return "LambdaContext([%s])" % fields
 
 
-class Decimals:
-    """Lets json write a Decimal as the number it is, digit by digit: as a marked text that is unmarked afterwards."""
-
-    def __init__(self) -> None:
-        self.mark = ""
-
-    def default(self, value: Any) -> Any:
-        decimal = sys.modules.get("decimal")
-        if decimal is not None and isinstance(value, decimal.Decimal):
-            if not self.mark:
-                self.mark = "decimal-%032x:" % random.SystemRandom().getrandbits(128)
-            return self.mark + str(value)
-        raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
-
-    def unmark(self, text: str) -> str:
-        import re
-
-        return re.sub('"%s([^"]*)"' % self.mark, r"\1", text) if self.mark else text
-
-
-_ENSURE_ASCII = sys.version_info < (3, 12)
-
-
 def marshal(result: Any) -> bytes:
     """The response body for a handler's result."""
     if isinstance(result, bytes):
         return result
-    decimals = Decimals()
     try:
-        text = json.dumps(result, ensure_ascii=_ENSURE_ASCII, default=decimals.default)
-        return decimals.unmark(text).encode("utf-8")
+        text: str = documents.write(result)
+        return text.encode("utf-8")
     except Exception as error:
         raise Fault("Runtime.MarshalError", "Unable to marshal response: %s" % error) from error
 
@@ -251,6 +228,16 @@ class Server:
         buffer = self.buffer
         head = wire.HEAD.size
         need = head
+        if not buffer:
+            data = self.channel.recv(65536)
+            if len(data) >= head:
+                kind, meta, payload = wire.HEAD.unpack_from(data)
+                need = head + meta + payload
+                if len(data) == need:  # nearly always: one whole frame
+                    return kind, data[head : head + meta], data[head + meta :]
+            elif not data:
+                return None
+            buffer += data
         while True:
             if len(buffer) >= head:
                 kind, meta, payload = wire.HEAD.unpack_from(buffer)
@@ -333,7 +320,7 @@ class Server:
         logging.logThreads = False
 
     def invoke(self, meta: bytes, payload: bytes) -> None:
-        request_id, deadline, arn, trace, client = json.loads(meta)
+        request_id, deadline, arn, trace, client = documents.parse(meta)
         self.request_id = request_id
         if trace:
             os.environ["_X_AMZN_TRACE_ID"] = trace
@@ -341,7 +328,7 @@ class Server:
             del os.environ["_X_AMZN_TRACE_ID"]
         try:
             try:
-                event = json.loads(payload) if payload else {}
+                event = documents.parse(payload) if payload else {}
             except ValueError as error:
                 raise Fault("Runtime.UnmarshalError", "Unable to unmarshal input: %s" % error) from error
             try:
@@ -371,7 +358,7 @@ class Server:
         with contextlib.suppress(Exception):  # the function has replaced its standard output
             self.log_failure(kind, message, stack, request_id)
         document = {"errorMessage": message, "errorType": kind, "requestId": request_id, "stackTrace": stack}
-        body = json.dumps(document, ensure_ascii=_ENSURE_ASCII).encode("utf-8", "replace")
+        body = json.dumps(document, ensure_ascii=documents.ENSURE_ASCII).encode("utf-8", "replace")
         if self.response_limit and len(body) > self.response_limit:
             document.update(errorMessage=message[:4096], stackTrace=[])
             body = json.dumps(document).encode()

@@ -64,8 +64,12 @@ packing.fill()
 wire = _load("wire")
 kernel = _load("kernel")
 roots = _load("roots")
+documents = _load("documents")
 guestlogs = _load("guestlogs")
 runtime = _load("runtime")
+
+
+_ORDINARY = os.sched_param(0)
 
 
 def _send(control: socket.socket, message: Dict[str, Any], descriptors: Tuple[int, ...] = ()) -> None:
@@ -213,6 +217,10 @@ class Stem:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self.control.close()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        # A function that is woken waits its turn like any other, but does not throw the worker that woke it off its
+        # core: the worker then wakes all that it has work for in one go. A tenth of an invocation's processor time.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, _ORDINARY)
         claim = self.await_claim()
         if claim is None:
             return 0
