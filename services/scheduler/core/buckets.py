@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+# Seconds: sums of floats must not cost a token.
+_GRACE = 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -32,9 +35,9 @@ class Bucket:
         """Another rate from now on; what was taken stays taken."""
         self._rate = rate
         # Seconds that one token takes to come; and how far ahead of now the instant of fullness may be for one to be
-        # there, with a microsecond of grace: sums of floats must not cost a token. Without a rate there never is one.
+        # there. Without a rate there never is one.
         self._between = 1 / rate.per_second if rate.per_second > 0 else math.inf
-        self._depth = (rate.at_once - 1) * self._between + 1e-6 if rate.per_second > 0 else -math.inf
+        self._depth = (rate.at_once - 1) * self._between + _GRACE if rate.per_second > 0 else -math.inf
 
     def take_one(self, now: float) -> bool:
         """Take one token, if there is one."""
@@ -70,7 +73,7 @@ class Bucket:
 
     def next_at(self, now: float) -> float:
         """When a token will be there; `now` if one is."""
-        return max(now, self._full_at - self._depth)
+        return max(now, self._full_at - self._depth + _GRACE)
 
     def full(self, now: float) -> bool:
         """Whether it may be forgotten: a new one would be the same."""

@@ -11,7 +11,7 @@ from services.scheduler.core.ledger import Account, Function
 
 if TYPE_CHECKING:
     from services.scheduler.core.meters import Meter
-    from services.scheduler.core.provisions import Part
+    from services.scheduler.core.provision import Part
 
 
 @dataclass(slots=True, eq=False)

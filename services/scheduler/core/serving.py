@@ -16,7 +16,7 @@ from services.scheduler.core.environment import Change, Environment, State
 from services.scheduler.core.ledger import Account, Function
 from services.scheduler.core.meters import Meter
 from services.scheduler.core.pools import Caller, Pool, Request
-from services.scheduler.core.provisions import Provisioning
+from services.scheduler.core.provisioning import Provisioning
 from services.scheduler.core.reasons import Reason
 from services.scheduler.core.recalls import Round
 

@@ -14,9 +14,6 @@ Source: https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.htm
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-
 from lambent.domain.clock import Ids
 from lambent.domain.names import Tenant
 from services.scheduler.core import events as ev
@@ -26,6 +23,7 @@ from services.scheduler.core.ledger import Account, Function
 from services.scheduler.core.meters import Meter
 from services.scheduler.core.policies import Policies
 from services.scheduler.core.pools import Pool
+from services.scheduler.core.provision import Part, Provision, ProvisionStatus
 from services.scheduler.core.reasons import Reason
 from services.scheduler.core.room import Room
 
@@ -33,50 +31,6 @@ from services.scheduler.core.room import Room
 START_ATTEMPTS = 3
 # How long after such failures it is tried again.
 RETRY_SECONDS = 5.0
-
-
-@dataclass(slots=True, eq=False)
-class Part:
-    """What one version gets of a provision."""
-
-    provision: Provision
-    need: ev.Need
-    deployment: bytes
-    wanted: int
-
-
-@dataclass(slots=True, eq=False)
-class Provision:
-    """One configuration."""
-
-    function: Function
-    qualifier: str
-    requested: int
-    put_revision: int
-    pools: list[Pool] = field(default_factory=list)  # of the parts
-    complete: bool = False  # all that was requested has been there at once, since it was put or moved
-    failed: Reason | None = None  # why its allocation was given up
-    waits: Reason | None = None  # why it does not get on at this instant
-    failures: int = 0  # starts that failed in a row
-    retry_at: float = 0.0  # monotonic seconds before which nothing is started, after failures
-
-    @property
-    def environments(self) -> Iterable[Environment]:
-        """Those of its parts; what it has moved away from is not among them."""
-        return (e for pool in self.pools for e in pool.provisioned.values() if not e.outgoing)
-
-
-@dataclass(frozen=True, slots=True)
-class ProvisionStatus:
-    """How a provision stands. Source: API_GetProvisionedConcurrencyConfig."""
-
-    function_name: str
-    qualifier: str
-    requested: int
-    allocated: int  # initialised
-    available: int  # initialised, idle, and allowed to serve
-    status: str  # IN_PROGRESS, READY or FAILED
-    reason: str  # of FAILED, or why it does not get on; empty while all is well
 
 
 class Provisioning(Room):
@@ -270,7 +224,7 @@ class Provisioning(Room):
             return
         if part.provision.complete or not self.policies.serve_when_complete:
             environment.serving = True
-            self._recycle[environment.id] = environment
+            self._watch_age(environment)
             self.provisioned_free(environment)
 
     def provisioned_free(self, environment: Environment) -> None:
@@ -344,7 +298,7 @@ class Provisioning(Room):
             for environment in failed.pool.provisioned.values():
                 if environment.serving and not environment.outgoing and environment.id not in self._recycle:
                     environment.ready_at = self.now
-                    self._recycle[environment.id] = environment
+                    self._watch_age(environment)
             return
         provision.failed = Reason.INIT_FAILED
         self.short.pop(provision, None)
@@ -353,7 +307,7 @@ class Provisioning(Room):
                 self.let_go(environment, Reason.INIT_FAILED)
         # What was to be replaced by these serves nobody any more.
         for pool in list(self.versions.get((provision.function.account.tenant, provision.function.name), ())):
-            for environment in [e for e in pool.provisioned.values() if e.outgoing]:
+            for environment in [e for e in pool.provisioned.values() if e.outgoing and e is not failed]:
                 self.let_go(environment, Reason.NOT_PROVISIONED)
 
     def check_short(self, provision: Provision) -> None:
@@ -422,6 +376,11 @@ class Provisioning(Room):
                     spares += 1
         return outgoing, spares
 
+    def _watch_age(self, environment: Environment) -> None:
+        """Replace it once it is too old."""
+        self._recycle[environment.id] = environment
+        self.due(environment.ready_at + self.policies.recycle)
+
     def recycle(self) -> None:
         """Replace what is too old: the replacement is started first, and one at a time for each provision."""
         age = self.policies.recycle
@@ -446,26 +405,10 @@ class Provisioning(Room):
     def provision_statuses(self, tenant: Tenant, function_name: str | None) -> list[ProvisionStatus]:
         """Every provision of a tenant, or of one of its functions."""
         return [
-            self._status(provision)
+            provision.status()
             for (owner, name, _), provision in self.provisions.items()
             if owner == tenant and function_name in (None, name)
         ]
-
-    @staticmethod
-    def _status(provision: Provision) -> ProvisionStatus:
-        mine = list(provision.environments)
-        allocated = sum(e.state in (State.IDLE, State.LEASED, State.UNCLAIMED) for e in mine)
-        available = sum(e.state is State.IDLE and e.serving for e in mine)
-        if provision.failed is not None:
-            status, reason = "FAILED", str(provision.failed)
-        elif provision.complete and allocated >= provision.requested:
-            status, reason = "READY", ""
-        else:
-            status, reason = "IN_PROGRESS", str(provision.waits or "")
-        return ProvisionStatus(
-            provision.function.name, provision.qualifier, provision.requested,
-            min(allocated, provision.requested), min(available, provision.requested), status, reason,
-        )  # fmt: skip
 
     # What workers and callers bring
 
@@ -486,7 +429,7 @@ class Provisioning(Room):
             environment.outgoing = not wanted
         environment.counted = True
         self.ledger.allocate(function)
-        self._recycle[environment.id] = environment
+        self._watch_age(environment)
 
     def replace(self, environment: Environment) -> None:
         """An environment's worker is to go: another is started, and this one is let go when that one is ready."""
