@@ -45,6 +45,7 @@ class Cluster:
         self.settings = settings
         self.output = ""
         self.process: subprocess.Popen[str] | None = None
+        self.others: list[subprocess.Popen[bytes]] = []
 
     @property
     def environment(self) -> dict[str, str]:
@@ -89,12 +90,33 @@ class Cluster:
 
     def stop(self, number: int = signal.SIGINT) -> str:
         """Ctrl-C; answers what it said since it was up."""
+        for other in self.others:
+            other.terminate()
+            other.wait(timeout=60)
+        self.others.clear()
         if self.process is None:
             return ""
         self.process.send_signal(number)
         said, _ = self.process.communicate(timeout=60)
         self.process = None
         return said
+
+    def another_frontend(self) -> str:
+        """One more frontend of this cluster; answers the URL of its REST door. It ends with the cluster."""
+        http, grpc = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        settings = (self.data / "run" / "settings.toml").read_text()
+        settings = settings.replace(f'"{self.http}"', f'"{http}"').replace(f'"{self.grpc}"', f'"{grpc}"')
+        file = self.data / "run" / f"settings-{http.rpartition(':')[2]}.toml"
+        file.write_text(settings)
+        reading, writing = os.pipe()
+        command = [sys.executable, "-m", "lambent.entry", "frontend", "--config", str(file), "--ready-fd", str(writing)]
+        with (file.with_suffix(".log")).open("wb") as log:
+            self.others.append(subprocess.Popen(command, pass_fds=[writing], stderr=log, stdout=log, cwd=ROOT))
+        os.close(writing)
+        with os.fdopen(reading) as said:
+            line = said.readline()
+        assert '"ready"' in line, line
+        return f"http://{http}"
 
     def pid(self, service: str) -> int:
         """Process id of one service."""
@@ -113,11 +135,12 @@ class Cluster:
         region: str = "us-east-1",
         retries: int = 0,
         validation: bool = True,
+        url: str | None = None,
     ) -> Any:
-        """A boto3 client. `validation`: whether it looks at parameters itself before it sends them."""
+        """A boto3 client. `url`: of another door than the first frontend's. `validation`: whether it looks at parameters itself before it sends them."""
         return boto3.client(
             service,
-            endpoint_url=self.url,
+            endpoint_url=url or self.url,
             aws_access_key_id=key,
             aws_secret_access_key=secret,
             region_name=region,

@@ -1,4 +1,4 @@
-"""Two schedulers: the standby takes over from one that dies or is cut off, and nothing is lost or granted twice."""
+"""Several of what a cluster has one of on a laptop: schedulers of which one leads, frontends that share every limit."""
 
 from __future__ import annotations
 
@@ -76,3 +76,41 @@ def test_the_standby_takes_over_and_the_limit_stays_exact(own_cluster: Any, fate
         assert isinstance(result, tuple), result
     assert most_at_once([*spans, result]) <= LIMIT
     assert len(spans) >= 3 * (LIMIT - 1)
+
+
+def test_three_frontends_share_one_limit_exactly(own_cluster: Any) -> None:
+    """Functions count themselves outside the platform while three frontends push far above the limits: the most that ran
+    at once is the limit, never more, and every throttled caller finds the limit in full use."""
+    cluster: Cluster = own_cluster(
+        "--no-examples", LAMBENT_LIMITS_CONCURRENT_EXECUTIONS=str(LIMIT + 2), LAMBENT_LIMITS_UNRESERVED_MINIMUM="1"
+    )
+    doors = [cluster.url, cluster.another_frontend(), cluster.another_frontend()]
+    clients = [cluster.client(url=url) for url in doors]
+    for name in ("kept", "free"):
+        cluster.create(name, zipped({"app.py": CODE}), Timeout=30)
+    clients[1].put_function_concurrency(FunctionName="kept", ReservedConcurrentExecutions=2)
+
+    def call(number: int) -> tuple[str, tuple[float, float] | str]:
+        name = ("kept", "free")[number % 2]
+        try:
+            answer = clients[number % 3].invoke(FunctionName=name, Payload=b'{"s": 0.2}')
+        except ClientError as error:
+            return name, str(error.response.get("Reason", error.response["Error"]))
+        began, ended = json.loads(answer["Payload"].read())
+        return name, (began, ended)
+
+    with ThreadPoolExecutor(36) as threads:
+        results = [result for _ in range(4) for result in threads.map(call, range(36))]
+    for name, limit, reason in (
+        ("kept", 2, "ReservedFunctionConcurrentInvocationLimitExceeded"),
+        ("free", LIMIT, "ConcurrentInvocationLimitExceeded"),
+    ):
+        spans = [result for owner, result in results if owner == name and isinstance(result, tuple)]
+        refusals = {result for owner, result in results if owner == name and isinstance(result, str)}
+        assert most_at_once(spans) == limit
+        assert refusals == {reason}
+    # With exactly as many callers as slots, spread over the frontends, none is refused.
+    with ThreadPoolExecutor(LIMIT) as threads:
+        for _ in range(3):
+            again = list(threads.map(lambda number: call(2 * number + 1), range(LIMIT)))
+            assert all(isinstance(result, tuple) for _, result in again), again
