@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from tests.bench import cold, memory, warm
+from tests.bench import cold, decisions, memory, warm
 from tests.bench.table import JSON, PAGE, Row, Say, as_json, as_text, from_json, into_page, keep
 
-IDS = ("P1", "P4", "P5-http", "P5-unary", "P5-stream", "P6", "P12")
+IDS = ("P1", "P4", "P5-http", "P5-unary", "P5-stream", "P6", "P8", "P12")
 Measure = Callable[[int, bool, Say], Awaitable[list[Row]]]
 
 
@@ -32,6 +32,8 @@ async def _measure(wanted: set[str], rounds: int, quick: bool) -> list[Row]:
         rows += await cold.measure(rounds, quick, _say)
     if wanted & warm.IDS:
         rows += await warm.measure(wanted, rounds, quick, _say)
+    if "P8" in wanted:
+        rows += await decisions.measure(rounds, quick, _say)
     if "P12" in wanted:
         rows += await memory.measure(rounds, quick, _say)
     return rows
