@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import ROOT, Cluster, code_blocks
+from tests.e2e.harness import ROOT, Cluster, code_blocks, zipped
 
 
 def deploy(cluster: Cluster, example: str) -> None:
@@ -99,6 +99,16 @@ def test_the_tutorial_can_be_followed(cluster: Cluster, tmp_path: Path) -> None:
     assert '"count":2' in said[2].replace(" ", "")
     assert '"count":4' in said[2].replace(" ", "")
     assert "deleted tally" in said[-1]
+
+
+def test_the_page_on_concurrency_can_be_followed(cluster: Cluster) -> None:
+    cluster.create("greet-kept", zipped({"app.py": (ROOT / "examples/hello/app.py").read_bytes()}))
+    reserve, provision, ask = code_blocks((ROOT / "docs/howto/concurrency.md").read_text(), "sh")
+    said = [shell(cluster, block.replace("greet", "greet-kept")) for block in (reserve, provision, ask)]
+    assert '"ReservedConcurrentExecutions": 20' in said[0]
+    assert '"RequestedProvisionedConcurrentExecutions": 5' in said[1]
+    assert "greet-kept:live" in said[2]
+    cluster.client().delete_function(FunctionName="greet-kept")
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: str(path.relative_to(ROOT)))

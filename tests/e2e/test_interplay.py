@@ -236,3 +236,18 @@ def test_lost_environments_are_replaced(small: Cluster) -> None:
     ready(small, "mortal", 2, "1")
     assert push(small, "mortal", {"1": 2}) == {"1 provisioned-concurrency": 2}
     client.delete_function(FunctionName="mortal")
+
+
+def test_more_than_ten_requests_a_second_for_each_reserved_execution_are_throttled(small: Cluster) -> None:
+    """Twenty at once and twenty a second for two executions, however short the function runs."""
+    client = small.client()
+    name = published(small, "hasty")
+    client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=2)
+    seen: Counter[str] = Counter()
+    for _ in range(60):
+        seen += push(small, name, {"$LATEST": 1}, 0)
+        if seen["$LATEST ReservedFunctionInvocationRateLimitExceeded"]:
+            break
+    assert seen["$LATEST on-demand"] >= 20
+    assert set(seen) == {"$LATEST on-demand", "$LATEST ReservedFunctionInvocationRateLimitExceeded"}
+    client.delete_function(FunctionName=name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from lambent.domain.names import Tenant
 from lambent.infra.invoker.budgets import Budget, Scope
-from lambent.infra.invoker.pool import Acquire, Cancel, Lease, LeasePool, Release, Returned
+from lambent.infra.invoker.pool import Acquire, Cancel, GiveBack, Lease, LeasePool, Release, Returned, Wish
 
 TENANT = Tenant("000000000001", "us-east-1")
 SCOPE = Scope(TENANT, "", "")
@@ -137,3 +137,84 @@ def test_while_a_lease_is_in_use_here_the_scheduler_is_asked_only_after_a_moment
     ticket = held.want(third)
     held.ask()
     assert drained(held) == [Acquire(ticket, third)]
+
+
+def paid_lease(held: LeasePool, number: int = 1, scope: Scope = SCOPE) -> Lease:
+    """A lease as the stream makes it: with one permission of its scope's budget."""
+    budget = held.budget(scope)
+    budget.left += 1
+    return Lease(number, f"e{number}", "w", "unix:w", number, "d", TENANT, "f", "Warm", budget, bool(scope.version))
+
+
+def test_each_use_takes_a_permission_and_more_are_asked_for_in_time() -> None:
+    held, first = pool(), Waiting()
+    held.granted(held.want(first), paid_lease(held), 0.0)
+    # The grant's own permission is used; some are asked for before the next invocation comes.
+    assert [item for item in drained(held) if isinstance(item, Wish)] == [Wish(SCOPE, 8)]
+    held.finished(first.leases[0], reusable=True, now=0.05)
+    held.permitted(SCOPE, 8, 0.0, 0.05)
+    for use in range(4):
+        lease = held.take("d", 0.05)
+        assert lease is not None
+        held.finished(lease, reusable=True, now=0.05)
+        # Half of a wish is left when the next one goes out, a larger one: that one was used up quickly.
+        wishes = [item for item in drained(held) if isinstance(item, Wish)]
+        assert wishes == ([Wish(SCOPE, 16)] if use == 3 else [])
+
+
+def test_without_a_permission_an_idle_lease_waits_for_one() -> None:
+    held, first, second = pool(), Waiting(), Waiting()
+    held.granted(held.want(first), paid_lease(held), 0.0)
+    held.finished(first.leases[0], reusable=True, now=0.0)
+    drained(held)
+    assert held.take("d", 0.0) is None
+    held.want(second)
+    assert drained(held) == [], "the lease is there: no other environment is asked for"
+    held.permitted(SCOPE, 3, 0.0, 0.0)
+    assert second.leases == first.leases
+
+
+def test_a_rate_that_is_used_up_refuses_with_awss_reason() -> None:
+    held, first, second = pool(), Waiting(), Waiting()
+    held.granted(held.want(first), paid_lease(held), 0.0)
+    held.finished(first.leases[0], reusable=True, now=0.0)
+    held.want(second)
+    held.permitted(SCOPE, 0, 0.5, 0.0)
+    assert second.refused == ["FunctionInvocationRateLimitExceeded"]
+
+
+def test_beyond_the_rate_of_provisioned_concurrency_a_request_goes_on_demand() -> None:
+    scope = Scope(TENANT, "f", "1")
+    held, first, second = pool(), Waiting(), Waiting()
+    held.granted(held.want(first), paid_lease(held, scope=scope), 0.0)
+    held.finished(first.leases[0], reusable=True, now=0.0)
+    ticket = held.want(second)
+    drained(held)
+    held.permitted(scope, 0, 0.5, 0.0)
+    assert drained(held) == [Acquire(ticket, second, on_demand=True)]
+
+
+def test_unused_permissions_go_back_when_they_are_recalled_and_after_a_while() -> None:
+    held, first = pool(), Waiting()
+    held.granted(held.want(first), paid_lease(held), 0.0)
+    held.permitted(SCOPE, 100, 0.0, 0.0)
+    drained(held)
+    held.tick(1.5)
+    assert drained(held) == [GiveBack(SCOPE, 92, 0)], "all but a few"
+    held.permissions_recalled(SCOPE, 7)
+    assert drained(held) == [GiveBack(SCOPE, 8, 7)]
+
+
+def test_retired_leases_are_given_back_as_they_end_whoever_waits() -> None:
+    held, first, second, third = pool(), Waiting(), Waiting(), Waiting()
+    held.granted(held.want(first), paid_lease(held, 1), 0.0)
+    held.granted(held.want(second), paid_lease(held, 2), 0.0)
+    held.permitted(SCOPE, 10, 0.0, 0.0)
+    held.finished(first.leases[0], reusable=True, now=0.0)
+    drained(held)
+    held.retired(TENANT, "f")
+    assert drained(held) == [Release(1, reusable=True)]
+    held.want(third)
+    held.finished(second.leases[0], reusable=True, now=0.0)
+    assert drained(held) == [Release(2, reusable=True)]
+    assert third.leases == []

@@ -6,6 +6,7 @@ runs out, for about what it used in the last moments, and gives back what it has
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,7 +42,7 @@ class Budget:
     low: int = 0  # ask for more once no more than this is left
     wish: int = SMALLEST_WISH
     asked: bool = False  # a wish is on its way
-    wished_at: float = 0.0  # monotonic seconds of the last wish
+    wished_at: float = -math.inf  # monotonic seconds of the last wish
     used_at: float = 0.0  # monotonic seconds of the last use
     waiting: dict[int, Waiter] = field(
         default_factory=dict
