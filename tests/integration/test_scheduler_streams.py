@@ -76,14 +76,51 @@ async def test_who_does_not_know_the_token_is_not_let_in(scheduler: tuple[Shell,
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
+def settings_of(item: leases.ReservedConcurrency | leases.ProvisionedConcurrency) -> leases.ConcurrencySettings:
+    settings = leases.ConcurrencySettings(account="1" * 12, region="r", revision=1)
+    if isinstance(item, leases.ReservedConcurrency):
+        settings.reserved.append(item)
+    else:
+        settings.provisioned.append(item)
+    return settings
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [
         leases.CallerEvent(),
         leases.CallerEvent(acquire=leases.Acquire(ticket=1)),
         leases.CallerEvent(hello=leases.CallerHello(caller_id="other")),
+        leases.CallerEvent(settings=leases.ConcurrencySettings(account="1" * 12, region="r")),
+        leases.CallerEvent(settings=settings_of(leases.ReservedConcurrency(function_name="f", executions=-1))),
+        leases.CallerEvent(requests_wanted=leases.RequestsWanted(requests=5)),
+        leases.CallerEvent(
+            settings=settings_of(
+                leases.ProvisionedConcurrency(
+                    function_name="f",
+                    qualifier="1",
+                    requested=1,
+                    versions=[
+                        leases.ProvisionedVersion(
+                            executions=1,
+                            need=leases.Need(
+                                account="2" * 12, region="r", function_name="f", deployment_id="d", memory_mb=128
+                            ),
+                        )
+                    ],
+                )
+            )
+        ),
     ],
-    ids=["empty", "no need", "second hello"],
+    ids=[
+        "empty",
+        "no need",
+        "second hello",
+        "settings of no revision",
+        "less than nothing reserved",
+        "the rate of nobody",
+        "another account's function provisioned",
+    ],
 )
 async def test_a_caller_that_sends_nonsense_is_cut_off_and_others_go_on(
     scheduler: tuple[Shell, str], nonsense: leases.CallerEvent

@@ -167,9 +167,7 @@ class SimCaller:
             self.busy.pop(invocation.number)
             self.world.rejected += 1
             self.pool.finished(lease, reusable=False, now=self.world.now)
-            invocation.ticket = self.pool.want(invocation)
-            self.world.after(0.001, self.ask)
-            self.flush()
+            self.invoke(invocation)
             return
         environment.invocation = invocation
         self.world.busy += 1

@@ -160,8 +160,8 @@ class LeasePool:
         ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
         deployment = self._deployment(waiter.deployment_id)
         self._tickets[ticket] = waiter
-        if deployment.idle and self.connected:
-            # It has all it needs but a permission, which has been asked for.
+        if deployment.idle and self.connected and deployment.idle[-1].budget.asked:
+            # It has all it needs but a permission, which is on its way.
             deployment.idle[-1].budget.waiting[ticket] = waiter
             return ticket
         deployment.waiting[ticket] = waiter

@@ -73,7 +73,8 @@ class Book:
 
     def tidy(self, pool: Pool) -> None:
         """Drop the record of a pool, and of its function, if nothing keeps it alive."""
-        if pool.empty and self.pools.pop(pool.deployment_id, None) is not None:
+        if pool.empty and self.pools.get(pool.deployment_id) is pool:
+            del self.pools[pool.deployment_id]
             function = pool.function
             key = (function.account.tenant, function.name)
             self.versions[key].discard(pool)

@@ -31,6 +31,8 @@ from services.scheduler.core.room import Room
 START_ATTEMPTS = 3
 # How long after such failures it is tried again.
 RETRY_SECONDS = 5.0
+# Between looks at an environment that is too old and cannot be replaced yet.
+RECYCLE_SECONDS = 1.0
 
 
 class Provisioning(Room):
@@ -179,8 +181,9 @@ class Provisioning(Room):
         self.tidy(pool)
 
     def successor(self, pool: Pool) -> Provision | None:
-        """The provision of the same function whose environments are to follow those of a version moved away from."""
-        return next((p for p in self.short if p.function is pool.function and not p.failed), None)
+        """The provision of the same function whose environments are to follow those of a version moved away from; None
+        once they are all there."""
+        return next((p for p in self.short if p.function is pool.function and not p.complete and not p.failed), None)
 
     # Environments
 
@@ -266,7 +269,6 @@ class Provisioning(Room):
             ready.sort(key=lambda e: e.ready_at)
             surplus += ready[: len(ready) - wanted]
         provision.complete, provision.waits = True, None
-        self.short.pop(provision, None)
         for pool in list(self.versions.get((provision.function.account.tenant, provision.function.name), ())):
             for environment in [e for e in pool.provisioned.values() if e.outgoing]:
                 self.let_go(environment, Reason.NOT_PROVISIONED)
@@ -274,6 +276,7 @@ class Provisioning(Room):
             self.let_go(environment, Reason.RECYCLED)
         for environment in list(provision.environments):
             self._serve_if_complete(environment)
+        self.check_short(provision)
 
     def provisioned_gone(self, environment: Environment, *, was_starting: bool) -> None:
         """A provisioned environment is no more: its slot is free, and another takes its place if one is wanted."""
@@ -311,8 +314,8 @@ class Provisioning(Room):
                 self.let_go(environment, Reason.NOT_PROVISIONED)
 
     def check_short(self, provision: Provision) -> None:
-        """Note whether a provision lacks environments."""
-        if provision.failed is None and any(self._missing(pool) > 0 for pool in provision.pools):
+        """Note whether a provision lacks environments, or slots for those that it has."""
+        if provision.failed is None and any(self._missing(p) > 0 or self._lacking(p) > 0 for p in provision.pools):
             self.short[provision] = None
         else:
             self.short.pop(provision, None)
@@ -321,6 +324,12 @@ class Provisioning(Room):
     def _missing(pool: Pool) -> int:
         coming = sum(1 for e in pool.provisioned.values() if not e.outgoing and e.state is not State.STOPPING)
         return (pool.part.wanted if pool.part is not None else 0) - coming
+
+    @staticmethod
+    def _lacking(pool: Pool) -> int:
+        """How many slots are missing: of environments that are not there, and of spares."""
+        counted = sum(1 for e in pool.provisioned.values() if e.counted and not e.outgoing)
+        return (pool.part.wanted if pool.part is not None else 0) - counted
 
     # Allocation
 
@@ -336,6 +345,8 @@ class Provisioning(Room):
             return
         function = provision.function
         outgoing, spares = self._transition(function)
+        if spares > outgoing and not self._count_spares(provision, spares - outgoing):
+            return
         ramp = self.ramp(function, provisioned=True)
         for pool in provision.pools:
             part = pool.part
@@ -363,7 +374,24 @@ class Provisioning(Room):
                     environment.counted = True
                     self.ledger.allocate(function)
         provision.waits = None
-        self.short.pop(provision, None)
+        self.check_short(provision)
+
+    def _count_spares(self, provision: Provision, most: int) -> bool:
+        """Give slots of their own to spares that nothing on its way out will pass one to. False: there are none."""
+        for pool in provision.pools:
+            for environment in list(pool.provisioned.values()):
+                if most <= 0 or self._lacking(pool) <= 0:
+                    break
+                if environment.counted or environment.outgoing or environment.state is State.STOPPING:
+                    continue
+                if not self.ledger.may_allocate(provision.function):
+                    provision.waits = Reason.WAITS_FOR_SLOT
+                    return False
+                environment.counted = True
+                self.ledger.allocate(provision.function)
+                most -= 1
+                self._serve_if_complete(environment)
+        return True
 
     def _transition(self, function: Function) -> tuple[int, int]:
         """Of a function's provisioned environments: those on their way out that hold a slot, and the spares."""
@@ -382,23 +410,21 @@ class Provisioning(Room):
         self.due(environment.ready_at + self.policies.recycle)
 
     def recycle(self) -> None:
-        """Replace what is too old: the replacement is started first, and one at a time for each provision."""
+        """Replace what is too old: the replacement is started first, and one at a time."""
         age = self.policies.recycle
         while self._recycle:
             environment = next(iter(self._recycle.values()))
             if self.now < environment.ready_at + age:
                 self.due(environment.ready_at + age)
                 return
-            del self._recycle[environment.id]
             part = environment.pool.part
-            if part is None or environment.outgoing:
-                continue
-            replacement = self.start(environment.pool, part.need, part.deployment, provisioned=True)
-            if replacement is None:
-                # No room at the moment: it serves on and is looked at again.
-                self._recycle[environment.id] = environment
-                self.due(self.now + RETRY_SECONDS)
-                return
+            if part is not None and not environment.outgoing:
+                under_way = self._missing(environment.pool) < 0
+                if under_way or self.start(environment.pool, part.need, part.deployment, provisioned=True) is None:
+                    # Or there is no room at the moment: it serves on and is looked at again.
+                    self.due(self.now + RECYCLE_SECONDS)
+                    return
+            del self._recycle[environment.id]
 
     # What is told of it
 

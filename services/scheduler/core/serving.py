@@ -111,7 +111,7 @@ class Serving(Provisioning):
         queue = self.contended.get(function.slots)
         while queue:
             request = next(iter(queue.values()))
-            if self.ledger.refusal(request.pool.function) is not None and not request.pool.ready:
+            if self.ledger.refusal(request.pool.function) is not None:
                 return
             self.stop_contending(request)
             self.admit(request)
@@ -310,10 +310,11 @@ class Serving(Provisioning):
         """A caller has no idle lease left in the scope. When the last one says so, who still waits is refused."""
         ended = self.recalls.answered(caller_id, number)
         while ended is not None:
+            following = ended.following
+            # First of all, so that whoever asks anew because of the refusals waits for the round after it.
+            begun = bool(following) and self.begin_round(following, ended.scope, self.holders(), hold_off=True)
             self._refuse_round(ended)
-            if not ended.following or self.begin_round(ended.following, ended.scope, self.holders(), hold_off=True):
-                return
-            ended = Round(ended.following, ended.scope)
+            ended = Round(following, ended.scope) if following and not begun else None
 
     def _refuse_round(self, ended: Round) -> None:
         tenant, function_name = ended.scope
