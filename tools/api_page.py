@@ -18,6 +18,7 @@ from lambent.v1 import (
     alias_service_pb2,
     concurrency_service_pb2,
     function_service_pb2,
+    insight_service_pb2,
     invocation_service_pb2,
     log_service_pb2,
     options_pb2,
@@ -34,6 +35,7 @@ FILES = (
     account_service_pb2,
     invocation_service_pb2,
     log_service_pb2,
+    insight_service_pb2,
 )
 
 HEAD = """\
