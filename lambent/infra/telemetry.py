@@ -43,6 +43,18 @@ METRICS: Mapping[str, Metric] = {
         Metric("aws.lambda.throttles", "counter", "{request}", "Requests refused because of a limit."),
         Metric("aws.lambda.duration", "histogram", "ms", "Time that handlers took, without init."),
         Metric("aws.lambda.concurrentexecutions", "gauge", "{execution}", "Slots of concurrency in use."),
+        Metric(
+            "aws.lambda.provisionedconcurrencyinvocations",
+            "counter",
+            "{invocation}",
+            "Invocations on provisioned concurrency.",
+        ),
+        Metric(
+            "aws.lambda.provisionedconcurrencyspilloverinvocations",
+            "counter",
+            "{invocation}",
+            "Invocations on demand, since the version's provisioned concurrency was all in use.",
+        ),
         Metric("faas.invocations", "counter", "{invocation}", "Invocations that succeeded."),
         Metric("faas.errors", "counter", "{error}", "Invocations that ended in an error."),
         Metric("faas.timeouts", "counter", "{timeout}", "Invocations that ran out of time."),

@@ -31,6 +31,8 @@ class FunctionCounts:
     cold_starts: int = 0
     timeouts: int = 0
     running: int = 0
+    provisioned: int = 0  # invocations on provisioned concurrency
+    spillover: int = 0  # invocations on demand since it was all in use
 
 
 class FrontendTelemetry:
@@ -131,6 +133,8 @@ class FrontendTelemetry:
             ("aws.lambda.errors", "errors"),
             ("aws.lambda.throttles", "throttles"),
             ("aws.lambda.concurrentexecutions", "running"),
+            ("aws.lambda.provisionedconcurrencyinvocations", "provisioned"),
+            ("aws.lambda.provisionedconcurrencyspilloverinvocations", "spillover"),
         ):
             self._telemetry.observe(metric, lambda field=field: self._readings(field, "FunctionName"))  # type: ignore[misc]
         for metric, field in (
@@ -188,8 +192,12 @@ class Invocation:
         """The handler ran."""
         result, counts = outcome.result, self._counts
         counts.invocations += 1
-        if result.init_ms is not None:
+        if outcome.provisioned:
+            counts.provisioned += 1
+        elif result.init_ms is not None:
             counts.cold_starts += 1
+        if outcome.spillover:
+            counts.spillover += 1
         if result.error is not None:
             counts.errors += 1
             if result.error_type == "Sandbox.Timedout":

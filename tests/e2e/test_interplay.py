@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.conftest import free_port
 from tests.e2e.harness import Cluster, error_of, zipped
 
 LIMIT = 12
+METRICS = free_port(4)
 CODE = (
     "import os, time\n"
     "KIND = os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']\n"
@@ -38,7 +41,7 @@ def small() -> Any:
     with tempfile.TemporaryDirectory(prefix="li-", dir="/tmp") as folder:
         cluster = Cluster(
             Path(folder) / "data", "--no-examples", LAMBENT_LIMITS_CONCURRENT_EXECUTIONS=str(LIMIT),
-            LAMBENT_LIMITS_UNRESERVED_MINIMUM="2",
+            LAMBENT_LIMITS_UNRESERVED_MINIMUM="2", LAMBENT_TELEMETRY_PROMETHEUS=f"127.0.0.1:{METRICS}",
         ).start()  # fmt: skip
         yield cluster
         cluster.stop()
@@ -112,6 +115,11 @@ def test_provisioned_first_then_spillover_to_the_unreserved_pool(small: Cluster)
     account = small.client().get_account_settings()["AccountLimit"]
     assert account["UnreservedConcurrentExecutions"] == LIMIT - 3
     assert push(small, name, {"live": 5}) == {"live provisioned-concurrency": 3, "live on-demand": 2}
+    with urllib.request.urlopen(f"http://127.0.0.1:{METRICS}/metrics") as page:
+        counts = [line for line in page.read().decode().splitlines() if 'FunctionName="row2"' in line]
+    for metric, number in (("invocations", 3), ("spilloverinvocations", 2)):
+        [count] = [line for line in counts if line.startswith(f"aws_lambda_provisionedconcurrency{metric}_total")]
+        assert float(count.rpartition(" ")[2]) == number
     # Others have what is not claimed, and no more.
     seen = push(small, name, {"$LATEST": LIMIT})
     assert seen == {"$LATEST on-demand": LIMIT - 3, f"$LATEST {UNRESERVED}": 3}

@@ -57,6 +57,8 @@ class Outcome:
     payload: bytes
     reason: str  # why its lease was granted; "Held" if it was held already
     waited: float  # seconds between asking for a lease and having it; 0 for a held one
+    provisioned: bool  # it ran on provisioned concurrency
+    spillover: bool  # it ran on demand, since its version's provisioned concurrency was all in use
 
 
 class _Invocation:
@@ -152,9 +154,11 @@ class _Invocation:
             invoker.leases.flush()
 
     def answered(self, result: frames.Result, payload: bytes) -> None:
+        lease = self._lease
         self._done_with_lease(reusable=result.reusable)
         if not self.future.done():
-            self.future.set_result(Outcome(result, payload, self._cold, self._waited))
+            provisioned, spillover = (lease.provisioned, lease.spillover) if lease is not None else (False, False)
+            self.future.set_result(Outcome(result, payload, self._cold, self._waited, provisioned, spillover))
 
     def rejected(self, reason: str) -> None:
         self._done_with_lease(reusable=False)
