@@ -247,6 +247,15 @@ def zipped(files: dict[str, bytes | str]) -> bytes:
     return buffer.getvalue()
 
 
+def most_at_once(spans: list[tuple[float, float]]) -> int:
+    """The most of these spans that overlap."""
+    running = most = 0
+    for _, step in sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans]):
+        running += step
+        most = max(most, running)
+    return most
+
+
 def code_blocks(markdown: str, language: str) -> list[str]:
     """The fenced blocks of one language."""
     return re.findall(rf"```{language}\n(.*?)```", markdown, re.DOTALL)

@@ -13,7 +13,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tests.e2e.harness import Cluster, descendants, zipped
+from tests.e2e.harness import Cluster, descendants, most_at_once, zipped
 
 NAP = zipped(
     {
@@ -99,12 +99,7 @@ def test_the_limit_is_exact_and_nothing_is_throttled_while_a_slot_is_free(own_cl
             results = list(threads.map(call, range(12)))
         spans = [result for result in results if isinstance(result, tuple)]
         throttles = [result for result in results if isinstance(result, dict)]
-        edges = sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans])
-        running = most = 0
-        for _, step in edges:
-            running += step
-            most = max(most, running)
-        assert most <= limit
+        assert most_at_once(spans) <= limit
         assert len(spans) >= limit
         assert throttles
         for throttle in throttles:

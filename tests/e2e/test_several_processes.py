@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.harness import Cluster, command_of, descendants, zipped
+from tests.e2e.harness import Cluster, command_of, descendants, most_at_once, zipped
 
 LIMIT = 4
 CODE = (
@@ -28,15 +28,6 @@ def leader(cluster: Cluster) -> int:
     assert cluster.process is not None
     [found] = [pid for pid in descendants(cluster.process.pid) if "settings-scheduler.toml" in command_of(pid)]
     return found
-
-
-def most_at_once(spans: list[tuple[float, float]]) -> int:
-    """The most of these spans that overlap."""
-    running = most = 0
-    for _, step in sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans]):
-        running += step
-        most = max(most, running)
-    return most
 
 
 @pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])

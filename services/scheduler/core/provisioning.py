@@ -14,6 +14,8 @@ Source: https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.htm
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from lambent.domain.clock import Ids
 from lambent.domain.names import Tenant
 from services.scheduler.core import events as ev
@@ -35,7 +37,7 @@ RETRY_SECONDS = 5.0
 RECYCLE_SECONDS = 1.0
 
 
-class Provisioning(Room):
+class Provisioning(Room, ABC):
     """The room, and what is provisioned in it."""
 
     def __init__(self, policies: Policies, ids: Ids, *, first_lease_id: int, now: float) -> None:
@@ -230,9 +232,9 @@ class Provisioning(Room):
             self._watch_age(environment)
             self.provisioned_free(environment)
 
+    @abstractmethod
     def provisioned_free(self, environment: Environment) -> None:
         """A provisioned environment is idle and may serve; the level above gives it to whoever waits."""
-        raise NotImplementedError
 
     def provisioned_ready(self, environment: Environment, *, init_failed: bool) -> None:
         """A provisioned environment is initialised, well or not."""
