@@ -40,8 +40,9 @@ def test_the_scheduler_dies_and_comes_back_while_invocations_run(own_cluster: An
     with ThreadPoolExecutor(2) as threads:
         long = threads.submit(lambda: client.invoke(FunctionName="nap", Payload=b'{"s": 4, "n": 7}')["Payload"].read())
         steady = threads.submit(warm)
-        while outcomes["1"] < 20:
+        while outcomes["1"] < 20 and not steady.done():
             stop.wait(0.01)
+        assert not steady.done(), steady.exception()
         before = cluster.pid("scheduler")
         os.kill(before, signal.SIGKILL)
         assert long.result(timeout=30) == b"7"
