@@ -6,6 +6,7 @@ botocore's model, so neither list is kept by hand.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,30 +14,15 @@ from typing import Any
 import botocore.session
 from google.api import annotations_pb2
 
-from lambent.v1 import (
-    account_service_pb2,
-    alias_service_pb2,
-    concurrency_service_pb2,
-    function_service_pb2,
-    insight_service_pb2,
-    invocation_service_pb2,
-    log_service_pb2,
-    options_pb2,
-    version_service_pb2,
-)
+from lambent.v1 import options_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "api.md"
-FILES = (
-    function_service_pb2,
-    version_service_pb2,
-    alias_service_pb2,
-    concurrency_service_pb2,
-    account_service_pb2,
-    invocation_service_pb2,
-    log_service_pb2,
-    insight_service_pb2,
-)
+# Every public service: what is not served is not in protos/lambent/v1.
+FILES = [
+    importlib.import_module(f"lambent.v1.{path.stem}")
+    for path in sorted((ROOT / "lambent" / "v1").glob("*_service_pb2.py"))
+]
 
 HEAD = """\
 # API reference

@@ -13,7 +13,6 @@ from typing import Protocol
 from lambent.domain.concurrency import ConcurrencyState, split
 from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant
-from lambent.infra.invoker.invoker import Target
 from lambent.infra.secrets import SecretBox, SecretsError
 from lambent.internal.v1 import lease_service_pb2 as pb
 from services.frontend.store.port import FunctionStore
@@ -114,17 +113,4 @@ class SettingsLink:
                 _log.error("settings of a function that cannot be opened", extra={"function": name}, exc_info=error)
                 continue
             if target is not None and executions:
-                provisioned.versions.append(_version(target, executions))
-
-
-def _version(target: Target, executions: int) -> pb.ProvisionedVersion:
-    need = pb.Need(
-        account=target.tenant.account,
-        region=target.tenant.region,
-        function_name=target.function_name,
-        version=target.version,
-        deployment_id=target.deployment_id,
-        generation=target.generation,
-        memory_mb=target.memory_mb,
-    )
-    return pb.ProvisionedVersion(need=need, deployment=target.deployment, executions=executions)
+                provisioned.versions.add(need=target.need(), deployment=target.deployment, executions=executions)

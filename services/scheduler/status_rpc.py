@@ -95,7 +95,7 @@ class SchedulerStatus(pb_grpc.SchedulerServiceServicer):
             free_mb=sum(worker.memory_mb - worker.used_mb for worker in workers),
         )
         for name, function in sorted(account.functions.items()):
-            pools = core.versions.get((tenant, name), ())
+            pools = function.pools.values()
             answer.functions.add(
                 function_name=name,
                 reserved=function.reserved,

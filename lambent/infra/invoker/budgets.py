@@ -48,10 +48,8 @@ class Budget:
         default_factory=dict
     )  # by ticket: they have a lease to run on, but no permission
 
-    def wanted(self, now: float) -> int:
-        """How many to ask for now; 0: none."""
-        if self.asked or self.left > self.low:
-            return 0
+    def next_wish(self, now: float) -> int:
+        """How many to ask for, now that so few are left; they count as asked for."""
         lasted = now - self.wished_at
         if lasted < SHORT_SECONDS:
             self.wish = min(self.wish * 2, LARGEST_WISH)

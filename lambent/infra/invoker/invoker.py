@@ -48,6 +48,18 @@ class Target:
     memory_mb: int
     deployment: bytes  # serialized lambent.internal.v1.Deployment
 
+    def need(self) -> pb.Need:
+        """What the scheduler decides by."""
+        return pb.Need(
+            account=self.tenant.account,
+            region=self.tenant.region,
+            function_name=self.function_name,
+            version=self.version,
+            deployment_id=self.deployment_id,
+            generation=self.generation,
+            memory_mb=self.memory_mb,
+        )
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -100,15 +112,7 @@ class _Invocation:
         return pb.Acquire(
             ticket=ticket,
             request_id=self._meta.request_id,
-            need=pb.Need(
-                account=target.tenant.account,
-                region=target.tenant.region,
-                function_name=target.function_name,
-                version=target.version,
-                deployment_id=target.deployment_id,
-                generation=target.generation,
-                memory_mb=target.memory_mb,
-            ),
+            need=target.need(),
             deployment=target.deployment,
             on_demand=on_demand,
         )

@@ -147,7 +147,7 @@ class LeasePool:
         if permitted:
             budget.left -= 1
         if budget.left <= budget.low and not budget.asked and self.connected:
-            self.out.append(Wish(budget.scope, budget.wanted(now)))
+            self.out.append(Wish(budget.scope, budget.next_wish(now)))
         # Without a scheduler nobody counts: what is held goes on.
         return permitted or not self.connected
 

@@ -35,7 +35,6 @@ class Book:
         self.workers: dict[str, Worker] = {}
         self.callers: dict[str, Caller] = {}
         self.pools: dict[str, Pool] = {}
-        self.versions: dict[tuple[Tenant, str], set[Pool]] = {}  # the pools of each function
         self.generations: dict[tuple[Tenant, str], dict[str, int]] = {}  # of a function: version → least usable
         self.idle_order: dict[str, Environment] = {}  # idle on-demand environments, longest idle first
         # Requests that wait for a slot while idle leases are recalled, by whose slots they are, oldest first.
@@ -63,9 +62,8 @@ class Book:
         pool = self.pools.get(need.deployment_id)
         if pool is None:
             function = self.ledger.function(need.tenant, need.function_name)
-            function.pools += 1
-            pool = self.pools[need.deployment_id] = Pool(need.deployment_id, function, need.version, need.generation)
-            self.versions.setdefault((need.tenant, need.function_name), set()).add(pool)
+            pool = Pool(need.deployment_id, function, need.version, need.generation)
+            self.pools[need.deployment_id] = function.pools[need.deployment_id] = pool
             self.renew(need.tenant, need.function_name, need.version, need.generation)
             known = self.generations[need.tenant, need.function_name]
             pool.outdated = need.generation < max(known[need.version], known.get("", 0))
@@ -76,11 +74,7 @@ class Book:
         if pool.empty and self.pools.get(pool.deployment_id) is pool:
             del self.pools[pool.deployment_id]
             function = pool.function
-            key = (function.account.tenant, function.name)
-            self.versions[key].discard(pool)
-            if not self.versions[key]:
-                del self.versions[key]
-            function.pools -= 1
+            del function.pools[pool.deployment_id]
             if pool.meter is not None:
                 self.meters.pop(pool.meter.scope, None)
             self.tidy_function(function)
@@ -247,7 +241,8 @@ class Book:
         if generation <= known.get(version, 0):
             return
         known[version] = generation
-        for pool in list(self.versions.get((tenant, function_name), ())):
+        function = self.ledger.find(tenant, function_name)
+        for pool in () if function is None else list(function.pools.values()):
             if pool.generation < generation and version in ("", pool.version):
                 pool.outdated = True
                 for environment in list(pool.idle.values()):

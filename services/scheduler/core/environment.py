@@ -88,6 +88,16 @@ class Environment:
     outgoing: bool = False  # to be let go: at once while idle, else when its lease ends
     ready_at: float = 0.0  # monotonic seconds at which it was initialised
 
+    @property
+    def stays(self) -> bool:
+        """It exists, or is about to, and is not on its way out."""
+        return not self.outgoing and self.state is not State.STOPPING
+
+    @property
+    def spare(self) -> bool:
+        """It waits for the slot of one that it replaces, or for one of its own."""
+        return self.provisioned and self.stays and not self.counted
+
     def change(self, change: Change) -> None:
         """Apply one change. Raises InvalidTransition where the table has none."""
         after = TRANSITIONS.get((self.state, change))

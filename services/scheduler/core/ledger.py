@@ -26,6 +26,7 @@ from services.scheduler.core.reasons import Reason
 
 if TYPE_CHECKING:
     from services.scheduler.core.meters import Meter
+    from services.scheduler.core.pools import Pool
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +65,7 @@ class Function:
     requested: int = 0  # provisioned concurrency, over all versions and aliases
     allocated: int = 0
     meter: Meter | None = None  # requests under reserved concurrency
-    pools: int = 0  # deployments with a record of their own
+    pools: dict[str, Pool] = field(default_factory=dict, repr=False)  # its deployments that have a record, by id
 
     @property
     def slots(self) -> Account | Function:
@@ -96,6 +97,11 @@ class Ledger:
         """`concurrent_executions`: limit of each account and region."""
         self._limit = concurrent_executions
         self._accounts: dict[Tenant, Account] = {}
+
+    def find(self, tenant: Tenant, name: str) -> Function | None:
+        """A function of which something is known."""
+        account = self._accounts.get(tenant)
+        return None if account is None else account.functions.get(name)
 
     def account(self, tenant: Tenant) -> Account:
         """What a tenant uses and may use."""

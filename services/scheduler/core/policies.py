@@ -21,6 +21,9 @@ class Ramp:
     shared: bool  # one budget of the tenant's for both; else one of each for every function
 
 
+NO_RAMP = Ramp("none", UNLIMITED, UNLIMITED, shared=False)
+
+
 def ramps(
     *, burst: int, per_second: float, provisioned_per_minute: float, regional_burst: int, regional_per_minute: float
 ) -> Mapping[str, Ramp]:
@@ -37,11 +40,8 @@ def ramps(
             "aws-today", Rate(per_second, burst), Rate(provisioned, max(1.0, provisioned / 10)), shared=False
         ),
         "aws-2020": Ramp("aws-2020", regional, regional, shared=True),
-        "none": Ramp("none", UNLIMITED, UNLIMITED, shared=False),
+        "none": NO_RAMP,
     }
-
-
-NO_RAMP = Ramp("none", UNLIMITED, UNLIMITED, shared=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,9 @@ from services.scheduler.core.policies import Policies
 from services.scheduler.core.pools import Pool
 from services.scheduler.core.provision import Part, Provision, ProvisionStatus
 from services.scheduler.core.reasons import Reason
-from services.scheduler.core.room import Room
+from services.scheduler.core.room import START_ATTEMPTS, Room
 
-# Starts that fail in a row (no sandbox, worker lost) before an allocation counts as failed.
-START_ATTEMPTS = 3
-# How long after such failures it is tried again.
+# How long after starts that failed in a row an allocation is tried again.
 RETRY_SECONDS = 5.0
 # Between looks at an environment that is too old and cannot be replaced yet.
 RECYCLE_SECONDS = 1.0
@@ -108,7 +106,7 @@ class Provisioning(Room, ABC):
         for provision in mine:
             self.check_short(provision)
         for function in list(account.functions.values()):
-            for pool in list(self.versions.get((account.tenant, function.name), ())):
+            for pool in list(function.pools.values()):
                 self._let_go_of_surplus(pool)
         for provision in mine:
             if not provision.complete:
@@ -167,7 +165,7 @@ class Provisioning(Room, ABC):
 
     def _let_go_of_surplus(self, pool: Pool) -> None:
         """Mark what is not wanted of a version; what idles goes at once unless a spare is to follow it."""
-        staying = [e for e in pool.provisioned.values() if not e.outgoing and e.state is not State.STOPPING]
+        staying = [e for e in pool.provisioned.values() if e.stays]
         surplus = len(staying) - (pool.part.wanted if pool.part is not None else 0)
         if surplus <= 0:
             return
@@ -215,10 +213,10 @@ class Provisioning(Room, ABC):
         """An environment of the function that holds no slot yet; one that is initialised before one that is not."""
         spares = [
             environment
-            for pool in self.versions.get((function.account.tenant, function.name), ())
+            for pool in function.pools.values()
             if pool.part is not None
             for environment in pool.provisioned.values()
-            if not environment.counted and not environment.outgoing and environment.state is not State.STOPPING
+            if environment.spare
         ]
         return min(spares, key=lambda e: (e.state is State.STARTING, e.ready_at), default=None)
 
@@ -253,11 +251,15 @@ class Provisioning(Room, ABC):
 
     def _let_one_go(self, function: Function) -> None:
         """End one idle environment that is on its way out, for one that takes its place."""
-        for pool in list(self.versions.get((function.account.tenant, function.name), ())):
-            for environment in pool.provisioned.values():
-                if environment.outgoing and environment.state is State.IDLE:
-                    self.let_go(environment, Reason.NOT_PROVISIONED)
-                    return
+        for environment in self._outgoing(function):
+            if environment.state is State.IDLE:
+                self.let_go(environment, Reason.NOT_PROVISIONED)
+                return
+
+    @staticmethod
+    def _outgoing(function: Function) -> list[Environment]:
+        """A function's provisioned environments that are on their way out."""
+        return [e for pool in function.pools.values() for e in pool.provisioned.values() if e.outgoing]
 
     def _complete(self, provision: Provision) -> None:
         """Note that all that was requested is there; then what it replaces is let go, and it serves."""
@@ -271,9 +273,8 @@ class Provisioning(Room, ABC):
             ready.sort(key=lambda e: e.ready_at)
             surplus += ready[: len(ready) - wanted]
         provision.complete, provision.waits = True, None
-        for pool in list(self.versions.get((provision.function.account.tenant, provision.function.name), ())):
-            for environment in [e for e in pool.provisioned.values() if e.outgoing]:
-                self.let_go(environment, Reason.NOT_PROVISIONED)
+        for environment in self._outgoing(provision.function):
+            self.let_go(environment, Reason.NOT_PROVISIONED)
         for environment in surplus:
             self.let_go(environment, Reason.RECYCLED)
         for environment in list(provision.environments):
@@ -311,8 +312,8 @@ class Provisioning(Room, ABC):
             if not environment.serving:
                 self.let_go(environment, Reason.INIT_FAILED)
         # What was to be replaced by these serves nobody any more.
-        for pool in list(self.versions.get((provision.function.account.tenant, provision.function.name), ())):
-            for environment in [e for e in pool.provisioned.values() if e.outgoing and e is not failed]:
+        for environment in self._outgoing(provision.function):
+            if environment is not failed:
                 self.let_go(environment, Reason.NOT_PROVISIONED)
 
     def check_short(self, provision: Provision) -> None:
@@ -324,7 +325,7 @@ class Provisioning(Room, ABC):
 
     @staticmethod
     def _missing(pool: Pool) -> int:
-        coming = sum(1 for e in pool.provisioned.values() if not e.outgoing and e.state is not State.STOPPING)
+        coming = sum(e.stays for e in pool.provisioned.values())
         return (pool.part.wanted if pool.part is not None else 0) - coming
 
     @staticmethod
@@ -384,7 +385,7 @@ class Provisioning(Room, ABC):
             for environment in list(pool.provisioned.values()):
                 if most <= 0 or self._lacking(pool) <= 0:
                     break
-                if environment.counted or environment.outgoing or environment.state is State.STOPPING:
+                if not environment.spare:
                     continue
                 if not self.ledger.may_allocate(provision.function):
                     provision.waits = Reason.WAITS_FOR_SLOT
@@ -397,14 +398,8 @@ class Provisioning(Room, ABC):
 
     def _transition(self, function: Function) -> tuple[int, int]:
         """Of a function's provisioned environments: those on their way out that hold a slot, and the spares."""
-        outgoing = spares = 0
-        for pool in self.versions.get((function.account.tenant, function.name), ()):
-            for environment in pool.provisioned.values():
-                if environment.outgoing:
-                    outgoing += environment.counted
-                elif not environment.counted and environment.state is not State.STOPPING:
-                    spares += 1
-        return outgoing, spares
+        mine = [e for pool in function.pools.values() for e in pool.provisioned.values()]
+        return sum(e.outgoing and e.counted for e in mine), sum(e.spare for e in mine)
 
     def _watch_age(self, environment: Environment) -> None:
         """Replace it once it is too old."""

@@ -17,6 +17,9 @@ from services.scheduler.core.pools import Pool
 from services.scheduler.core.reasons import Reason
 from services.scheduler.core.recalls import Recalls, Scope
 
+# Starts that fail in a row (no sandbox, worker lost) before who waits for them is told so.
+START_ATTEMPTS = 3
+
 
 class Room(Book):
     """The book, and room for what is in it."""

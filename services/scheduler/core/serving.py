@@ -19,9 +19,7 @@ from services.scheduler.core.pools import Caller, Pool, Request
 from services.scheduler.core.provisioning import Provisioning
 from services.scheduler.core.reasons import Reason
 from services.scheduler.core.recalls import Round
-
-# Starts that fail in a row before a request that waits for them is refused instead of tried again.
-START_ATTEMPTS = 3
+from services.scheduler.core.room import START_ATTEMPTS
 
 
 class Serving(Provisioning):
@@ -52,8 +50,7 @@ class Serving(Provisioning):
 
     def _pay(self, request: Request) -> bool:
         """Take permission for an on-demand request. False: it waits for what others have not used, or is refused."""
-        whose = request.pool.function.slots
-        meter = whose.meter or self.meter(whose)
+        meter = self.meter(request.pool.function.slots)
         if meter.take_one(self.now):
             request.paid = meter
             return True
@@ -120,9 +117,8 @@ class Serving(Provisioning):
         """Put settings in force, and look again at who waits: their limits may be others now."""
         account = self.ledger.account(told.tenant)
         if self.configure(told):
-            waiting = [
-                r for whose, queue in self.contended.items() if _account(whose) is account for r in queue.values()
-            ]
+            everybody = (request for queue in self.contended.values() for request in queue.values())
+            waiting = [request for request in everybody if request.pool.function.account is account]
             for request in sorted(waiting, key=lambda r: r.since):
                 self.stop_contending(request)
                 self.admit(request)
@@ -274,9 +270,6 @@ class Serving(Provisioning):
         held, environment.slot_held = environment.slot_held, False
         if not reusable:
             self._end(environment, Reason.NOT_REUSABLE)
-        elif environment.provisioned and environment.outgoing:
-            environment.change(Change.RELEASE)
-            self._free_provisioned(environment)
         else:
             environment.change(Change.RELEASE)
             self.free(environment, Reason.FREED)
@@ -328,7 +321,7 @@ class Serving(Provisioning):
         if function is None:
             return
         self._refuse_contended(function, ended.number, Reason.RESERVED_LIMIT)
-        for pool in list(self.versions.get((tenant, function_name), ())):
+        for pool in list(function.pools.values()):
             for request in [r for r in pool.waiting.values() if r.starved and r.round == ended.number]:
                 self.refuse(request, Reason.SCALING_LIMIT)
                 self.slot_freed(function)
@@ -394,10 +387,6 @@ class Serving(Provisioning):
         for asking in asks:
             taken = meter.take_share(asking, 1, self.now)
             self.out.append(ins.Permit(asking, meter.scope, taken, meter.retry_after(self.now)))
-
-
-def _account(whose: Account | Function) -> Account:
-    return whose if isinstance(whose, Account) else whose.account
 
 
 def _rate_reason(meter: Meter) -> Reason:
