@@ -32,7 +32,7 @@ class Meter:
         self.scope = scope
         self._bucket = Bucket(Rate(per_second, per_second))
         self.take_one = self._bucket.take_one  # permission for one request
-        self.holders: dict[str, None] = {}  # callers that may hold permissions they have not used
+        self.holders: dict[str, None] = {}  # callers that were given permissions since they were asked for all of them
         self.round = 0
         self.pending: set[str] = set()  # callers that have not answered the round
         self.requests: dict[Ticket, Request] = {}  # wait for the end of the round
@@ -59,12 +59,19 @@ class Meter:
         if self.pending:
             return set()
         self.pending = {caller_id for caller_id in self.holders if caller_id != besides}
+        for caller_id in self.pending:
+            # It gives back what it was given before this; what it gets from now on it holds after its answer too.
+            del self.holders[caller_id]
         self.round += 1
         return self.pending
 
     def answered(self, caller_id: str, round: int | None) -> bool:
-        """A caller holds no more. `round` None: it is gone. True: the round has ended with it."""
-        self.holders.pop(caller_id, None)
+        """A caller gave permissions back. True: the round has ended with it.
+
+        `round`: the one it answers; 0: none, it gave a part back of its own accord; None: it is gone with what it held.
+        """
+        if round is None:
+            self.holders.pop(caller_id, None)
         if not self.pending or round not in (None, self.round):
             return False
         self.pending.discard(caller_id)
