@@ -61,6 +61,13 @@ class Limits:
     regional_per_minute: float = limit(
         500.0, "environments/min", "How fast that burst refills, for all functions together (policy aws-2020)."
     )
+    scalable_targets: int = count(500, "targets", "Scalable targets of one account and region.")
+    scaling_policies: int = count(50, "policies", "Scaling policies of one scalable target.")
+    scheduled_actions: int = count(200, "actions", "Scheduled actions of one scalable target.")
+    scaling_activities: int = count(
+        10_000, "activities", "Scaling activities kept for one account and region; Lambent's own guard."
+    )
+    scaling_history_seconds: int = count(3_628_800, "seconds", "How long scaling activities are shown: six weeks.")
     default_timeout_seconds: int = count(3, "seconds", "Timeout of a function that names none.")
     max_timeout_seconds: int = count(900, "seconds", "Largest timeout a function may ask for.")
     default_memory_mb: int = count(128, "MB", "Memory of a function that names none.")

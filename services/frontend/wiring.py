@@ -41,6 +41,7 @@ from lambent.v1 import (
     insight_service_pb2,
     invocation_service_pb2,
     log_service_pb2,
+    scaling_service_pb2,
     version_service_pb2,
 )
 from services.frontend import code_urls
@@ -56,14 +57,20 @@ from services.frontend.operations.insight import InsightOperations
 from services.frontend.operations.invocations import InvocationOperations
 from services.frontend.operations.logs import LogOperations
 from services.frontend.operations.lookups import Lookups
+from services.frontend.operations.provisioner import Provisioner
+from services.frontend.operations.scaling import ScalingOperations
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.versions import Publisher, VersionOperations
 from services.frontend.provisioned_statuses import SchedulerStatuses
+from services.frontend.scaling.redis_store import RedisScalingStore
+from services.frontend.scaling.scaler import Scaler
+from services.frontend.scaling.settings import ScalingSettings
 from services.frontend.scheduler_calls import SchedulerCalls
 from services.frontend.store.redis_store import RedisFunctionStore
 from services.frontend.telemetry import FrontendTelemetry
 from services.frontend.transport.dispatch import Dispatch
 from services.frontend.transport.grpc_door import GrpcDoor
+from services.frontend.transport.json_door import HttpDoors, JsonDoor
 from services.frontend.transport.rest_door import RestDoor
 
 _log = logging.getLogger(__name__)
@@ -152,22 +159,27 @@ class FrontendService:
         except (RedisError, OSError) as error:
             raise StartError(f"Redis at {cluster.redis_url} cannot be reached ({error}); check redis_url") from error
         self._secrets = SecretBox(self._layout.master_key())
-        await self._connect_invoker()
+        self._make_invoker()
         dispatch = self._dispatch()
+        await self._reach_scheduler()
         regions = [region.strip() for region in cluster.regions.split(",") if region.strip()] or None
-        verifier = Verifier(
-            keys,
-            skew_seconds=settings.limits.signature_skew_seconds,
-            presigned_max_seconds=settings.limits.presigned_max_seconds,
-            services=["lambda"],
-            regions=regions,
-        )
+
+        def verifier(signing_name: str) -> Verifier:
+            return Verifier(
+                keys,
+                skew_seconds=settings.limits.signature_skew_seconds,
+                presigned_max_seconds=settings.limits.presigned_max_seconds,
+                services=[signing_name],
+                regions=regions,
+            )
+
         rest = RestDoor(
-            dispatch, verifier, clock=self._clock, ids=self._ids, limits=settings.limits,
+            dispatch, verifier("lambda"), clock=self._clock, ids=self._ids, limits=settings.limits,
             plain={code_urls.PREFIX: self._urls.handle},
         )  # fmt: skip
+        json = JsonDoor(dispatch, verifier, clock=self._clock, ids=self._ids)
         self._rest = HttpServer(
-            rest, clock=self._clock, limits=HttpLimits(head_bytes=settings.limits.request_head_bytes)
+            HttpDoors(rest, json), clock=self._clock, limits=HttpLimits(head_bytes=settings.limits.request_head_bytes)
         )
         self._grpc = GrpcDoor(dispatch, keys, clock=self._clock, ids=self._ids, limits=settings.limits, regions=regions)
         host, _, port = cluster.http.rpartition(":")
@@ -180,23 +192,30 @@ class FrontendService:
         self._tasks.start("flush metrics", self._flush())
         return {"http": cluster.http, "grpc": cluster.grpc}
 
-    async def _connect_invoker(self) -> None:
+    def _make_invoker(self) -> None:
         settings = self._settings
-        pool = LeasePool(settings.timing.lease_hold_seconds)
-        address = settings.internal.scheduler or self._layout.scheduler_addresses(settings.cluster.schedulers)
+        pool = LeasePool(settings.timing.lease_hold_seconds, settings.timing.alarm_period_seconds)
+        address = self._scheduler_address
         token = self._layout.cluster_token()
         self._leases = LeaseStream(address, token, self._id, pool, self._clock, self._rng)
         self._scheduler_calls = SchedulerCalls(address, token)
         self._links = WorkerLinks(self._id, token)
         self._invoker = Invoker(pool, self._leases, self._links, self._clock)
         self._telemetry.observe("lambent.leases", lambda: by_reason(self._invoker.counters, "how"))
-        # The lease stream does not carry settings yet; when it does, it is given here, before it starts.
         self._link = SettingsLink(self._store, self._secrets, self._leases)
+
+    @property
+    def _scheduler_address(self) -> str:
+        settings = self._settings
+        return settings.internal.scheduler or self._layout.scheduler_addresses(settings.cluster.schedulers)
+
+    async def _reach_scheduler(self) -> None:
+        assert self._leases is not None
         self._leases.start()
         try:
             await asyncio.wait_for(self._leases.connected.wait(), SCHEDULER_SECONDS)
         except TimeoutError:
-            raise StartError(f"the scheduler at {address} cannot be reached; is it running?") from None
+            raise StartError(f"the scheduler at {self._scheduler_address} cannot be reached; is it running?") from None
 
     def _public_url(self) -> str:
         """How clients reach the REST door."""
@@ -213,6 +232,7 @@ class FrontendService:
         self._settler = Settler(self._store, self._code, self._directory, limits, self._clock, self._ids)
         lookups = Lookups(self._store, self._settler)
         editor = Editor(self._store, self._directory, self._link, limits, self._ids)
+        provisioner = Provisioner(editor, limits, self._clock)
         publisher = Publisher(self._clock, self._ids)
         functions = FunctionOperations(
             store=self._store,
@@ -240,9 +260,9 @@ class FrontendService:
         concurrency = ConcurrencyOperations(
             store=self._store,
             editor=editor,
+            provisioner=provisioner,
             statuses=SchedulerStatuses(self._scheduler_calls),
             limits=limits,
-            clock=self._clock,
         )
         invocations = InvocationOperations(
             directory=self._directory,
@@ -254,6 +274,7 @@ class FrontendService:
         )
         return Dispatch(
             [
+                (scaling_service_pb2.DESCRIPTOR.services_by_name["ScalingService"], self._scaling(provisioner)),
                 (function_service_pb2.DESCRIPTOR.services_by_name["FunctionService"], functions),
                 (version_service_pb2.DESCRIPTOR.services_by_name["VersionService"], versions),
                 (alias_service_pb2.DESCRIPTOR.services_by_name["AliasService"], aliases),
@@ -276,6 +297,31 @@ class FrontendService:
             observe=self._counts.observe,
         )
 
+    def _scaling(self, provisioner: Provisioner) -> ScalingOperations:
+        """Application Auto Scaling."""
+        assert self._leases is not None
+        store, limits = RedisScalingStore(self._redis), self._settings.limits
+        settings = ScalingSettings(store, self._leases)
+        self._scaler = Scaler(
+            functions=self._store,
+            store=store,
+            settings=settings,
+            provisioner=provisioner,
+            stream=self._leases,
+            limits=limits,
+            clock=self._clock,
+            ids=self._ids,
+        )
+        return ScalingOperations(
+            functions=self._store,
+            store=store,
+            settings=settings,
+            scaler=self._scaler,
+            limits=limits,
+            clock=self._clock,
+            ids=self._ids,
+        )
+
     async def stop(self) -> None:
         """Take nothing new, let running invocations end, hang up."""
         seconds = self._settings.timing.drain_seconds
@@ -283,6 +329,7 @@ class FrontendService:
         await asyncio.gather(*doors)
         if self._rest is not None:
             await self._rest.close()
+            await self._scaler.close()
             await self._settler.close()
             await self._directory.close()
         if self._leases is not None:
