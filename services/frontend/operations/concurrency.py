@@ -24,6 +24,7 @@ from lambent.domain.names import (
     not_found,
     parse,
 )
+from lambent.infra.functions.port import NOBODY, Edit, FunctionStore
 from lambent.internal.v1.scheduler_service_pb2 import ProvisionedStatus
 from lambent.v1 import concurrency_service_pb2 as pb
 from lambent.v1 import function_service_pb2
@@ -31,7 +32,6 @@ from services.frontend.operations import paging
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.lookups import function_ref
 from services.frontend.provisioned_statuses import ProvisionedStatuses
-from services.frontend.store.port import NOBODY, Edit, FunctionStore
 from services.frontend.transport.call import Call
 
 _FUNCTIONS_ONLY = (
