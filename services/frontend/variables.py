@@ -1,4 +1,4 @@
-"""Environment variables: the rules on their names and size, and how they are sealed for keeping.
+"""Environment variables: the rules on their names and size.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
 """
@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import json
 
-import msgspec
-
 from lambent.domain.errors import invalid_parameter
-from lambent.domain.names import Tenant
-from lambent.infra.secrets import SecretBox
 
 RESERVED: frozenset[str] = frozenset(
     {
@@ -40,19 +36,3 @@ def check_variables(variables: dict[str, str], limit: int) -> None:
     compact = json.dumps(variables, separators=(",", ":"), ensure_ascii=False)
     if len(compact.encode()) > limit:
         raise invalid_parameter(_PREFIX + f"exceeded the 4KB limit. String measured: {compact}")
-
-
-def _owner(tenant: Tenant, name: str) -> str:
-    return f"{tenant.account}:{tenant.region}:{name}:variables"
-
-
-def seal_variables(secrets: SecretBox, tenant: Tenant, name: str, variables: dict[str, str]) -> str:
-    """Environment variables as they are kept."""
-    return secrets.seal(msgspec.json.encode(variables), _owner(tenant, name))
-
-
-def open_variables(secrets: SecretBox, tenant: Tenant, name: str, sealed: str | None) -> dict[str, str] | None:
-    """Environment variables of a function; None: never set. Raises SecretsError."""
-    if sealed is None:
-        return None
-    return msgspec.json.decode(secrets.open(sealed, _owner(tenant, name)), type=dict[str, str])

@@ -18,12 +18,12 @@ from lambent.domain.principals import AccessKey, KeyRing, Principal
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.code_store import DirectoryCodeStore
 from lambent.infra.config import Settings
+from lambent.infra.functions.directory import FunctionDirectory
+from lambent.infra.functions.redis_store import RedisFunctionStore
 from lambent.infra.http import HttpServer
 from lambent.infra.http_messages import HttpLimits
-from lambent.infra.invoker.invoker import Invoker
-from lambent.infra.invoker.leases import LeaseStream
-from lambent.infra.invoker.pool import LeasePool
-from lambent.infra.invoker.worker_links import WorkerLinks
+from lambent.infra.invocation_telemetry import InvocationTelemetry
+from lambent.infra.invoker.connection import InvokerConnection, scheduler_address
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.log_store import DirectoryLogStore
@@ -32,7 +32,7 @@ from lambent.infra.redis_client import connect
 from lambent.infra.secrets import SecretBox
 from lambent.infra.sigv4 import Verifier
 from lambent.infra.tasks import TaskOwner
-from lambent.infra.telemetry import Telemetry, by_reason
+from lambent.infra.telemetry import Telemetry
 from lambent.v1 import (
     account_service_pb2,
     alias_service_pb2,
@@ -46,8 +46,6 @@ from lambent.v1 import (
 )
 from services.frontend import code_urls
 from services.frontend.code_urls import CodeUrls
-from services.frontend.concurrency_settings import SettingsLink
-from services.frontend.directory import FunctionDirectory
 from services.frontend.operations.account import AccountOperations
 from services.frontend.operations.aliases import AliasOperations
 from services.frontend.operations.concurrency import ConcurrencyOperations
@@ -62,12 +60,11 @@ from services.frontend.operations.scaling import ScalingOperations
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.versions import Publisher, VersionOperations
 from services.frontend.provisioned_statuses import SchedulerStatuses
+from services.frontend.request_counts import RequestCounts
 from services.frontend.scaling.redis_store import RedisScalingStore
 from services.frontend.scaling.scaler import Scaler
 from services.frontend.scaling.settings import ScalingSettings
 from services.frontend.scheduler_calls import SchedulerCalls
-from services.frontend.store.redis_store import RedisFunctionStore
-from services.frontend.telemetry import FrontendTelemetry
 from services.frontend.transport.dispatch import Dispatch
 from services.frontend.transport.grpc_door import GrpcDoor
 from services.frontend.transport.json_door import HttpDoors, JsonDoor
@@ -76,8 +73,6 @@ from services.frontend.transport.rest_door import RestDoor
 _log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 1.0
-# How long the frontend waits for the scheduler at its start; without it nothing could be admitted.
-SCHEDULER_SECONDS = 20.0
 
 
 class _KeyEntry(msgspec.Struct, forbid_unknown_fields=True):
@@ -144,9 +139,12 @@ class FrontendService:
             prometheus=bool(settings.telemetry.prometheus),
             instance=self._id,
         )
-        self._counts = FrontendTelemetry(self._telemetry, self._clock, self._ids, self._rng, settings.telemetry.sample)
+        self._counts = InvocationTelemetry(
+            self._telemetry, self._clock, self._ids, self._rng, settings.telemetry.sample, "http"
+        )
+        self._requests = RequestCounts(self._telemetry)
         self._prometheus = PrometheusServer(port_after(settings.telemetry.prometheus, 0), self._clock)
-        self._leases: LeaseStream | None = None
+        self._connection: InvokerConnection | None = None
         self._rest: HttpServer | None = None
         self._grpc: GrpcDoor | None = None
 
@@ -159,9 +157,13 @@ class FrontendService:
         except (RedisError, OSError) as error:
             raise StartError(f"Redis at {cluster.redis_url} cannot be reached ({error}); check redis_url") from error
         self._secrets = SecretBox(self._layout.master_key())
-        self._make_invoker()
-        dispatch = self._dispatch()
-        await self._reach_scheduler()
+        connection = self._connection = InvokerConnection(
+            self._id, settings, self._layout, self._store, self._secrets, self._telemetry, self._clock, self._rng
+        )
+        self._scheduler_calls = SchedulerCalls(scheduler_address(settings, self._layout), self._layout.cluster_token())
+        dispatch = self._dispatch(connection)
+        # Whoever is told of a connection has asked for it by now.
+        await connection.start()
         regions = [region.strip() for region in cluster.regions.split(",") if region.strip()] or None
 
         def verifier(signing_name: str) -> Verifier:
@@ -192,46 +194,21 @@ class FrontendService:
         self._tasks.start("flush metrics", self._flush())
         return {"http": cluster.http, "grpc": cluster.grpc}
 
-    def _make_invoker(self) -> None:
-        settings = self._settings
-        pool = LeasePool(settings.timing.lease_hold_seconds, settings.timing.alarm_period_seconds)
-        address = self._scheduler_address
-        token = self._layout.cluster_token()
-        self._leases = LeaseStream(address, token, self._id, pool, self._clock, self._rng)
-        self._scheduler_calls = SchedulerCalls(address, token)
-        self._links = WorkerLinks(self._id, token)
-        self._invoker = Invoker(pool, self._leases, self._links, self._clock)
-        self._telemetry.observe("lambent.leases", lambda: by_reason(self._invoker.counters, "how"))
-        self._link = SettingsLink(self._store, self._secrets, self._leases)
-
-    @property
-    def _scheduler_address(self) -> str:
-        settings = self._settings
-        return settings.internal.scheduler or self._layout.scheduler_addresses(settings.cluster.schedulers)
-
-    async def _reach_scheduler(self) -> None:
-        assert self._leases is not None
-        self._leases.start()
-        try:
-            await asyncio.wait_for(self._leases.connected.wait(), SCHEDULER_SECONDS)
-        except TimeoutError:
-            raise StartError(f"the scheduler at {self._scheduler_address} cannot be reached; is it running?") from None
-
     def _public_url(self) -> str:
         """How clients reach the REST door."""
         cluster = self._settings.cluster
         return (cluster.public_url or f"http://{cluster.http.replace('0.0.0.0', '127.0.0.1')}").rstrip("/")
 
-    def _dispatch(self) -> Dispatch:
+    def _dispatch(self, connection: InvokerConnection) -> Dispatch:
         """Every RPC with its operation."""
         limits = self._settings.limits
         secrets = self._secrets
         url_key = hmac.new(self._layout.master_key(), b"package-urls", hashlib.sha256).digest()
         self._urls = CodeUrls(self._code, url_key, self._public_url(), limits.package_url_seconds, self._clock)
-        self._directory = FunctionDirectory(self._store, secrets, self._leases)
+        self._directory = FunctionDirectory(self._store, secrets, connection.leases)
         self._settler = Settler(self._store, self._code, self._directory, limits, self._clock, self._ids)
         lookups = Lookups(self._store, self._settler)
-        editor = Editor(self._store, self._directory, self._link, limits, self._ids)
+        editor = Editor(self._store, self._directory, connection.settings_link, limits, self._ids)
         provisioner = Provisioner(editor, limits, self._clock)
         publisher = Publisher(self._clock, self._ids)
         functions = FunctionOperations(
@@ -267,14 +244,15 @@ class FrontendService:
         invocations = InvocationOperations(
             directory=self._directory,
             settler=self._settler,
-            invoker=self._invoker,
+            invoker=connection.invoker,
             telemetry=self._counts,
             limits=limits,
             rng=self._rng,
         )
+        scaling = self._scaling(connection, provisioner)
         return Dispatch(
             [
-                (scaling_service_pb2.DESCRIPTOR.services_by_name["ScalingService"], self._scaling(provisioner)),
+                (scaling_service_pb2.DESCRIPTOR.services_by_name["ScalingService"], scaling),
                 (function_service_pb2.DESCRIPTOR.services_by_name["FunctionService"], functions),
                 (version_service_pb2.DESCRIPTOR.services_by_name["VersionService"], versions),
                 (alias_service_pb2.DESCRIPTOR.services_by_name["AliasService"], aliases),
@@ -294,20 +272,19 @@ class FrontendService:
                 ),
             ],
             clock=self._clock,
-            observe=self._counts.observe,
+            observe=self._requests.observe,
         )
 
-    def _scaling(self, provisioner: Provisioner) -> ScalingOperations:
+    def _scaling(self, connection: InvokerConnection, provisioner: Provisioner) -> ScalingOperations:
         """Application Auto Scaling."""
-        assert self._leases is not None
         store, limits = RedisScalingStore(self._redis), self._settings.limits
-        settings = ScalingSettings(store, self._leases)
+        settings = ScalingSettings(store, connection.leases)
         self._scaler = Scaler(
             functions=self._store,
             store=store,
             settings=settings,
             provisioner=provisioner,
-            stream=self._leases,
+            stream=connection.leases,
             limits=limits,
             clock=self._clock,
             ids=self._ids,
@@ -332,9 +309,8 @@ class FrontendService:
             await self._scaler.close()
             await self._settler.close()
             await self._directory.close()
-        if self._leases is not None:
-            await self._leases.close()
-            await self._links.close()
+        if self._connection is not None:
+            await self._connection.close()
             await self._scheduler_calls.close()
         await self._tasks.close()
         await self._prometheus.close()

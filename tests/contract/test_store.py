@@ -13,10 +13,10 @@ from lambent.domain.concurrency import ConcurrencyState, Provisioned
 from lambent.domain.errors import AwsError
 from lambent.domain.functions import Function, FunctionRecord
 from lambent.domain.names import LATEST
+from lambent.infra.functions.memory_store import MemoryFunctionStore
+from lambent.infra.functions.port import EVERY_VERSION, NOBODY, Change, Edit, FunctionStore, Obstacle
+from lambent.infra.functions.redis_store import RedisFunctionStore
 from lambent.infra.redis_client import connect
-from services.frontend.store.memory_store import MemoryFunctionStore
-from services.frontend.store.port import EVERY_VERSION, NOBODY, Change, Edit, FunctionStore, Obstacle
-from services.frontend.store.redis_store import RedisFunctionStore
 from tests.records import ONE, OTHER, alias, record, version
 
 

@@ -31,7 +31,7 @@ def test_the_wheel_adds_one_import_name(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"lambent"}
-    assert "lambent/_bundle/services/frontend/store/create_function.lua" in names
+    assert "lambent/infra/functions/create_function.lua" in names
     assert "lambent/_bundle/services/worker/guest/zygote.py" in names
     assert "lambent/py.typed" in names
 

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from lambent.domain.concurrency import ConcurrencyState, Provisioned
 from lambent.domain.functions import AliasRecord
+from lambent.infra.functions.concurrency_settings import SettingsLink
+from lambent.infra.functions.memory_store import MemoryFunctionStore
+from lambent.infra.functions.port import NOBODY, Edit
 from lambent.infra.secrets import SecretBox
 from lambent.internal.v1 import lease_service_pb2 as pb
 from lambent.internal.v1.deployment_pb2 import Deployment
-from services.frontend.concurrency_settings import SettingsLink
-from services.frontend.store.memory_store import MemoryFunctionStore
-from services.frontend.store.port import NOBODY, Edit
 from tests.records import ONE, OTHER, alias, record, version
 
 SECRETS = SecretBox(b"k" * 32)

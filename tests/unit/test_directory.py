@@ -9,10 +9,10 @@ import pytest
 
 from lambent.domain.functions import Function
 from lambent.domain.names import LATEST, Tenant
+from lambent.infra.functions.directory import FunctionDirectory, Known
+from lambent.infra.functions.memory_store import MemoryFunctionStore
+from lambent.infra.functions.port import EVERY_VERSION, NOBODY, Change, Edit
 from lambent.infra.secrets import SecretBox
-from services.frontend.directory import FunctionDirectory, Known
-from services.frontend.store.memory_store import MemoryFunctionStore
-from services.frontend.store.port import EVERY_VERSION, NOBODY, Change, Edit
 from tests.records import ONE, alias, record, version
 
 

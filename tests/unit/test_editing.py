@@ -12,12 +12,12 @@ from lambent.domain.functions import Function
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef
 from lambent.infra.clock import SystemIds
+from lambent.infra.functions.concurrency_settings import SettingsLink
+from lambent.infra.functions.directory import FunctionDirectory
+from lambent.infra.functions.memory_store import MemoryFunctionStore
+from lambent.infra.functions.port import NOBODY, Edit, Obstacle
 from lambent.infra.secrets import SecretBox
-from services.frontend.concurrency_settings import SettingsLink
-from services.frontend.directory import FunctionDirectory
 from services.frontend.operations.editing import ATTEMPTS, Editor
-from services.frontend.store.memory_store import MemoryFunctionStore
-from services.frontend.store.port import NOBODY, Edit, Obstacle
 from tests.records import ONE, alias, record, version
 
 REF, LIMITS = FunctionRef(ONE, "f", None), Limits()

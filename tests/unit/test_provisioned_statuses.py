@@ -13,19 +13,19 @@ from lambent.domain.names import Tenant
 from lambent.domain.principals import Principal
 from lambent.infra import rpc
 from lambent.infra.clock import SystemClock, SystemIds
+from lambent.infra.functions.concurrency_settings import SettingsLink
+from lambent.infra.functions.directory import FunctionDirectory
+from lambent.infra.functions.memory_store import MemoryFunctionStore
+from lambent.infra.functions.port import NOBODY, Edit
 from lambent.infra.secrets import SecretBox
 from lambent.internal.v1 import scheduler_service_pb2 as pb
 from lambent.internal.v1 import scheduler_service_pb2_grpc as pb_grpc
 from lambent.v1 import concurrency_service_pb2 as api
-from services.frontend.concurrency_settings import SettingsLink
-from services.frontend.directory import FunctionDirectory
 from services.frontend.operations.concurrency import ConcurrencyOperations
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.provisioner import Provisioner
 from services.frontend.provisioned_statuses import SchedulerStatuses
 from services.frontend.scheduler_calls import SchedulerCalls
-from services.frontend.store.memory_store import MemoryFunctionStore
-from services.frontend.store.port import NOBODY, Edit
 from services.frontend.transport.call import Call
 from tests.records import ONE, alias, record, version
 

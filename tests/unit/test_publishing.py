@@ -13,15 +13,15 @@ from lambent.domain.limits import Limits
 from lambent.domain.principals import Principal
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.code_store import DirectoryCodeStore
+from lambent.infra.functions.concurrency_settings import SettingsLink
+from lambent.infra.functions.directory import FunctionDirectory
+from lambent.infra.functions.memory_store import MemoryFunctionStore
 from lambent.infra.secrets import SecretBox
 from lambent.v1 import version_service_pb2 as pb
-from services.frontend.concurrency_settings import SettingsLink
-from services.frontend.directory import FunctionDirectory
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.lookups import Lookups
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.versions import Publisher, VersionOperations
-from services.frontend.store.memory_store import MemoryFunctionStore
 from services.frontend.transport.call import Call
 from tests.records import CONFIGURATION, ONE, record
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lambent.domain.limits import Limits
+from lambent.infra.functions.port import FunctionStore
 from lambent.v1 import account_service_pb2 as pb
-from services.frontend.store.port import FunctionStore
 from services.frontend.transport.call import Call
 
 

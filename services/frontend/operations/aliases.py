@@ -14,11 +14,11 @@ from lambent.domain.errors import AwsError, conflict, invalid_parameter
 from lambent.domain.functions import AliasRecord, Function
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, FunctionRef, alias_not_found, function_arn, not_found
+from lambent.infra.functions.port import NOBODY, Edit, FunctionStore
 from lambent.v1 import alias_service_pb2 as pb
 from services.frontend.operations import paging
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.lookups import check_revision, function_ref
-from services.frontend.store.port import NOBODY, Edit, FunctionStore
 from services.frontend.transport.call import Call
 
 

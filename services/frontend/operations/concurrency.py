@@ -20,6 +20,7 @@ from lambent.domain.names import (
     not_found,
     parse,
 )
+from lambent.infra.functions.port import FunctionStore
 from lambent.internal.v1.scheduler_service_pb2 import ProvisionedStatus
 from lambent.v1 import concurrency_service_pb2 as pb
 from lambent.v1 import function_service_pb2
@@ -28,7 +29,6 @@ from services.frontend.operations.editing import Editor
 from services.frontend.operations.lookups import function_ref
 from services.frontend.operations.provisioner import Provisioner, check_exists, settings_edit
 from services.frontend.provisioned_statuses import ProvisionedStatuses
-from services.frontend.store.port import FunctionStore
 from services.frontend.transport.call import Call
 
 _FUNCTIONS_ONLY = (

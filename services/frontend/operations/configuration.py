@@ -14,9 +14,10 @@ from lambent.domain.functions import Configuration, FunctionRecord, State, Updat
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, Tenant, function_arn
 from lambent.domain.runtimes import ACCEPTED, RETIRED, SERVED
+from lambent.infra.functions.variables import open_variables, seal_variables
 from lambent.infra.secrets import SecretBox, SecretsError
 from lambent.v1 import function_service_pb2 as pb
-from services.frontend.variables import check_variables, open_variables, seal_variables
+from services.frontend.variables import check_variables
 
 _CREATING = "The function is being created."
 # Members of configuration responses that lists leave out. Source: AWS's recorded answers.

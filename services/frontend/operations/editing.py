@@ -16,10 +16,10 @@ from lambent.domain.errors import AwsError
 from lambent.domain.functions import Function
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, Tenant, not_found
-from services.frontend.concurrency_settings import SettingsLink
-from services.frontend.directory import FunctionDirectory
+from lambent.infra.functions.concurrency_settings import SettingsLink
+from lambent.infra.functions.directory import FunctionDirectory
+from lambent.infra.functions.port import Edit, FunctionStore
 from services.frontend.operations.lookups import storage_exceeded
-from services.frontend.store.port import Edit, FunctionStore
 
 # How often a decision is made anew before the caller is asked to come again.
 ATTEMPTS = 32

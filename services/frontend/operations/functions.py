@@ -15,6 +15,7 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, FunctionRef, Tenant, is_version, not_found, parse
 from lambent.infra import packages
 from lambent.infra.code_store import CodeStore
+from lambent.infra.functions.port import EVERY_VERSION, NOBODY, Edit, FunctionStore
 from lambent.infra.secrets import SecretBox
 from lambent.v1 import function_service_pb2 as pb
 from services.frontend.code_urls import CodeUrls
@@ -25,7 +26,6 @@ from services.frontend.operations.lookups import Lookups, function_ref, storage_
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.unserved import refuse_unserved
 from services.frontend.operations.versions import Publisher, versions_after
-from services.frontend.store.port import EVERY_VERSION, NOBODY, Edit, FunctionStore
 from services.frontend.transport.call import Call
 
 

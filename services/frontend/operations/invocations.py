@@ -12,12 +12,12 @@ from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.functions import State
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, not_found, parse
+from lambent.infra.functions.directory import FunctionDirectory, Known
+from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.invoker import Invoker
 from lambent.v1 import invocation_service_pb2 as pb
-from services.frontend.directory import FunctionDirectory, Known
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.unserved import refuse_unserved
-from services.frontend.telemetry import FrontendTelemetry
 from services.frontend.transport.call import Call
 
 # Decoding into this checks that text is JSON without building what it says.
@@ -33,7 +33,7 @@ class InvocationOperations:
         directory: FunctionDirectory,
         settler: Settler,
         invoker: Invoker,
-        telemetry: FrontendTelemetry,
+        telemetry: InvocationTelemetry,
         limits: Limits,
         rng: random.Random,
     ) -> None:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lambent.domain.names import LATEST, not_found, parse
+from lambent.infra.functions.port import FunctionStore
 from lambent.infra.log_store import LogChunk, LogStore
 from lambent.v1 import log_service_pb2 as pb
-from services.frontend.store.port import FunctionStore
 from services.frontend.transport.call import Call
 
 DEFAULT_LINES = 1000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from lambent.domain.errors import AwsError, conflict
 from lambent.domain.functions import FunctionRecord, State, UpdateStatus
 from lambent.domain.names import LATEST, FunctionRef, function_arn, not_found, parse
+from lambent.infra.functions.port import FunctionStore
 from services.frontend.operations.configuration import version_view
 from services.frontend.operations.settling import Settler
-from services.frontend.store.port import FunctionStore
 from services.frontend.transport.call import Call
 
 

@@ -8,8 +8,8 @@ from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.functions import Function
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, alias_not_found, is_version, not_found
+from lambent.infra.functions.port import NOBODY, Edit
 from services.frontend.operations.editing import Editor
-from services.frontend.store.port import NOBODY, Edit
 
 
 class Provisioner:

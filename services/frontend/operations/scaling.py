@@ -26,6 +26,7 @@ from lambent.domain.scaling import (
     Tracking,
     invalid,
 )
+from lambent.infra.functions.port import FunctionStore
 from lambent.v1 import scaling_service_pb2 as pb
 from services.frontend.operations import paging
 from services.frontend.operations.scaling_messages import (
@@ -42,7 +43,6 @@ from services.frontend.operations.scaling_messages import (
 from services.frontend.scaling.port import ScalingStore
 from services.frontend.scaling.scaler import Scaler
 from services.frontend.scaling.settings import ScalingSettings
-from services.frontend.store.port import FunctionStore
 from services.frontend.transport.call import Call
 
 LARGEST_PAGE = 50

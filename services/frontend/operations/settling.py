@@ -17,9 +17,9 @@ from lambent.domain.functions import Deployed, FunctionRecord, State, UpdateStat
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST
 from lambent.infra.code_store import CodeStore
+from lambent.infra.functions.directory import FunctionDirectory
+from lambent.infra.functions.port import Edit, FunctionStore
 from lambent.infra.tasks import TaskOwner
-from services.frontend.directory import FunctionDirectory
-from services.frontend.store.port import Edit, FunctionStore
 
 _log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from lambent.domain.errors import conflict, invalid_parameter
 from lambent.domain.functions import Deployed, Function, FunctionRecord, State, UpdateStatus, VersionRecord
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, FunctionRef, not_found, parse
+from lambent.infra.functions.port import NOBODY, Edit, FunctionStore
 from lambent.infra.secrets import SecretBox
 from lambent.v1 import function_service_pb2
 from lambent.v1 import version_service_pb2 as pb
@@ -19,7 +20,6 @@ from services.frontend.operations import paging
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.lookups import Lookups, check_changeable, function_ref
 from services.frontend.operations.unserved import refuse_unserved
-from services.frontend.store.port import NOBODY, Edit, FunctionStore
 from services.frontend.transport.call import Call
 
 

@@ -7,12 +7,12 @@ from lambent.domain.errors import AwsError
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, Tenant
 from lambent.domain.scaling import Activity, NotScaled, Resource, Target, fire
+from lambent.infra.functions.port import FunctionStore
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import lease_service_pb2 as pb
 from services.frontend.operations.provisioner import Provisioner
 from services.frontend.scaling.port import ScalingStore
 from services.frontend.scaling.settings import ScalingSettings, ScalingStream
-from services.frontend.store.port import FunctionStore
 
 
 class Scaler:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from lambent.domain.functions import Deployed, Function
 from lambent.domain.names import LATEST, Tenant
+from lambent.infra.functions.variables import open_variables
 from lambent.infra.invoker.invoker import Target
 from lambent.infra.secrets import SecretBox
 from lambent.internal.v1 import deployment_pb2
-from services.frontend.variables import open_variables
 
 
 def target_of(secrets: SecretBox, function: Function, version: str) -> Target | None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from lambent.domain.functions import FunctionRecord
 from lambent.domain.names import LATEST, Tenant
+from lambent.infra.functions.port import NOBODY, Change, FunctionStore
+from lambent.infra.functions.targets import target_of
 from lambent.infra.invoker.invoker import Target
 from lambent.infra.invoker.leases import LeaseStream
 from lambent.infra.secrets import SecretBox
 from lambent.infra.tasks import TaskOwner
-from services.frontend.store.port import NOBODY, Change, FunctionStore
-from services.frontend.targets import target_of
 
 
 @dataclass(frozen=True, slots=True)

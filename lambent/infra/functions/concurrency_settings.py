@@ -13,10 +13,10 @@ from typing import Protocol
 from lambent.domain.concurrency import ConcurrencyState, split
 from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant
+from lambent.infra.functions.port import FunctionStore
+from lambent.infra.functions.targets import target_of
 from lambent.infra.secrets import SecretBox, SecretsError
 from lambent.internal.v1 import lease_service_pb2 as pb
-from services.frontend.store.port import FunctionStore
-from services.frontend.targets import target_of
 
 _log = logging.getLogger(__name__)
 

@@ -1,11 +1,15 @@
-"""What a frontend counts and traces: a record for each function, a span for each sampled invocation."""
+"""What is counted and traced of invocations: a record for each function, a span for each sampled invocation.
+
+Shared by frontends and pollers.
+"""
 
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Literal, Protocol
 
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
@@ -15,10 +19,27 @@ from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant, function_arn
 from lambent.infra.invoker.invoker import Outcome, Target
 from lambent.infra.telemetry import Reading, Telemetry, parent_of
-from services.frontend.transport.call import Call
 
 # Durations that wait to be put into histograms; beyond it the newest are left out rather than memory.
 PENDING_DURATIONS = 100_000
+
+
+# What makes a function run, as OpenTelemetry calls it (faas.trigger).
+Trigger = Literal["http", "pubsub"]
+
+
+class Traced(Protocol):
+    """A request, as far as its trace goes."""
+
+    @property
+    def request_id(self) -> str: ...
+
+    @property
+    def trace_header(self) -> str | None:
+        """As it came: X-Amzn-Trace-Id, else traceparent; None: the caller is not traced."""
+        ...
+
+    trace_out: str | None  # set here: X-Amzn-Trace-Id of the request's own span
 
 
 @dataclass(slots=True)
@@ -35,11 +56,14 @@ class FunctionCounts:
     spillover: int = 0  # invocations on demand since it was all in use
 
 
-class FrontendTelemetry:
+class InvocationTelemetry:
     """Counts every invocation, traces the sampled ones."""
 
-    def __init__(self, telemetry: Telemetry, clock: Clock, ids: Ids, rng: random.Random, sample: float) -> None:
+    def __init__(
+        self, telemetry: Telemetry, clock: Clock, ids: Ids, rng: random.Random, sample: float, trigger: Trigger
+    ) -> None:
         """`sample`: share of invocations traced when the caller has not decided."""
+        self._trigger = trigger
         self._telemetry = telemetry
         self._tracer = telemetry.tracer
         self._clock = clock
@@ -47,7 +71,6 @@ class FrontendTelemetry:
         self._rng = rng
         self._sample = sample if telemetry.tracer is not None else 0.0
         self.functions: dict[tuple[Tenant, str], FunctionCounts] = {}
-        self.requests: Counter[tuple[str, str]] = Counter()  # (operation, outcome)
         self._durations: deque[tuple[str, float, float | None]] | None = (
             deque(maxlen=PENDING_DURATIONS) if telemetry.measuring else None
         )
@@ -56,11 +79,7 @@ class FrontendTelemetry:
         ]
         self._export()
 
-    def observe(self, operation: str, outcome: str) -> None:
-        """Count a request of either door."""
-        self.requests[operation, outcome] += 1
-
-    def invocation(self, call: Call, target: Target) -> Invocation:
+    def invocation(self, call: Traced, target: Target) -> Invocation:
         """Accompanies one invocation, as a context manager."""
         key = (target.tenant, target.function_name)
         counts = self.functions.get(key)
@@ -68,7 +87,7 @@ class FrontendTelemetry:
             counts = self.functions[key] = FunctionCounts()
         return Invocation(self, counts, call, target)
 
-    def context(self, call: Call) -> tracing.TraceContext:
+    def context(self, call: Traced) -> tracing.TraceContext:
         """The trace that a call belongs to; a new one if it names none."""
         header = call.trace_header
         context = None
@@ -90,7 +109,7 @@ class FrontendTelemetry:
         """X-Amzn-Trace-Id of a new trace that is not sampled; the same as `context` would give, on the hot path."""
         return f"Root=1-{int(self._clock.epoch()):08x}-{self._ids.token(12)};Sampled=0"
 
-    def begin_span(self, context: tracing.TraceContext, call: Call, target: Target) -> Span | None:
+    def begin_span(self, context: tracing.TraceContext, call: Traced, target: Target) -> Span | None:
         """A span, if this trace is sampled and somebody collects."""
         if self._tracer is None or not context.sampled:
             return None
@@ -99,7 +118,7 @@ class FrontendTelemetry:
             context=parent_of(context),
             kind=SpanKind.SERVER,
             attributes={
-                "faas.trigger": "http",
+                "faas.trigger": self._trigger,
                 "faas.invocation_id": call.request_id,
                 "faas.name": target.function_name,
                 "faas.version": target.version,
@@ -142,10 +161,6 @@ class FrontendTelemetry:
         ):  # fmt: skip
             self._telemetry.observe(metric, lambda field=field: self._readings(field, "faas.name"))  # type: ignore[misc]
         self._telemetry.observe("faas.invocations", self._successes)
-        self._telemetry.observe(
-            "lambent.requests",
-            lambda: [({"operation": name, "outcome": outcome}, n) for (name, outcome), n in self.requests.items()],
-        )
 
     def _readings(self, field: str, label: str) -> list[Reading]:
         return [
@@ -165,7 +180,7 @@ class Invocation:
 
     __slots__ = ("_call", "_counts", "_span", "_target", "_telemetry", "trace_header")
 
-    def __init__(self, telemetry: FrontendTelemetry, counts: FunctionCounts, call: Call, target: Target) -> None:
+    def __init__(self, telemetry: InvocationTelemetry, counts: FunctionCounts, call: Traced, target: Target) -> None:
         self._telemetry = telemetry
         self._counts = counts
         self._call = call

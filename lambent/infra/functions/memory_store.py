@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.functions import Function, FunctionRecord, VersionRecord
 from lambent.domain.names import Tenant
-from services.frontend.store.port import EVERY_VERSION, Change, Edit, Obstacle
+from lambent.infra.functions.port import EVERY_VERSION, Change, Edit, Obstacle
 
 T = TypeVar("T")
 

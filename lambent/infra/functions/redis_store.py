@@ -24,8 +24,8 @@ from redis.exceptions import RedisError
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.functions import AliasRecord, Function, FunctionRecord, VersionRecord
 from lambent.domain.names import Tenant, is_version
+from lambent.infra.functions.port import EVERY_VERSION, Change, Edit, Obstacle
 from lambent.infra.redis_client import store_errors
-from services.frontend.store.port import EVERY_VERSION, Change, Edit, Obstacle
 
 CHANGE_LOG_LENGTH = 10_000
 # How long one read of the change log waits on the server.
