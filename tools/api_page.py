@@ -1,4 +1,4 @@
-"""Makes docs/reference/api.md: the operations of AWS's Lambda API that Lambent serves, and those that it does not yet.
+"""Makes docs/reference/api.md: the operations of AWS's APIs that Lambent serves, and those that it does not yet.
 
 Run by `make docs`; a test makes the page anew and compares. What is served comes from the protos, what there is from
 botocore's model, so neither list is kept by hand.
@@ -23,6 +23,8 @@ FILES = [
     importlib.import_module(f"lambent.v1.{path.stem}")
     for path in sorted((ROOT / "lambent" / "v1").glob("*_service_pb2.py"))
 ]
+# AWS's models that the services are of.
+MODELS = ("lambda", "application-autoscaling")
 
 HEAD = """\
 # API reference
@@ -31,7 +33,8 @@ HEAD = """\
 
 Every operation below is served at two doors: as AWS's REST API (SigV4, for the AWS CLI and SDKs) and as gRPC
 (`authorization: Bearer TOKEN`, reflection enabled). Member names are AWS's in both, so one JSON document fits
-`aws --cli-input-json` and `grpcurl -d`. Operations without an HTTP path are gRPC only.
+`aws --cli-input-json` and `grpcurl -d`. Operations without an HTTP path are gRPC only. Those with an `X-Amz-Target` are
+of AWS's JSON 1.1 protocol.
 """
 
 
@@ -42,38 +45,51 @@ def methods() -> list[Any]:
     ]
 
 
+def model_of(method: Any) -> str:
+    """The name of AWS's model that an RPC's service is of."""
+    return method.containing_service.GetOptions().Extensions[options_pb2.service].aws_model or MODELS[0]
+
+
 def page() -> str:
     """The text of the page."""
-    model = botocore.session.Session().get_service_model("lambda")
+    models = {name: botocore.session.Session().get_service_model(name) for name in MODELS}
     lines = [HEAD, "## Served", "", "| Operation | HTTP | Success | gRPC | Request members |", "|---|---|---|---|---|"]
     served = set()
     for method in methods():
         options = method.GetOptions()
         rule = options.Extensions[options_pb2.method]
-        served.add(rule.aws_operation)
+        served.add((model_of(method), rule.aws_operation))
+        target = method.containing_service.GetOptions().Extensions[options_pb2.service].target_prefix
         http = options.Extensions[annotations_pb2.http]
         verb = http.WhichOneof("pattern")
         path = f"`{verb.upper()} {_template(method, getattr(http, verb))}`" if verb else "–"
+        if target:
+            path = f"`POST /` `X-Amz-Target: {target}.{method.name}`"
         query = "".join(f" with `{key}={value}`" for key, value in sorted(rule.required_query.items()))
         kind = " (stream)" if method.server_streaming else ""
         name = f"`{method.name}`" if rule.aws_operation else f"`{method.name}` (Lambent's own)"
         members = ", ".join(_member(field) for field in method.input_type.fields)
         rpc = f"`{method.containing_service.full_name}/{method.name}`{kind}"
-        lines.append(f"| {name} | {path}{query} | {rule.success if verb else '–'} | {rpc} | {members} |")
-    missing = [name for name in model.operation_names if name not in served]
+        lines.append(f"| {name} | {path}{query} | {rule.success if verb or target else '–'} | {rpc} | {members} |")
+    missing = [
+        (each, model.operation_model(each).http)
+        for name, model in models.items()
+        for each in model.operation_names
+        if (name, each) not in served
+    ]
+    total = sum(len(model.operation_names) for model in models.values())
     lines += [
         "",
         "`*` is required; (h) travels in a header, (q) in the query, (p) in the path, (b) is the whole body.",
         "",
-        f"## Not served yet ({len(missing)} of {len(model.operation_names)} in AWS's model)",
+        f"## Not served yet ({len(missing)} of {total} in AWS's models)",
         "",
-        "These answer `UnknownOperationException` (404), or 405 where the path is known for another method.",
+        "These answer `UnknownOperationException`, or 405 where the path is known for another method.",
         "",
         "| Operation | HTTP |",
         "|---|---|",
     ]
-    for name in missing:
-        http = model.operation_model(name).http
+    for name, http in missing:
         lines.append(f"| `{name}` | `{http['method']} {http['requestUri']}` |")
     return "\n".join(lines) + "\n"
 

@@ -1,7 +1,7 @@
 """Every error a client can meet, as one table; AWS's name, status and spelling, and the matching gRPC code.
 
 Operations raise `AwsError` with the name of a row and a text; the doors render it. Nothing else in the code knows a
-status. A name that is not a row is refused when it is raised. Source: the error shapes of AWS's Lambda model and
+status. A name that is not a row is refused when it is raised. Source: the error shapes of AWS's models and
 https://docs.aws.amazon.com/lambda/latest/api/CommonErrors.html.
 """
 
@@ -68,6 +68,12 @@ ERRORS: Mapping[str, ErrorRow] = {
     "RequestTooLargeException": ErrorRow(413, "RESOURCE_EXHAUSTED", "message", "User"),
     "UnsupportedMediaTypeException": ErrorRow(415, "INVALID_ARGUMENT", "message", "User"),
     "TooManyRequestsException": ErrorRow(429, "RESOURCE_EXHAUSTED", "message", "User"),
+    "ObjectNotFoundException": ErrorRow(400, "NOT_FOUND", "Message", None),
+    "LimitExceededException": ErrorRow(400, "RESOURCE_EXHAUSTED", "Message", None),
+    "InvalidNextTokenException": ErrorRow(400, "INVALID_ARGUMENT", "Message", None),
+    "TooManyTagsException": ErrorRow(400, "RESOURCE_EXHAUSTED", "Message", None),
+    "ConcurrentUpdateException": ErrorRow(500, "ABORTED", "Message", "Service"),
+    "InternalServiceException": ErrorRow(500, "INTERNAL", "Message", "Service"),
     "ServiceException": ErrorRow(500, "INTERNAL", "Message", "Service"),
     "InvalidRuntimeException": ErrorRow(502, "FAILED_PRECONDITION", "Message", "Service"),
     "InvalidZipFileException": ErrorRow(502, "FAILED_PRECONDITION", "Message", "Service"),

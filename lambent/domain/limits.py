@@ -64,6 +64,13 @@ class Limits:
     regional_per_minute: float = limit(
         500.0, "environments/min", "How fast that burst refills, for all functions together (policy aws-2020)."
     )
+    scalable_targets: int = count(500, "targets", "Scalable targets of one account and region.")
+    scaling_policies: int = count(50, "policies", "Scaling policies of one scalable target.")
+    scheduled_actions: int = count(200, "actions", "Scheduled actions of one scalable target.")
+    scaling_activities: int = count(
+        10_000, "activities", "Scaling activities kept for one account and region; Lambent's own guard."
+    )
+    scaling_history_seconds: int = count(3_628_800, "seconds", "How long scaling activities are shown: six weeks.")
     async_retry_attempts: int = count(2, "attempts", "Attempts after the first at an event whose function fails.")
     async_event_age_seconds: float = limit(21_600.0, "seconds", "Age at which an asynchronous event is given up.")
     async_retry_seconds: float = limit(

@@ -123,6 +123,9 @@ class Timing:
     leadership_seconds: float = setting(
         1.5, "How long a scheduler leads unless it renews; a standby begins after that.", unit="seconds", minimum=0.2
     )
+    alarm_period_seconds: float = setting(
+        60.0, "Period of auto scaling's alarms; they look at 3 and at 15 of them.", unit="seconds", minimum=0.2
+    )
     rebuild_seconds: float = setting(
         0.75, "After a scheduler's start: how long others may come back first.", unit="seconds", minimum=0
     )

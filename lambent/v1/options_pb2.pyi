@@ -108,6 +108,42 @@ class MethodRule(_message.Message):
 Global___MethodRule: _TypeAlias = MethodRule  # noqa: Y015
 
 @_typing.final
+class ServiceRule(_message.Message):
+    """How a service of AWS's JSON 1.1 protocol is reached: POST / with `X-Amz-Target: PREFIX.OPERATION`. A service without
+    it is restJson1, as google.api.http says for each of its RPCs.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_PREFIX_FIELD_NUMBER: _builtins.int
+    SIGNING_NAME_FIELD_NUMBER: _builtins.int
+    INTERNAL_ERROR_FIELD_NUMBER: _builtins.int
+    AWS_MODEL_FIELD_NUMBER: _builtins.int
+    target_prefix: _builtins.str
+    """The prefix of X-Amz-Target."""
+    signing_name: _builtins.str
+    """The service that requests are signed for (SigV4)."""
+    internal_error: _builtins.str
+    """What AWS calls a failure of the service's own."""
+    aws_model: _builtins.str
+    """The name of AWS's own model of the service, as botocore ships it; empty: lambda."""
+    def __init__(
+        self,
+        *,
+        target_prefix: _builtins.str = ...,
+        signing_name: _builtins.str = ...,
+        internal_error: _builtins.str = ...,
+        aws_model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aws_model", b"aws_model", "internal_error", b"internal_error", "signing_name", b"signing_name", "target_prefix", b"target_prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceRule: _TypeAlias = ServiceRule  # noqa: Y015
+
+@_typing.final
 class Bounds(_message.Message):
     """Inclusive bounds. A bound that is absent does not hold."""
 
@@ -192,7 +228,7 @@ class FieldRule(_message.Message):
 
     @_builtins.property
     def item_value(self) -> Global___Bounds:
-        """Bounds of each value of a map of numbers."""
+        """Bounds of each value of a map of numbers; of each value's length in a map of strings."""
 
     def __init__(
         self,
@@ -219,7 +255,9 @@ class FieldRule(_message.Message):
 
 Global___FieldRule: _TypeAlias = FieldRule  # noqa: Y015
 
+SERVICE_FIELD_NUMBER: _builtins.int
 METHOD_FIELD_NUMBER: _builtins.int
 FIELD_FIELD_NUMBER: _builtins.int
+service: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.ServiceOptions, Global___ServiceRule]
 method: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___MethodRule]
 field: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___FieldRule]

@@ -44,6 +44,7 @@ from lambent.v1 import (
     insight_service_pb2,
     invocation_service_pb2,
     log_service_pb2,
+    scaling_service_pb2,
     version_service_pb2,
 )
 from services.frontend import code_urls
@@ -58,13 +59,19 @@ from services.frontend.operations.insight import InsightOperations
 from services.frontend.operations.invocations import InvocationOperations
 from services.frontend.operations.logs import LogOperations
 from services.frontend.operations.lookups import Lookups
+from services.frontend.operations.provisioner import Provisioner
+from services.frontend.operations.scaling import ScalingOperations
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.versions import Publisher, VersionOperations
 from services.frontend.provisioned_statuses import SchedulerStatuses
 from services.frontend.request_counts import RequestCounts
+from services.frontend.scaling.redis_store import RedisScalingStore
+from services.frontend.scaling.scaler import Scaler
+from services.frontend.scaling.settings import ScalingSettings
 from services.frontend.scheduler_calls import SchedulerCalls
 from services.frontend.transport.dispatch import Dispatch
 from services.frontend.transport.grpc_door import GrpcDoor
+from services.frontend.transport.json_door import HttpDoors, JsonDoor
 from services.frontend.transport.rest_door import RestDoor
 
 _log = logging.getLogger(__name__)
@@ -158,7 +165,6 @@ class FrontendService:
             self._id, settings, self._layout, self._store, self._secrets, self._telemetry, self._clock, self._rng
         )
         self._scheduler_calls = SchedulerCalls(scheduler_address(settings, self._layout), self._layout.cluster_token())
-        await connection.start()
         queue = redis_queue(self._redis, self._blocking, self._clock, self._id, settings.queue)
         self._events = EventAcceptor(queue, self._telemetry, settings.queue.accept_seconds)
         try:
@@ -167,20 +173,25 @@ class FrontendService:
             raise StartError(f"Redis at {cluster.redis_url} does not answer ({error.message})") from error
         await durability.report(self._redis)
         dispatch = self._dispatch(connection)
+        await connection.start()
         regions = [region.strip() for region in cluster.regions.split(",") if region.strip()] or None
-        verifier = Verifier(
-            keys,
-            skew_seconds=settings.limits.signature_skew_seconds,
-            presigned_max_seconds=settings.limits.presigned_max_seconds,
-            services=["lambda"],
-            regions=regions,
-        )
+
+        def verifier(signing_name: str) -> Verifier:
+            return Verifier(
+                keys,
+                skew_seconds=settings.limits.signature_skew_seconds,
+                presigned_max_seconds=settings.limits.presigned_max_seconds,
+                services=[signing_name],
+                regions=regions,
+            )
+
         rest = RestDoor(
-            dispatch, verifier, clock=self._clock, ids=self._ids, limits=settings.limits,
+            dispatch, verifier("lambda"), clock=self._clock, ids=self._ids, limits=settings.limits,
             plain={code_urls.PREFIX: self._urls.handle},
         )  # fmt: skip
+        json = JsonDoor(dispatch, verifier, clock=self._clock, ids=self._ids)
         self._rest = HttpServer(
-            rest, clock=self._clock, limits=HttpLimits(head_bytes=settings.limits.request_head_bytes)
+            HttpDoors(rest, json), clock=self._clock, limits=HttpLimits(head_bytes=settings.limits.request_head_bytes)
         )
         self._grpc = GrpcDoor(dispatch, keys, clock=self._clock, ids=self._ids, limits=settings.limits, regions=regions)
         host, _, port = cluster.http.rpartition(":")
@@ -208,6 +219,7 @@ class FrontendService:
         self._settler = Settler(self._store, self._code, self._directory, limits, self._clock, self._ids)
         lookups = Lookups(self._store, self._settler)
         editor = Editor(self._store, self._directory, connection.settings_link, limits, self._ids)
+        provisioner = Provisioner(editor, limits, self._clock)
         publisher = Publisher(self._clock, self._ids)
         functions = FunctionOperations(
             store=self._store,
@@ -235,9 +247,9 @@ class FrontendService:
         concurrency = ConcurrencyOperations(
             store=self._store,
             editor=editor,
+            provisioner=provisioner,
             statuses=SchedulerStatuses(self._scheduler_calls),
             limits=limits,
-            clock=self._clock,
         )
         invocations = InvocationOperations(
             directory=self._directory,
@@ -250,6 +262,10 @@ class FrontendService:
         )
         return Dispatch(
             [
+                (
+                    scaling_service_pb2.DESCRIPTOR.services_by_name["ScalingService"],
+                    self._scaling(provisioner, connection),
+                ),
                 (function_service_pb2.DESCRIPTOR.services_by_name["FunctionService"], functions),
                 (version_service_pb2.DESCRIPTOR.services_by_name["VersionService"], versions),
                 (alias_service_pb2.DESCRIPTOR.services_by_name["AliasService"], aliases),
@@ -272,6 +288,30 @@ class FrontendService:
             observe=self._requests.observe,
         )
 
+    def _scaling(self, provisioner: Provisioner, connection: InvokerConnection) -> ScalingOperations:
+        """Application Auto Scaling."""
+        store, limits = RedisScalingStore(self._redis), self._settings.limits
+        settings = ScalingSettings(store, connection.leases)
+        self._scaler = Scaler(
+            functions=self._store,
+            store=store,
+            settings=settings,
+            provisioner=provisioner,
+            stream=connection.leases,
+            limits=limits,
+            clock=self._clock,
+            ids=self._ids,
+        )
+        return ScalingOperations(
+            functions=self._store,
+            store=store,
+            settings=settings,
+            scaler=self._scaler,
+            limits=limits,
+            clock=self._clock,
+            ids=self._ids,
+        )
+
     async def stop(self) -> None:
         """Take nothing new, let running invocations end, hang up."""
         seconds = self._settings.timing.drain_seconds
@@ -279,6 +319,7 @@ class FrontendService:
         await asyncio.gather(*doors)
         if self._rest is not None:
             await self._rest.close()
+            await self._scaler.close()
             await self._settler.close()
             await self._directory.close()
             await self._events.close()

@@ -6,18 +6,22 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast, get_args
 
 import grpc
 
 from lambent.domain.names import Tenant
+from lambent.domain.scaling import Action, Policy, Resource, Statistic, Suspended, Target, Tracking
+from lambent.domain.schedules import ScheduleError, parse, zone_of
 from lambent.infra.batches import Outbox, heard
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import lease_service_pb2 as leases
 from lambent.internal.v1 import lease_service_pb2_grpc as leases_grpc
 from lambent.internal.v1 import worker_service_pb2 as workers
 from lambent.internal.v1 import worker_service_pb2_grpc as workers_grpc
+from services.scheduler.autoscaler import Autoscaler
 from services.scheduler.core import events as ev
+from services.scheduler.core.utilization import Use
 from services.scheduler.shell import NotLeading, Shell
 
 CallerStream = grpc.aio.ServicerContext[leases.CallerEvents, leases.LeaseEvents]
@@ -35,9 +39,12 @@ class Nonsense(Exception):
 class LeaseService(leases_grpc.LeaseServiceServicer):
     """Callers."""
 
-    def __init__(self, shell: Shell, token: str, scheduler_id: str, lease_seconds: float) -> None:
+    def __init__(
+        self, shell: Shell, autoscaler: Autoscaler, token: str, scheduler_id: str, lease_seconds: float
+    ) -> None:
         """`token`: the cluster's shared secret."""
         self._shell = shell
+        self._autoscaler = autoscaler
         self._token = token
         self._scheduler_id = scheduler_id
         self._lease_seconds = lease_seconds
@@ -58,13 +65,28 @@ class LeaseService(leases_grpc.LeaseServiceServicer):
             hello = event.hello
             held = tuple((lease.lease_id, lease.environment_id) for lease in hello.leases)
             shell.caller_joined(ev.CallerJoined(_require_hello(hello.caller_id, event), held), outbox)
+            if hello.takes_orders:
+                self._autoscaler.joined(hello.caller_id)
             return hello.caller_id
 
         await _serve(
-            shell, context, self._token, request_iterator, outbox, write, join,
-            lambda caller_id, event: shell.feed(_caller_event(caller_id, event)),
+            shell, context, self._token, request_iterator, outbox, write, join, self._take,
             lambda caller_id: shell.caller_left(caller_id, outbox),
         )  # fmt: skip
+
+    def _take(self, caller_id: str, event: leases.CallerEvent) -> None:
+        match event.WhichOneof("event"):
+            case "scaling_settings":
+                self._autoscaler.told(*_scaling_settings(event.scaling_settings))
+            case "provisioned_use":
+                use = event.provisioned_use
+                self._autoscaler.used(
+                    _scope(use.scope), caller_id, Use(use.invocations, use.concurrent, use.most, use.busy_seconds)
+                )
+            case "scaling_outcome":
+                self._autoscaler.ended(event.scaling_outcome.order_id, done=event.scaling_outcome.done)
+            case _:
+                self._shell.feed(_caller_event(caller_id, event))
 
 
 class WorkerService(workers_grpc.WorkerServiceServicer):
@@ -236,6 +258,50 @@ def _settings(caller_id: str, settings: leases.ConcurrencySettings) -> ev.Settin
             ev.ProvisionedConcurrency(item.function_name, item.qualifier, item.requested, item.put_revision, versions)
         )
     return ev.SettingsTold(caller_id, tenant, settings.revision, reserved, tuple(provisioned))
+
+
+def _scaling_settings(settings: leases.ScalingSettings) -> tuple[Tenant, int, dict[Resource, Target]]:
+    if not settings.account or settings.revision <= 0:
+        raise Nonsense("scaling settings without account or revision")
+    targets = {Resource(each.function_name, each.qualifier): _target(each) for each in settings.targets}
+    return Tenant(settings.account, settings.region), settings.revision, targets
+
+
+def _target(target: leases.ScalableTarget) -> Target:
+    if not 0 <= target.minimum <= target.maximum:
+        raise Nonsense("a scalable target without bounds")
+    return Target(
+        "", 0.0, target.minimum, target.maximum,
+        suspended=Suspended(target.in_suspended, target.out_suspended, target.scheduled_suspended),
+        policies={policy.name: _policy(policy) for policy in target.policies},
+        actions={action.name: _action(action) for action in target.actions},
+    )  # fmt: skip
+
+
+def _policy(policy: leases.TrackingPolicy) -> Policy:
+    if policy.target_value <= 0 or policy.statistic not in get_args(Statistic):
+        raise Nonsense("a policy that tracks nothing")
+    tracking = Tracking(
+        policy.target_value,
+        cast(Statistic, policy.statistic),
+        scale_out_cooldown=policy.scale_out_cooldown,
+        scale_in_cooldown=policy.scale_in_cooldown,
+        disable_scale_in=policy.disable_scale_in,
+    )
+    return Policy(policy.name, policy.id, 0.0, tracking)
+
+
+def _action(action: leases.ScheduledAction) -> Action:
+    try:
+        parse(action.schedule)
+        zone_of(action.timezone or "UTC")
+    except ScheduleError as error:
+        raise Nonsense(f"a scheduled action that is never due: {error}") from None
+    return Action(
+        action.name, "", action.created, action.schedule, action.timezone or None,
+        action.start if action.HasField("start") else None, action.end if action.HasField("end") else None,
+        None, None, action.since,
+    )  # fmt: skip
 
 
 def _worker_joined(hello: workers.WorkerHello) -> ev.WorkerJoined:

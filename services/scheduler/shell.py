@@ -151,11 +151,11 @@ class Shell:
                     rate_scope=_scope(instruction.scope),
                     requests=instruction.requests,
                 )
-                self._to_caller(instruction.ticket.caller_id, leases.LeaseEvent(granted=granted))
+                self.to_caller(instruction.ticket.caller_id, leases.LeaseEvent(granted=granted))
             case ins.Refuse(ticket, reason, retry_after):
                 self.decisions[reason] += 1
                 refused = leases.AcquireRefused(ticket=ticket.number, reason=reason, retry_after_seconds=retry_after)
-                self._to_caller(ticket.caller_id, leases.LeaseEvent(refused=refused))
+                self.to_caller(ticket.caller_id, leases.LeaseEvent(refused=refused))
             case ins.Recall(caller_id, number, tenant, function_name, hold_off):
                 recall = leases.RecallIdle(
                     round=number,
@@ -164,27 +164,27 @@ class Shell:
                     function_name=function_name or "",
                     hold_seconds=self._hold_off if hold_off else 0.0,
                 )
-                self._to_caller(caller_id, leases.LeaseEvent(recall_idle=recall))
+                self.to_caller(caller_id, leases.LeaseEvent(recall_idle=recall))
             case ins.Revoke(caller_id, lease_id, reason):
                 self.decisions[reason] += 1
                 revoked = leases.LeaseRevoked(lease_id=lease_id, reason=reason)
-                self._to_caller(caller_id, leases.LeaseEvent(revoked=revoked))
+                self.to_caller(caller_id, leases.LeaseEvent(revoked=revoked))
             case ins.Retire(caller_id, tenant, function_name):
                 retire = leases.RetireLeases(
                     account=tenant.account, region=tenant.region, function_name=function_name or ""
                 )
-                self._to_caller(caller_id, leases.LeaseEvent(retire=retire))
+                self.to_caller(caller_id, leases.LeaseEvent(retire=retire))
             case ins.Applied(caller_id, tenant, revision):
                 applied = leases.SettingsApplied(account=tenant.account, region=tenant.region, revision=revision)
-                self._to_caller(caller_id, leases.LeaseEvent(settings_applied=applied))
+                self.to_caller(caller_id, leases.LeaseEvent(settings_applied=applied))
             case ins.Permit(caller_id, scope, requests, retry_after):
                 permitted = leases.RequestsPermitted(
                     scope=_scope(scope), requests=requests, retry_after_seconds=retry_after
                 )
-                self._to_caller(caller_id, leases.LeaseEvent(requests_permitted=permitted))
+                self.to_caller(caller_id, leases.LeaseEvent(requests_permitted=permitted))
             case ins.RecallRequests(caller_id, scope, number):
                 wanted_back = leases.RecallRequests(scope=_scope(scope), round=number)
-                self._to_caller(caller_id, leases.LeaseEvent(recall_requests=wanted_back))
+                self.to_caller(caller_id, leases.LeaseEvent(recall_requests=wanted_back))
             case ins.Start(worker_id, environment_id, generation, deployment, provisioned):
                 start = workers.StartEnvironment(
                     environment_id=environment_id,
@@ -200,7 +200,12 @@ class Shell:
             case ins.WakeAt(at):
                 self._wake_at(at)
 
-    def _to_caller(self, caller_id: str, event: leases.LeaseEvent) -> None:
+    def hears(self, caller_id: str) -> bool:
+        """Whether a caller's stream is up."""
+        return caller_id in self._callers
+
+    def to_caller(self, caller_id: str, event: leases.LeaseEvent) -> None:
+        """Send to a caller, if its stream is up."""
         outbox = self._callers.get(caller_id)
         if outbox is not None:
             outbox.put(event)

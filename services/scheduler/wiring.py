@@ -19,6 +19,7 @@ from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Reading, Telemetry, by_reason
 from lambent.internal.v1 import lease_service_pb2_grpc, scheduler_service_pb2_grpc, worker_service_pb2_grpc
 from services.scheduler.adapters.redis_election import RedisElection
+from services.scheduler.autoscaler import Autoscaler
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.placement import POLICIES
 from services.scheduler.core.policies import Policies, ramps
@@ -74,6 +75,7 @@ class SchedulerService:
         self._shell = Shell(make_core, clock, hold_off=timing.recall_hold_off_seconds)
         here = layout(settings.cluster.data)
         token = here.cluster_token()
+        self._autoscaler = Autoscaler(self._shell, clock, ids, timing.alarm_period_seconds)
         addresses = settings.internal.scheduler or here.scheduler_addresses(settings.cluster.schedulers)
         self._address = settings.internal.scheduler_listen or addresses.partition(",")[0]
         self._server: grpc.aio.Server | None = None
@@ -86,8 +88,8 @@ class SchedulerService:
             self._redis = connect(settings.cluster.redis_url)
             seconds = timing.leadership_seconds
             election = RedisElection(self._redis, f"scheduler-{scheduler_id}", seconds)
-            self._leadership = Leadership(election, clock, seconds, self._shell.lead, self._shell.step_down)
-        self._leases = LeaseService(self._shell, token, scheduler_id, timing.lease_seconds)
+            self._leadership = Leadership(election, clock, seconds, self._lead, self._step_down)
+        self._leases = LeaseService(self._shell, self._autoscaler, token, scheduler_id, timing.lease_seconds)
         self._workers = WorkerService(self._shell, token, scheduler_id)
         self._status = SchedulerStatus(self._shell, token, clock)
         self._telemetry = Telemetry(
@@ -114,7 +116,7 @@ class SchedulerService:
         if self._leadership is None:
             self._shell.leading = Alone()
             # A scheduler without standby needs nobody to count its terms.
-            self._shell.lead(int(self._clock.epoch() * 1000))
+            self._lead(int(self._clock.epoch() * 1000))
         else:
             self._shell.leading = self._leadership
             self._tasks.start("leadership", self._leadership.run())
@@ -126,13 +128,21 @@ class SchedulerService:
         if self._leadership is not None:
             await self._leadership.resign()
         await self._tasks.close()
-        self._shell.step_down()
+        self._step_down()
         if self._redis is not None:
             await self._redis.aclose()
         if self._server is not None:
             await self._server.stop(grace=0.5)
         await self._prometheus.close()
         self._telemetry.close()
+
+    def _lead(self, term: int) -> None:
+        self._shell.lead(term)
+        self._autoscaler.lead()
+
+    def _step_down(self) -> None:
+        self._autoscaler.step_down()
+        self._shell.step_down()
 
     def _environments(self) -> list[Reading]:
         if not self._shell.leads:

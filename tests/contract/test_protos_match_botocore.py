@@ -15,16 +15,17 @@ from google.protobuf.descriptor import FieldDescriptor
 from lambent.v1 import options_pb2
 from tools import api_page
 
-MODEL = botocore.session.Session().get_service_model("lambda")
+MODELS = {name: botocore.session.Session().get_service_model(name) for name in api_page.MODELS}
+# By "model.Operation".
 METHODS: dict[str, Any] = {
-    method.GetOptions().Extensions[options_pb2.method].aws_operation: method
+    f"{api_page.model_of(method)}.{method.GetOptions().Extensions[options_pb2.method].aws_operation}": method
     for method in api_page.methods()
     if method.GetOptions().Extensions[options_pb2.method].aws_operation
 }
 
 # Operation → (AWS's model, ours).
 STATUS_DIFFERENCES = {
-    "DeleteFunction": (200, 204),  # the service answers 204; the model says 200
+    "lambda.DeleteFunction": (200, 204),  # the service answers 204; the model says 200
 }
 
 # "Shape.Member" in AWS's model → (constraint, why ours is another).
@@ -61,13 +62,28 @@ def operation(request: pytest.FixtureRequest) -> str:
 
 
 def test_something_is_served() -> None:
-    assert "Invoke" in METHODS
+    assert {"lambda.Invoke", "application-autoscaling.RegisterScalableTarget"} <= METHODS.keys()
+
+
+def model_of(operation: str) -> Any:
+    """AWS's operation."""
+    model, _, name = operation.partition(".")
+    return MODELS[model].operation_model(name)
 
 
 def test_method_path_and_status(operation: str) -> None:
     method = METHODS[operation]
+    service = method.containing_service.GetOptions().Extensions[options_pb2.service]
+    if service.target_prefix:
+        model = MODELS[service.aws_model]
+        assert (model.metadata["protocol"], model.metadata["jsonVersion"]) == ("json", "1.1")
+        assert (service.target_prefix, service.signing_name) == (model.metadata["targetPrefix"], model.signing_name)
+        assert service.internal_error in {shape.name for shape in model_of(operation).service_model.error_shapes}
+        assert method.name == operation.partition(".")[2]
+        assert dict(model_of(operation).http) == {"method": "POST", "requestUri": "/"}
+        return
     http = method.GetOptions().Extensions[annotations_pb2.http]
-    theirs = MODEL.operation_model(operation).http
+    theirs = model_of(operation).http
     verb = http.WhichOneof("pattern")
     assert verb.upper() == theirs["method"]
     template = getattr(http, verb)
@@ -82,13 +98,13 @@ def test_method_path_and_status(operation: str) -> None:
 
 
 def test_input(operation: str) -> None:
-    model = MODEL.operation_model(operation)
+    model = model_of(operation)
     problems = compare(METHODS[operation].input_type, model.input_shape, is_input=True)
     assert problems == []
 
 
 def test_output(operation: str) -> None:
-    model = MODEL.operation_model(operation)
+    model = model_of(operation)
     problems = compare(METHODS[operation].output_type, model.output_shape, is_input=False)
     assert problems == []
 
@@ -195,14 +211,15 @@ def constraint_problems(field: Any, theirs: Any, where: str) -> list[str]:
 
 def test_every_recorded_difference_is_one() -> None:
     """A difference that is gone must leave the table."""
-    known = {f"{shape}.{member}" for shape in MODEL.shape_names for member in members_of(shape)}
+    known = {
+        f"{shape}.{member}"
+        for model in MODELS.values()
+        for shape in model.shape_names
+        for member in getattr(model.shape_for(shape), "members", {})
+    }
     assert CONSTRAINT_DIFFERENCES.keys() <= known
     for operation, (theirs, ours) in STATUS_DIFFERENCES.items():
-        assert MODEL.operation_model(operation).http["responseCode"] == theirs != ours
-
-
-def members_of(shape: str) -> list[str]:
-    return list(getattr(MODEL.shape_for(shape), "members", {}))
+        assert model_of(operation).http["responseCode"] == theirs != ours
 
 
 def test_the_reference_page_is_current() -> None:

@@ -111,6 +111,19 @@ def test_the_page_on_concurrency_can_be_followed(cluster: Cluster) -> None:
     cluster.client().delete_function(FunctionName="greet-kept")
 
 
+def test_the_page_on_auto_scaling_can_be_followed(cluster: Cluster) -> None:
+    cluster.create("greet-scaled", zipped({"app.py": (ROOT / "examples/hello/app.py").read_bytes()}))
+    client = cluster.client()
+    client.publish_version(FunctionName="greet-scaled")
+    client.create_alias(FunctionName="greet-scaled", Name="live", FunctionVersion="1")
+    blocks = code_blocks((ROOT / "docs/howto/auto-scaling.md").read_text(), "sh")
+    said = [shell(cluster, block.replace("greet", "greet-scaled")) for block in blocks]
+    assert "scalable-target/" in said[0]
+    assert "AlarmHigh" in said[1]
+    assert "minimum capacity was set to 2" in said[3]
+    client.delete_function(FunctionName="greet-scaled")
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_of_the_documentation_lead_somewhere(page: Path) -> None:
     import re

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor
 
+from lambent.v1 import options_pb2
 from tests.fuzz import documents
 from tests.fuzz.packages import GOOD
 from tools import api_page
@@ -27,11 +28,13 @@ Sending = Literal["whole", "slices", "half closed", "gone"]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One RPC, with its place on the REST door."""
+    """One RPC, with its place on the HTTP doors."""
 
     method: MethodDescriptor
     verb: str | None  # None: gRPC only
     path: str
+    target: str = ""  # X-Amz-Target; empty: not of the JSON 1.1 door
+    signing_name: str = "lambda"
 
     @property
     def name(self) -> str:
@@ -41,6 +44,10 @@ class Operation:
 def _operations() -> list[Operation]:
     out = []
     for method in api_page.methods():
+        rule = method.containing_service.GetOptions().Extensions[options_pb2.service]
+        if rule.target_prefix:
+            out.append(Operation(method, "POST", "/", f"{rule.target_prefix}.{method.name}", rule.signing_name))
+            continue
         http = method.GetOptions().Extensions[annotations_pb2.http]
         verb = http.WhichOneof("pattern")
         out.append(Operation(method, verb and verb.upper(), getattr(http, verb) if verb else ""))
@@ -51,7 +58,9 @@ OPERATIONS = _operations()
 WEIGHTS = {"CreateFunction": 5, "Invoke": 5, "UpdateFunctionConfiguration": 3, "UpdateFunctionCode": 2}
 # What changes or deletes something that is there.
 CHANGING = frozenset(
-    each.name for each in OPERATIONS if each.verb not in (None, "GET") and each.name not in ("CreateFunction", "Invoke")
+    each.name
+    for each in OPERATIONS
+    if (each.verb not in (None, "GET") and each.name not in ("CreateFunction", "Invoke")) or each.target
 )
 ALIAS = "live"
 
@@ -157,12 +166,27 @@ def document(rng: random.Random, operation: Operation, name: str) -> dict[str, A
                 "Name": ALIAS, "FunctionVersion": rng.choice(["1", "2", "$LATEST"]),
                 "RoutingConfig": {"AdditionalVersionWeights": weights},
             }  # fmt: skip
+        case _ if operation.target:
+            return _scaling(rng, name)
         case "PutFunctionConcurrency":
             return {"ReservedConcurrentExecutions": rng.choice([0, 1, 900])}
         case "PutProvisionedConcurrencyConfig":
             return {"ProvisionedConcurrentExecutions": rng.choice([1, 900])}
         case _:
             return {}
+
+
+def _scaling(rng: random.Random, name: str) -> dict[str, Any]:
+    """What any operation of Application Auto Scaling takes; members that one does not know are passed over."""
+    schedule = rng.choice(["rate(1 day)", "at(2100-01-01T00:00:00)", "cron(0 9 ? * MON-FRI *)", "cron(0 0 30 2 ? *)"])
+    metric = {"PredefinedMetricType": "LambdaProvisionedConcurrencyUtilization"}
+    return {
+        "ServiceNamespace": "lambda", "ResourceId": f"function:{name}:{rng.choice([ALIAS, '1', '$LATEST'])}",
+        "ScalableDimension": "lambda:function:ProvisionedConcurrency", "MinCapacity": 0, "MaxCapacity": rng.choice([0, 2]),
+        "PolicyName": "p", "PolicyType": "TargetTrackingScaling", "ScheduledActionName": "a", "Schedule": schedule,
+        "TargetTrackingScalingPolicyConfiguration": {"TargetValue": 0.5, "PredefinedMetricSpecification": metric},
+        "ScalableTargetAction": {"MinCapacity": 1},
+    }  # fmt: skip
 
 
 def payload(rng: random.Random) -> bytes:

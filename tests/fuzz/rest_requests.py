@@ -1,4 +1,4 @@
-"""Requests for the REST door."""
+"""Requests for the two HTTP doors: REST and JSON 1.1."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REST_WEIGHTS = [WEIGHTS.get(each.name, 1) for each in _REST]
 
 
 def rest(rng: random.Random, number: int, world: World) -> RestCase:
-    """One request for the REST door."""
+    """One request for an HTTP door."""
     operation = rng.choices(_REST, _REST_WEIGHTS)[0]
     about = subject(rng, number, operation.name)
     tricks: list[str] = []
@@ -37,6 +37,8 @@ def rest(rng: random.Random, number: int, world: World) -> RestCase:
     path = operation.path.replace("{function_name}", quote(name.encode("utf-8", "surrogatepass"), safe="$:"))
     path = path.replace("{name}", ALIAS if rng.random() < 0.8 else rng.choice(["7", "nobody", "%20", "a:b", "x" * 200]))
     headers: signing.Headers = [(b"Host", world.host.encode())]
+    if operation.target:
+        headers += _target_headers(rng, operation.target, tricks)
     query, body = _query(rng, operation), b""
     if operation.name == "Invoke":
         body = payload(rng)
@@ -52,7 +54,7 @@ def rest(rng: random.Random, number: int, world: World) -> RestCase:
             tricks.append("JSON")
     method = operation.verb or "GET"
     target, answered = path.encode(), True
-    if rng.random() < 0.12:
+    if len(target) > 1 and rng.random() < 0.12:
         target, trick = _odd_path(rng, target)
         tricks.append(trick)
     if rng.random() < 0.06:
@@ -62,7 +64,8 @@ def rest(rng: random.Random, number: int, world: World) -> RestCase:
         )
         answered = method not in ("get", "BREW", "CONNECT")
         tricks.append(f"method {method}")
-    headers, query = _proof(rng, world, method, target, query, headers, body, tricks)
+    by = signing.Signature(world.key, world.secret, world.now, service=operation.signing_name)
+    headers, query = _proof(rng, by, method, target, query, headers, body, tricks)
     return _sent(rng, number, operation, about, method, target, query, headers, body, tricks, answered=answered)
 
 
@@ -96,6 +99,18 @@ def _query(rng: random.Random, operation: Operation) -> bytes:
             )
         )
     return "&".join(parts).encode()
+
+
+def _target_headers(rng: random.Random, target: str, tricks: list[str]) -> signing.Headers:
+    if rng.random() < 0.08:
+        tricks.append("target")
+        known = target.encode()
+        other = [b"", known[:-1], known.lower(), b"Lambda.Invoke", known + b".", b"x" * 9000, b"\xff"]
+        known = rng.choice(other)
+    else:
+        known = target.encode()
+    kind = b"application/x-amz-json-1.1" if rng.random() < 0.9 else rng.choice([b"", b"text/plain", b"\xff"])
+    return [(b"X-Amz-Target", known), (b"Content-Type", kind)]
 
 
 def _invoke_headers(rng: random.Random) -> signing.Headers:
@@ -204,10 +219,9 @@ def _odd_path(rng: random.Random, path: bytes) -> tuple[bytes, str]:
 
 
 def _proof(
-    rng: random.Random, world: World, method: str, path: bytes, query: bytes, headers: signing.Headers, body: bytes,
+    rng: random.Random, by: signing.Signature, method: str, path: bytes, query: bytes, headers: signing.Headers, body: bytes,
     tricks: list[str],
 ) -> tuple[signing.Headers, bytes]:  # fmt: skip
-    by = signing.Signature(world.key, world.secret, world.now)
     share = rng.random()
     if share < 0.06:
         tricks.append("wrong signer")

@@ -18,6 +18,7 @@ from lambent.infra.invoker.pool import LeasePool
 from lambent.internal.v1 import lease_service_pb2 as leases
 from lambent.internal.v1 import lease_service_pb2_grpc, worker_service_pb2_grpc
 from lambent.internal.v1 import worker_service_pb2 as workers
+from services.scheduler.autoscaler import Autoscaler
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.policies import Policies
 from services.scheduler.leadership import Alone
@@ -44,8 +45,9 @@ async def scheduler(short_tmp: Path) -> AsyncIterator[tuple[Shell, str]]:
         clock,
         hold_off=0.1,
     )
+    autoscaler = Autoscaler(shell, clock, SystemIds(), 60.0)
     server = rpc.server()
-    lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseService(shell, TOKEN, "s1", 5.0), server)
+    lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseService(shell, autoscaler, TOKEN, "s1", 5.0), server)
     worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerService(shell, TOKEN, "s1"), server)
     address = f"unix:{short_tmp}/s.sock"
     server.add_insecure_port(address)

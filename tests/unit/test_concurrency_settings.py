@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from lambent.domain.concurrency import ConcurrencyState, Provisioned
 from lambent.domain.functions import AliasRecord
@@ -25,7 +25,7 @@ class Stream:
         self.sent: list[pb.ConcurrencySettings] = []
         self.waiting = asyncio.Event()
         self.applied = asyncio.Event()
-        self.load: Callable[[], Awaitable[list[pb.ConcurrencySettings]]] | None = None
+        self.load: Callable[[], Awaitable[Sequence[pb.ConcurrencySettings]]] | None = None
 
     def send_settings(self, message: pb.ConcurrencySettings) -> None:
         self.sent.append(message)
@@ -36,7 +36,7 @@ class Stream:
         self.waiting.set()
         await self.applied.wait()
 
-    def on_connected(self, load: Callable[[], Awaitable[list[pb.ConcurrencySettings]]]) -> None:
+    def on_connected(self, load: Callable[[], Awaitable[Sequence[pb.ConcurrencySettings]]]) -> None:
         self.load = load
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lambent.domain.names import Tenant
-from lambent.infra.invoker.budgets import Budget, Scope
-from lambent.infra.invoker.pool import Acquire, Cancel, GiveBack, Lease, LeasePool, Release, Returned, Wish
+from lambent.infra.invoker.budgets import Budget, Scope, Use
+from lambent.infra.invoker.pool import Acquire, Cancel, GiveBack, Lease, LeasePool, Release, Report, Returned, Wish
 
 TENANT = Tenant("000000000001", "us-east-1")
 SCOPE = Scope(TENANT, "", "")
@@ -54,6 +54,17 @@ def test_a_lease_that_comes_free_serves_the_next_invocation_without_asking() -> 
     assert held.take("d", 0.5) is first.leases[0]
     assert held.take("d", 0.5) is None
     assert drained(held) == []
+
+
+def test_a_lease_that_ran_beside_provisioned_concurrency_is_not_kept_for_the_next_invocation() -> None:
+    held, first = pool(), Waiting()
+    granted = lease()
+    granted.spillover = True
+    held.granted(held.want(first), granted, 0.0)
+    drained(held)
+    held.finished(granted, reusable=True, now=0.0)
+    assert held.take("d", 0.0) is None
+    assert drained(held) == [Release(1, True)]
 
 
 def test_it_goes_to_the_oldest_that_waits_and_the_scheduler_is_told() -> None:
@@ -218,3 +229,44 @@ def test_retired_leases_are_given_back_as_they_end_whoever_waits() -> None:
     held.finished(second.leases[0], reusable=True, now=0.0)
     assert drained(held) == [Release(2, reusable=True)]
     assert third.leases == []
+
+
+# How provisioned concurrency is used
+
+PROVISIONED = Scope(TENANT, "f", "1")
+
+
+def provisioned(held: LeasePool, number: int) -> Lease:
+    budget = held.budget(PROVISIONED)
+    budget.left = 100
+    return Lease(number, f"e{number}", "w", "unix:w", number, "d", TENANT, "f", "Provisioned", budget, provisioned=True)
+
+
+def reports(held: LeasePool, now: float) -> list[Use]:
+    held.tick(now)
+    return [each.use for each in drained(held) if isinstance(each, Report)]
+
+
+def test_what_ran_at_once_when_an_invocation_began_and_how_long_is_reported() -> None:
+    held = pool()
+    one, two = provisioned(held, 1), provisioned(held, 2)
+    held.granted(held.want(Waiting()), one, 1.0)
+    held.granted(held.want(Waiting()), two, 2.0)
+    held.finished(one, reusable=True, now=4.0)
+    (use,) = reports(held, 6.0)
+    assert (use.invocations, use.concurrent, use.most, use.busy_seconds) == (2, 3, 2, 7.0)
+    held.finished(two, reusable=True, now=7.0)
+    assert reports(held, 7.5) == []
+    (rest,) = reports(held, 12.0)
+    assert (rest.invocations, rest.busy_seconds) == (0, 1.0)
+    assert reports(held, 18.0) == []
+
+
+def test_an_invocation_ends_for_the_report_also_where_its_lease_is_void() -> None:
+    held = pool()
+    one = provisioned(held, 1)
+    held.granted(held.want(Waiting()), one, 0.0)
+    held.revoked(one.id)
+    held.finished(one, reusable=False, now=2.0)
+    (use,) = reports(held, 6.0)
+    assert use.busy_seconds == 2.0

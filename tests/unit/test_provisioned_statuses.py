@@ -23,6 +23,7 @@ from lambent.internal.v1 import scheduler_service_pb2_grpc as pb_grpc
 from lambent.v1 import concurrency_service_pb2 as api
 from services.frontend.operations.concurrency import ConcurrencyOperations
 from services.frontend.operations.editing import Editor
+from services.frontend.operations.provisioner import Provisioner
 from services.frontend.provisioned_statuses import SchedulerStatuses
 from services.frontend.scheduler_calls import SchedulerCalls
 from services.frontend.transport.call import Call
@@ -57,7 +58,8 @@ async def operations(statuses: Statuses) -> ConcurrencyOperations:
     await store.change(edit, 1000)
     link = SettingsLink(store, secrets, None)
     editor = Editor(store, FunctionDirectory(store, secrets, None), link, limits, SystemIds())
-    return ConcurrencyOperations(store=store, editor=editor, statuses=statuses, limits=limits, clock=SystemClock())
+    provisioner = Provisioner(editor, limits, SystemClock())
+    return ConcurrencyOperations(store=store, editor=editor, provisioner=provisioner, statuses=statuses, limits=limits)
 
 
 def shown(message: Any) -> tuple[int, int, int, str, str]:

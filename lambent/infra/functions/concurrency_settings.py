@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from lambent.domain.concurrency import ConcurrencyState, split
@@ -35,11 +35,9 @@ class SettingsStream(Protocol):
         """Returns when the scheduler has a tenant's settings of this revision, or of a later one, in force."""
         ...
 
-    def on_connected(self, load: Callable[[], Awaitable[list[pb.ConcurrencySettings]]]) -> None:
-        """`load` is awaited after each connection; what it answers is sent before any wish for an environment.
-
-        Raises AwsError while the store is away.
-        """
+    def on_connected(self, load: Callable[[], Awaitable[Sequence[pb.ConcurrencySettings]]]) -> None:
+        """`load` is awaited after each connection; what it answers is sent before any wish for an environment. It
+        raises AwsError while the store is away."""
         ...
 
 

@@ -34,6 +34,45 @@ class Scope(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
+class Use:
+    """How the provisioned environments of one version are used here, since the last report."""
+
+    running: int = 0  # at this instant
+    changed_at: float = 0.0  # monotonic seconds; since then as many run
+    invocations: int = 0  # that began
+    concurrent: int = 0  # sum, over these, of how many ran when one began, itself included
+    most: int = 0  # the largest of them
+    busy_seconds: float = 0.0  # of all environments together
+
+    def begin(self, now: float) -> None:
+        """An invocation begins."""
+        self._pass(now)
+        self.running += 1
+        self.invocations += 1
+        self.concurrent += self.running
+        self.most = max(self.most, self.running)
+
+    def end(self, now: float) -> None:
+        """An invocation has ended."""
+        self._pass(now)
+        self.running -= 1
+
+    def take(self, now: float) -> Use | None:
+        """What there is to report, and begin anew. None: nothing ran."""
+        self._pass(now)
+        if not self.invocations and not self.busy_seconds:
+            return None
+        report = Use(0, now, self.invocations, self.concurrent, self.most, self.busy_seconds)
+        self.invocations = self.concurrent = self.most = 0
+        self.busy_seconds = 0.0
+        return report
+
+    def _pass(self, now: float) -> None:
+        self.busy_seconds += self.running * (now - self.changed_at)
+        self.changed_at = now
+
+
+@dataclass(slots=True, eq=False)
 class Budget:
     """The permissions of one scope that this caller holds."""
 
@@ -44,6 +83,7 @@ class Budget:
     asked: bool = False  # a wish is on its way
     wished_at: float = -math.inf  # monotonic seconds of the last wish
     used_at: float = 0.0  # monotonic seconds of the last use
+    use: Use | None = None  # of a version's provisioned concurrency; None: the scope is another
     waiting: dict[int, Waiter] = field(
         default_factory=dict
     )  # by ticket: they have a lease to run on, but no permission

@@ -42,7 +42,7 @@ class InvokerConnection:
         rng: random.Random,
     ) -> None:
         """`caller_id`: unique among live callers."""
-        pool = LeasePool(settings.timing.lease_hold_seconds)
+        pool = LeasePool(settings.timing.lease_hold_seconds, settings.timing.alarm_period_seconds)
         self._address, token = scheduler_address(settings, layout), layout.cluster_token()
         self.leases = LeaseStream(self._address, token, caller_id, pool, clock, rng)
         self._links = WorkerLinks(caller_id, token)

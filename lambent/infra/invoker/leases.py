@@ -24,6 +24,7 @@ from lambent.infra.invoker.pool import (
     Lease,
     LeasePool,
     Release,
+    Report,
     Returned,
     Waiter,
     Wish,
@@ -38,6 +39,12 @@ _log = logging.getLogger(__name__)
 # may run faster, must not have given an environment to another by then.
 SAFE_SHARE = 0.8
 TICK_SECONDS = 0.25
+
+
+# What is told of one tenant, in whole and by revision.
+Settings = pb.ConcurrencySettings | pb.ScalingSettings
+# Answers the settings of every tenant that has any. Raises AwsError while the store is away.
+Loader = Callable[[], Awaitable[Sequence[Settings]]]
 
 
 class Asking(Waiter, Protocol):
@@ -65,11 +72,13 @@ class LeaseStream:
         self._tasks = TaskOwner("leases")
         self._outbox: Outbox[pb.CallerEvent] = Outbox()
         self._lease_seconds = 0.0
-        self._load_settings: Callable[[], Awaitable[list[pb.ConcurrencySettings]]] | None = None
-        self._newest: dict[Tenant, pb.ConcurrencySettings] = {}  # each tenant's, as every scheduler is to be told
+        self._loaders: list[Loader] = []
+        # Each tenant's newest of each kind, as every scheduler is to be told.
+        self._newest: dict[tuple[type[Settings], Tenant], Settings] = {}
         self._loaded = False
         self._applied: dict[Tenant, int] = {}  # revision of the settings that the scheduler has in force
         self._settings_news = asyncio.Condition()
+        self._carry_out: Callable[[pb.ScalingOrder], None] | None = None
 
     def start(self) -> None:
         """Dial, and keep dialling."""
@@ -106,6 +115,12 @@ class LeaseStream:
                 case GiveBack(scope, requests, round):
                     returned = pb.RequestsReturned(scope=_scope_message(scope), requests=requests, round=round)
                     self._outbox.put(pb.CallerEvent(requests_returned=returned))
+                case Report(scope, use):
+                    used = pb.ProvisionedUse(
+                        scope=_scope_message(scope), invocations=use.invocations, concurrent=use.concurrent,
+                        most=use.most, busy_seconds=use.busy_seconds,
+                    )  # fmt: skip
+                    self._outbox.put(pb.CallerEvent(provisioned_use=used))
 
     def function_changed(self, tenant: Tenant, function_name: str, generation: int, version: str) -> None:
         """Tell the scheduler that environments of earlier generations are not wanted again.
@@ -119,18 +134,18 @@ class LeaseStream:
             )  # fmt: skip
             self._outbox.put(pb.CallerEvent(function_changed=changed))
 
-    # Settings of concurrency
+    # What tenants have set
 
-    def on_connected(self, load: Callable[[], Awaitable[list[pb.ConcurrencySettings]]]) -> None:
+    def on_connected(self, load: Loader) -> None:
         """`load` answers the settings of every tenant that has any; they are told to each scheduler before anything is
         asked of it. To be called before `start`."""
-        self._load_settings = load
+        self._loaders.append(load)
 
-    def send_settings(self, message: pb.ConcurrencySettings) -> None:
+    def send_settings(self, message: Settings) -> None:
         """Tell the scheduler a tenant's settings; without one the next is told them."""
-        self._newest[Tenant(message.account, message.region)] = message
+        self._newest[type(message), Tenant(message.account, message.region)] = message
         if self.pool.connected:
-            self._outbox.put(pb.CallerEvent(settings=message))
+            self._outbox.put(_settings_event(message))
 
     async def settings_applied(self, account: str, region: str, revision: int) -> None:
         """Wait until the scheduler has this revision of a tenant's settings, or a later one, in force."""
@@ -142,6 +157,17 @@ class LeaseStream:
         async with self._settings_news:
             self._applied[Tenant(applied.account, applied.region)] = applied.revision
             self._settings_news.notify_all()
+
+    # What the scheduler decides about capacities
+
+    def on_order(self, carry_out: Callable[[pb.ScalingOrder], None]) -> None:
+        """`carry_out` is given what the scheduler orders; it answers by `send_outcome`. To be called before `start`."""
+        self._carry_out = carry_out
+
+    def send_outcome(self, outcome: pb.ScalingOutcome) -> None:
+        """Answer an order. Without a scheduler nobody waits for it."""
+        if self.pool.connected:
+            self._outbox.put(pb.CallerEvent(scaling_outcome=outcome))
 
     async def _tick(self) -> None:
         while True:
@@ -173,9 +199,8 @@ class LeaseStream:
         outbox: Outbox[pb.CallerEvent] = Outbox()
         call = stub.Hold(metadata=self._metadata)
         held = [pb.HeldLease(lease_id=x.id, environment_id=x.environment_id) for x in self.pool.leases.values()]
-        await call.write(
-            pb.CallerEvents(events=[pb.CallerEvent(hello=pb.CallerHello(caller_id=self._caller_id, leases=held))])
-        )
+        hello = pb.CallerHello(caller_id=self._caller_id, leases=held, takes_orders=self._carry_out is not None)
+        await call.write(pb.CallerEvents(events=[pb.CallerEvent(hello=hello)]))
         held_ids = {lease.lease_id for lease in held}
 
         async def write(events: Sequence[pb.CallerEvent]) -> None:
@@ -204,20 +229,18 @@ class LeaseStream:
     async def _learn_settings(self) -> None:
         """Load every tenant's settings. While the store is away, those that were told before are told again; raises
         AwsError if there were none yet, since nothing may be asked for under limits that are not known."""
-        if self._load_settings is None:
-            return
         try:
-            loaded = await self._load_settings()
+            loaded = [message for load in self._loaders for message in await load()]
         except AwsError:
             if not self._loaded:
                 raise
             return
         self._loaded = True
         for message in loaded:
-            tenant = Tenant(message.account, message.region)
+            key = (type(message), Tenant(message.account, message.region))
             # A change that came while they were loaded is newer than what was loaded.
-            if tenant not in self._newest or self._newest[tenant].revision < message.revision:
-                self._newest[tenant] = message
+            if key not in self._newest or self._newest[key].revision < message.revision:
+                self._newest[key] = message
 
     def _welcome(self, welcome: pb.LeaseWelcome, outbox: Outbox[pb.CallerEvent], said: set[int]) -> None:
         self._lease_seconds = welcome.lease_seconds
@@ -225,7 +248,7 @@ class LeaseStream:
         self._applied.clear()
         # First of all: what is asked for after this is granted within these limits.
         for message in self._newest.values():
-            outbox.put(pb.CallerEvent(settings=message))
+            outbox.put(_settings_event(message))
         for lease in self.pool.joined():
             said.discard(lease.id)
         for lease_id in said:
@@ -254,6 +277,8 @@ class LeaseStream:
                 self.pool.permitted(_scope(permitted.scope), permitted.requests, permitted.retry_after_seconds, now)
             case "recall_requests":
                 self.pool.permissions_recalled(_scope(event.recall_requests.scope), event.recall_requests.round)
+            case "scaling_order" if self._carry_out is not None:
+                self._carry_out(event.scaling_order)
 
     def _granted(self, granted: pb.LeaseGranted, now: float) -> None:
         waiter = self.pool.waiter_of(granted.ticket)
@@ -269,6 +294,14 @@ class LeaseStream:
             granted.provisioned, granted.spillover,
         )  # fmt: skip
         self.pool.granted(granted.ticket, lease, now)
+
+
+def _settings_event(message: Settings) -> pb.CallerEvent:
+    match message:
+        case pb.ConcurrencySettings():
+            return pb.CallerEvent(settings=message)
+        case pb.ScalingSettings():
+            return pb.CallerEvent(scaling_settings=message)
 
 
 def _scope_message(scope: Scope) -> pb.RateScope:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lambent.domain.names import Tenant
-from lambent.infra.invoker.budgets import Budget, Scope
+from lambent.infra.invoker.budgets import Budget, Scope, Use
 
 
 @dataclass(slots=True)
@@ -104,7 +104,20 @@ class GiveBack:
     round: int  # of the recall that asked for them; 0: of our own accord
 
 
-Outgoing = Acquire | Cancel | Release | Returned | Wish | GiveBack
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How provisioned concurrency was used here."""
+
+    scope: Scope
+    use: Use
+
+
+Outgoing = Acquire | Cancel | Release | Returned | Wish | GiveBack | Report
+
+# Between two reports of how provisioned concurrency is used.
+REPORT_SECONDS = 5.0
+# So many reports, at the least, within one period of auto scaling's alarms.
+REPORTS = 4
 
 
 @dataclass(slots=True)
@@ -117,8 +130,8 @@ class _Deployment:
 class LeasePool:
     """All leases of one caller, and the invocations that wait for one."""
 
-    def __init__(self, hold_seconds: float) -> None:
-        """`hold_seconds`: how long an idle lease is kept."""
+    def __init__(self, hold_seconds: float, alarm_period: float = 60.0) -> None:
+        """`hold_seconds`: how long an idle lease is kept. `alarm_period`: of auto scaling, seconds."""
         self._hold = hold_seconds
         self._deployments: dict[str, _Deployment] = {}
         self._tickets: dict[int, Waiter] = {}
@@ -130,6 +143,8 @@ class LeasePool:
         self.out: list[Outgoing] = []
         self.connected = False
         self.usable_until = 0.0  # monotonic seconds; while not connected leases may be used until then
+        self._report_seconds = min(REPORT_SECONDS, alarm_period / REPORTS)
+        self._reported_at = 0.0  # monotonic seconds
 
     def take(self, deployment_id: str, now: float) -> Lease | None:
         """An idle lease of the deployment, if one is held and its request rate lets it be used. The hot path."""
@@ -141,7 +156,7 @@ class LeasePool:
         return deployment.idle.pop()
 
     def _permit(self, budget: Budget, now: float) -> bool:
-        """Take one permission, and ask for more in time."""
+        """Take one permission for an invocation that begins if it is given, and ask for more in time."""
         budget.used_at = now
         permitted = budget.left > 0
         if permitted:
@@ -149,7 +164,10 @@ class LeasePool:
         if budget.left <= budget.low and not budget.asked and self.connected:
             self.out.append(Wish(budget.scope, budget.next_wish(now)))
         # Without a scheduler nobody counts: what is held goes on.
-        return permitted or not self.connected
+        begins = permitted or not self.connected
+        if begins and budget.use is not None:
+            budget.use.begin(now)
+        return begins
 
     def want(self, waiter: Waiter) -> int:
         """Wait for a lease; answers the ticket, for `abandon`.
@@ -194,6 +212,8 @@ class LeasePool:
 
     def finished(self, lease: Lease, *, reusable: bool, now: float) -> None:
         """An invocation on the lease has ended."""
+        if lease.budget.use is not None:
+            lease.budget.use.end(now)
         if lease.void or self.leases.get(lease.id) is not lease:
             return
         if not reusable:
@@ -243,7 +263,7 @@ class LeasePool:
         """The permissions of a scope."""
         budget = self._budgets.get(scope)
         if budget is None:
-            budget = self._budgets[scope] = Budget(scope)
+            budget = self._budgets[scope] = Budget(scope, use=Use() if scope.version else None)
         return budget
 
     def permitted(self, scope: Scope, requests: int, retry_after: float, now: float) -> None:
@@ -315,6 +335,10 @@ class LeasePool:
                 unused = budget.take_unused(now)
                 if unused:
                     self.out.append(GiveBack(scope, unused, 0))
+            if now >= self._reported_at + self._report_seconds:
+                self._reported_at = now
+                uses = ((scope, budget.use.take(now)) for scope, budget in self._budgets.items() if budget.use)
+                self.out.extend(Report(scope, use) for scope, use in uses if use is not None)
 
     def waiters(self) -> Iterable[Waiter]:
         """Everything that waits."""
@@ -332,7 +356,8 @@ class LeasePool:
             waiter = self._forget(ticket)
             assert waiter is not None
             waiter.lease_ready(lease)
-        elif self.connected and self._no_hold and self._held_off(lease, now):
+        elif self.connected and (lease.spillover or (self._no_hold and self._held_off(lease, now))):
+            # The next invocation is to have provisioned concurrency again, as soon as any is free anywhere.
             self._release(lease, reusable=True)
         else:
             lease.idle_until = now + self._hold

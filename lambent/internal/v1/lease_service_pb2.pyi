@@ -56,6 +56,8 @@ class CallerEvent(_message.Message):
     REQUESTS_WANTED_FIELD_NUMBER: _builtins.int
     REQUESTS_RETURNED_FIELD_NUMBER: _builtins.int
     PROVISIONED_USE_FIELD_NUMBER: _builtins.int
+    SCALING_SETTINGS_FIELD_NUMBER: _builtins.int
+    SCALING_OUTCOME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___CallerHello: ...
     @_builtins.property
@@ -76,6 +78,10 @@ class CallerEvent(_message.Message):
     def requests_returned(self) -> Global___RequestsReturned: ...
     @_builtins.property
     def provisioned_use(self) -> Global___ProvisionedUse: ...
+    @_builtins.property
+    def scaling_settings(self) -> Global___ScalingSettings: ...
+    @_builtins.property
+    def scaling_outcome(self) -> Global___ScalingOutcome: ...
     def __init__(
         self,
         *,
@@ -89,12 +95,14 @@ class CallerEvent(_message.Message):
         requests_wanted: Global___RequestsWanted | None = ...,
         requests_returned: Global___RequestsReturned | None = ...,
         provisioned_use: Global___ProvisionedUse | None = ...,
+        scaling_settings: Global___ScalingSettings | None = ...,
+        scaling_outcome: Global___ScalingOutcome | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "event", b"event", "function_changed", b"function_changed", "hello", b"hello", "idle_returned", b"idle_returned", "provisioned_use", b"provisioned_use", "release", b"release", "requests_returned", b"requests_returned", "requests_wanted", b"requests_wanted", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "event", b"event", "function_changed", b"function_changed", "hello", b"hello", "idle_returned", b"idle_returned", "provisioned_use", b"provisioned_use", "release", b"release", "requests_returned", b"requests_returned", "requests_wanted", b"requests_wanted", "scaling_outcome", b"scaling_outcome", "scaling_settings", b"scaling_settings", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "event", b"event", "function_changed", b"function_changed", "hello", b"hello", "idle_returned", b"idle_returned", "provisioned_use", b"provisioned_use", "release", b"release", "requests_returned", b"requests_returned", "requests_wanted", b"requests_wanted", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "event", b"event", "function_changed", b"function_changed", "hello", b"hello", "idle_returned", b"idle_returned", "provisioned_use", b"provisioned_use", "release", b"release", "requests_returned", b"requests_returned", "requests_wanted", b"requests_wanted", "scaling_outcome", b"scaling_outcome", "scaling_settings", b"scaling_settings", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "acquire", "cancel", "release", "idle_returned", "function_changed", "settings", "requests_wanted", "requests_returned", "provisioned_use"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "acquire", "cancel", "release", "idle_returned", "function_changed", "settings", "requests_wanted", "requests_returned", "provisioned_use", "scaling_settings", "scaling_outcome"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -108,8 +116,11 @@ class CallerHello(_message.Message):
 
     CALLER_ID_FIELD_NUMBER: _builtins.int
     LEASES_FIELD_NUMBER: _builtins.int
+    TAKES_ORDERS_FIELD_NUMBER: _builtins.int
     caller_id: _builtins.str
     """Unique among live callers, the same over reconnections."""
+    takes_orders: _builtins.bool
+    """It can carry out a ScalingOrder."""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]: ...
     def __init__(
@@ -117,10 +128,11 @@ class CallerHello(_message.Message):
         *,
         caller_id: _builtins.str = ...,
         leases: _abc.Iterable[Global___HeldLease] | None = ...,
+        takes_orders: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller_id", b"caller_id", "leases", b"leases"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller_id", b"caller_id", "leases", b"leases", "takes_orders", b"takes_orders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -542,40 +554,225 @@ class ProvisionedUse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ACCOUNT_FIELD_NUMBER: _builtins.int
-    REGION_FIELD_NUMBER: _builtins.int
-    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
-    BUSY_SECONDS_FIELD_NUMBER: _builtins.int
-    MOST_BUSY_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     INVOCATIONS_FIELD_NUMBER: _builtins.int
-    account: _builtins.str
-    region: _builtins.str
-    function_name: _builtins.str
-    version: _builtins.str
+    CONCURRENT_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    BUSY_SECONDS_FIELD_NUMBER: _builtins.int
+    invocations: _builtins.int
+    concurrent: _builtins.int
+    """Of each invocation that began: how many the caller then ran on these environments, this one included; the sum."""
+    most: _builtins.int
+    """The largest of these."""
     busy_seconds: _builtins.float
     """Environments that ran an invocation, times the seconds for which they did."""
-    most_busy: _builtins.int
-    """Most that ran one at the same instant."""
-    invocations: _builtins.int
+    @_builtins.property
+    def scope(self) -> Global___RateScope: ...
+    def __init__(
+        self,
+        *,
+        scope: Global___RateScope | None = ...,
+        invocations: _builtins.int = ...,
+        concurrent: _builtins.int = ...,
+        most: _builtins.int = ...,
+        busy_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_seconds", b"busy_seconds", "concurrent", b"concurrent", "invocations", b"invocations", "most", b"most", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProvisionedUse: _TypeAlias = ProvisionedUse  # noqa: Y015
+
+@_typing.final
+class ScalingSettings(_message.Message):
+    """All that was set for Application Auto Scaling in one account and region; sent as ConcurrencySettings are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    region: _builtins.str
+    revision: _builtins.int
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScalableTarget]: ...
     def __init__(
         self,
         *,
         account: _builtins.str = ...,
         region: _builtins.str = ...,
-        function_name: _builtins.str = ...,
-        version: _builtins.str = ...,
-        busy_seconds: _builtins.float = ...,
-        most_busy: _builtins.int = ...,
-        invocations: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        targets: _abc.Iterable[Global___ScalableTarget] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "busy_seconds", b"busy_seconds", "function_name", b"function_name", "invocations", b"invocations", "most_busy", b"most_busy", "region", b"region", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "region", b"region", "revision", b"revision", "targets", b"targets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ProvisionedUse: _TypeAlias = ProvisionedUse  # noqa: Y015
+Global___ScalingSettings: _TypeAlias = ScalingSettings  # noqa: Y015
+
+@_typing.final
+class ScalableTarget(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    QUALIFIER_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    IN_SUSPENDED_FIELD_NUMBER: _builtins.int
+    OUT_SUSPENDED_FIELD_NUMBER: _builtins.int
+    SCHEDULED_SUSPENDED_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    function_name: _builtins.str
+    qualifier: _builtins.str
+    """The alias or version."""
+    minimum: _builtins.int
+    maximum: _builtins.int
+    in_suspended: _builtins.bool
+    out_suspended: _builtins.bool
+    scheduled_suspended: _builtins.bool
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackingPolicy]: ...
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScheduledAction]: ...
+    def __init__(
+        self,
+        *,
+        function_name: _builtins.str = ...,
+        qualifier: _builtins.str = ...,
+        minimum: _builtins.int = ...,
+        maximum: _builtins.int = ...,
+        in_suspended: _builtins.bool = ...,
+        out_suspended: _builtins.bool = ...,
+        scheduled_suspended: _builtins.bool = ...,
+        policies: _abc.Iterable[Global___TrackingPolicy] | None = ...,
+        actions: _abc.Iterable[Global___ScheduledAction] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "function_name", b"function_name", "in_suspended", b"in_suspended", "maximum", b"maximum", "minimum", b"minimum", "out_suspended", b"out_suspended", "policies", b"policies", "qualifier", b"qualifier", "scheduled_suspended", b"scheduled_suspended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScalableTarget: _TypeAlias = ScalableTarget  # noqa: Y015
+
+@_typing.final
+class TrackingPolicy(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TARGET_VALUE_FIELD_NUMBER: _builtins.int
+    STATISTIC_FIELD_NUMBER: _builtins.int
+    SCALE_OUT_COOLDOWN_FIELD_NUMBER: _builtins.int
+    SCALE_IN_COOLDOWN_FIELD_NUMBER: _builtins.int
+    DISABLE_SCALE_IN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    id: _builtins.str
+    """In the names of its alarms."""
+    target_value: _builtins.float
+    """Share of the provisioned concurrency that is to be in use."""
+    statistic: _builtins.str
+    """Average or Maximum."""
+    scale_out_cooldown: _builtins.int
+    """Seconds."""
+    scale_in_cooldown: _builtins.int
+    disable_scale_in: _builtins.bool
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        id: _builtins.str = ...,
+        target_value: _builtins.float = ...,
+        statistic: _builtins.str = ...,
+        scale_out_cooldown: _builtins.int = ...,
+        scale_in_cooldown: _builtins.int = ...,
+        disable_scale_in: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disable_scale_in", b"disable_scale_in", "id", b"id", "name", b"name", "scale_in_cooldown", b"scale_in_cooldown", "scale_out_cooldown", b"scale_out_cooldown", "statistic", b"statistic", "target_value", b"target_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrackingPolicy: _TypeAlias = TrackingPolicy  # noqa: Y015
+
+@_typing.final
+class ScheduledAction(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    TIMEZONE_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    created: _builtins.float
+    schedule: _builtins.str
+    timezone: _builtins.str
+    """Empty: UTC."""
+    start: _builtins.float
+    """Epoch seconds."""
+    end: _builtins.float
+    since: _builtins.float
+    """What was due until then has happened."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        created: _builtins.float = ...,
+        schedule: _builtins.str = ...,
+        timezone: _builtins.str = ...,
+        start: _builtins.float | None = ...,
+        end: _builtins.float | None = ...,
+        since: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_start", b"_start", "end", b"end", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_start", b"_start", "created", b"created", "end", b"end", "name", b"name", "schedule", b"schedule", "since", b"since", "start", b"start", "timezone", b"timezone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__end: _TypeAlias = _typing.Literal["end"]  # noqa: Y015
+    _WhichOneofArgType__end: _TypeAlias = _typing.Literal["_end", b"_end"]  # noqa: Y015
+    _WhichOneofReturnType__start: _TypeAlias = _typing.Literal["start"]  # noqa: Y015
+    _WhichOneofArgType__start: _TypeAlias = _typing.Literal["_start", b"_start"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end) -> _WhichOneofReturnType__end | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start) -> _WhichOneofReturnType__start | None: ...
+
+Global___ScheduledAction: _TypeAlias = ScheduledAction  # noqa: Y015
+
+@_typing.final
+class ScalingOutcome(_message.Message):
+    """How a ScalingOrder ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    done: _builtins.bool
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        done: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "order_id", b"order_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScalingOutcome: _TypeAlias = ScalingOutcome  # noqa: Y015
 
 @_typing.final
 class LeaseEvents(_message.Message):
@@ -612,6 +809,7 @@ class LeaseEvent(_message.Message):
     RETIRE_FIELD_NUMBER: _builtins.int
     REQUESTS_PERMITTED_FIELD_NUMBER: _builtins.int
     RECALL_REQUESTS_FIELD_NUMBER: _builtins.int
+    SCALING_ORDER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___LeaseWelcome: ...
     @_builtins.property
@@ -630,6 +828,8 @@ class LeaseEvent(_message.Message):
     def requests_permitted(self) -> Global___RequestsPermitted: ...
     @_builtins.property
     def recall_requests(self) -> Global___RecallRequests: ...
+    @_builtins.property
+    def scaling_order(self) -> Global___ScalingOrder: ...
     def __init__(
         self,
         *,
@@ -642,12 +842,13 @@ class LeaseEvent(_message.Message):
         retire: Global___RetireLeases | None = ...,
         requests_permitted: Global___RequestsPermitted | None = ...,
         recall_requests: Global___RecallRequests | None = ...,
+        scaling_order: Global___ScalingOrder | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "granted", b"granted", "recall_idle", b"recall_idle", "recall_requests", b"recall_requests", "refused", b"refused", "requests_permitted", b"requests_permitted", "retire", b"retire", "revoked", b"revoked", "settings_applied", b"settings_applied", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "granted", b"granted", "recall_idle", b"recall_idle", "recall_requests", b"recall_requests", "refused", b"refused", "requests_permitted", b"requests_permitted", "retire", b"retire", "revoked", b"revoked", "scaling_order", b"scaling_order", "settings_applied", b"settings_applied", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "granted", b"granted", "recall_idle", b"recall_idle", "recall_requests", b"recall_requests", "refused", b"refused", "requests_permitted", b"requests_permitted", "retire", b"retire", "revoked", b"revoked", "settings_applied", b"settings_applied", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "granted", b"granted", "recall_idle", b"recall_idle", "recall_requests", b"recall_requests", "refused", b"refused", "requests_permitted", b"requests_permitted", "retire", b"retire", "revoked", b"revoked", "scaling_order", b"scaling_order", "settings_applied", b"settings_applied", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["welcome", "granted", "refused", "recall_idle", "revoked", "settings_applied", "retire", "requests_permitted", "recall_requests"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["welcome", "granted", "refused", "recall_idle", "revoked", "settings_applied", "retire", "requests_permitted", "recall_requests", "scaling_order"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -934,3 +1135,82 @@ class RecallRequests(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecallRequests: _TypeAlias = RecallRequests  # noqa: Y015
+
+@_typing.final
+class ScalingOrder(_message.Message):
+    """What the scheduler decided about a scalable target; the caller puts it into the store, notes the activity, and answers
+    ScalingOutcome.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    QUALIFIER_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    NOT_SCALED_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """Of the activity too."""
+    account: _builtins.str
+    region: _builtins.str
+    function_name: _builtins.str
+    qualifier: _builtins.str
+    cause: _builtins.str
+    """Why, in the words of an activity."""
+    capacity: _builtins.int
+    """Provision so many executions."""
+    not_scaled: _builtins.str
+    """Nothing is changed, and why is noted: a code of a NotScaledReason."""
+    @_builtins.property
+    def action(self) -> Global___DueAction:
+        """A scheduled action is due."""
+
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        account: _builtins.str = ...,
+        region: _builtins.str = ...,
+        function_name: _builtins.str = ...,
+        qualifier: _builtins.str = ...,
+        cause: _builtins.str = ...,
+        capacity: _builtins.int = ...,
+        action: Global___DueAction | None = ...,
+        not_scaled: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "capacity", b"capacity", "not_scaled", b"not_scaled", "order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "action", b"action", "capacity", b"capacity", "cause", b"cause", "function_name", b"function_name", "not_scaled", b"not_scaled", "order", b"order", "order_id", b"order_id", "qualifier", b"qualifier", "region", b"region"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_order: _TypeAlias = _typing.Literal["capacity", "action", "not_scaled"]  # noqa: Y015
+    _WhichOneofArgType_order: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_order) -> _WhichOneofReturnType_order | None: ...
+
+Global___ScalingOrder: _TypeAlias = ScalingOrder  # noqa: Y015
+
+@_typing.final
+class DueAction(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    due: _builtins.int
+    """Epoch seconds."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        due: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due", b"due", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DueAction: _TypeAlias = DueAction  # noqa: Y015

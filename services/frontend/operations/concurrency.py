@@ -9,28 +9,25 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from lambent.domain import concurrency
-from lambent.domain.clock import Clock
-from lambent.domain.concurrency import ConcurrencyState, Provisioned
+from lambent.domain.concurrency import Provisioned
 from lambent.domain.errors import invalid_parameter
-from lambent.domain.functions import Function
 from lambent.domain.limits import Limits
 from lambent.domain.names import (
     LATEST,
     FunctionRef,
     Tenant,
-    alias_not_found,
     function_arn,
-    is_version,
     not_found,
     parse,
 )
-from lambent.infra.functions.port import NOBODY, Edit, FunctionStore
+from lambent.infra.functions.port import FunctionStore
 from lambent.internal.v1.scheduler_service_pb2 import ProvisionedStatus
 from lambent.v1 import concurrency_service_pb2 as pb
 from lambent.v1 import function_service_pb2
 from services.frontend.operations import paging
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.lookups import function_ref
+from services.frontend.operations.provisioner import Provisioner, check_exists, settings_edit
 from services.frontend.provisioned_statuses import ProvisionedStatuses
 from services.frontend.transport.call import Call
 
@@ -57,13 +54,19 @@ class ConcurrencyOperations:
     """The operations of lambent.v1.ConcurrencyService."""
 
     def __init__(
-        self, *, store: FunctionStore, editor: Editor, statuses: ProvisionedStatuses, limits: Limits, clock: Clock
+        self,
+        *,
+        store: FunctionStore,
+        editor: Editor,
+        provisioner: Provisioner,
+        statuses: ProvisionedStatuses,
+        limits: Limits,
     ) -> None:
         self._store = store
         self._editor = editor
+        self._provisioner = provisioner
         self._statuses = statuses
         self._limits = limits
-        self._clock = clock
 
     # Reserved
 
@@ -74,7 +77,7 @@ class ConcurrencyOperations:
         ref, executions = _whole_function(request.function_name, call), request.reserved_concurrent_executions
         await self._editor.edit(
             ref,
-            lambda function, settings: _settings_edit(
+            lambda function, settings: settings_edit(
                 ref, settings, concurrency.put_reserved(settings, ref.name, executions, self._limits)
             ),
         )
@@ -97,7 +100,7 @@ class ConcurrencyOperations:
         ref = _whole_function(request.function_name, call)
         await self._editor.edit(
             ref,
-            lambda function, settings: _settings_edit(ref, settings, concurrency.delete_reserved(settings, ref.name)),
+            lambda function, settings: settings_edit(ref, settings, concurrency.delete_reserved(settings, ref.name)),
         )
         return pb.DeleteFunctionConcurrencyResponse()
 
@@ -108,14 +111,8 @@ class ConcurrencyOperations:
     ) -> pb.PutProvisionedConcurrencyConfigResponse:
         """Keep environments of a version or alias initialised; the scheduler begins at once."""
         ref, qualifier = _qualified(request, call, concurrency.UNPUBLISHED)
-        executions, now = request.provisioned_concurrent_executions, self._clock.epoch()
-
-        def decide(function: Function, settings: ConcurrencyState) -> Edit | None:
-            _check_exists(function, qualifier)
-            after = concurrency.put_provisioned(settings, function, qualifier, executions, self._limits, now)
-            return _settings_edit(ref, settings, after)
-
-        await self._editor.edit(ref, decide)
+        executions = request.provisioned_concurrent_executions
+        now = await self._provisioner.put(ref, qualifier, executions)
         return _fill(pb.PutProvisionedConcurrencyConfigResponse(), Provisioned(executions, 0, now), None)
 
     async def get_provisioned_concurrency_config(
@@ -126,7 +123,7 @@ class ConcurrencyOperations:
         function = await self._store.find(ref.tenant, ref.name, qualifier)
         if function is None:
             raise not_found(FunctionRef(ref.tenant, ref.name, None))
-        _check_exists(function, qualifier)
+        check_exists(function, qualifier)
         configuration = (await self._store.settings(ref.tenant)).of(ref.name).get(qualifier)
         if configuration is None:
             raise concurrency.missing_configuration()
@@ -138,12 +135,7 @@ class ConcurrencyOperations:
     ) -> pb.DeleteProvisionedConcurrencyConfigResponse:
         """Let the environments go. No error if there is no configuration."""
         ref, qualifier = _qualified(request, call, _NOT_PUBLISHED)
-
-        def decide(function: Function, settings: ConcurrencyState) -> Edit | None:
-            _check_exists(function, qualifier)
-            return _settings_edit(ref, settings, concurrency.delete_provisioned(settings, ref.name, qualifier))
-
-        await self._editor.edit(ref, decide)
+        await self._provisioner.delete(ref, qualifier)
         return pb.DeleteProvisionedConcurrencyConfigResponse()
 
     async def list_provisioned_concurrency_configs(
@@ -187,16 +179,6 @@ def _qualified(request: _Request, call: Call, unpublished: str) -> tuple[Functio
     if ref.qualifier == LATEST:
         raise invalid_parameter(unpublished)
     return ref, ref.qualifier
-
-
-def _check_exists(function: Function, qualifier: str) -> None:
-    if not function.stands_for(qualifier):
-        ref = FunctionRef(function.record.tenant, function.record.name, qualifier)
-        raise not_found(ref) if is_version(qualifier) else alias_not_found(ref)
-
-
-def _settings_edit(ref: FunctionRef, before: ConcurrencyState, after: ConcurrencyState) -> Edit | None:
-    return None if after is before else Edit(ref.tenant, ref.name, NOBODY, settings=after)
 
 
 def _fill(message: Shown, configuration: Provisioned, status: ProvisionedStatus | None) -> Shown:

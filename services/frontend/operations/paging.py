@@ -30,13 +30,18 @@ def page_size(request: PageRequest, limits: Limits) -> int:
 def marker_after(request: PageRequest) -> str:
     """The key after which the page begins; empty: at the beginning. Raises ValidationException."""
     try:
-        return base64.b64decode(request.marker.encode(), altchars=b"-_", validate=True).decode()
+        return key_of(request.marker)
     except ValueError:
         text = (
             f"Value '{request.marker}' at 'marker' failed to satisfy constraint: "
             "Member must be a marker from a page before"
         )
         raise validation([text]) from None
+
+
+def key_of(marker: str) -> str:
+    """The key that a marker carries. Raises ValueError."""
+    return base64.b64decode(marker.encode(), altchars=b"-_", validate=True).decode()
 
 
 def page(items: Iterable[T], key: Callable[[T], str], size: int) -> tuple[list[T], str | None]:

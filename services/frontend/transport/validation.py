@@ -25,7 +25,12 @@ MAX_SHOWN = 4096
 # Longer values are matched each time.
 _REMEMBERED_LENGTH = 256
 
+# Values longer than this and than their field allows are not matched against its pattern.
+_MATCHED_LENGTH = 2048
+
 _NOT_NULL = "Member must not be null"
+_SURROGATES = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_PRINT = "\\p{Print}"
 _LITERALS = re.compile(r"[A-Za-z0-9_.-]+(?:\|[A-Za-z0-9_.-]+)+")
 
 # A constraint on one value: None when it holds, else its text.
@@ -106,7 +111,8 @@ def _field(
 ) -> tuple[Constraint | None, FieldCheck] | None:
     """(a quick test of the whole value, the full check); None: anything goes."""
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return _leaf(_map_constraints(rule), rule)
+        of_text = field.message_type.fields_by_name["value"].type == FieldDescriptor.TYPE_STRING
+        return _leaf(_map_constraints(rule, of_text=of_text), rule)
     if field.message_type is not None:
         if field.message_type.full_name.startswith("google.protobuf."):
             return None
@@ -156,7 +162,7 @@ def _list_of_messages(nested: _MessageChecks, constraints: list[Constraint]) -> 
 def _scalar_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
     constraints: list[Constraint] = []
     if rule.pattern:
-        constraints.append(_pattern(rule.pattern))
+        constraints.append(_pattern(rule.pattern, rule.length.max if rule.length.HasField("max") else None))
     if rule.values:
         constraints.append(_values(list(rule.values)))
     constraints += _length(rule)
@@ -183,7 +189,17 @@ def _list_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
     return constraints
 
 
-def _map_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
+def _lengths(what: str, bounds: options_pb2.Bounds, parts: Callable[[Any], Any]) -> Constraint:
+    """Of each key or value of a map of strings."""
+    low, high = bounds.min, bounds.max
+    texts = [
+        f"Member must have length less than or equal to {high}",
+        f"Member must have length greater than or equal to {low}",
+    ]
+    return _every(what, [lambda part: None if low <= len(part) <= high else ""], texts, parts)
+
+
+def _map_constraints(rule: options_pb2.FieldRule, *, of_text: bool) -> list[Constraint]:
     constraints = _length(rule)
     if rule.key_pattern:
         keys = [_pattern(rule.key_pattern)]
@@ -198,7 +214,11 @@ def _map_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
                 _NOT_NULL,
             ]
         constraints.append(_every("Map keys", keys, texts, lambda value: value))
-    if rule.HasField("item_value"):
+    elif rule.HasField("key_length"):
+        constraints.append(_lengths("Map keys", rule.key_length, lambda value: value))
+    if rule.HasField("item_value") and of_text:
+        constraints.append(_lengths("Map value", rule.item_value, lambda value: value.values()))
+    elif rule.HasField("item_value"):
         low, high = rule.item_value.min, rule.item_value.max
         texts = [
             f"Member must have value less than or equal to {float(high)}",
@@ -220,13 +240,17 @@ def _every(what: str, constraints: list[Constraint], texts: list[str], parts: Ca
     return check
 
 
-def _pattern(pattern: str) -> Constraint:
+def _pattern(pattern: str, longest: int | None = None) -> Constraint:
+    """`longest`: the field's own bound. What is far beyond it is refused for that: some of AWS's patterns would take
+    the square of its length to match it."""
     match = re.compile(java_pattern(pattern), re.ASCII).fullmatch
     text = f"Member must satisfy regular expression pattern: {pattern}"
     # The same few names come again and again, and a name's pattern takes longer than all else here.
     known = lru_cache(maxsize=512)(lambda value: match(value) is not None)
 
     def check(value: Any) -> str | None:
+        if longest is not None and len(value) > max(longest, _MATCHED_LENGTH):
+            return None
         good = known(value) if len(value) <= _REMEMBERED_LENGTH else match(value) is not None
         return None if good else text
 
@@ -290,8 +314,9 @@ def _show(value: Any, sensitive: bool) -> str:
 def java_pattern(pattern: str) -> str:
     """A pattern of AWS's model, which are Java's, as Python reads it with re.ASCII.
 
-    What differs among the things that these patterns use: Java's dot stops at every kind of line end, and a hyphen
-    beside a range in a class is a plain hyphen, which Python warns of when it meets two.
+    What differs among the things that these patterns use: Java's dot stops at every kind of line end, a hyphen beside a
+    range in a class is a plain hyphen, which Python warns of when it meets two, characters may be written as two
+    surrogates, and Python has no POSIX classes.
     """
     out: list[str] = []
     in_class = False
@@ -299,8 +324,18 @@ def java_pattern(pattern: str) -> str:
     while position < len(pattern):
         character = pattern[position]
         if character == "\\":
-            out.append(pattern[position : position + 2])
-            position += 2
+            pair = _SURROGATES.match(pattern, position)
+            if pair is not None:
+                # Java writes what is beyond the Basic Multilingual Plane as two halves.
+                high, low = int(pair[1], 16), int(pair[2], 16)
+                out.append(f"\\U{0x10000 + ((high - 0xD800) << 10) + low - 0xDC00:08x}")
+                position = pair.end()
+            elif pattern.startswith(_PRINT, position):
+                out.append("\\x20-\\x7e" if in_class else "[\\x20-\\x7e]")
+                position += len(_PRINT)
+            else:
+                out.append(pattern[position : position + 2])
+                position += 2
             continue
         if character == "[" and not in_class:
             in_class = True

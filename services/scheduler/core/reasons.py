@@ -36,6 +36,13 @@ class Reason(StrEnum):
     RAMPING = "Ramping"  # the ramp limit lets no more start at this instant
     WAITS_FOR_SLOT = "WaitsForConcurrency"  # executions that run on demand fill the limit
     WAITS_FOR_ROOM = "InsufficientCapacity"  # no worker has room
+    # Changes of provisioned concurrency, and why there was none
+    SCALED_OUT = "ScaledOut"  # a target tracking policy's alarm of high use rang
+    SCALED_IN = "ScaledIn"  # its alarm of low use rang
+    SCHEDULED = "ScheduledAction"
+    AT_MAXIMUM = "AlreadyAtMaximum"
+    AT_MINIMUM = "AlreadyAtMinimum"
+    AT_DESIRED = "AlreadyAtDesired"
     # Revocations
     ENVIRONMENT_GONE = "EnvironmentGone"
     WORKER_LOST = "WorkerLost"
