@@ -16,13 +16,23 @@ from lambent.cli.output import output_option, print_json
 @click.option("--payload", default="{}", show_default=True, help="JSON text, @FILE, or - for standard input.")
 @click.option("--qualifier", help="Version or alias.")
 @click.option("--log", "log_tail", is_flag=True, help="Print the end of the invocation's log to standard error.")
+@click.option("--async", "later", is_flag=True, help="Queue an event and do not wait; prints its request id.")
 @output_option
 @connected
 def command(
-    connection: Connection, name: str, payload: str, qualifier: str | None, log_tail: bool, output: str
+    connection: Connection, name: str, payload: str, qualifier: str | None, log_tail: bool, later: bool, output: str
 ) -> None:
     """Run a function. Its answer goes to standard output; exit code 3 if the function failed."""
+    if later and log_tail:
+        raise click.UsageError("--log waits for the invocation, --async does not; see `lambent logs --request-id`")
     with connection.open() as client:
+        if later:
+            request_id = client.invoke_async(name, _payload(payload), qualifier=qualifier)
+            if output == "json":
+                print_json({"requestId": request_id})
+            else:
+                click.echo(request_id)
+            return
         result = client.invoke(name, _payload(payload), qualifier=qualifier, log_tail=log_tail)
     if output == "json":
         print_json(

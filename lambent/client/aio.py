@@ -69,10 +69,15 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> InvokeResult:  # fmt: skip
         """Run a function and wait for its answer; see `Client.invoke`."""
-        request = invoke_request(name, payload, qualifier, log_tail)
+        request = invoke_request(name, payload, qualifier, log_tail=log_tail)
         started = self._clock.monotonic()
         response, request_id = await self._call(self._invocations.Invoke, request, timeout)
         return InvokeResult.of(response, request_id, self._clock.monotonic() - started)
+
+    async def invoke_async(self, name: str, payload: Payload = None, *, qualifier: str | None = None) -> str:
+        """Queue an event for a function; see `Client.invoke_async`."""
+        request = invoke_request(name, payload, qualifier, later=True)
+        return (await self._call(self._invocations.Invoke, request, self._timeout))[1]
 
     async def create_function(self, request: fn.CreateFunctionRequest) -> fn.FunctionConfiguration:
         """Create a function."""

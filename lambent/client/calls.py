@@ -47,9 +47,9 @@ class Credentials:
 
 
 def invoke_request(
-    name: str, payload: Payload, qualifier: str | None, log_tail: bool
+    name: str, payload: Payload, qualifier: str | None, *, log_tail: bool = False, later: bool = False
 ) -> invocation_service_pb2.InvokeRequest:
-    """An invocation; bytes and text are sent as they are, everything else as JSON."""
+    """An invocation; bytes and text are sent as they are, everything else as JSON. `later`: an asynchronous one."""
     if isinstance(payload, str):
         body = payload.encode()
     elif isinstance(payload, bytes):
@@ -61,6 +61,8 @@ def invoke_request(
         request.qualifier = qualifier
     if log_tail:
         request.log_type = "Tail"
+    if later:
+        request.invocation_type = "Event"
     return request
 
 

@@ -72,10 +72,15 @@ class Client:
 
         `timeout`: seconds after which the invocation is stopped; None: the function's own.
         """
-        request = invoke_request(name, payload, qualifier, log_tail)
+        request = invoke_request(name, payload, qualifier, log_tail=log_tail)
         started = self._clock.monotonic()
         response, request_id = self._call(self._invocations.Invoke, request, timeout)
         return InvokeResult.of(response, request_id, self._clock.monotonic() - started)
+
+    def invoke_async(self, name: str, payload: Payload = None, *, qualifier: str | None = None) -> str:
+        """Queue an event for a function, which runs soon, at least once; answers the request id of every attempt."""
+        request = invoke_request(name, payload, qualifier, later=True)
+        return self._call(self._invocations.Invoke, request, self._timeout)[1]
 
     def create_function(self, request: fn.CreateFunctionRequest) -> fn.FunctionConfiguration:
         """Create a function."""

@@ -24,6 +24,9 @@ class Limits:
     """The limits in force. One instance for each process, made from the settings."""
 
     sync_request_bytes: int = count(6 * 1024 * 1024, "bytes", "Payload of a synchronous invocation.")
+    async_request_bytes: int = count(
+        1024 * 1024, "bytes", "Payload of an asynchronous invocation; 262144 until late 2025."
+    )
     sync_response_bytes: int = count(6 * 1024 * 1024 + 100, "bytes", "Response of a synchronous invocation.")
     control_request_bytes: int = count(70_167_211, "bytes", "Body of any other request.")
     request_head_bytes: int = count(1024 * 1024, "bytes", "Request line and headers together.")
@@ -68,6 +71,15 @@ class Limits:
         10_000, "activities", "Scaling activities kept for one account and region; Lambent's own guard."
     )
     scaling_history_seconds: int = count(3_628_800, "seconds", "How long scaling activities are shown: six weeks.")
+    async_retry_attempts: int = count(2, "attempts", "Attempts after the first at an event whose function fails.")
+    async_event_age_seconds: float = limit(21_600.0, "seconds", "Age at which an asynchronous event is given up.")
+    async_retry_seconds: float = limit(
+        60.0, "seconds", "Wait before the second attempt at an event; before the third, twice as long."
+    )
+    async_backoff_seconds: float = limit(
+        1.0, "seconds", "First wait of an event after a throttle or a fault of the platform."
+    )
+    async_backoff_max_seconds: float = limit(300.0, "seconds", "Longest of those waits; each is twice the one before.")
     default_timeout_seconds: int = count(3, "seconds", "Timeout of a function that names none.")
     max_timeout_seconds: int = count(900, "seconds", "Largest timeout a function may ask for.")
     default_memory_mb: int = count(128, "MB", "Memory of a function that names none.")

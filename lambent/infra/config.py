@@ -139,6 +139,24 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """Asynchronous invocation."""
+
+    running: int = setting(1000, "Most events that one poller runs at once.", unit="events", minimum=1)
+    lease_seconds: float = setting(
+        5.0, "How long events of a lost poller are held before another takes them over.", unit="seconds", minimum=0.5
+    )
+    accept_seconds: float = setting(
+        2.0,
+        "How long an event may wait for the store to keep it; then its caller gets 503.",
+        unit="seconds",
+        minimum=0.1,
+    )
+    dead_days: float = setting(14.0, "How long events that were given up are kept.", unit="days", minimum=0)
+    dead_events: int = setting(10_000, "Most events given up that are kept of one function.", unit="events", minimum=0)
+
+
+@dataclass(frozen=True, slots=True)
 class Telemetry:
     """What leaves the processes. Nothing by default."""
 
@@ -177,6 +195,7 @@ class Settings:
     worker: Worker = field(default_factory=Worker)
     scheduling: Scheduling = field(default_factory=Scheduling)
     timing: Timing = field(default_factory=Timing)
+    queue: Queue = field(default_factory=Queue)
     telemetry: Telemetry = field(default_factory=Telemetry)
     limits: Limits = field(default_factory=Limits)
     internal: Internal = field(default_factory=Internal)

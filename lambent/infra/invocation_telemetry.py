@@ -64,6 +64,7 @@ class InvocationTelemetry:
     ) -> None:
         """`sample`: share of invocations traced when the caller has not decided."""
         self._trigger = trigger
+        self.kind = SpanKind.SERVER if trigger == "http" else SpanKind.CONSUMER  # of an invocation's span
         self._telemetry = telemetry
         self._tracer = telemetry.tracer
         self._clock = clock
@@ -87,6 +88,19 @@ class InvocationTelemetry:
             counts = self.functions[key] = FunctionCounts()
         return Invocation(self, counts, call, target)
 
+    def accepted(self, call: Traced, target: Target) -> str:
+        """A request was taken whose function runs later; answers the trace header that its attempts go by."""
+        if call.trace_header is None and not self.sampling:
+            call.trace_out = self.untraced_header()
+            return call.trace_out
+        context = self.context(call)
+        span = self.begin_span(context, call, target, SpanKind.PRODUCER)
+        if span is not None:
+            context = _within(context, span)
+            span.end()
+        call.trace_out = context.xray
+        return call.trace_out
+
     def context(self, call: Traced) -> tracing.TraceContext:
         """The trace that a call belongs to; a new one if it names none."""
         header = call.trace_header
@@ -109,14 +123,14 @@ class InvocationTelemetry:
         """X-Amzn-Trace-Id of a new trace that is not sampled; the same as `context` would give, on the hot path."""
         return f"Root=1-{int(self._clock.epoch()):08x}-{self._ids.token(12)};Sampled=0"
 
-    def begin_span(self, context: tracing.TraceContext, call: Traced, target: Target) -> Span | None:
+    def begin_span(self, context: tracing.TraceContext, call: Traced, target: Target, kind: SpanKind) -> Span | None:
         """A span, if this trace is sampled and somebody collects."""
         if self._tracer is None or not context.sampled:
             return None
         return self._tracer.start_span(
             target.function_name,
             context=parent_of(context),
-            kind=SpanKind.SERVER,
+            kind=kind,
             attributes={
                 "faas.trigger": self._trigger,
                 "faas.invocation_id": call.request_id,
@@ -175,6 +189,11 @@ class InvocationTelemetry:
         ]
 
 
+def _within(context: tracing.TraceContext, span: Span) -> tracing.TraceContext:
+    """The context that a span hands on."""
+    return tracing.TraceContext(context.trace_id, format(span.get_span_context().span_id, "016x"), True)
+
+
 class Invocation:
     """One invocation, from before its lease to its answer."""
 
@@ -195,10 +214,9 @@ class Invocation:
             self.trace_header = self._call.trace_out = self._telemetry.untraced_header()
             return self
         context = self._telemetry.context(self._call)
-        self._span = self._telemetry.begin_span(context, self._call, self._target)
+        self._span = self._telemetry.begin_span(context, self._call, self._target, self._telemetry.kind)
         if self._span is not None:
-            own = format(self._span.get_span_context().span_id, "016x")
-            context = tracing.TraceContext(context.trace_id, own, True)
+            context = _within(context, self._span)
         self.trace_header = context.xray
         self._call.trace_out = self.trace_header
         return self

@@ -36,6 +36,11 @@ class TaskOwner:
             if self._on_failure is not None:
                 self._on_failure(task.get_name(), error)
 
+    def named(self, *names: str) -> list[asyncio.Task[Any]]:
+        """Its tasks of these names."""
+        wanted = {f"{self._name}.{name}" for name in names}
+        return [task for task in self._tasks if task.get_name() in wanted]
+
     def __len__(self) -> int:
         return len(self._tasks)
 

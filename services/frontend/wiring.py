@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from redis.exceptions import RedisError
 
+from lambent.domain.errors import AwsError
 from lambent.domain.principals import AccessKey, KeyRing, Principal
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.code_store import DirectoryCodeStore
@@ -28,6 +29,8 @@ from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.log_store import DirectoryLogStore
 from lambent.infra.prometheus import PrometheusServer, port_after
+from lambent.infra.queue import durability
+from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redis_client import connect
 from lambent.infra.secrets import SecretBox
 from lambent.infra.sigv4 import Verifier
@@ -46,6 +49,7 @@ from lambent.v1 import (
 )
 from services.frontend import code_urls
 from services.frontend.code_urls import CodeUrls
+from services.frontend.events import EventAcceptor
 from services.frontend.operations.account import AccountOperations
 from services.frontend.operations.aliases import AliasOperations
 from services.frontend.operations.concurrency import ConcurrencyOperations
@@ -161,6 +165,13 @@ class FrontendService:
             self._id, settings, self._layout, self._store, self._secrets, self._telemetry, self._clock, self._rng
         )
         self._scheduler_calls = SchedulerCalls(scheduler_address(settings, self._layout), self._layout.cluster_token())
+        queue = redis_queue(self._redis, self._blocking, self._clock, self._id, settings.queue)
+        self._events = EventAcceptor(queue, self._telemetry, settings.queue.accept_seconds)
+        try:
+            await self._events.start()
+        except AwsError as error:
+            raise StartError(f"Redis at {cluster.redis_url} does not answer ({error.message})") from error
+        await durability.report(self._redis)
         dispatch = self._dispatch(connection)
         # Whoever is told of a connection has asked for it by now.
         await connection.start()
@@ -245,6 +256,7 @@ class FrontendService:
             directory=self._directory,
             settler=self._settler,
             invoker=connection.invoker,
+            events=self._events,
             telemetry=self._counts,
             limits=limits,
             rng=self._rng,
@@ -309,6 +321,7 @@ class FrontendService:
             await self._scaler.close()
             await self._settler.close()
             await self._directory.close()
+            await self._events.close()
         if self._connection is not None:
             await self._connection.close()
             await self._scheduler_calls.close()

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Mapping
 
 from redis.exceptions import RedisError
 
+from lambent.domain.errors import AwsError
+from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.config import Settings
+from lambent.infra.functions.directory import FunctionDirectory
+from lambent.infra.functions.redis_store import RedisFunctionStore
+from lambent.infra.invocation_telemetry import InvocationTelemetry
+from lambent.infra.invoker.connection import InvokerConnection
+from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
+from lambent.infra.prometheus import PrometheusServer, port_after
+from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redis_client import connect
+from lambent.infra.secrets import SecretBox
+from lambent.infra.tasks import TaskOwner
+from lambent.infra.telemetry import Telemetry
+from services.poller.attempts import Attempts
+from services.poller.poller import Poller
+
+FLUSH_SECONDS = 1.0
 
 
 def make(settings: Settings) -> Service:
@@ -17,20 +35,81 @@ def make(settings: Settings) -> Service:
 
 
 class PollerService:
-    """One poller, with nothing to drain."""
+    """One poller."""
 
     def __init__(self, settings: Settings) -> None:
-        self._url = settings.cluster.redis_url
-        self._redis = connect(self._url)
+        self._settings = settings
+        self._layout = layout(settings.cluster.data)
+        self._clock, self._rng = SystemClock(), random.Random()
+        self._ids = SystemIds()
+        self._id = f"poller-{self._ids.token(6)}"
+        self._tasks = TaskOwner("poller-service")
+        url = settings.cluster.redis_url
+        self._redis, self._blocking = connect(url), connect(url, blocking=True)
+        telemetry = settings.telemetry
+        self._telemetry = Telemetry(
+            "poller",
+            otlp_endpoint=telemetry.otlp_endpoint,
+            prometheus=bool(telemetry.prometheus),
+            instance=self._id,
+        )
+        # Whether an event is traced was decided when it was accepted.
+        self._counts = InvocationTelemetry(self._telemetry, self._clock, self._ids, self._rng, 0.0, "pubsub")
+        self._prometheus = PrometheusServer(port_after(telemetry.prometheus, 3), self._clock)
+        self._connection: InvokerConnection | None = None
+        self._directory: FunctionDirectory | None = None
+        self._poller: Poller | None = None
 
     async def start(self) -> Mapping[str, str]:
-        """Find the store."""
+        """Connect to store and scheduler, then begin to read."""
+        settings = self._settings
+        url = settings.cluster.redis_url
         try:
             await self._redis.ping()
         except (RedisError, OSError) as error:
-            raise StartError(f"Redis at {self._url} cannot be reached ({error}); check redis_url") from error
+            raise StartError(f"Redis at {url} cannot be reached ({error}); check redis_url") from error
+        secrets = SecretBox(self._layout.master_key())
+        store = RedisFunctionStore(self._redis, self._blocking)
+        connection = self._connection = InvokerConnection(
+            self._id, settings, self._layout, store, secrets, self._telemetry, self._clock, self._rng
+        )
+        await connection.start()
+        # Frontends tell the scheduler of changes.
+        self._directory = FunctionDirectory(store, secrets, None)
+        attempts = Attempts(store, self._directory, connection.invoker, self._counts, self._rng)
+        queue = redis_queue(self._redis, self._blocking, self._clock, self._id, settings.queue)
+        self._poller = Poller(
+            queue,
+            attempts,
+            self._telemetry,
+            settings.limits,
+            self._rng,
+            running=settings.queue.running,
+            lease_seconds=settings.queue.lease_seconds,
+        )
+        try:
+            await self._poller.start()
+        except AwsError as error:
+            raise StartError(f"Redis at {url} does not answer ({error.message}); check redis_url") from error
+        await self._prometheus.start()
+        self._tasks.start("flush metrics", self._flush())
         return {}
 
     async def stop(self) -> None:
-        """Hang up."""
+        """Read no more, let running events end, hang up."""
+        if self._poller is not None:
+            await self._poller.stop(self._settings.timing.drain_seconds)
+        if self._directory is not None:
+            await self._directory.close()
+        if self._connection is not None:
+            await self._connection.close()
+        await self._tasks.close()
+        await self._prometheus.close()
         await self._redis.aclose()
+        await self._blocking.aclose()
+        self._telemetry.close()
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            self._counts.flush()

@@ -8,9 +8,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 import pytest
@@ -23,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KEY, SECRET = "LAMBENTROOT", "the-root-secret-of-the-tests"
 ROLE = "arn:aws:iam::000000000000:role/any"
 START_SECONDS = 60.0
+T = TypeVar("T")
 
 
 def run(
@@ -104,24 +107,29 @@ class Cluster:
     def another_frontend(self) -> str:
         """One more frontend of this cluster; answers the URL of its REST door. It ends with the cluster."""
         http, grpc = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        settings = (self.data / "run" / "settings.toml").read_text()
-        settings = settings.replace(f'"{self.http}"', f'"{http}"').replace(f'"{self.grpc}"', f'"{grpc}"')
-        file = self.data / "run" / f"settings-{http.rpartition(':')[2]}.toml"
-        file.write_text(settings)
+        self.another("frontend", {f'"{self.http}"': f'"{http}"', f'"{self.grpc}"': f'"{grpc}"'})
+        return f"http://{http}"
+
+    def another(self, service: str, settings: Mapping[str, str] | None = None) -> None:
+        """One more process of a service, which ends with the cluster. `settings`: what to replace in the settings."""
+        text = (self.data / "run" / "settings.toml").read_text()
+        for before, after in (settings or {}).items():
+            text = text.replace(before, after)
+        file = self.data / "run" / f"settings-{service}-{len(self.others)}.toml"
+        file.write_text(text)
         reading, writing = os.pipe()
-        command = [sys.executable, "-m", "lambent.entry", "frontend", "--config", str(file), "--ready-fd", str(writing)]
+        command = [sys.executable, "-m", "lambent.entry", service, "--config", str(file), "--ready-fd", str(writing)]
         with (file.with_suffix(".log")).open("wb") as log:
             self.others.append(subprocess.Popen(command, pass_fds=[writing], stderr=log, stdout=log, cwd=ROOT))
         os.close(writing)
         with os.fdopen(reading) as said:
             line = said.readline()
         assert '"ready"' in line, line
-        return f"http://{http}"
 
     def pid(self, service: str) -> int:
         """Process id of one service."""
         assert self.process is not None
-        wanted = f"lambent.entry {service} "
+        wanted = f"lambent.entry {service} " if service != "redis" else "redis.sock"
         children = {pid for pid in children_of(self.process.pid) if wanted in command_of(pid).replace("\0", " ")}
         assert len(children) == 1, f"{service}: {children}"
         return children.pop()
@@ -190,6 +198,16 @@ class Cluster:
         """Wait until a function's update is Successful."""
         waiter = self.client().get_waiter("function_updated_v2")
         waiter.wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 200})
+
+
+def eventually(check: Callable[[], T], seconds: float = 30.0) -> T:
+    """Wait until `check` answers something true, and answer that."""
+    for _ in range(int(seconds / 0.05)):
+        answer = check()
+        if answer:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")
 
 
 def error_of(call: Any, **arguments: Any) -> tuple[int, str, str]:

@@ -128,12 +128,11 @@ def test_invoking_answers_as_aws_does(cluster: Cluster, function: str) -> None:
         ({"FunctionName": "clients", "Payload": b"{no json"}, 400, "InvalidRequestContentException", "Could not parse request body into json"),
         ({"FunctionName": "clients", "Payload": b"x" * 6291457}, 413, "RequestEntityTooLargeException", "6291457 byte payload is too large for the RequestResponse invocation type (limit 6291456 bytes)"),
         ({"FunctionName": "clients", "ClientContext": "***"}, 400, "InvalidRequestContentException", "Client context"),
-        ({"FunctionName": "clients", "InvocationType": "Event"}, 400, "InvalidParameterValueException", "not served yet"),
         ({"FunctionName": "arn:aws:lambda:eu-west-1:000000000000:function:clients"}, 404, "ResourceNotFoundException", "not reachable in this region"),
         ({"FunctionName": "arn:aws:lambda:us-east-1:222222222222:function:clients"}, 403, "AccessDeniedException", "another account"),
         ({"FunctionName": "clients", "TenantId": "blue"}, 400, "InvalidParameterValueException", "TenantId"),
     ],
-    ids=["unknown", "version", "json", "size", "context", "event", "region", "account", "unserved"],
+    ids=["unknown", "version", "json", "size", "context", "region", "account", "unserved"],
 )  # fmt: skip
 def test_invocations_that_cannot_be(
     cluster: Cluster, function: str, arguments: dict[str, Any], status: int, code: str, says: str

@@ -1,4 +1,4 @@
-"""InvocationService: running functions."""
+"""InvocationService: running functions, now or later."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lambent.infra.functions.directory import FunctionDirectory, Known
 from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.invoker import Invoker
 from lambent.v1 import invocation_service_pb2 as pb
+from services.frontend.events import EventAcceptor
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.unserved import refuse_unserved
 from services.frontend.transport.call import Call
@@ -33,6 +34,7 @@ class InvocationOperations:
         directory: FunctionDirectory,
         settler: Settler,
         invoker: Invoker,
+        events: EventAcceptor,
         telemetry: InvocationTelemetry,
         limits: Limits,
         rng: random.Random,
@@ -41,6 +43,7 @@ class InvocationOperations:
         self._directory = directory
         self._settler = settler
         self._invoker = invoker
+        self._events = events
         self._telemetry = telemetry
         self._limits = limits
         self._rng = rng
@@ -61,7 +64,9 @@ class InvocationOperations:
         if kind == "DryRun":
             return pb.InvokeResponse(status_code=204)
         if kind == "Event":
-            raise invalid_parameter("InvocationType Event is not served yet; use RequestResponse.")
+            trace = self._telemetry.accepted(call, target)
+            await self._events.accept(ref.tenant, ref.name, ref.qualifier, call.request_id, trace, payload)
+            return pb.InvokeResponse(status_code=202)
         with self._telemetry.invocation(call, target) as span:
             outcome = await self._invoker.invoke(
                 target,
@@ -83,7 +88,8 @@ class InvocationOperations:
 
     def _payload(self, request: pb.InvokeRequest, kind: str) -> bytes:
         """The event: JSON text within the limit; nothing at all is an empty object."""
-        payload, limit = request.payload, self._limits.sync_request_bytes
+        payload, limits = request.payload, self._limits
+        limit = limits.async_request_bytes if kind == "Event" else limits.sync_request_bytes
         if len(payload) > limit:
             raise AwsError(
                 "RequestEntityTooLargeException",

@@ -1,0 +1,55 @@
+#!lua flags=allow-oom
+-- Leases items of one queue: first what was leased and whose lease ran out, and what is due again, then fresh ones.
+-- Allowed while memory is full, or nothing could ever leave the queue.
+-- KEYS: 1 the tenant's index of queues, 2 fresh ids, 3 delayed ids by time, 4 leased ids by end of the lease,
+--       5 tokens, 6 values, 7 states, 8 the tenant's last lease
+-- ARGV: 1 name of the queue, 2 now, 3 end of the leases, 4 who leases, 5 most items
+-- Answers: when something can be leased again (-1: never), the token, then for each item its id, value and state.
+local count = tonumber(ARGV[5])
+for _, id in ipairs(redis.call('ZRANGE', KEYS[4], '-inf', ARGV[2], 'BYSCORE', 'LIMIT', 0, 1000)) do
+  redis.call('ZREM', KEYS[4], id)
+  redis.call('HDEL', KEYS[5], id)
+  redis.call('ZADD', KEYS[3], ARGV[2], id)
+end
+local ids = redis.call('ZRANGE', KEYS[3], '-inf', ARGV[2], 'BYSCORE', 'LIMIT', 0, count)
+if #ids > 0 then
+  redis.call('ZREM', KEYS[3], unpack(ids))
+end
+if #ids < count then
+  for _, id in ipairs(redis.call('LPOP', KEYS[2], count - #ids) or {}) do
+    ids[#ids + 1] = id
+  end
+end
+local answer = { '-1', '' }
+if #ids > 0 then
+  local token = redis.call('INCR', KEYS[8]) .. ' ' .. ARGV[4]
+  answer[2] = token
+  for _, id in ipairs(ids) do
+    local value = redis.call('HGET', KEYS[6], id)
+    if value then
+      redis.call('ZADD', KEYS[4], ARGV[3], id)
+      redis.call('HSET', KEYS[5], id, token)
+      answer[#answer + 1] = id
+      answer[#answer + 1] = value
+      answer[#answer + 1] = redis.call('HGET', KEYS[7], id) or ''
+    end
+  end
+end
+local due = nil
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  due = tonumber(ARGV[2])
+else
+  for key = 3, 4 do
+    local first = redis.call('ZRANGE', KEYS[key], 0, 0, 'WITHSCORES')[2]
+    if first and (not due or tonumber(first) < due) then
+      due = tonumber(first)
+    end
+  end
+end
+if due then
+  answer[1] = string.format('%d', due)
+  redis.call('ZADD', KEYS[1], answer[1], ARGV[1])
+else
+  redis.call('ZREM', KEYS[1], ARGV[1])
+end
+return answer

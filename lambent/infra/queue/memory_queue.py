@@ -1,0 +1,143 @@
+"""The queue's twin for tests: the same answers from plain dictionaries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from lambent.domain.clock import Clock
+from lambent.domain.names import Tenant
+from lambent.infra.queue.port import Batch, Dead, Delayed, Done, Item, Leased, QueueKey, Settlement
+
+
+@dataclass(slots=True)
+class _Queue:
+    fresh: deque[str] = field(default_factory=deque)
+    delayed: dict[str, float] = field(default_factory=dict)
+    leased: dict[str, tuple[str, float]] = field(default_factory=dict)  # token, end
+    dead: dict[str, float] = field(default_factory=dict)
+    values: dict[str, bytes] = field(default_factory=dict)
+    states: dict[str, bytes] = field(default_factory=dict)
+
+    def forget(self, id_: str) -> None:
+        self.values.pop(id_, None)
+        self.states.pop(id_, None)
+        self.dead.pop(id_, None)
+
+    def next_due(self, now: float) -> float | None:
+        times = [now] if self.fresh else [*self.delayed.values(), *(end for _, end in self.leased.values())]
+        return min(times, default=None)
+
+
+class MemoryQueue:
+    """An `EventQueue` in this process."""
+
+    def __init__(self, clock: Clock, owner: str, *, dead_seconds: float, dead_items: int) -> None:
+        self._clock = clock
+        self._owner = owner
+        self._dead_seconds = dead_seconds
+        self._dead_items = dead_items
+        self._queues: dict[QueueKey, _Queue] = {}
+        self._index: dict[QueueKey, float] = {}
+        self._leases: dict[Tenant, int] = {}
+        self._listeners: list[asyncio.Queue[QueueKey]] = []
+
+    def now(self) -> float:
+        return self._clock.epoch()
+
+    async def synchronize(self) -> None:
+        pass
+
+    async def append(self, tenant: Tenant, items: Sequence[Item], now: float) -> None:
+        for item in items:
+            key = QueueKey(tenant, item.name)
+            queue = self._queues.setdefault(key, _Queue())
+            self._leases.setdefault(tenant, 0)
+            self._index[key] = min(self._index.get(key, now), _cut(now))
+            if item.id in queue.values:
+                continue
+            queue.values[item.id] = item.value
+            queue.fresh.append(item.id)
+            if len(queue.fresh) == 1:
+                for listener in self._listeners:
+                    listener.put_nowait(key)
+
+    async def lease(self, key: QueueKey, count: int, now: float, until: float) -> Batch:
+        now = _cut(now)
+        queue = self._queues.setdefault(key, _Queue())
+        for id_ in [id_ for id_, (_, end) in queue.leased.items() if end <= now]:
+            del queue.leased[id_]
+            queue.delayed[id_] = now
+        ids = sorted((at, id_) for id_, at in queue.delayed.items() if at <= now)[:count]
+        taken = [id_ for _, id_ in ids]
+        for id_ in taken:
+            del queue.delayed[id_]
+        while queue.fresh and len(taken) < count:
+            taken.append(queue.fresh.popleft())
+        token = ""
+        if taken:
+            number = self._leases[key.tenant] = self._leases.get(key.tenant, 0) + 1
+            token = f"{number} {self._owner}"
+        for id_ in taken:
+            queue.leased[id_] = token, _cut(until)
+        due = queue.next_due(now)
+        if due is None:
+            self._index.pop(key, None)
+        else:
+            self._index[key] = due
+        leased = (Leased(id_, token, queue.values[id_], queue.states.get(id_, b"")) for id_ in taken)
+        return Batch(tuple(leased), due)
+
+    async def renew(self, key: QueueKey, held: Sequence[tuple[str, str]], until: float) -> frozenset[str]:
+        queue = self._queues.setdefault(key, _Queue())
+        still = [id_ for id_, token in held if queue.leased.get(id_, ("",))[0] == token]
+        for id_ in still:
+            queue.leased[id_] = queue.leased[id_][0], _cut(until)
+        return frozenset(still)
+
+    async def settle(self, key: QueueKey, settlements: Sequence[Settlement], now: float) -> frozenset[str]:
+        now = _cut(now)
+        queue = self._queues.setdefault(key, _Queue())
+        settled = []
+        for each in settlements:
+            if queue.leased.get(each.id, ("",))[0] != each.token:
+                continue
+            settled.append(each.id)
+            del queue.leased[each.id]
+            match each.verdict:
+                case Done():
+                    queue.forget(each.id)
+                case Delayed(until, state):
+                    queue.states[each.id], queue.delayed[each.id] = state, _cut(until)
+                    self._index[key] = min(self._index.get(key, until), _cut(until))
+                case Dead(state):
+                    queue.states[each.id], queue.dead[each.id] = state, now
+        by_age = sorted((at, id_) for id_, at in queue.dead.items())
+        over = len(by_age) - self._dead_items
+        for position, (at, id_) in enumerate(by_age):
+            if position < over or at <= _cut(now - self._dead_seconds):
+                queue.forget(id_)
+        return frozenset(settled)
+
+    async def due(self, tenant: Tenant, before: float, limit: int) -> list[tuple[str, float]]:
+        found = [(at, key.name) for key, at in self._index.items() if key.tenant == tenant and at <= before]
+        return [(name, at) for at, name in sorted(found)[:limit]]
+
+    async def tenants(self) -> tuple[Tenant, ...]:
+        return tuple(sorted(self._leases))
+
+    async def wakes(self) -> AsyncIterator[QueueKey]:
+        listener: asyncio.Queue[QueueKey] = asyncio.Queue()
+        self._listeners.append(listener)
+        try:
+            while True:
+                yield await listener.get()
+        finally:
+            self._listeners.remove(listener)
+
+
+def _cut(seconds: float) -> float:
+    """To the millisecond, as the store keeps it."""
+    return int(seconds * 1000) / 1000

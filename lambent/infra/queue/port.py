@@ -1,0 +1,121 @@
+"""What frontends and pollers ask of the queue. Two implementations under one contract suite (test_queue.py).
+
+An item is queued, leased, delayed or dead, and gone once it is done; it is in one of these at any time, and each change
+is atomic. A lease is a token that fences its holder: once the lease has run out and the item was leased again, nothing
+that the former holder says about it is heeded. Times are epoch seconds by the queue's own clock (`now`), kept to the
+millisecond, and parameters: nothing here reads another clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from lambent.domain.names import Tenant
+
+
+class QueueKey(NamedTuple):
+    """One queue: a tenant has one for each function that events wait for."""
+
+    tenant: Tenant
+    name: str  # of the function
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something to be queued. Its id is unique in its queue: what is there already is not queued again."""
+
+    name: str  # of the queue
+    id: str
+    value: bytes  # never changed
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """An item that its holder may work on until the lease runs out."""
+
+    id: str
+    token: str
+    value: bytes
+    state: bytes  # what was last kept of it; empty: nothing yet
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one lease gave."""
+
+    items: tuple[Leased, ...]
+    next_due: float | None  # when there is something to lease again, as far as is known; None: the queue is empty
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The item is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """The item can be leased again from `until` on."""
+
+    until: float
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """The item is kept for a while, to be looked at, and is not leased again."""
+
+    state: bytes
+
+
+Verdict = Done | Delayed | Dead
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What becomes of a leased item."""
+
+    id: str
+    token: str
+    verdict: Verdict
+
+
+class EventQueue(Protocol):
+    """The queue. Every method raises ServiceUnavailableException where the store cannot be reached or refuses."""
+
+    def now(self) -> float:
+        """The time that all who use this queue go by."""
+        ...
+
+    async def synchronize(self) -> None:
+        """Set `now` by the store's clock. To be called before anything else, and now and then."""
+        ...
+
+    async def append(self, tenant: Tenant, items: Sequence[Item], now: float) -> None:
+        """Queue items, all or none; they are as durable as the store is when this returns."""
+        ...
+
+    async def lease(self, key: QueueKey, count: int, now: float, until: float) -> Batch:
+        """At most `count` items: first those whose lease ran out or whose delay is over, then those queued longest."""
+        ...
+
+    async def renew(self, key: QueueKey, held: Sequence[tuple[str, str]], until: float) -> frozenset[str]:
+        """Hold leases longer; `held`: ids and tokens. Answers the ids that are still held."""
+        ...
+
+    async def settle(self, key: QueueKey, settlements: Sequence[Settlement], now: float) -> frozenset[str]:
+        """End leases. Answers the ids whose lease was still held: for all others nothing has changed."""
+        ...
+
+    async def due(self, tenant: Tenant, before: float, limit: int) -> list[tuple[str, float]]:
+        """Queues in which something may be leased before a time, with that time, soonest first."""
+        ...
+
+    async def tenants(self) -> tuple[Tenant, ...]:
+        """Every tenant that has ever queued anything."""
+        ...
+
+    def wakes(self) -> AsyncIterator[QueueKey]:
+        """Queues that were empty of fresh items until one was appended, as it happens. Some may be missed."""
+        ...

@@ -1,0 +1,64 @@
+"""What an event looks like in the queue: a line of JSON that says what it is, and behind it bytes as they came.
+
+The value is the event as it was accepted, with its payload; the state is how far it has come, with what the handler
+answered last.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from lambent.domain.async_events import Progress
+
+
+class Event(msgspec.Struct, frozen=True):
+    """An event as it was accepted. Its id is its request id, its queue is its function."""
+
+    accepted: float  # epoch seconds
+    qualifier: str | None  # as requested; what it stands for is looked up at each attempt
+    trace: str  # X-Amzn-Trace-Id of its acceptance
+
+
+class EventState(msgspec.Struct, frozen=True):
+    """How far an event has come."""
+
+    attempts: int
+    deferrals: int
+    reason: str  # of the last decision: an Outcome while it waits, a Condition when it has ended
+    detail: str = ""  # what stood against it, in the words of the error
+    version: str | None = None  # that ran last
+    error: str | None = None  # functionError of that attempt
+
+    def progress(self, event: Event) -> Progress:
+        """For the rules of lambent.domain.async_events."""
+        return Progress(event.accepted, self.attempts, self.deferrals)
+
+
+NEW = EventState(0, 0, "")
+
+Line = TypeVar("Line")
+_ENCODER = msgspec.json.Encoder()
+_EVENTS = msgspec.json.Decoder(Event)
+_STATES = msgspec.json.Decoder(EventState)
+
+
+def encode(line: Event | EventState, body: bytes) -> bytes:
+    """As it is kept; `body`: the payload, or what the handler answered last."""
+    return _ENCODER.encode(line) + b"\n" + body
+
+
+def decode_event(value: bytes) -> tuple[Event, bytes]:
+    """An event and its payload."""
+    return _split(value, _EVENTS)
+
+
+def decode_state(state: bytes) -> tuple[EventState, bytes]:
+    """How far an event has come, and what the handler answered last; NEW for one that was never tried."""
+    return _split(state, _STATES) if state else (NEW, b"")
+
+
+def _split(kept: bytes, decoder: msgspec.json.Decoder[Line]) -> tuple[Line, bytes]:
+    line, _, body = kept.partition(b"\n")
+    return decoder.decode(line), body

@@ -1,0 +1,173 @@
+"""The queue in Redis. Keys of one tenant share a hash tag; each change is one atomic script. docs/reference/queue.md
+shows how to read them.
+
+lambent:{ACCOUNT:REGION}:async                sorted set: queue → when something in it can be leased, milliseconds
+lambent:{ACCOUNT:REGION}:async:lease          counter of leases
+lambent:{ACCOUNT:REGION}:async:NAME:fresh     list of ids that were never leased, oldest first
+lambent:{ACCOUNT:REGION}:async:NAME:delayed   sorted set: id → when it can be leased again, milliseconds
+lambent:{ACCOUNT:REGION}:async:NAME:leased    sorted set: id → end of its lease, milliseconds
+lambent:{ACCOUNT:REGION}:async:NAME:tokens    hash: id → token of its lease
+lambent:{ACCOUNT:REGION}:async:NAME:values    hash: id → the item
+lambent:{ACCOUNT:REGION}:async:NAME:states    hash: id → how far it has come
+lambent:{ACCOUNT:REGION}:async:NAME:dead      sorted set: id → when it was given up, milliseconds
+lambent:async-tenants                         set of ACCOUNT:REGION: every tenant that may have queues
+lambent:async-wakes                           channel: "ACCOUNT:REGION NAME" when a queue gets its first fresh item
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from lambent.domain.clock import Clock
+from lambent.domain.names import Tenant
+from lambent.infra import config
+from lambent.infra.queue.port import Batch, Dead, Delayed, Done, Item, Leased, QueueKey, Settlement, Verdict
+from lambent.infra.redis_client import store_errors
+
+_TENANTS, _WAKES = "lambent:async-tenants", "lambent:async-wakes"
+# How long one read of the channel waits, and the pause before it is subscribed to again.
+_LISTEN_SECONDS, _RESUBSCRIBE_SECONDS = 30.0, 0.5
+
+
+class RedisQueue:
+    """An `EventQueue` in a Redis-compatible server."""
+
+    def __init__(
+        self, client: Redis, blocking: Redis, clock: Clock, owner: str, *, dead_seconds: float, dead_items: int
+    ) -> None:
+        """`blocking`: a second client, for reads that wait. `owner`: who leases, for whoever looks. `dead_seconds`,
+        `dead_items`: how long, and how many of each queue, dead items are kept."""
+        self._client = client
+        self._blocking = blocking
+        self._clock = clock
+        self._owner = owner
+        self._dead_seconds = dead_seconds
+        self._dead_items = dead_items
+        self._offset = 0.0  # the server's clock over our monotonic one
+        self._known: set[Tenant] = set()
+        folder = Path(__file__).parent
+        self._append, self._lease, self._renew, self._settle = (
+            client.register_script((folder / f"{name}.lua").read_text())
+            for name in ("append", "lease", "renew", "settle")
+        )
+
+    def now(self) -> float:
+        return self._clock.monotonic() + self._offset
+
+    async def synchronize(self) -> None:
+        async with store_errors():
+            asked = self._clock.monotonic()
+            seconds, microseconds = await cast(Any, self._client.time())
+            # The server looked somewhere between.
+            self._offset = seconds + microseconds / 1e6 - (asked + self._clock.monotonic()) / 2
+
+    async def append(self, tenant: Tenant, items: Sequence[Item], now: float) -> None:
+        names = list(dict.fromkeys(item.name for item in items))
+        number = {name: str(at) for at, name in enumerate(names, 1)}
+        keys = [_index(tenant), *(key for name in names for key in _keys(tenant, name, "fresh", "values"))]
+        parts: list[str | bytes] = []
+        for item in items:
+            parts += (number[item.name], item.id, item.value)
+        async with store_errors():
+            if tenant not in self._known:
+                # Of another hash slot, so not within the script: before it, as a tenant too many does no harm.
+                await cast(Any, self._client.sadd(_TENANTS, f"{tenant.account}:{tenant.region}"))
+                self._known.add(tenant)
+            channel_and_tenant = (_WAKES, f"{tenant.account}:{tenant.region}")
+            await self._append(keys=keys, args=[_milliseconds(now), *channel_and_tenant, len(names), *names, *parts])
+
+    async def lease(self, key: QueueKey, count: int, now: float, until: float) -> Batch:
+        tenant, name = key
+        parts = _keys(tenant, name, "fresh", "delayed", "leased", "tokens", "values", "states")
+        async with store_errors():
+            answer: Any = await self._lease(
+                keys=[_index(tenant), *parts, f"{_index(tenant)}:lease"],
+                args=[name, _milliseconds(now), _milliseconds(until), self._owner, count],
+            )
+        due, token = int(answer[0]), answer[1].decode()
+        items = tuple(
+            Leased(answer[at].decode(), token, answer[at + 1], answer[at + 2]) for at in range(2, len(answer), 3)
+        )
+        return Batch(items, None if due < 0 else due / 1000)
+
+    async def renew(self, key: QueueKey, held: Sequence[tuple[str, str]], until: float) -> frozenset[str]:
+        async with store_errors():
+            answer: Any = await self._renew(
+                keys=_keys(*key, "leased", "tokens"),
+                args=[_milliseconds(until), *(part for each in held for part in each)],
+            )
+        return frozenset(each.decode() for each in answer)
+
+    async def settle(self, key: QueueKey, settlements: Sequence[Settlement], now: float) -> frozenset[str]:
+        tenant, name = key
+        parts: list[str | bytes] = []
+        for each in settlements:
+            parts += (each.id, each.token, *_verdict(each.verdict))
+        async with store_errors():
+            answer: Any = await self._settle(
+                keys=[_index(tenant), *_keys(tenant, name, "delayed", "leased", "tokens", "values", "states", "dead")],
+                args=[name, _milliseconds(now), _milliseconds(now - self._dead_seconds), self._dead_items, *parts],
+            )
+        return frozenset(each.decode() for each in answer)
+
+    async def due(self, tenant: Tenant, before: float, limit: int) -> list[tuple[str, float]]:
+        async with store_errors():
+            found: Any = await self._client.zrange(
+                _index(tenant), cast(int, "-inf"), int(_milliseconds(before)), byscore=True, offset=0, num=limit,
+                withscores=True,
+            )  # fmt: skip
+        return [(name.decode(), score / 1000) for name, score in found]
+
+    async def tenants(self) -> tuple[Tenant, ...]:
+        async with store_errors():
+            members: Any = await cast(Any, self._client.smembers(_TENANTS))
+        return tuple(Tenant(*member.decode().split(":", 1)) for member in sorted(members))
+
+    async def wakes(self) -> AsyncIterator[QueueKey]:
+        while True:
+            try:
+                async with self._blocking.pubsub(ignore_subscribe_messages=True) as channel:
+                    await channel.subscribe(_WAKES)
+                    while True:
+                        message = await channel.get_message(timeout=_LISTEN_SECONDS)
+                        if message is not None:
+                            tenant, _, name = message["data"].decode().partition(" ")
+                            yield QueueKey(Tenant(*tenant.split(":", 1)), name)
+            except (RedisError, OSError):
+                await asyncio.sleep(_RESUBSCRIBE_SECONDS)
+
+
+def redis_queue(client: Redis, blocking: Redis, clock: Clock, owner: str, settings: config.Queue) -> RedisQueue:
+    """The queue with the limits of the settings."""
+    return RedisQueue(
+        client, blocking, clock, owner,
+        dead_seconds=settings.dead_days * 86_400, dead_items=settings.dead_events,
+    )  # fmt: skip
+
+
+def _index(tenant: Tenant) -> str:
+    return f"lambent:{tenant.tag}:async"
+
+
+def _keys(tenant: Tenant, name: str, *parts: str) -> list[str]:
+    return [f"{_index(tenant)}:{name}:{part}" for part in parts]
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(int(seconds * 1000))
+
+
+def _verdict(verdict: Verdict) -> tuple[str, str, bytes]:
+    match verdict:
+        case Done():
+            return "done", "", b""
+        case Delayed(until, state):
+            return "delayed", _milliseconds(until), state
+        case Dead(state):
+            return "dead", "", state

@@ -1,0 +1,104 @@
+"""One attempt at an event: what it names now, one invocation, and what came of that in the words of the rules."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from lambent.domain.async_events import Outcome
+from lambent.domain.errors import AwsError
+from lambent.domain.functions import State
+from lambent.domain.names import FunctionRef, Tenant
+from lambent.infra.functions.directory import FunctionDirectory, Known
+from lambent.infra.functions.port import FunctionStore
+from lambent.infra.invocation_telemetry import InvocationTelemetry
+from lambent.infra.invoker.invoker import Invoker, Target
+
+
+@dataclass(slots=True)
+class Request:
+    """An attempt, as far as its trace goes."""
+
+    request_id: str
+    trace_header: str | None
+    trace_out: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of one attempt. The last three are the handler's, where it ran."""
+
+    outcome: Outcome
+    detail: str = ""  # what stood against it
+    version: str | None = None
+    error: str | None = None
+    response: bytes = b""
+
+
+class Attempts:
+    """Runs events as a frontend runs requests: through the same leases, within the same limits."""
+
+    def __init__(
+        self,
+        store: FunctionStore,
+        directory: FunctionDirectory,
+        invoker: Invoker,
+        telemetry: InvocationTelemetry,
+        rng: random.Random,
+    ) -> None:
+        """`rng`: draws which version of an alias with weights an attempt goes to."""
+        self._store = store
+        self._directory = directory
+        self._invoker = invoker
+        self._telemetry = telemetry
+        self._rng = rng
+
+    async def find(self, ref: FunctionRef) -> Known | Attempt:
+        """What an event's name and qualifier stand for now, or why there is no attempt."""
+        try:
+            known = await self._directory.find(ref.tenant, ref.name, ref.qualifier)
+        except AwsError as error:
+            return Attempt(Outcome.SYSTEM_ERROR, str(error))
+        if known is None:
+            return Attempt(Outcome.NOT_FOUND, f"Function not found: {ref.arn}")
+        if known.target is None:
+            state = "Failed" if known.record.state is State.FAILED else "Pending"
+            return Attempt(Outcome.SYSTEM_ERROR, f"The function is in the state {state}")
+        return known
+
+    async def run(self, ref: FunctionRef, known: Known, request: Request, payload: bytes) -> Attempt:
+        """Run an event once."""
+        target = known.draw(self._rng.random())
+        assert target is not None
+        try:
+            with self._telemetry.invocation(request, target) as span:
+                outcome = await self._invoker.invoke(
+                    target,
+                    payload,
+                    request_id=request.request_id,
+                    arn=ref.arn,
+                    trace=span.trace_header,
+                    client_context=None,
+                    tail=False,
+                )
+                span.ended(outcome)
+        except AwsError as error:
+            return await self._refused(ref.tenant, target, error)
+        result = outcome.result
+        ended = Outcome.SUCCEEDED if result.error is None else Outcome.FUNCTION_ERROR
+        return Attempt(ended, result.error_type or "", target.version, result.error, outcome.payload)
+
+    async def _refused(self, tenant: Tenant, target: Target, error: AwsError) -> Attempt:
+        detail = error.reason or str(error)
+        if error.name != "TooManyRequestsException":
+            return Attempt(Outcome.SYSTEM_ERROR, detail)
+        if detail.startswith("Reserved") and await self._none_reserved(tenant, target.function_name):
+            return Attempt(Outcome.ZERO_RESERVED, detail)
+        return Attempt(Outcome.THROTTLED, detail)
+
+    async def _none_reserved(self, tenant: Tenant, name: str) -> bool:
+        """Whether a function's reserved concurrency is 0, which the scheduler's refusal does not tell."""
+        try:
+            return (await self._store.settings(tenant)).reserved.get(name) == 0
+        except AwsError:
+            return False

@@ -1,0 +1,247 @@
+"""Drains the queue: chooses, leases, runs, settles. The rules are `core.choice` and `lambent.domain.async_events`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from lambent.domain.async_events import Condition, Decision, End, Outcome, RetryPolicy, decide, too_old
+from lambent.domain.errors import AwsError
+from lambent.domain.limits import Limits
+from lambent.domain.names import FunctionRef, Tenant
+from lambent.infra import rpc
+from lambent.infra.coalescing import Coalescer
+from lambent.infra.queue.port import Dead, Delayed, Done, EventQueue, Leased, QueueKey, Settlement, Verdict
+from lambent.infra.queue.records import Event, EventState, decode_event, decode_state, encode
+from lambent.infra.tasks import TaskOwner
+from lambent.infra.telemetry import Reading, Telemetry
+from services.poller.attempts import Attempt, Attempts, Request
+from services.poller.core.choice import Choice, Visit
+
+_log = logging.getLogger(__name__)
+
+# How often the store is asked for queues whose announcement was missed or whose delay is over, how far ahead it is
+# asked, and for how many of each tenant at a time.
+LOOK_SECONDS, LOOK_AHEAD_SECONDS, LOOK_QUEUES = 0.5, 1.0, 1000
+# Every how many looks the clock is set anew.
+LOOKS_BETWEEN_CLOCKS = 100
+# How long a visit waits that found the store away.
+AWAY_SECONDS = 1.0
+# Share of a lease after which it is renewed.
+RENEW_SHARE = 1 / 3
+HELD_BACK = (Outcome.THROTTLED, Outcome.SYSTEM_ERROR)
+
+
+class Poller:
+    """Runs what is in the queues, until it is stopped."""
+
+    def __init__(
+        self,
+        queue: EventQueue,
+        attempts: Attempts,
+        telemetry: Telemetry,
+        limits: Limits,
+        rng: random.Random,
+        *,
+        running: int,
+        lease_seconds: float,
+    ) -> None:
+        """`running`: most events at once. `lease_seconds`: after which another may take over what this one holds."""
+        self._queue = queue
+        self._attempts = attempts
+        self._policy = RetryPolicy.standard(limits)
+        self._rng = rng
+        self._lease_seconds = lease_seconds
+        self._choice: Choice[QueueKey] = Choice(running)
+        self._held: dict[tuple[QueueKey, str], str] = {}  # tokens of leases
+        self._kick = asyncio.Event()
+        self._settles: Coalescer[QueueKey, Settlement, bool] = Coalescer("settle", self._settle_batch, _weight)
+        self._reading = TaskOwner("poller")
+        self._working = TaskOwner("events")
+        self._dropped: Counter[tuple[Tenant, str, str]] = Counter()  # by function and condition
+        self._ages = telemetry.histogram("aws.lambda.asynceventage")
+        telemetry.observe("aws.lambda.asynceventsdropped", self._readings)
+
+    async def start(self) -> None:
+        """Begin to read. Raises ServiceUnavailableException."""
+        await self._queue.synchronize()
+        for name, loop in (
+            ("choose", self._choose()), ("listen", self._listen()), ("look", self._look()), ("renew", self._renew()),
+        ):  # fmt: skip
+            self._reading.start(name, loop)
+
+    async def stop(self, seconds: float) -> None:
+        """Read no more, let what runs end, at most `seconds`; what does not is taken over by another poller."""
+        # Leases are renewed for as long as anything runs.
+        for task in self._reading.named("choose", "listen", "look"):
+            task.cancel()
+        await self._working.drain(seconds)
+        await self._reading.close()
+        await self._working.close()
+        await self._settles.close()
+
+    # Reading
+
+    async def _choose(self) -> None:
+        """Visit queues as their turns come."""
+        while True:
+            self._kick.clear()
+            now = self._queue.now()
+            for visit in self._choice.pick(now):
+                self._working.start("visit", self._visit(visit))
+            at = self._choice.next_at()
+            try:
+                async with asyncio.timeout(None if at is None else max(at - self._queue.now(), 0)):
+                    await self._kick.wait()
+            except TimeoutError:
+                continue
+
+    async def _listen(self) -> None:
+        """Hear of queues that were empty until now."""
+        async for key in self._queue.wakes():
+            self._wake(key, self._queue.now())
+
+    async def _look(self) -> None:
+        """Find what nobody announced: delays that are over, leases that ran out, announcements that were missed."""
+        for looks in itertools.count(1):
+            try:
+                if looks % LOOKS_BETWEEN_CLOCKS == 0:
+                    await self._queue.synchronize()
+                for tenant in await self._queue.tenants():
+                    before = self._queue.now() + LOOK_AHEAD_SECONDS
+                    for name, at in await self._queue.due(tenant, before, LOOK_QUEUES):
+                        self._wake(QueueKey(tenant, name), at)
+            except AwsError as error:
+                _log.warning("the queue cannot be read: %s", error.message)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _wake(self, key: QueueKey, at: float) -> None:
+        self._choice.wake(key, at, self._queue.now())
+        self._kick.set()
+
+    async def _visit(self, visit: Visit[QueueKey]) -> None:
+        """Lease what may be leased of one queue, and run it."""
+        key = visit.key
+        now = self._queue.now()
+        try:
+            batch = await self._queue.lease(key, visit.count, now, now + self._lease_seconds)
+        except AwsError as error:
+            _log.warning("the queue cannot be read: %s", error.message)
+            now = self._queue.now()
+            self._choice.visited(visit, 0, now + AWAY_SECONDS, now)
+        else:
+            for item in batch.items:
+                self._held[key, item.id] = item.token
+                self._working.start(item.id, self._work(visit, item))
+            self._choice.visited(visit, len(batch.items), batch.next_due, self._queue.now())
+        self._kick.set()
+
+    # Running
+
+    async def _work(self, visit: Visit[QueueKey], item: Leased) -> None:
+        """One item from its lease to its settlement."""
+        held_back = True
+        try:
+            verdict, held_back = await self._run(visit.key, item)
+            await self._settle(visit.key, Settlement(item.id, item.token, verdict))
+            if isinstance(verdict, Delayed):
+                self._wake(visit.key, verdict.until)
+        finally:
+            self._held.pop((visit.key, item.id), None)
+            self._choice.ended(visit, held_back=held_back, now=self._queue.now())
+            self._kick.set()
+
+    async def _run(self, key: QueueKey, item: Leased) -> tuple[Verdict, bool]:
+        """An attempt at an event; answers what becomes of it, and whether it was held back."""
+        event, payload = decode_event(item.value)
+        before, response = decode_state(item.state)
+        progress, policy = before.progress(event), self._policy
+        ref = FunctionRef(key.tenant, key.name, event.qualifier)
+        attempt: Attempt | None = None
+        decision: Decision | None = too_old(progress, policy, self._queue.now())
+        if decision is None:
+            attempt = await self._attempt(ref, item.id, event, payload)
+            decision = decide(progress, attempt.outcome, policy, self._queue.now())
+            if attempt.version is not None:
+                response = attempt.response
+        state = _after(before, attempt, decision)
+        if not isinstance(decision, End):
+            return Delayed(decision.at, encode(state, response)), attempt is not None and attempt.outcome in HELD_BACK
+        if decision.condition is Condition.SUCCESS:
+            return Done(), False
+        self._dropped[key.tenant, key.name, decision.condition] += 1
+        _log.info(
+            "event given up",
+            extra={"function": ref.arn, "request_id": item.id, "reason": decision.condition, "detail": state.detail},
+        )
+        # That it was given up says nothing about whether others would be held back.
+        return Dead(encode(state, response)), False
+
+    async def _attempt(self, ref: FunctionRef, request_id: str, event: Event, payload: bytes) -> Attempt:
+        found = await self._attempts.find(ref)
+        if isinstance(found, Attempt):
+            return found
+        if self._ages is not None:
+            self._ages.record((self._queue.now() - event.accepted) * 1000, {"FunctionName": ref.name})
+        return await self._attempts.run(ref, found, Request(request_id, event.trace), payload)
+
+    # Settling and renewing
+
+    async def _settle(self, key: QueueKey, settlement: Settlement) -> None:
+        """Say what became of an item, until the store has it or somebody else has the item."""
+        for delay in rpc.delays(self._rng):
+            try:
+                if not await self._settles.submit(key, settlement):
+                    _log.warning("an event was taken over before it ended", extra={"request_id": settlement.id})
+                return
+            except AwsError as error:
+                _log.warning("an event cannot be settled: %s", error.message, extra={"request_id": settlement.id})
+                await asyncio.sleep(delay)
+
+    async def _settle_batch(self, key: QueueKey, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        settled = await self._queue.settle(key, settlements, self._queue.now())
+        return [each.id in settled for each in settlements]
+
+    async def _renew(self) -> None:
+        """Hold on to what still runs."""
+        while True:
+            await asyncio.sleep(self._lease_seconds * RENEW_SHARE)
+            by_queue: defaultdict[QueueKey, list[tuple[str, str]]] = defaultdict(list)
+            for (key, id_), token in self._held.items():
+                by_queue[key].append((id_, token))
+            try:
+                for key, held in by_queue.items():
+                    await self._queue.renew(key, held, self._queue.now() + self._lease_seconds)
+            except AwsError as error:
+                _log.warning("leases cannot be renewed: %s", error.message)
+
+    def _readings(self) -> list[Reading]:
+        return [
+            (
+                {"FunctionName": name, "account": tenant.account, "region": tenant.region, "condition": condition},
+                count,
+            )
+            for (tenant, name, condition), count in self._dropped.items()
+        ]
+
+
+def _after(before: EventState, attempt: Attempt | None, decision: Decision) -> EventState:
+    """What is kept of an event after a decision; what the handler answered last stays until it answers again."""
+    ran = attempt is not None and attempt.version is not None
+    return EventState(
+        decision.progress.attempts,
+        decision.progress.deferrals,
+        decision.condition if isinstance(decision, End) else decision.reason,
+        before.detail if attempt is None else attempt.detail,
+        attempt.version if attempt is not None and ran else before.version,
+        attempt.error if attempt is not None and ran else before.error,
+    )
+
+
+def _weight(settlement: Settlement) -> int:
+    verdict = settlement.verdict
+    return 0 if isinstance(verdict, Done) else len(verdict.state)

@@ -1,0 +1,169 @@
+"""Which queue a poller reads next: fair, slow where it is held back, and never more than its slots."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import pytest
+
+from services.poller.core.choice import PAUSE_MAX_SECONDS, Choice, Visit
+
+
+@dataclass
+class World:
+    """Queues of items that each run for a while, on virtual time, with a limit of what runs of each queue at once."""
+
+    slots: int = 100
+    now: float = 0.0
+    waiting: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)  # that one item runs
+    limits: dict[str, int] = field(default_factory=dict)
+    running: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    first: dict[str, float] = field(default_factory=dict)  # when an item of a queue first ended
+    ends: list[tuple[float, Visit[str], bool]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.choice: Choice[str] = Choice(self.slots)
+
+    def add(self, key: str, count: int, seconds: float = 0.1, limit: int = 10**9) -> None:
+        self.waiting[key] += count
+        self.seconds[key], self.limits[key] = seconds, limit
+        self.choice.wake(key, self.now, self.now)
+
+    def run(self, until: float) -> None:
+        """Carry out visits and end items until a time."""
+        while True:
+            visits = deque(self.choice.pick(self.now))
+            while visits:
+                self.visit(visits.popleft())
+                visits.extend(self.choice.pick(self.now))
+            assert 0 <= self.choice.running <= self.slots
+            assert self.choice.running == len(self.ends)
+            times = [self.choice.next_at(), min((at for at, _, _ in self.ends), default=None)]
+            at = min((each for each in times if each is not None), default=until)
+            if at >= until:
+                self.now = until
+                return
+            self.now = max(self.now, at)
+            for end in [end for end in self.ends if end[0] <= self.now]:
+                self.ends.remove(end)
+                self.end(*end)
+
+    def visit(self, visit: Visit[str]) -> None:
+        key = visit.key
+        got = min(visit.count, self.waiting[key])
+        self.waiting[key] -= got
+        for _ in range(got):
+            held_back = self.running[key] >= self.limits[key]
+            if not held_back:
+                self.running[key] += 1
+            self.ends.append((self.now + (0 if held_back else self.seconds[key]), visit, held_back))
+        self.choice.visited(visit, got, self.now if self.waiting[key] else None, self.now)
+
+    def end(self, at: float, visit: Visit[str], held_back: bool) -> None:
+        key = visit.key
+        if held_back:
+            self.refused[key] += 1
+            self.waiting[key] += 1
+            self.choice.wake(key, self.now + 1, self.now)
+        else:
+            self.running[key] -= 1
+            self.ended[key] += 1
+            self.first.setdefault(key, at)
+        self.choice.ended(visit, held_back=held_back, now=self.now)
+
+
+def test_everything_is_run_once_and_nothing_is_kept_of_it() -> None:
+    world = World()
+    for number in range(50):
+        world.add(f"q{number}", number)
+    world.run(100)
+    assert world.ended == Counter({f"q{number}": number for number in range(1, 50)})
+    assert world.choice.next_at() is None
+    assert not world.choice._queues
+
+
+@pytest.mark.parametrize("depth", [100, 1_000_000])
+@pytest.mark.parametrize("limit", [0, 2, 10**9])
+def test_a_queue_behind_a_deep_one_waits_no_longer_however_deep_it_is(depth: int, limit: int) -> None:
+    """Whether what is deep runs, is throttled, or does not run at all."""
+    world = World()
+    world.add("deep", depth, seconds=1.0, limit=limit)
+    world.run(20)
+    world.add("late", 3, seconds=0.01)
+    world.run(20.5)
+    assert world.ended["late"] == 3
+    assert world.first["late"] == pytest.approx(20.01)
+
+
+def test_items_that_run_for_ever_leave_room_for_others() -> None:
+    world = World(slots=64)
+    for number in range(5):
+        world.add(f"hog{number}", 1000, seconds=1e9)
+        world.run(world.now + 10)
+    world.add("late", 3, seconds=0.01)
+    world.run(world.now + 1)
+    assert world.ended["late"] == 3
+
+
+def test_a_function_that_lets_nothing_through_costs_next_to_nothing() -> None:
+    world = World()
+    world.add("shut", 100_000, limit=0)
+    world.run(600)
+    assert world.refused["shut"] < 16 + 600 / PAUSE_MAX_SECONDS + 20
+
+
+def test_a_function_that_opens_again_is_read_again_soon() -> None:
+    world = World()
+    world.add("shut", 2000, limit=0)
+    world.run(300)
+    world.limits["shut"] = 50
+    world.run(300 + PAUSE_MAX_SECONDS + 20)
+    assert world.ended["shut"] == 2000
+
+
+def test_a_limit_is_used_nearly_whole_without_pressing_against_it() -> None:
+    world = World(slots=1000)
+    world.add("f", 100_000, seconds=0.1, limit=20)
+    world.run(60)
+    assert world.ended["f"] > 0.75 * 60 / 0.1 * 20
+    assert world.refused["f"] < 0.25 * world.ended["f"]
+
+
+def test_queues_share_what_there_is() -> None:
+    world = World(slots=64)
+    for key in "abcd":
+        world.add(key, 100_000, seconds=0.1)
+    world.run(30)
+    assert min(world.ended.values()) > 0.8 * max(world.ended.values())
+    assert sum(world.ended.values()) > 0.9 * 64 * 30 / 0.1
+
+
+def test_what_is_heard_while_a_visit_is_under_way_is_not_forgotten() -> None:
+    choice: Choice[str] = Choice(10)
+    choice.wake("f", 0.0, 0.0)
+    [visit] = choice.pick(0.0)
+    choice.wake("f", 0.0, 0.0)
+    choice.visited(visit, 0, None, 0.0)
+    assert [each.key for each in choice.pick(0.0)] == ["f"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_history_ends_with_everything_run(seed: int) -> None:
+    rng = random.Random(seed)
+    world = World(slots=rng.choice([1, 2, 7, 100]))
+    total: Counter[str] = Counter()
+    for _ in range(30):
+        key = f"q{rng.randrange(6)}"
+        count = rng.randrange(1, 50)
+        total[key] += count
+        world.add(key, count, seconds=rng.choice([0.0, 0.01, 1.0]), limit=rng.choice([0, 1, 5, 10**9]))
+        world.run(world.now + rng.choice([0, 0.1, 5]))
+    for key in total:
+        world.limits[key] = 10**9
+    world.run(world.now + 2000)
+    assert world.ended == total
