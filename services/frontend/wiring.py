@@ -175,6 +175,7 @@ class FrontendService:
             raise StartError(f"Redis at {cluster.redis_url} does not answer ({error.message})") from error
         await durability.report(self._redis)
         dispatch = self._dispatch(connection)
+        # Whoever is told of a connection has asked for it by now.
         await connection.start()
         regions = [region.strip() for region in cluster.regions.split(",") if region.strip()] or None
 
@@ -262,12 +263,10 @@ class FrontendService:
             limits=limits,
             rng=self._rng,
         )
+        scaling = self._scaling(connection, provisioner)
         return Dispatch(
             [
-                (
-                    scaling_service_pb2.DESCRIPTOR.services_by_name["ScalingService"],
-                    self._scaling(provisioner, connection),
-                ),
+                (scaling_service_pb2.DESCRIPTOR.services_by_name["ScalingService"], scaling),
                 (function_service_pb2.DESCRIPTOR.services_by_name["FunctionService"], functions),
                 (version_service_pb2.DESCRIPTOR.services_by_name["VersionService"], versions),
                 (alias_service_pb2.DESCRIPTOR.services_by_name["AliasService"], aliases),
@@ -294,7 +293,7 @@ class FrontendService:
             observe=self._requests.observe,
         )
 
-    def _scaling(self, provisioner: Provisioner, connection: InvokerConnection) -> ScalingOperations:
+    def _scaling(self, connection: InvokerConnection, provisioner: Provisioner) -> ScalingOperations:
         """Application Auto Scaling."""
         store, limits = RedisScalingStore(self._redis), self._settings.limits
         settings = ScalingSettings(store, connection.leases)

@@ -104,10 +104,12 @@ class Cluster:
         self.process = None
         return said
 
-    def another_frontend(self) -> str:
-        """One more frontend of this cluster; answers the URL of its REST door. It ends with the cluster."""
+    def another_frontend(self, settings: Mapping[str, str] | None = None) -> str:
+        """One more frontend of this cluster; answers the URL of its REST door. It ends with the cluster. `settings`: as
+        in `another`."""
         http, grpc = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        self.another("frontend", {f'"{self.http}"': f'"{http}"', f'"{self.grpc}"': f'"{grpc}"'})
+        doors = {f'"{self.http}"': f'"{http}"', f'"{self.grpc}"': f'"{grpc}"'}
+        self.another("frontend", {**doors, **(settings or {})})
         return f"http://{http}"
 
     def another(self, service: str, settings: Mapping[str, str] | None = None) -> None:
