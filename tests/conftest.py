@@ -29,6 +29,18 @@ async def redis_url(short_tmp: Path) -> AsyncIterator[str]:
     await child.stop(5.0)
 
 
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    """AWS's services as moto's server plays them; answers the URL."""
+    from moto.server import ThreadedMotoServer
+
+    port = free_port()
+    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
+    server.start()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+
+
 def free_port(count: int = 1) -> int:
     """The first of `count` ports that nobody listens on, below those that outgoing connections take by themselves."""
     while True:

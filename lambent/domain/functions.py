@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.names import LATEST, Tenant
 
 
@@ -125,9 +126,10 @@ class Function:
     """A function with everything published of it, as one read of the store found it."""
 
     record: FunctionRecord
-    stamp: str  # changes whenever an alias does or a version is deleted
+    stamp: str  # changes whenever an alias or the handling of events does, or a version is deleted
     versions: Mapping[str, VersionRecord]  # by number
     aliases: Mapping[str, AliasRecord]  # by name
+    event_configs: Mapping[str, EventInvokeConfig] = field(default_factory=dict)  # by qualifier
 
     def has(self, version: str) -> bool:
         """Whether there is such a version; $LATEST always is."""

@@ -58,6 +58,13 @@ METRICS: Mapping[str, Metric] = {
         Metric("aws.lambda.asynceventsreceived", "counter", "{event}", "Asynchronous events that were accepted."),
         Metric("aws.lambda.asynceventage", "histogram", "ms", "Age of events when an attempt at them began."),
         Metric("aws.lambda.asynceventsdropped", "counter", "{event}", "Events that were given up."),
+        Metric("aws.lambda.deadlettererrors", "counter", "{error}", "Dead letters that could not be delivered."),
+        Metric(
+            "aws.lambda.destinationdeliveryfailures",
+            "counter",
+            "{failure}",
+            "Records that could not be delivered to a destination.",
+        ),
         Metric("faas.invocations", "counter", "{invocation}", "Invocations that succeeded."),
         Metric("faas.errors", "counter", "{error}", "Invocations that ended in an error."),
         Metric("faas.timeouts", "counter", "{timeout}", "Invocations that ran out of time."),

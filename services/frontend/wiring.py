@@ -40,6 +40,7 @@ from lambent.v1 import (
     account_service_pb2,
     alias_service_pb2,
     concurrency_service_pb2,
+    event_invoke_service_pb2,
     function_service_pb2,
     insight_service_pb2,
     invocation_service_pb2,
@@ -54,6 +55,7 @@ from services.frontend.operations.account import AccountOperations
 from services.frontend.operations.aliases import AliasOperations
 from services.frontend.operations.concurrency import ConcurrencyOperations
 from services.frontend.operations.editing import Editor
+from services.frontend.operations.event_invoke_configs import EventInvokeConfigOperations
 from services.frontend.operations.functions import FunctionOperations
 from services.frontend.operations.insight import InsightOperations
 from services.frontend.operations.invocations import InvocationOperations
@@ -272,6 +274,10 @@ class FrontendService:
                 (
                     account_service_pb2.DESCRIPTOR.services_by_name["AccountService"],
                     AccountOperations(self._store, limits),
+                ),
+                (
+                    event_invoke_service_pb2.DESCRIPTOR.services_by_name["EventInvokeService"],
+                    EventInvokeConfigOperations(store=self._store, editor=editor, limits=limits, clock=self._clock),
                 ),
                 (invocation_service_pb2.DESCRIPTOR.services_by_name["InvocationService"], invocations),
                 (

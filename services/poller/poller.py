@@ -10,17 +10,20 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from lambent.domain.async_events import Condition, Decision, End, Outcome, RetryPolicy, decide, too_old
+from lambent.domain.destinations import Ended
 from lambent.domain.errors import AwsError
-from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, Tenant
 from lambent.infra import rpc
 from lambent.infra.coalescing import Coalescer
-from lambent.infra.queue.port import Dead, Delayed, Done, EventQueue, Leased, QueueKey, Settlement, Verdict
-from lambent.infra.queue.records import Event, EventState, decode_event, decode_state, encode
+from lambent.infra.functions.directory import Known
+from lambent.infra.queue.port import Dead, Delayed, Done, EventQueue, Item, Leased, QueueKey, Settlement
+from lambent.infra.queue.records import DELIVERIES, Event, EventState, decode_event, decode_state, encode
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Reading, Telemetry
 from services.poller.attempts import Attempt, Attempts, Request
 from services.poller.core.choice import Choice, Visit
+from services.poller.outbox import Outbox
+from services.poller.sending import Deliveries
 
 _log = logging.getLogger(__name__)
 
@@ -43,17 +46,22 @@ class Poller:
         self,
         queue: EventQueue,
         attempts: Attempts,
+        deliveries: Deliveries,
+        outbox: Outbox,
+        policy: RetryPolicy,
         telemetry: Telemetry,
-        limits: Limits,
         rng: random.Random,
         *,
         running: int,
         lease_seconds: float,
     ) -> None:
-        """`running`: most events at once. `lease_seconds`: after which another may take over what this one holds."""
+        """`policy`: of functions that set nothing. `running`: most events at once. `lease_seconds`: after which another
+        may take over what this one holds."""
         self._queue = queue
         self._attempts = attempts
-        self._policy = RetryPolicy.standard(limits)
+        self._deliveries = deliveries
+        self._outbox = outbox
+        self._policy = policy
         self._rng = rng
         self._lease_seconds = lease_seconds
         self._choice: Choice[QueueKey] = Choice(running)
@@ -146,43 +154,59 @@ class Poller:
         """One item from its lease to its settlement."""
         held_back = True
         try:
-            verdict, held_back = await self._run(visit.key, item)
-            await self._settle(visit.key, Settlement(item.id, item.token, verdict))
-            if isinstance(verdict, Delayed):
-                self._wake(visit.key, verdict.until)
+            settlement, held_back = await self._run(visit.key, item)
+            await self._settle(visit.key, settlement)
+            if isinstance(settlement.verdict, Delayed):
+                self._wake(visit.key, settlement.verdict.until)
         finally:
             self._held.pop((visit.key, item.id), None)
             self._choice.ended(visit, held_back=held_back, now=self._queue.now())
             self._kick.set()
 
-    async def _run(self, key: QueueKey, item: Leased) -> tuple[Verdict, bool]:
-        """An attempt at an event; answers what becomes of it, and whether it was held back."""
+    async def _run(self, key: QueueKey, item: Leased) -> tuple[Settlement, bool]:
+        """An attempt at an event or a delivery; answers what becomes of it, and whether it was held back."""
+        if key.name.startswith(DELIVERIES):
+            verdict, held_back = await self._deliveries.run(key, item, self._queue.now())
+            return Settlement(item.id, item.token, verdict), held_back
         event, payload = decode_event(item.value)
         before, response = decode_state(item.state)
-        progress, policy = before.progress(event), self._policy
         ref = FunctionRef(key.tenant, key.name, event.qualifier)
+        found = await self._attempts.find(ref)
+        policy = self._policy
+        if isinstance(found, Known) and found.event_config is not None:
+            policy = found.event_config.policy(policy)
+        progress = before.progress(event)
         attempt: Attempt | None = None
         decision: Decision | None = too_old(progress, policy, self._queue.now())
         if decision is None:
-            attempt = await self._attempt(ref, item.id, event, payload)
+            attempt = await self._attempt(ref, found, item.id, event, payload)
             decision = decide(progress, attempt.outcome, policy, self._queue.now())
             if attempt.version is not None:
                 response = attempt.response
         state = _after(before, attempt, decision)
         if not isinstance(decision, End):
-            return Delayed(decision.at, encode(state, response)), attempt is not None and attempt.outcome in HELD_BACK
+            held_back = attempt is not None and attempt.outcome in HELD_BACK
+            return Settlement(item.id, item.token, Delayed(decision.at, encode(state, response))), held_back
+        then: tuple[Item, ...] = ()
+        if isinstance(found, Known):
+            ended = Ended(
+                key.tenant, key.name, event.qualifier, item.id, decision.condition, state.attempts, self._queue.now(),
+                payload, state.version, state.error, response, state.detail,
+            )  # fmt: skip
+            then = self._outbox.of(ended, found, event.trace)
         if decision.condition is Condition.SUCCESS:
-            return Done(), False
+            return Settlement(item.id, item.token, Done(), then), False
         self._dropped[key.tenant, key.name, decision.condition] += 1
         _log.info(
             "event given up",
             extra={"function": ref.arn, "request_id": item.id, "reason": decision.condition, "detail": state.detail},
         )
         # That it was given up says nothing about whether others would be held back.
-        return Dead(encode(state, response)), False
+        return Settlement(item.id, item.token, Dead(encode(state, response)), then), False
 
-    async def _attempt(self, ref: FunctionRef, request_id: str, event: Event, payload: bytes) -> Attempt:
-        found = await self._attempts.find(ref)
+    async def _attempt(
+        self, ref: FunctionRef, found: Known | Attempt, request_id: str, event: Event, payload: bytes
+    ) -> Attempt:
         if isinstance(found, Attempt):
             return found
         if self._ages is not None:
@@ -244,4 +268,5 @@ def _after(before: EventState, attempt: Attempt | None, decision: Decision) -> E
 
 def _weight(settlement: Settlement) -> int:
     verdict = settlement.verdict
-    return 0 if isinstance(verdict, Done) else len(verdict.state)
+    state = 0 if isinstance(verdict, Done) else len(verdict.state)
+    return state + sum(len(item.value) for item in settlement.then)

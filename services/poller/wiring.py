@@ -8,9 +8,12 @@ from collections.abc import Mapping
 
 from redis.exceptions import RedisError
 
+from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.config import Settings
+from lambent.infra.connections import ConnectionsError
+from lambent.infra.connections import load as load_connections
 from lambent.infra.functions.directory import FunctionDirectory
 from lambent.infra.functions.redis_store import RedisFunctionStore
 from lambent.infra.invocation_telemetry import InvocationTelemetry
@@ -24,7 +27,10 @@ from lambent.infra.secrets import SecretBox
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry
 from services.poller.attempts import Attempts
+from services.poller.outbox import Outbox
 from services.poller.poller import Poller
+from services.poller.redis_streams import RedisStreams
+from services.poller.sending import Deliveries, Sender
 
 FLUSH_SECONDS = 1.0
 
@@ -65,6 +71,10 @@ class PollerService:
         settings = self._settings
         url = settings.cluster.redis_url
         try:
+            connections = load_connections(settings.queue.connections)
+        except ConnectionsError as error:
+            raise StartError(str(error)) from error
+        try:
             await self._redis.ping()
         except (RedisError, OSError) as error:
             raise StartError(f"Redis at {url} cannot be reached ({error}); check redis_url") from error
@@ -77,12 +87,16 @@ class PollerService:
         # Frontends tell the scheduler of changes.
         self._directory = FunctionDirectory(store, secrets, None)
         attempts = Attempts(store, self._directory, connection.invoker, self._counts, self._rng)
+        policy = RetryPolicy.standard(settings.limits)
+        sender = Sender(connections, RedisStreams(self._redis), self._clock)
         queue = redis_queue(self._redis, self._blocking, self._clock, self._id, settings.queue)
         self._poller = Poller(
             queue,
             attempts,
+            Deliveries(sender, policy, settings.queue.delivery_seconds, self._telemetry),
+            Outbox(connections, self._ids),
+            policy,
             self._telemetry,
-            settings.limits,
             self._rng,
             running=settings.queue.running,
             lease_seconds=settings.queue.lease_seconds,

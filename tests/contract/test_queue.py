@@ -121,6 +121,23 @@ async def test_the_dead_are_leased_no_more_and_forgotten_by_age_and_number(queue
     assert "b" in ids(await queue.lease(F, 9, 113.0, 200.0))
 
 
+async def test_what_follows_is_queued_with_the_settlement_or_not_at_all(queue: EventQueue) -> None:
+    await queue.append(ONE, items("a", "b"), 10.0)
+    lost = await queue.lease(F, 1, 10.0, 15.0)
+    held = await queue.lease(F, 2, 15.0, 25.0)
+    assert ids(held) == ["a", "b"]
+    then = (*items("x", "y", name="g"), *items("z", name="h"))
+    stale = Settlement("a", lost.items[0].token, Done(), then)
+    assert await queue.settle(F, [stale], 16.0) == frozenset()
+    assert await queue.lease(G, 9, 16.0, 20.0) == Batch((), None)
+    a, b = held.items
+    ends = [Settlement("a", a.token, Done(), then), Settlement("b", b.token, Dead(b""), tuple(items("w", name="g")))]
+    assert await queue.settle(F, ends, 17.0) == {"a", "b"}
+    assert await queue.due(ONE, 17.0, 9) == [("g", 17.0), ("h", 17.0)]
+    assert ids(await queue.lease(G, 9, 17.0, 20.0)) == ["x", "y", "w"]
+    assert ids(await queue.lease(QueueKey(ONE, "h"), 9, 17.0, 20.0)) == ["z"]
+
+
 async def test_queues_that_have_work_are_listed_soonest_first(queue: EventQueue) -> None:
     assert await queue.due(ONE, 99.0, 9) == []
     await queue.append(ONE, items("a") + items("b", name="g"), 10.0)

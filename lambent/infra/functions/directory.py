@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.functions import FunctionRecord
 from lambent.domain.names import LATEST, Tenant
 from lambent.infra.functions.port import NOBODY, Change, FunctionStore
-from lambent.infra.functions.targets import target_of
+from lambent.infra.functions.targets import deployed_of, target_of
 from lambent.infra.invoker.invoker import Target
 from lambent.infra.invoker.leases import LeaseStream
 from lambent.infra.secrets import SecretBox
@@ -27,6 +28,8 @@ class Known:
     target: Target | None  # None until its creation has ended
     additional: Target | None = None  # the second version of an alias with weights
     share: float = 0.0  # of the requests that go to `additional`, 0 to 1
+    event_config: EventInvokeConfig | None = None  # how its events are run; None: by the defaults
+    dead_letters: str | None = None  # ARN of the dead-letter queue of what it stands for
 
     def draw(self, drawn: float) -> Target | None:
         """Which target one request goes to; `drawn` from [0, 1) for each request anew."""
@@ -89,7 +92,11 @@ class FunctionDirectory:
         if not all(function.has(version) for version in versions):
             return None  # the alias was moved away from a version that was then deleted, while it was read
         targets = [target_of(self._secrets, function, version) for version in versions]
-        if len(targets) == 1:
-            return Known(function.record, targets[0])
-        share = function.aliases[qualifier].weights[versions[1]]
-        return Known(function.record, targets[0], targets[1], share)
+        additional, share = None, 0.0
+        if len(targets) > 1:
+            additional, share = targets[1], function.aliases[qualifier].weights[versions[1]]
+        deployed = deployed_of(function, versions[0])
+        # The versions of an alias agree in their dead-letter queue.
+        dead_letters = None if deployed is None else deployed.configuration.dead_letter_target
+        config = function.event_configs.get(qualifier)
+        return Known(function.record, targets[0], additional, share, config, dead_letters)

@@ -62,6 +62,7 @@ class MemoryFunctionStore:
                 function.stamp if edit.new_stamp is None else edit.new_stamp,
                 _merged(function.versions, edit.versions),
                 _merged(function.aliases, edit.aliases),
+                _merged(function.event_configs, edit.event_configs),
             )
         if edit.settings is not None:
             self._settings[tenant] = edit.settings
@@ -82,6 +83,7 @@ class MemoryFunctionStore:
             function.stamp,
             {key: each for key, each in function.versions.items() if key in named},
             {key: each for key, each in function.aliases.items() if key == qualifier},
+            {key: each for key, each in function.event_configs.items() if key == qualifier},
         )
 
     async def read(self, tenant: Tenant, name: str) -> Function | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from lambent.domain.concurrency import ConcurrencyState
+from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.functions import AliasRecord, Function, FunctionRecord, VersionRecord
 from lambent.domain.names import Tenant
 
@@ -49,6 +50,7 @@ class Edit:
     new_stamp: str | None = None
     versions: Mapping[str, VersionRecord | None] = field(default_factory=dict)
     aliases: Mapping[str, AliasRecord | None] = field(default_factory=dict)
+    event_configs: Mapping[str, EventInvokeConfig | None] = field(default_factory=dict)
     settings: ConcurrencyState | None = None
     added_bytes: int = 0  # of packages, $LATEST's and all versions' together
     delete: bool = False  # the function, with all that belongs to it; its settings go by `settings`
@@ -76,7 +78,8 @@ class FunctionStore(Protocol):
         ...
 
     async def find(self, tenant: Tenant, name: str, qualifier: str) -> Function | None:
-        """A function, of its versions and aliases no more than `qualifier` stands for. None: there is no function."""
+        """A function; of its versions and aliases no more than `qualifier` stands for, of the rest what is set for it.
+        None: there is no function."""
         ...
 
     async def read(self, tenant: Tenant, name: str) -> Function | None:

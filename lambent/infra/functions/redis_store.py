@@ -1,7 +1,8 @@
 """Functions in Redis. Keys of one tenant share a hash tag; each change is one atomic script, change log included.
 
 lambent:{ACCOUNT:REGION}:function:NAME   hash: record (JSON), revision, stamp, bytes, and JSON in a field version:NUMBER
-                                         for each version, alias:NAME for each alias
+                                         for each version, alias:NAME for each alias, events:QUALIFIER where the
+                                         handling of events is set
 lambent:{ACCOUNT:REGION}:functions       sorted set of names, all with score 0: sorted by name
 lambent:{ACCOUNT:REGION}:code-bytes      bytes of all packages
 lambent:{ACCOUNT:REGION}:concurrency     hash: state (JSON), revision
@@ -22,6 +23,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from lambent.domain.concurrency import ConcurrencyState
+from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.functions import AliasRecord, Function, FunctionRecord, VersionRecord
 from lambent.domain.names import Tenant, is_version
 from lambent.infra.functions.port import EVERY_VERSION, Change, Edit, Obstacle
@@ -34,12 +36,13 @@ READ_MILLISECONDS = 10_000
 FIND_ATTEMPTS = 5
 
 _TENANTS = "lambent:concurrency-tenants"
-_VERSION, _ALIAS = "version:", "alias:"
+_VERSION, _ALIAS, _EVENTS = "version:", "alias:", "events:"
 
 _ENCODER = msgspec.json.Encoder()
 _RECORD = msgspec.json.Decoder(FunctionRecord)
 _VERSIONS = msgspec.json.Decoder(VersionRecord)
 _ALIASES = msgspec.json.Decoder(AliasRecord)
+_EVENT_CONFIGS = msgspec.json.Decoder(EventInvokeConfig)
 _SETTINGS = msgspec.json.Decoder(ConcurrencyState)
 
 
@@ -86,9 +89,10 @@ class RedisFunctionStore:
         fields = {} if edit.record is None else _record_fields(edit.record)
         if edit.new_stamp is not None:
             fields["stamp"] = edit.new_stamp
-        published: dict[str, VersionRecord | AliasRecord | None] = {}
+        published: dict[str, VersionRecord | AliasRecord | EventInvokeConfig | None] = {}
         published |= {_VERSION + key: each for key, each in edit.versions.items()}
         published |= {_ALIAS + key: each for key, each in edit.aliases.items()}
+        published |= {_EVENTS + key: each for key, each in edit.event_configs.items()}
         fields |= {key: _ENCODER.encode(each) for key, each in published.items() if each is not None}
         keys = [f"function:{edit.name}", "functions", "code-bytes", "concurrency", "changes"]
         async with store_errors():
@@ -116,10 +120,13 @@ class RedisFunctionStore:
     async def find(self, tenant: Tenant, name: str, qualifier: str) -> Function | None:
         own = (_VERSION if is_version(qualifier) else _ALIAS) + qualifier
         for attempt in range(FIND_ATTEMPTS):
-            record, stamp, found = await self._fields(tenant, name, ["record", "stamp", own])
+            events = _EVENTS + qualifier
+            record, stamp, found, config = await self._fields(tenant, name, ["record", "stamp", own, events])
             if record is None:
                 return None
             hash_: dict[str, bytes] = {"record": record, "stamp": stamp or b""}
+            if config is not None:
+                hash_[events] = config
             if found is not None:
                 hash_[own] = found
                 if own.startswith(_ALIAS):
@@ -208,6 +215,11 @@ def _function(fields: Mapping[str, bytes]) -> Function:
         },
         aliases={
             key.removeprefix(_ALIAS): _ALIASES.decode(each) for key, each in fields.items() if key.startswith(_ALIAS)
+        },
+        event_configs={
+            key.removeprefix(_EVENTS): _EVENT_CONFIGS.decode(each)
+            for key, each in fields.items()
+            if key.startswith(_EVENTS)
         },
     )
 

@@ -10,14 +10,17 @@ from lambent.infra.secrets import SecretBox
 from lambent.internal.v1 import deployment_pb2
 
 
+def deployed_of(function: Function, version: str) -> Deployed | None:
+    """What is deployed as `version`. None: there is none such, or its creation has not ended."""
+    if version == LATEST:
+        return function.record.serving
+    published = function.versions.get(version)
+    return None if published is None else published.deployed
+
+
 def target_of(secrets: SecretBox, function: Function, version: str) -> Target | None:
     """What runs as `version`. None: there is none such, or its creation has not ended. Raises SecretsError."""
-    record = function.record
-    if version == LATEST:
-        deployed = record.serving
-    else:
-        published = function.versions.get(version)
-        deployed = None if published is None else published.deployed
+    record, deployed = function.record, deployed_of(function, version)
     if deployed is None:
         return None
     return Target(

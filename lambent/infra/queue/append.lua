@@ -2,22 +2,15 @@
 -- KEYS: 1 the tenant's index of queues, then for each queue: its fresh ids, its values
 -- ARGV: 1 now, 2 channel on which pollers listen, 3 the tenant, 4 how many queues, then their names,
 --       then for each item: which of the queues (from 1), its id, its value
--- Answers: how many items were not there yet.
+-- Answers: nothing.
 local queues = tonumber(ARGV[4])
-local appended, woken = 0, {}
+local woken = {}
 for at = 5 + queues, #ARGV, 3 do
-  local queue, id = tonumber(ARGV[at]), ARGV[at + 1]
-  if redis.call('HSETNX', KEYS[2 * queue + 1], id, ARGV[at + 2]) == 1 then
-    appended = appended + 1
-    if redis.call('RPUSH', KEYS[2 * queue], id) == 1 then
-      woken[queue] = true
-    end
+  local queue = tonumber(ARGV[at])
+  if enqueue(KEYS[2 * queue], KEYS[2 * queue + 1], ARGV[at + 1], ARGV[at + 2]) == 1 then
+    woken[queue] = true
   end
 end
 for queue = 1, queues do
-  redis.call('ZADD', KEYS[1], 'LT', ARGV[1], ARGV[4 + queue])
-  if woken[queue] then
-    redis.call('PUBLISH', ARGV[2], ARGV[3] .. ' ' .. ARGV[4 + queue])
-  end
+  announce(KEYS[1], ARGV[1], ARGV[4 + queue], woken[queue], ARGV[2], ARGV[3])
 end
-return appended

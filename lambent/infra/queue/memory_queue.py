@@ -114,6 +114,7 @@ class MemoryQueue:
                     self._index[key] = min(self._index.get(key, until), _cut(until))
                 case Dead(state):
                     queue.states[each.id], queue.dead[each.id] = state, now
+            await self.append(key.tenant, each.then, now)
         by_age = sorted((at, id_) for id_, at in queue.dead.items())
         over = len(by_age) - self._dead_items
         for position, (at, id_) in enumerate(by_age):

@@ -79,6 +79,7 @@ class Settlement:
     id: str
     token: str
     verdict: Verdict
+    then: tuple[Item, ...] = ()  # what follows: queued in the same step
 
 
 class EventQueue(Protocol):
@@ -105,7 +106,7 @@ class EventQueue(Protocol):
         ...
 
     async def settle(self, key: QueueKey, settlements: Sequence[Settlement], now: float) -> frozenset[str]:
-        """End leases. Answers the ids whose lease was still held: for all others nothing has changed."""
+        """End leases. Answers the ids whose lease was still held: for all others nothing has changed or followed."""
         ...
 
     async def due(self, tenant: Tenant, before: float, limit: int) -> list[tuple[str, float]]:

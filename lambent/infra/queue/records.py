@@ -36,15 +36,31 @@ class EventState(msgspec.Struct, frozen=True):
         return Progress(event.accepted, self.attempts, self.deferrals)
 
 
+class Delivery(msgspec.Struct, frozen=True):
+    """Something that a destination or a dead-letter queue is told of an event. Its queue is its target."""
+
+    kind: str  # OnSuccess, OnFailure or DeadLetter
+    name: str  # of the event's function
+    function_arn: str
+    request_id: str
+    condition: str
+    since: float  # epoch seconds
+    attributes: dict[str, tuple[str, str]] = {}
+
+
 NEW = EventState(0, 0, "")
+
+# Queues of deliveries are called so, with the ARN of their target behind it; no function's name has this sign.
+DELIVERIES = "@"
 
 Line = TypeVar("Line")
 _ENCODER = msgspec.json.Encoder()
 _EVENTS = msgspec.json.Decoder(Event)
+_DELIVERIES = msgspec.json.Decoder(Delivery)
 _STATES = msgspec.json.Decoder(EventState)
 
 
-def encode(line: Event | EventState, body: bytes) -> bytes:
+def encode(line: Event | EventState | Delivery, body: bytes) -> bytes:
     """As it is kept; `body`: the payload, or what the handler answered last."""
     return _ENCODER.encode(line) + b"\n" + body
 
@@ -52,6 +68,11 @@ def encode(line: Event | EventState, body: bytes) -> bytes:
 def decode_event(value: bytes) -> tuple[Event, bytes]:
     """An event and its payload."""
     return _split(value, _EVENTS)
+
+
+def decode_delivery(value: bytes) -> tuple[Delivery, bytes]:
+    """What is told, and the record or the event itself."""
+    return _split(value, _DELIVERIES)
 
 
 def decode_state(state: bytes) -> tuple[EventState, bytes]:

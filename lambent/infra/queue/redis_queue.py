@@ -51,10 +51,8 @@ class RedisQueue:
         self._dead_items = dead_items
         self._offset = 0.0  # the server's clock over our monotonic one
         self._known: set[Tenant] = set()
-        folder = Path(__file__).parent
         self._append, self._lease, self._renew, self._settle = (
-            client.register_script((folder / f"{name}.lua").read_text())
-            for name in ("append", "lease", "renew", "settle")
+            client.register_script(_script(name)) for name in ("append", "lease", "renew", "settle")
         )
 
     def now(self) -> float:
@@ -68,19 +66,19 @@ class RedisQueue:
             self._offset = seconds + microseconds / 1e6 - (asked + self._clock.monotonic()) / 2
 
     async def append(self, tenant: Tenant, items: Sequence[Item], now: float) -> None:
-        names = list(dict.fromkeys(item.name for item in items))
-        number = {name: str(at) for at, name in enumerate(names, 1)}
-        keys = [_index(tenant), *(key for name in names for key in _keys(tenant, name, "fresh", "values"))]
+        number, keys = _numbered(tenant, items)
         parts: list[str | bytes] = []
         for item in items:
             parts += (number[item.name], item.id, item.value)
         async with store_errors():
             if tenant not in self._known:
                 # Of another hash slot, so not within the script: before it, as a tenant too many does no harm.
-                await cast(Any, self._client.sadd(_TENANTS, f"{tenant.account}:{tenant.region}"))
+                await cast(Any, self._client.sadd(_TENANTS, _spelled(tenant)))
                 self._known.add(tenant)
-            channel_and_tenant = (_WAKES, f"{tenant.account}:{tenant.region}")
-            await self._append(keys=keys, args=[_milliseconds(now), *channel_and_tenant, len(names), *names, *parts])
+            await self._append(
+                keys=[_index(tenant), *keys],
+                args=[_milliseconds(now), _WAKES, _spelled(tenant), len(number), *number, *parts],
+            )
 
     async def lease(self, key: QueueKey, count: int, now: float, until: float) -> Batch:
         tenant, name = key
@@ -106,14 +104,21 @@ class RedisQueue:
 
     async def settle(self, key: QueueKey, settlements: Sequence[Settlement], now: float) -> frozenset[str]:
         tenant, name = key
+        number, keys = _numbered(tenant, [item for each in settlements for item in each.then])
         parts: list[str | bytes] = []
         for each in settlements:
-            parts += (each.id, each.token, *_verdict(each.verdict))
+            parts += (each.id, each.token, *_verdict(each.verdict), str(len(each.then)))
+            for item in each.then:
+                parts += (number[item.name], item.id, item.value)
+        own = _keys(tenant, name, "delayed", "leased", "tokens", "values", "states", "dead")
         async with store_errors():
             answer: Any = await self._settle(
-                keys=[_index(tenant), *_keys(tenant, name, "delayed", "leased", "tokens", "values", "states", "dead")],
-                args=[name, _milliseconds(now), _milliseconds(now - self._dead_seconds), self._dead_items, *parts],
-            )
+                keys=[_index(tenant), *own, *keys],
+                args=[
+                    name, _milliseconds(now), _milliseconds(now - self._dead_seconds), self._dead_items, _WAKES,
+                    _spelled(tenant), len(number), *number, *parts,
+                ],
+            )  # fmt: skip
         return frozenset(each.decode() for each in answer)
 
     async def due(self, tenant: Tenant, before: float, limit: int) -> list[tuple[str, float]]:
@@ -157,6 +162,25 @@ def _index(tenant: Tenant) -> str:
 
 def _keys(tenant: Tenant, name: str, *parts: str) -> list[str]:
     return [f"{_index(tenant)}:{name}:{part}" for part in parts]
+
+
+def _spelled(tenant: Tenant) -> str:
+    return f"{tenant.account}:{tenant.region}"
+
+
+def _numbered(tenant: Tenant, items: Sequence[Item]) -> tuple[dict[str, str], list[str]]:
+    """The queues of items, each with its number as scripts count, and their keys."""
+    number = {name: str(at) for at, name in enumerate(dict.fromkeys(item.name for item in items), 1)}
+    return number, [key for name in number for key in _keys(tenant, name, "fresh", "values")]
+
+
+def _script(name: str) -> str:
+    """A script behind what scripts share; a first line that says how it is to be run stays the first."""
+    folder = Path(__file__).parent
+    text = (folder / f"{name}.lua").read_text()
+    first, _, rest = text.partition("\n") if text.startswith("#!") else ("", "", text)
+    shared = (folder / "enqueue.lua").read_text() if "enqueue(" in rest else ""
+    return f"{first}\n{shared}{rest}".lstrip("\n")
 
 
 def _milliseconds(seconds: float) -> str:

@@ -119,7 +119,8 @@ class AliasOperations:
             if request.name not in function.aliases:
                 return None
             after = delete_provisioned(settings, ref.name, request.name)
-            return Edit(ref.tenant, ref.name, NOBODY, aliases={request.name: None}, settings=after)
+            gone = {request.name: None}
+            return Edit(ref.tenant, ref.name, NOBODY, aliases=gone, event_configs=gone, settings=after)
 
         await self._editor.edit(ref, decide)
         return pb.DeleteAliasResponse()

@@ -9,6 +9,7 @@ import base64
 import dataclasses
 from datetime import UTC, datetime
 
+from lambent.domain import destinations
 from lambent.domain.errors import invalid_parameter
 from lambent.domain.functions import Configuration, FunctionRecord, State, UpdateStatus, VersionRecord
 from lambent.domain.limits import Limits
@@ -106,7 +107,7 @@ def merge(
         check_variables(variables, limits.environment_bytes)
         changes["variables"] = seal_variables(secrets, tenant, name, variables)
     if request.HasField("dead_letter_config"):
-        changes["dead_letter_target"] = request.dead_letter_config.target_arn or None
+        changes["dead_letter_target"] = _dead_letter_target(request.dead_letter_config.target_arn)
     if request.HasField("kms_key_arn"):
         changes["kms_key_arn"] = request.kms_key_arn or None
     if request.HasField("tracing_config") and request.tracing_config.HasField("mode"):
@@ -116,6 +117,14 @@ def merge(
     if request.HasField("logging_config"):
         changes |= _logging(current, request.logging_config)
     return dataclasses.replace(current, **changes)  # type: ignore[arg-type]
+
+
+def _dead_letter_target(arn: str) -> str | None:
+    if arn and destinations.parse(arn, destinations.DEAD_LETTERS) is None:
+        raise invalid_parameter(
+            f"The dead-letter target {arn} must be the ARN of an SQS queue or an SNS topic, and neither may be FIFO."
+        )
+    return arn or None
 
 
 def _at_most(member: str, value: int, most: int) -> int:

@@ -288,7 +288,7 @@ def _version_deletion(function: Function, settings: ConcurrencyState, number: st
         raise conflict(f"Unable to delete version because the following aliases reference it: [{', '.join(users)}]")
     after = concurrency.delete_provisioned(settings, record.name, number)
     return Edit(
-        record.tenant, record.name, number, generation, versions={number: None},
+        record.tenant, record.name, number, generation, versions={number: None}, event_configs={number: None},
         settings=after, added_bytes=-version.deployed.code.size,
     )  # fmt: skip
 

@@ -1,0 +1,86 @@
+"""Where the resources are that ARNs name: a table that the operator writes, of AWS-compatible endpoints and the keys to
+use there. What no row matches is built in.
+
+```toml
+[[connections]]
+service = "sqs"                        # or arn = "arn:aws:sqs:eu-west-1:123456789012:orders", for one resource
+endpoint = "https://sqs.eu-west-1.amazonaws.com"
+access_key = "AKIA..."
+secret_key = "..."
+account = "000000000000"               # only for functions of this account; left out: of every account
+```
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from lambent.domain.destinations import ON_FAILURE, Destination
+from lambent.domain.names import Tenant
+
+_ENDPOINT = re.compile(r"https?://[^/\s]+")
+
+
+class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One row."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    service: str = ""
+    arn: str = ""
+    account: str = ""
+    region: str = ""  # that requests are signed for; empty: the ARN's, else the function's
+
+    def __repr__(self) -> str:
+        return f"Connection({self.arn or self.service} at {self.endpoint})"
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    connections: list[Connection] = []
+
+
+class ConnectionsError(Exception):
+    """The table cannot be used; the text is one line with a hint."""
+
+
+class Connections:
+    """The table."""
+
+    def __init__(self, rows: Sequence[Connection]) -> None:
+        self._rows = tuple(rows)
+
+    def find(self, tenant: Tenant, destination: Destination) -> Connection | None:
+        """Where a destination is for a tenant's functions: a row for its ARN before one for its service. None: built
+        in."""
+        rows = [row for row in self._rows if row.account in ("", tenant.account)]
+        for row in rows:
+            if row.arn == destination.arn:
+                return row
+        for row in rows:
+            if row.service == destination.service:
+                return row
+        return None
+
+
+def load(path: str) -> Connections:
+    """Read the table; no path is an empty one. Raises ConnectionsError."""
+    if not path:
+        return Connections(())
+    try:
+        rows = msgspec.convert(tomllib.loads(Path(path).read_text()), _File).connections
+    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConnectionsError(f"cannot use connections of {path}: {error}") from error
+    for row in rows:
+        if bool(row.service) == bool(row.arn):
+            raise ConnectionsError(f"a connection of {path} needs either service or arn: {row}")
+        if row.service and row.service not in ON_FAILURE:
+            raise ConnectionsError(f"service {row.service} in {path} is none of {', '.join(ON_FAILURE)}")
+        if not _ENDPOINT.fullmatch(row.endpoint):
+            raise ConnectionsError(f"endpoint {row.endpoint} in {path} must be http(s)://HOST[:PORT], without a path")
+    return Connections(rows)
