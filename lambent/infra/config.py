@@ -96,6 +96,31 @@ class Scheduling:
         "account's, then 500 a minute), none.",
         pattern="aws-today|aws-2020|none",
     )
+    keep_alive_policy: str = setting(
+        "fixed",
+        "How long an idle environment is kept: fixed (timing.keep_alive_seconds), hybrid-histogram (for as long as the "
+        "function's own idle times say; it is let go, and another is started in time, where they say that too).",
+        pattern="fixed|hybrid-histogram",
+    )
+    histogram_head_percent: float = setting(
+        5.0, "hybrid-histogram: idle times that may end before an environment is there again.", unit="%", minimum=0
+    )
+    histogram_tail_percent: float = setting(
+        99.0, "hybrid-histogram: idle times during which an environment is kept to the end.", unit="%", minimum=1
+    )
+    histogram_margin_percent: float = setting(
+        10.0, "hybrid-histogram: how much sooner and longer than that one is kept.", unit="%", minimum=0
+    )
+    histogram_samples: int = setting(
+        10, "hybrid-histogram: idle times that must be known of a function; with fewer it is kept as with fixed.",
+        unit="idle times", minimum=1,
+    )  # fmt: skip
+    histogram_variation: float = setting(
+        2.0,
+        "hybrid-histogram: least coefficient of variation of the histogram's counts; below it no idle times stand out, "
+        "and it is kept as with fixed.",
+        minimum=0,
+    )
     provisioned_serves: str = setting(
         "complete",
         "When provisioned concurrency begins to serve: complete (once all that was requested is there, as on AWS), "

@@ -20,6 +20,7 @@ from lambent.infra.telemetry import Reading, Telemetry, by_reason
 from lambent.internal.v1 import lease_service_pb2_grpc, scheduler_service_pb2_grpc, worker_service_pb2_grpc
 from services.scheduler.adapters.redis_election import RedisElection
 from services.scheduler.autoscaler import Autoscaler
+from services.scheduler.core.keep_alive import HybridHistogram, keep_alive_policies
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.placement import POLICIES
 from services.scheduler.core.policies import Policies, ramps
@@ -44,6 +45,13 @@ def policies_of(settings: Settings) -> Policies:
         regional_burst=limits.regional_burst,
         regional_per_minute=limits.regional_per_minute,
     )
+    histogram = HybridHistogram(
+        head=chosen.histogram_head_percent / 100,
+        tail=min(1.0, chosen.histogram_tail_percent / 100),
+        margin=chosen.histogram_margin_percent / 100,
+        samples=chosen.histogram_samples,
+        variation=chosen.histogram_variation,
+    )
     return Policies(
         concurrent_executions=limits.concurrent_executions,
         keep_alive=timing.keep_alive_seconds,
@@ -54,6 +62,7 @@ def policies_of(settings: Settings) -> Policies:
         retry_after=limits.throttle_retry_after_seconds,
         placement=POLICIES[chosen.placement],
         ramp=named[chosen.ramp],
+        keep_alive_policy=keep_alive_policies(histogram)[chosen.keep_alive_policy],
         requests_per_execution=limits.requests_per_execution,
         serve_when_complete=chosen.provisioned_serves == "complete",
         recycle=chosen.recycle_seconds,

@@ -159,6 +159,7 @@ class SchedulerAgent:
 
     def _full_hello(self) -> pb.WorkerHello:
         hello = self._hello()
+        self._environments.forget_queued()
         for environment in self._environments.running():
             deployment = environment.deployment
             hello.running.append(

@@ -61,8 +61,13 @@ class Shared:
 class Environments:
     """The environments by slot and by id."""
 
-    def __init__(self, shared: Shared, artifacts: ArtifactCache, ids: Ids, most: int) -> None:
+    def __init__(self, shared: Shared, artifacts: ArtifactCache, ids: Ids, most: int, *, provisioning: int = 4) -> None:
+        """`most`: environments. `provisioning`: how many of provisioned concurrency start at once; nobody waits for
+        one of them, and all at once would keep every invocation on this worker waiting."""
         self._shared = shared
+        self._provisioning = provisioning
+        self._queued: dict[str, tuple[int, bytes]] = {}  # orders for provisioned concurrency, in their order
+        self._underway: set[str] = set()  # those that start
         self._artifacts = artifacts
         self._ids = ids
         self._free = list(range(most))  # a heap: low numbers first, so that user ids are few
@@ -75,10 +80,35 @@ class Environments:
     def start(self, environment_id: str, generation: int, deployment_bytes: bytes, *, provisioned: bool) -> None:
         """Begin to make an environment. An order that is repeated is carried out once.
 
-        `provisioned`: it is for provisioned concurrency.
+        `provisioned`: it is for provisioned concurrency, and waits for its turn.
         """
-        if environment_id in self.by_id or environment_id in self._starting:
+        if environment_id in self.by_id or environment_id in self._starting or environment_id in self._queued:
             return
+        if provisioned:
+            self._queued[environment_id] = (generation, deployment_bytes)
+            self._start_queued()
+        else:
+            self._begin(environment_id, generation, deployment_bytes, provisioned=False)
+
+    def _start_queued(self) -> None:
+        while self._queued and len(self._underway) < self._provisioning:
+            environment_id = next(iter(self._queued))
+            generation, deployment = self._queued.pop(environment_id)
+            self._underway.add(environment_id)
+            self._begin(environment_id, generation, deployment, provisioned=True)
+
+    def _started(self, environment_id: str) -> None:
+        """It starts no more: it is ready, or gone."""
+        if environment_id in self._underway:
+            self._underway.discard(environment_id)
+            # Not before whatever else this turn of the loop has to do.
+            self._shared.loop.call_soon(self._start_queued)
+
+    def forget_queued(self) -> None:
+        """The scheduler is told what there is: what has not been begun is its own to order anew."""
+        self._queued.clear()
+
+    def _begin(self, environment_id: str, generation: int, deployment_bytes: bytes, *, provisioned: bool) -> None:
         self._shared.counters.starts += 1
         try:
             deployment = Deployment.FromString(deployment_bytes)
@@ -132,15 +162,18 @@ class Environments:
 
     def _failed(self, environment_id: str, reason: Reason, cause: str) -> None:
         self._shared.counters.start_failures += 1
+        self._started(environment_id)
         _log.error("environment not started", extra={"environment": environment_id, "reason": reason, "cause": cause})
         if self.reporter is not None:
             self.reporter.gone(environment_id, reason)
 
     def stop(self, environment_id: str, reason: Reason) -> None:
         """End an environment, whatever it does. One that is unknown is reported gone."""
+        self._queued.pop(environment_id, None)
         starting = self._starting.pop(environment_id, None)
         if starting is not None:
             starting.cancel()
+            self._started(environment_id)
         environment = self.by_id.get(environment_id)
         if environment is not None:
             environment.stop(reason)
@@ -149,6 +182,7 @@ class Environments:
 
     def became_ready(self, environment: Environment) -> None:
         """Its init phase has ended, well or not."""
+        self._started(environment.id)
         if self.reporter is not None:
             # An environment whose init has failed has no process until its first invocation.
             failed = environment.state is State.COLD
@@ -156,6 +190,7 @@ class Environments:
 
     def went(self, environment: Environment, reason: Reason) -> None:
         """It has stopped."""
+        self._started(environment.id)
         if self.by_id.pop(environment.id, None) is None:
             return
         self._shared.counters.stops += 1

@@ -237,12 +237,13 @@ class Cluster:
         }
         return Deployment(**values)
 
-    def order(self, files: dict[str, str] | str, **fields: Any) -> str:
+    def order(self, files: dict[str, str] | str, *, provisioned: bool = False, **fields: Any) -> str:
         deployment = self.deployment({"app.py": files} if isinstance(files, str) else files, **fields)
         identity = self.ids.token(8)
         order = pb.StartEnvironment(
-            environment_id=identity, generation=1, deployment=deployment.SerializeToString(deterministic=True)
-        )
+            environment_id=identity, generation=1, deployment=deployment.SerializeToString(deterministic=True),
+            provisioned=provisioned,
+        )  # fmt: skip
         self.scheduler.order(pb.WorkerInstruction(start=order))
         return identity
 
@@ -318,6 +319,20 @@ async def test_start_invoke_stop(cluster: Cluster) -> None:
     await cluster.scheduler.until(lambda: identity in cluster.scheduler.gone)
     assert cluster.scheduler.gone[identity] == "Stopped"
     assert cluster.worker.counters.stops == 1
+
+
+async def test_provisioned_environments_start_a_few_at_a_time_and_nobody_waits_for_them(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    slow = f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\n{ECHO}"
+    async with cluster_of(tmp_path, level="process") as cluster:
+        *provisioned, stopped = [cluster.order(slow, provisioned=True) for _ in range(7)]
+        await cluster.deploy(ECHO)
+        assert cluster.worker.counters.starts == 4 + 1
+        cluster.scheduler.order(pb.WorkerInstruction(stop=pb.StopEnvironment(environment_id=stopped, reason="x")))
+        await cluster.scheduler.until(lambda: stopped in cluster.scheduler.gone)
+        gate.touch()
+        await cluster.scheduler.until(lambda: set(provisioned) <= cluster.scheduler.ready.keys())
+        assert cluster.worker.counters.starts == 6 + 1
 
 
 async def test_what_cannot_be_started_is_gone_with_a_reason(cluster: Cluster) -> None:

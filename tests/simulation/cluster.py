@@ -17,6 +17,7 @@ from lambent.domain.names import Tenant
 from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.invariants import Watch
+from services.scheduler.core.keep_alive import HybridHistogram
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.policies import NO_RAMP, Policies, Ramp
 from tests.simulation.peers import Invocation, SimCaller, SimWorker
@@ -49,9 +50,11 @@ class Settings:
     environment_mb: int = 128
     arrivals: int = 400
     gap: float = 0.01  # mean seconds between arrivals
+    beat: float = 0.0  # seconds of silence after each eight arrivals
     duration: float = 0.05  # mean seconds of an invocation
     trouble: float = 0.0  # share of arrivals that come with a fault
     keep_alive: float = 3.0
+    histogram: HybridHistogram | None = None  # None: keep-alive is fixed
     configured: bool = False  # reserved and provisioned concurrency are put, changed and deleted meanwhile
     ramp: Ramp = NO_RAMP
     requests_per_execution: float = 1e6
@@ -98,6 +101,7 @@ class World:
     outcomes: Counter[str] = field(default_factory=Counter)
     events: int = 0
     rejected: int = 0
+    started_ahead: int = 0
     busy: int = 0
     restarted: bool = False
 
@@ -106,6 +110,7 @@ class World:
         self.policies = Policies(
             concurrent_executions=self.settings.limit, keep_alive=self.settings.keep_alive, lease=0.5,
             worker_grace=0.3, rebuild=0.2, capacity_wait=1.0, retry_after=1.0, ramp=self.settings.ramp,
+            keep_alive_policy=self.settings.histogram,
             requests_per_execution=self.settings.requests_per_execution,
             serve_when_complete=self.settings.serve_when_complete, recycle=self.settings.recycle,
         )  # fmt: skip
@@ -179,6 +184,7 @@ class World:
                 self._to_caller(instruction.caller_id, instruction)
             case ins.Start():
                 self.start_times.append(self.now)
+                self.started_ahead += self.scheduler.environments[instruction.environment_id].ahead
                 self.needs[instruction.environment_id] = self.scheduler.environments[instruction.environment_id].need
                 self._to_worker(instruction.worker_id, instruction)
             case ins.Stop():
@@ -241,7 +247,8 @@ class World:
         if self.rng.random() < self.settings.trouble:
             self.rng.choice(self.faults())()
         if number + 1 < self.settings.arrivals:
-            self.after(self.rng.expovariate(1 / self.settings.gap), lambda: self.arrive(number + 1))
+            silence = self.settings.beat if number % 8 == 7 else 0.0
+            self.after(silence + self.rng.expovariate(1 / self.settings.gap), lambda: self.arrive(number + 1))
 
     def faults(self) -> list[Callable[[], None]]:
         return [

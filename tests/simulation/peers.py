@@ -122,7 +122,7 @@ class SimCaller:
                     assert isinstance(waiter, Invocation)
                     self._up(
                         ev.EnvironmentWanted(
-                            ev.Ticket(self.id, ticket), str(waiter.number), waiter.need, b"", on_demand
+                            ev.Ticket(self.id, ticket), str(waiter.number), waiter.need, b"d", on_demand
                         )
                     )
                 case Cancel(ticket):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.scheduler.core.buckets import Rate
+from services.scheduler.core.keep_alive import HybridHistogram
 from services.scheduler.core.policies import Ramp
 from services.scheduler.core.reasons import Reason
 from tests.simulation.cluster import TENANTS, Settings, World
@@ -105,3 +106,22 @@ def test_starts_are_no_faster_than_the_ramp(seed: int) -> None:
     assert all(number <= 3 + 20 * (time - starts[0]) + 1 for number, time in enumerate(starts, start=1))
     assert world.outcomes[Reason.SCALING_LIMIT] > 0
     assert sum(world.outcomes.values()) == world.settings.arrivals
+
+
+@pytest.mark.parametrize("seed", range(6000, 6030))
+@pytest.mark.parametrize("trouble", [0.0, 0.04])
+def test_environments_are_let_go_and_started_ahead(seed: int, trouble: float) -> None:
+    """8. Keep-alive after each function's idle times (bins of 20 ms here, eight arrivals each quarter of a
+    second), with and without faults, with settings that change: nothing is leaked, some are started ahead and used."""
+    histogram = HybridHistogram(head=0.2, samples=3, bin_seconds=0.02)
+    world = World(
+        seed,
+        Settings(
+            histogram=histogram, trouble=trouble, configured=bool(seed % 2), functions=3, workers=3, gap=0.001,
+            beat=0.25, duration=0.01, arrivals=300,
+        ),
+    )  # fmt: skip
+    world.run()
+    assert sum(world.outcomes.values()) == world.settings.arrivals
+    assert world.started_ahead > 0
+    settled(world)

@@ -15,6 +15,7 @@ from services.scheduler.core import instructions as ins
 from services.scheduler.core.environment import Change, Environment, State
 from services.scheduler.core.events import Need, RateScope, Ticket
 from services.scheduler.core.journal import Journal
+from services.scheduler.core.keep_alive import FORGET_SECONDS, Habit, Rest
 from services.scheduler.core.ledger import Account, Function, Ledger
 from services.scheduler.core.meters import Meter
 from services.scheduler.core.placement import Worker
@@ -37,6 +38,8 @@ class Book:
         self.pools: dict[str, Pool] = {}
         self.generations: dict[tuple[Tenant, str], dict[str, int]] = {}  # of a function: version → least usable
         self.idle_order: dict[str, Environment] = {}  # idle on-demand environments, longest idle first
+        self.ahead: dict[str, Environment] = {}  # idle ones that were started ahead and not used yet; not in the above
+        self.habits: dict[tuple[Tenant, str, str], Habit] = {}  # by function and version
         # Requests that wait for a slot while idle leases are recalled, by whose slots they are, oldest first.
         self.contended: dict[Account | Function, dict[Ticket, Request]] = {}
         self.unplaced: dict[Ticket, Request] = {}  # admitted, and no worker has room
@@ -47,7 +50,8 @@ class Book:
         self.next_lease = first_lease_id
         self.out: list[ins.Instruction] = []
         self.due_at = math.inf  # when time alone will change something
-        self._timers: list[tuple[float, int, Environment]] = []  # heap; at most one for each environment
+        self._timers: list[tuple[float, int, Environment]] = []  # heap; one counts for each idle environment
+        self._to_start: list[tuple[float, int, Rest]] = []  # heap; when an environment is to be started ahead
         self._timer_number = 0
 
     def due(self, at: float) -> None:
@@ -67,7 +71,23 @@ class Book:
             self.renew(need.tenant, need.function_name, need.version, need.generation)
             known = self.generations[need.tenant, need.function_name]
             pool.outdated = need.generation < max(known[need.version], known.get("", 0))
+            pool.habit = self._habit(need)
         return pool
+
+    def _habit(self, need: Need) -> Habit | None:
+        policy = self.policies.keep_alive_policy
+        if policy is None:
+            return None
+        key = (need.tenant, need.function_name, need.version)
+        habit = self.habits.get(key)
+        if habit is None:
+            habit = self.habits[key] = Habit(policy, self.policies.keep_alive, self.now)
+        return habit
+
+    def forget_habits(self) -> None:
+        """Drop what is known of functions that nobody has used for long."""
+        kept = self.now - FORGET_SECONDS
+        self.habits = {key: habit for key, habit in self.habits.items() if habit.used_at > kept}
 
     def tidy(self, pool: Pool) -> None:
         """Drop the record of a pool, and of its function, if nothing keeps it alive."""
@@ -139,24 +159,31 @@ class Book:
                 environment.pool.ready[environment.id] = environment
             return
         environment.pool.idle[environment.id] = environment
-        self.idle_order[environment.id] = environment
-        environment.idle_until = self.now + self.policies.keep_alive
-        if not environment.timed:
+        if environment.ahead:
+            self.ahead[environment.id] = environment
+        else:
+            self.idle_order[environment.id] = environment
+            habit = environment.pool.habit
+            environment.idle_until = self.now + (self.policies.keep_alive if habit is None else habit.windows.end)
+        if environment.idle_until < environment.timed_at:
             self._time(environment)
 
     def _time(self, environment: Environment) -> None:
-        environment.timed = True
+        environment.timed_at = environment.idle_until
         self._timer_number += 1
         heapq.heappush(self._timers, (environment.idle_until, self._timer_number, environment))
         self.due(environment.idle_until)
 
     def expired(self) -> list[Environment]:
-        """The environments whose keep-alive has ended. Each has one timer, which follows it lazily."""
+        """The environments whose keep-alive has ended. Each has one timer that counts, which follows it lazily; one
+        that an earlier end has replaced is passed over."""
         ended = []
         while self._timers and self._timers[0][0] <= self.now:
-            environment = heapq.heappop(self._timers)[2]
-            environment.timed = False
-            if self.idle_order.get(environment.id) is not environment:
+            at, _, environment = heapq.heappop(self._timers)
+            if at != environment.timed_at:
+                continue
+            environment.timed_at = math.inf
+            if environment.pool.idle.get(environment.id) is not environment:
                 continue
             if environment.idle_until <= self.now:
                 ended.append(environment)
@@ -166,6 +193,23 @@ class Book:
             self.due(self._timers[0][0])
         return ended
 
+    def start_at(self, at: float, rest: Rest) -> None:
+        """An environment is to be started ahead of the use that ends this rest."""
+        self._timer_number += 1
+        heapq.heappush(self._to_start, (at, self._timer_number, rest))
+        self.due(at)
+
+    def rests_due(self) -> list[Rest]:
+        """The rests for which one is to be started now."""
+        found = []
+        while self._to_start and (self._to_start[0][0] <= self.now or self._to_start[0][2].over):
+            rest = heapq.heappop(self._to_start)[2]
+            if not rest.over:
+                found.append(rest)
+        if self._to_start:
+            self.due(self._to_start[0][0])
+        return found
+
     def _leave_pool(self, environment: Environment) -> None:
         pool = environment.pool
         if environment.state is State.UNCLAIMED:
@@ -173,7 +217,10 @@ class Book:
         elif environment.provisioned:
             pool.ready.pop(environment.id, None)
         elif pool.idle.pop(environment.id, None) is not None:
-            del self.idle_order[environment.id]
+            if environment.ahead:
+                del self.ahead[environment.id]
+            else:
+                del self.idle_order[environment.id]
         else:
             pool.starting.pop(environment.id, None)
 
@@ -189,14 +236,21 @@ class Book:
         environment.lease_id, environment.caller = lease_id, caller
         environment.slot_held = not environment.counted
         caller.leases[lease_id] = environment
-        environment.pool.leased += 1
+        pool = environment.pool
+        pool.leased += 1
+        if pool.habit is not None and not environment.provisioned:
+            environment.ahead = False
+            pool.habit.begins(self.now)
 
     def unbind(self, environment: Environment) -> None:
         """End a lease. The slot is still held: whoever calls this gives it back or lets the environment keep it."""
         caller = environment.caller
         assert caller is not None
         del caller.leases[environment.lease_id]
-        environment.pool.leased -= 1
+        pool = environment.pool
+        pool.leased -= 1
+        if pool.habit is not None and not environment.provisioned:
+            pool.habit.ends(self.now)
         environment.lease_id, environment.caller = 0, None
 
     def stop(self, environment: Environment, reason: Reason) -> None:

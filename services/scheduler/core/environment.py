@@ -10,6 +10,7 @@ and its caller may still come back for it, or its worker's stream is broken. The
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -79,7 +80,9 @@ class Environment:
     caller: Caller | None = None  # set exactly while LEASED
     slot_held: bool = False  # counts as on demand: LEASED, and STOPPING while perhaps busy
     idle_until: float = 0.0  # monotonic seconds; meaningful while IDLE
-    timed: bool = False  # it has an entry in the book's timers
+    timed_at: float = math.inf  # the entry in the book's timers that counts; infinity: it has none
+    ahead: bool = False  # started before anyone wanted it, and not used yet
+    deployment: bytes = b""  # for its worker; opaque here; empty: a worker reported it after a scheduler restart
     reported_busy: bool = False  # meaningful while UNCLAIMED
     # Of provisioned concurrency
     provisioned: bool = False

@@ -117,6 +117,8 @@ def _check_requests(scheduler: Scheduler) -> None:
 
 
 def _check_environments(scheduler: Scheduler) -> None:
+    idle = len(scheduler.idle_order) + len(scheduler.ahead)
+    _require("I4", idle == sum(len(pool.idle) for pool in scheduler.pools.values()), "idle in no pool, or twice")
     leases = {
         lease_id: environment
         for caller in scheduler.callers.values()
@@ -131,8 +133,10 @@ def _check_environments(scheduler: Scheduler) -> None:
         _require("I5", leased == (state is State.LEASED), f"{environment.id} is {state}, leased {leased}")
         _require("I4", environment.worker.id in scheduler.workers, f"{environment.id} has no worker")
         if not environment.provisioned:
-            idle = environment.id in scheduler.idle_order
-            _require("I4", (state is State.IDLE) == idle, f"{environment.id} {state}")
+            order = scheduler.ahead if environment.ahead else scheduler.idle_order
+            _require("I4", (state is State.IDLE) == (environment.id in order), f"{environment.id} {state}")
+            ends = state is not State.IDLE or environment.timed_at <= environment.idle_until
+            _require("I4", ends, f"{environment.id} is idle and nothing ends it")
         if state is State.UNCLAIMED:
             away = not environment.worker.connected
             has_end = scheduler.rebuilding or away or environment in scheduler.unclaimed

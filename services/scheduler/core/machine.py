@@ -330,12 +330,15 @@ class Scheduler(Serving):
             self.slot_freed(request.pool.function)
         for environment in self.expired():
             self.stop(environment, Reason.IDLE)
+        if not self.rebuilding:
+            self.start_ahead()
         self.recycle()
         if self.short and not self.rebuilding:
             self.advance()
         if now >= self._swept_at + SWEEP_SECONDS:
             self._swept_at = now
             self.forget_full_ramps()
+            self.forget_habits()
 
     def _end_rebuild(self) -> None:
         """Whoever was there has come back. Settle what nobody claimed, then serve who has waited meanwhile."""

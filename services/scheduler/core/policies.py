@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.scheduler.core.buckets import Rate
+from services.scheduler.core.keep_alive import KeepAlivePolicy
 from services.scheduler.core.placement import Policy, spread
 
 UNLIMITED = Rate(per_second=1e9, at_once=1e9)
@@ -57,6 +58,7 @@ class Policies:
     retry_after: float  # what a refused caller is told
     placement: Policy = spread
     ramp: Ramp = NO_RAMP
+    keep_alive_policy: KeepAlivePolicy = None  # None: `keep_alive` for all
     # Requests a second for each execution of a limit. Source: lambda-concurrency.html, "requests per second quotas".
     requests_per_execution: float = 10.0
     # Provisioned concurrency serves nothing until all that was requested is there, as on AWS; else as it comes.

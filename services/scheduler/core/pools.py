@@ -10,6 +10,7 @@ from services.scheduler.core.events import Need, Ticket
 from services.scheduler.core.ledger import Account, Function
 
 if TYPE_CHECKING:
+    from services.scheduler.core.keep_alive import Habit
     from services.scheduler.core.meters import Meter
     from services.scheduler.core.provision import Part
 
@@ -50,6 +51,7 @@ class Pool:
     waiting: dict[Ticket, Request] = field(default_factory=dict)  # admitted, oldest first
     contended: dict[Ticket, Request] = field(default_factory=dict)  # not admitted yet, oldest first
     failures: int = 0  # starts that failed in a row
+    habit: Habit | None = None  # of the version; None: the keep-alive policy looks at none
     # Provisioned concurrency
     part: Part | None = None  # what is wanted of this deployment; None: nothing
     provisioned: dict[str, Environment] = field(default_factory=dict)  # all of them, on their way in and out included

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     # Stops
     IDLE = "KeepAliveEnded"
     OUTDATED = "Outdated"  # the function was changed or deleted
+    NOT_DUE = "NotDueYet"  # its function's idle times say that it is not used soon; one is started again in time
     EVICTED = "Evicted"  # its memory was needed for another function
     LEASE_EXPIRED = "LeaseExpired"  # its caller is lost
     UNCLAIMED = "Unclaimed"  # busy after a scheduler restart, and no caller came back for it

@@ -11,7 +11,7 @@ from services.scheduler.core.book import Book
 from services.scheduler.core.environment import Environment, State
 from services.scheduler.core.events import Need
 from services.scheduler.core.ledger import Account, Function
-from services.scheduler.core.placement import evictions
+from services.scheduler.core.placement import Worker, evictions
 from services.scheduler.core.policies import Policies
 from services.scheduler.core.pools import Pool
 from services.scheduler.core.reasons import Reason
@@ -34,14 +34,29 @@ class Room(Book):
         if worker is None:
             self.make_room(need.memory_mb)
             return None
-        environment = Environment(self.ids.token(16), worker, pool, need, State.STARTING, provisioned=provisioned)
+        return self._start_on(worker, pool, need, deployment, provisioned=provisioned)
+
+    def start_unasked(self, pool: Pool, need: Need, deployment: bytes, until: float) -> bool:
+        """Order one that nobody waits for and keep it until then. False: no worker has room, and none is made."""
+        worker = self.policies.placement(self.workers.values(), need.memory_mb, need.deployment_id)
+        if worker is None:
+            return False
+        environment = self._start_on(worker, pool, need, deployment, provisioned=False)
+        environment.ahead, environment.idle_until = True, until
+        return True
+
+    def _start_on(self, worker: Worker, pool: Pool, need: Need, deployment: bytes, *, provisioned: bool) -> Environment:
+        environment = Environment(
+            self.ids.token(16), worker, pool, need, State.STARTING, provisioned=provisioned, deployment=deployment
+        )
         self.add(environment)
         self.out.append(ins.Start(worker.id, environment.id, need.generation, deployment, provisioned))
         return environment
 
     def make_room(self, memory_mb: int) -> None:
-        """Stop idle environments of others; where there are none, have callers return what idles with them."""
-        idle = ((e.id, e.worker.id, e.need.memory_mb) for e in list(self.idle_order.values()))
+        """Stop idle environments of others, first those that nobody has used yet; where there are none, have callers
+        return what idles with them."""
+        idle = ((e.id, e.worker.id, e.need.memory_mb) for e in [*self.ahead.values(), *self.idle_order.values()])
         victims = evictions(self.workers, idle, memory_mb)
         for environment_id in victims:
             self.stop(self.environments[environment_id], Reason.EVICTED)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.environment import Change, Environment, State
+from services.scheduler.core.keep_alive import Habit
 from services.scheduler.core.ledger import Account, Function
 from services.scheduler.core.meters import Meter
 from services.scheduler.core.pools import Caller, Pool, Request
@@ -273,8 +274,36 @@ class Serving(Provisioning):
         else:
             environment.change(Change.RELEASE)
             self.free(environment, Reason.FREED)
+            if environment.pool.habit is not None and environment.id in self.idle_order:
+                self._rest(environment, environment.pool.habit)
         if held:
             self.slot_freed(environment.pool.function)
+
+    def _rest(self, environment: Environment, habit: Habit) -> None:
+        """Its use has just ended. Where the next one is not due for a while, let it go and start one in time."""
+        windows, rest = habit.windows, habit.rests[-1]
+        if windows.begin and environment.deployment:
+            rest.need, rest.deployment, rest.until = environment.need, environment.deployment, self.now + windows.end
+            self.stop(environment, Reason.NOT_DUE)
+            self.start_at(self.now + windows.begin, rest)
+
+    def start_ahead(self) -> None:
+        """Start what is due to be there for the next use, if that takes nothing from anybody."""
+        for rest in self.rests_due():
+            assert rest.need is not None
+            pool = self.pool(rest.need)
+            function = pool.function
+            there = len(pool.idle) + len(pool.starting)
+            needed = not pool.outdated and not pool.waiting and pool.habit is not None and there < len(pool.habit.rests)
+            wanted_by_others = self.unplaced or self.short or self.ledger.refusal(function) is not None
+            ramp = self.ramp(function, provisioned=False)
+            if (
+                needed and not wanted_by_others and ramp.take_one(self.now)
+                and not self.start_unasked(pool, rest.need, rest.deployment, rest.until)
+            ):  # fmt: skip
+                ramp.put_back(1)
+            rest.need, rest.deployment = None, b""
+            self.tidy(pool)
 
     def _end(self, environment: Environment, reason: Reason) -> None:
         """Stop an environment that nobody leases any more; a provisioned one is replaced."""
