@@ -19,7 +19,7 @@ _NEEDED = 250_000
 _NOW = 100.0
 
 
-class _Numbered:
+class Numbered:
     """Identifiers in order: their making is not what is measured."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class _Numbered:
         return f"e{next(self._numbers)}"
 
 
-class _World:
+class World:
     """A scheduler whose functions have one idle environment each."""
 
     def __init__(self, functions: int) -> None:
@@ -43,7 +43,7 @@ class _World:
             concurrent_executions=10**7, keep_alive=1e6, lease=15.0, worker_grace=10.0, rebuild=0.0, capacity_wait=10.0,
             retry_after=1.0, ramp=named["aws-today"], requests_per_execution=1000.0,
         )  # fmt: skip
-        self.core = Scheduler(policies, _Numbered(), first_lease_id=1, now=0.0)
+        self.core = Scheduler(policies, Numbered(), first_lease_id=1, now=0.0)
         self._tickets = itertools.count(1)
         self._callers = [f"caller{number}" for number in range(CALLERS)]
         tenant = Tenant("000000000001", "us-east-1")
@@ -97,7 +97,7 @@ async def measure(rounds: int, quick: bool, say: Say) -> list[Row]:
     """The core and the bare loop in turns; then the core at other sizes."""
     rng = random.Random(1)
     pairs = 5_000 if quick else 25_000
-    world = _World(FUNCTIONS)
+    world = World(FUNCTIONS)
     world.rate(pairs, rng)
     ours: list[float] = []
     bare: list[float] = []
@@ -109,7 +109,7 @@ async def measure(rounds: int, quick: bool, say: Say) -> list[Row]:
     sizes: list[str] = []
     for size in SIZES if not quick else SIZES[:2]:
         say(f"P8 with {size:,} functions")
-        other = _World(size)
+        other = World(size)
         sizes.append(f"{figure(median([other.rate(pairs, rng) for _ in range(3)]))} with {size:,}")
     value, beside = median(ours), median(bare)
     return [

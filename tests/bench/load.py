@@ -176,13 +176,19 @@ async def grpc_load(
         return Load(sum(counts), time.perf_counter() - began)
 
 
-def http_latencies(signed: Signed, count: int) -> list[float]:
-    """Microseconds of each of `count` invocations, one after the other on one connection, blocking."""
+def http_latencies(signed: Signed, count: int, pause: float = 0.0) -> list[float]:
+    """Microseconds of each of `count` invocations, one after the other on one connection, blocking. `pause`: seconds
+    between them."""
     host, _, port = signed.host.rpartition(":")
     raw = signed.raw()
     with socket.create_connection((host, int(port))) as peer:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return [_ask(peer, raw) for _ in range(count)]
+        taken = []
+        for _ in range(count):
+            taken.append(_ask(peer, raw))
+            if pause:
+                time.sleep(pause)
+        return taken
 
 
 def _ask(peer: socket.socket, raw: bytes) -> float:

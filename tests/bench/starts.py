@@ -28,6 +28,8 @@ IDS = frozenset({"P16", "P19"})
 SOURCE = zipped({"app.py": "def handler(event, context):\n    return 1\n"})
 PROVISIONED = 1000
 _READY_S, _TIMES = 4.0, 2.0
+# Between two of the invocations that are served meanwhile, seconds.
+_PAUSE = 0.01
 _NEEDED = 2500
 WORKERS, IN_FLIGHT = 4, 512
 
@@ -75,7 +77,7 @@ def _provisioned(rounds: int, quick: bool, say: Say) -> Row:
         http_latencies(signed, 200)
         for number in range(rounds):
             say(f"P16 round {number + 1}")
-            before += http_latencies(signed, 500)
+            before += http_latencies(signed, 300, _PAUSE)
             bare += [bare_start() for _ in range(5)]
             began = timer()
             client.put_provisioned_concurrency_config(
@@ -83,7 +85,7 @@ def _provisioned(rounds: int, quick: bool, say: Say) -> Row:
             )
             status = ""
             while status != "READY":
-                meanwhile += http_latencies(signed, 20)
+                meanwhile += http_latencies(signed, 10, _PAUSE)
                 found = client.get_provisioned_concurrency_config(FunctionName="many", Qualifier="1")
                 status = found["Status"]
                 if status == "FAILED":

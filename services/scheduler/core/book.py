@@ -149,6 +149,7 @@ class Book:
         worker.by_deployment[pool.deployment_id] = worker.by_deployment.get(pool.deployment_id, 0) + 1
         if environment.provisioned:
             pool.provisioned[environment.id] = environment
+            pool.census.admit(environment)
         elif environment.state is State.STARTING:
             pool.starting[environment.id] = environment
 
@@ -272,7 +273,8 @@ class Book:
         self._leave_pool(environment)
         del self.environments[environment.id]
         worker, pool = environment.worker, environment.pool
-        pool.provisioned.pop(environment.id, None)
+        if pool.provisioned.pop(environment.id, None) is not None:
+            pool.census.forget(environment)
         pool.members -= 1
         del worker.holds[environment.id]
         worker.used_mb -= environment.need.memory_mb

@@ -107,3 +107,15 @@ class Environment:
         if after is None:
             raise InvalidTransition(self.id, self.state, change)
         self.state = after
+        if self.provisioned:
+            self.pool.census.note(self)
+
+    def send_out(self) -> None:
+        """It is to be let go."""
+        self.outgoing = True
+        self.pool.census.note(self)
+
+    def count(self, counted: bool) -> None:
+        """It gets an allocation of the ledger, or holds none any more."""
+        self.counted = counted
+        self.pool.census.note(self)

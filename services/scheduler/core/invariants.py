@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from services.scheduler.core.census import census_of
 from services.scheduler.core.environment import State
 from services.scheduler.core.ledger import Account, Function
 from services.scheduler.core.machine import Scheduler
@@ -154,6 +155,7 @@ def _check_environments(scheduler: Scheduler) -> None:
 
 def _check_provisioned(scheduler: Scheduler) -> None:
     for pool in scheduler.pools.values():
+        _require("I1", pool.census == census_of(pool.provisioned.values()), f"{pool.deployment_id}: {pool.census}")
         for environment in pool.provisioned.values():
             ready = environment.id in pool.ready
             serves = environment.serving and environment.state is State.IDLE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from services.scheduler.core.census import Census
 from services.scheduler.core.environment import Environment
 from services.scheduler.core.events import Need, Ticket
 from services.scheduler.core.ledger import Account, Function
@@ -55,6 +56,7 @@ class Pool:
     # Provisioned concurrency
     part: Part | None = None  # what is wanted of this deployment; None: nothing
     provisioned: dict[str, Environment] = field(default_factory=dict)  # all of them, on their way in and out included
+    census: Census = field(default_factory=Census)  # of these
     ready: dict[str, Environment] = field(default_factory=dict)  # those that are idle and may be granted
     meter: Meter | None = None  # requests of provisioned concurrency
 

@@ -165,15 +165,15 @@ class Provisioning(Room, ABC):
 
     def _let_go_of_surplus(self, pool: Pool) -> None:
         """Mark what is not wanted of a version; what idles goes at once unless a spare is to follow it."""
-        staying = [e for e in pool.provisioned.values() if e.stays]
-        surplus = len(staying) - (pool.part.wanted if pool.part is not None else 0)
+        surplus = -self._missing(pool)
         if surplus <= 0:
             return
+        staying = [e for e in pool.provisioned.values() if e.stays]
         # Those that serve nobody yet go first, then the idle ones, the oldest first.
         staying.sort(key=lambda e: (e.state is State.LEASED, e.serving, e.ready_at))
         moved = pool.part is None and self.successor(pool) is not None
         for environment in staying[:surplus]:
-            environment.outgoing = True
+            environment.send_out()
             if not (moved and environment.counted):
                 self.let_go(environment, Reason.NOT_PROVISIONED)
         if any(environment.state is State.LEASED for environment in staying[:surplus]):
@@ -190,7 +190,7 @@ class Provisioning(Room, ABC):
     def let_go(self, environment: Environment, reason: Reason) -> None:
         """End a provisioned environment now if it idles; one that is leased ends with its lease."""
         self._recycle.pop(environment.id, None)
-        environment.outgoing = True
+        environment.send_out()
         idle = environment.state is State.UNCLAIMED and not environment.reported_busy
         if idle or environment.state in (State.STARTING, State.IDLE):
             self.pass_allocation_on(environment)
@@ -200,25 +200,26 @@ class Provisioning(Room, ABC):
         """An environment is let go: its slot goes to a spare of the same function, else back to the ledger."""
         if not environment.counted:
             return
-        environment.counted = False
+        environment.count(False)
         spare = self._spare(environment.pool.function)
         if spare is None:
             self.ledger.allocate(environment.pool.function, -1)
             self.relieved[environment.pool.function] = None
             return
-        spare.counted = True
+        spare.count(True)
         self._serve_if_complete(spare)
 
     def _spare(self, function: Function) -> Environment | None:
         """An environment of the function that holds no slot yet; one that is initialised before one that is not."""
-        spares = [
-            environment
-            for pool in function.pools.values()
-            if pool.part is not None
-            for environment in pool.provisioned.values()
-            if environment.spare
-        ]
-        return min(spares, key=lambda e: (e.state is State.STARTING, e.ready_at), default=None)
+        coming = None
+        for pool in function.pools.values():
+            if pool.part is None:
+                continue
+            for environment in pool.census.spares.values():
+                if environment.state is not State.STARTING:
+                    return environment
+                coming = coming or environment
+        return coming
 
     def _serve_if_complete(self, environment: Environment) -> None:
         """Let an initialised environment serve, if it may by now."""
@@ -259,19 +260,19 @@ class Provisioning(Room, ABC):
     @staticmethod
     def _outgoing(function: Function) -> list[Environment]:
         """A function's provisioned environments that are on their way out."""
-        return [e for pool in function.pools.values() for e in pool.provisioned.values() if e.outgoing]
+        return [environment for pool in function.pools.values() for environment in pool.census.leaving.values()]
 
     def _complete(self, provision: Provision) -> None:
         """Note that all that was requested is there; then what it replaces is let go, and it serves."""
         surplus: list[Environment] = []
         for pool in provision.pools:
-            ready = [e for e in pool.provisioned.values() if not e.outgoing and e.state in (State.IDLE, State.LEASED)]
-            wanted = pool.part.wanted if pool.part is not None else 0
-            if len(ready) < wanted:
+            more = pool.census.up - (pool.part.wanted if pool.part is not None else 0)
+            if more < 0:
                 return
-            # More than wanted: the replacement of the oldest is ready.
-            ready.sort(key=lambda e: e.ready_at)
-            surplus += ready[: len(ready) - wanted]
+            if more > 0:
+                # The replacement of the oldest is ready.
+                ready = [e for e in pool.provisioned.values() if e.stays and e.state in (State.IDLE, State.LEASED)]
+                surplus += sorted(ready, key=lambda e: e.ready_at)[:more]
         provision.complete, provision.waits = True, None
         for environment in self._outgoing(provision.function):
             self.let_go(environment, Reason.NOT_PROVISIONED)
@@ -298,7 +299,7 @@ class Provisioning(Room, ABC):
 
     def _init_failed(self, failed: Environment, provision: Provision) -> None:
         """Give an allocation up until it is put again; what serves already goes on serving."""
-        failed.outgoing = True
+        failed.send_out()
         if self._missing(failed.pool) <= 0:
             # It was to replace an old one: that one is tried again after another such while.
             for environment in failed.pool.provisioned.values():
@@ -325,14 +326,12 @@ class Provisioning(Room, ABC):
 
     @staticmethod
     def _missing(pool: Pool) -> int:
-        coming = sum(e.stays for e in pool.provisioned.values())
-        return (pool.part.wanted if pool.part is not None else 0) - coming
+        return (pool.part.wanted if pool.part is not None else 0) - pool.census.staying
 
     @staticmethod
     def _lacking(pool: Pool) -> int:
         """How many slots are missing: of environments that are not there, and of spares."""
-        counted = sum(1 for e in pool.provisioned.values() if e.counted and not e.outgoing)
-        return (pool.part.wanted if pool.part is not None else 0) - counted
+        return (pool.part.wanted if pool.part is not None else 0) - pool.census.slots
 
     # Allocation
 
@@ -374,7 +373,7 @@ class Provisioning(Room, ABC):
                 if as_spare:
                     spares += 1
                 else:
-                    environment.counted = True
+                    environment.count(True)
                     self.ledger.allocate(function)
         provision.waits = None
         self.check_short(provision)
@@ -382,15 +381,13 @@ class Provisioning(Room, ABC):
     def _count_spares(self, provision: Provision, most: int) -> bool:
         """Give slots of their own to spares that nothing on its way out will pass one to. False: there are none."""
         for pool in provision.pools:
-            for environment in list(pool.provisioned.values()):
+            for environment in list(pool.census.spares.values()):
                 if most <= 0 or self._lacking(pool) <= 0:
                     break
-                if not environment.spare:
-                    continue
                 if not self.ledger.may_allocate(provision.function):
                     provision.waits = Reason.WAITS_FOR_SLOT
                     return False
-                environment.counted = True
+                environment.count(True)
                 self.ledger.allocate(provision.function)
                 most -= 1
                 self._serve_if_complete(environment)
@@ -398,8 +395,8 @@ class Provisioning(Room, ABC):
 
     def _transition(self, function: Function) -> tuple[int, int]:
         """Of a function's provisioned environments: those on their way out that hold a slot, and the spares."""
-        mine = [e for pool in function.pools.values() for e in pool.provisioned.values()]
-        return sum(e.outgoing and e.counted for e in mine), sum(e.spare for e in mine)
+        mine = [pool.census for pool in function.pools.values()]
+        return sum(each.leaving_slots for each in mine), sum(len(each.spares) for each in mine)
 
     def _watch_age(self, environment: Environment) -> None:
         """Replace it once it is too old."""
@@ -447,10 +444,12 @@ class Provisioning(Room, ABC):
             # Among those that are there it is one too many by now if nothing is missing.
             wanted = self._missing(environment.pool) >= 0 and self.ledger.may_allocate(function)
             if not wanted and not environment.reported_busy:
-                environment.serving, environment.outgoing = False, True
+                environment.serving = False
+                environment.send_out()
                 return
-            environment.outgoing = not wanted
-        environment.counted = True
+            if not wanted:
+                environment.send_out()
+        environment.count(True)
         self.ledger.allocate(function)
         self._watch_age(environment)
 
@@ -459,7 +458,7 @@ class Provisioning(Room, ABC):
         if environment.outgoing or environment.state is State.STOPPING:
             return
         part = environment.pool.part
-        environment.outgoing = True
+        environment.send_out()
         if part is None or environment.state is State.STARTING:
             self.let_go(environment, Reason.NOT_PROVISIONED)
         if part is not None:
