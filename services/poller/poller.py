@@ -87,7 +87,9 @@ class Poller:
         # Leases are renewed for as long as anything runs.
         for task in self._reading.named("choose", "listen", "look"):
             task.cancel()
-        await self._working.drain(seconds)
+        # Twice: what a visit that was under way has leased runs too.
+        if not await self._working.drain(seconds):
+            await self._working.drain(seconds)
         await self._reading.close()
         await self._working.close()
         await self._settles.close()
