@@ -1,2 +1,1 @@
-"""The poller: drains the asynchronous queue and the event source mappings. Neither exists yet; the process does, so
-that everything that starts, watches and stops the cluster knows it."""
+"""The poller: drains the queue of asynchronous events, and tells destinations what came of them."""

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 from lambent.domain.async_events import Outcome
+from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError
 from lambent.domain.functions import State
 from lambent.domain.names import FunctionRef, Tenant
@@ -13,6 +14,9 @@ from lambent.infra.functions.directory import FunctionDirectory, Known
 from lambent.infra.functions.port import FunctionStore
 from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.invoker import Invoker, Target
+
+# Beyond its handler's own time an attempt takes a few milliseconds, unless processors are short.
+SLOW_SECONDS = 0.02
 
 
 @dataclass(slots=True)
@@ -26,13 +30,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What came of one attempt. The last three are the handler's, where it ran."""
+    """What came of one attempt."""
 
     outcome: Outcome
     detail: str = ""  # what stood against it
     version: str | None = None
     error: str | None = None
     response: bytes = b""
+    slow: bool = False  # it took long beyond the handler's time
 
 
 class Attempts:
@@ -44,6 +49,7 @@ class Attempts:
         directory: FunctionDirectory,
         invoker: Invoker,
         telemetry: InvocationTelemetry,
+        clock: Clock,
         rng: random.Random,
     ) -> None:
         """`rng`: draws which version of an alias with weights an attempt goes to."""
@@ -51,6 +57,7 @@ class Attempts:
         self._directory = directory
         self._invoker = invoker
         self._telemetry = telemetry
+        self._clock = clock
         self._rng = rng
 
     async def find(self, ref: FunctionRef) -> Known | Attempt:
@@ -70,6 +77,7 @@ class Attempts:
         """Run an event once."""
         target = known.draw(self._rng.random())
         assert target is not None
+        began = self._clock.monotonic()
         try:
             with self._telemetry.invocation(request, target) as span:
                 outcome = await self._invoker.invoke(
@@ -86,7 +94,9 @@ class Attempts:
             return await self._refused(ref.tenant, target, error)
         result = outcome.result
         ended = Outcome.SUCCEEDED if result.error is None else Outcome.FUNCTION_ERROR
-        return Attempt(ended, result.error_type or "", target.version, result.error, outcome.payload)
+        own = (result.duration_ms + (result.init_ms or 0.0)) / 1000
+        slow = self._clock.monotonic() - began - own > SLOW_SECONDS
+        return Attempt(ended, result.error_type or "", target.version, result.error, outcome.payload, slow)
 
     async def _refused(self, tenant: Tenant, target: Target, error: AwsError) -> Attempt:
         detail = error.reason or str(error)

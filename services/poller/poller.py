@@ -21,7 +21,7 @@ from lambent.infra.queue.records import DELIVERIES, Event, EventState, decode_ev
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Reading, Telemetry
 from services.poller.attempts import Attempt, Attempts, Request
-from services.poller.core.choice import Choice, Visit
+from services.poller.core.choice import Choice, Effect, Visit
 from services.poller.outbox import Outbox
 from services.poller.sending import Deliveries
 
@@ -87,7 +87,9 @@ class Poller:
         # Leases are renewed for as long as anything runs.
         for task in self._reading.named("choose", "listen", "look"):
             task.cancel()
-        await self._working.drain(seconds)
+        # Twice: what a visit that was under way has leased runs too.
+        if not await self._working.drain(seconds):
+            await self._working.drain(seconds)
         await self._reading.close()
         await self._working.close()
         await self._settles.close()
@@ -152,22 +154,22 @@ class Poller:
 
     async def _work(self, visit: Visit[QueueKey], item: Leased) -> None:
         """One item from its lease to its settlement."""
-        held_back = True
+        effect = Effect.HELD_BACK
         try:
-            settlement, held_back = await self._run(visit.key, item)
+            settlement, effect = await self._run(visit.key, item)
             await self._settle(visit.key, settlement)
             if isinstance(settlement.verdict, Delayed):
                 self._wake(visit.key, settlement.verdict.until)
         finally:
             self._held.pop((visit.key, item.id), None)
-            self._choice.ended(visit, held_back=held_back, now=self._queue.now())
+            self._choice.ended(visit, effect, self._queue.now())
             self._kick.set()
 
-    async def _run(self, key: QueueKey, item: Leased) -> tuple[Settlement, bool]:
-        """An attempt at an event or a delivery; answers what becomes of it, and whether it was held back."""
+    async def _run(self, key: QueueKey, item: Leased) -> tuple[Settlement, Effect]:
+        """An attempt at an event or a delivery; answers what becomes of it, and what that says about its queue."""
         if key.name.startswith(DELIVERIES):
             verdict, held_back = await self._deliveries.run(key, item, self._queue.now())
-            return Settlement(item.id, item.token, verdict), held_back
+            return Settlement(item.id, item.token, verdict), Effect.HELD_BACK if held_back else Effect.THROUGH
         event, payload = decode_event(item.value)
         before, response = decode_state(item.state)
         ref = FunctionRef(key.tenant, key.name, event.qualifier)
@@ -185,8 +187,7 @@ class Poller:
                 response = attempt.response
         state = _after(before, attempt, decision)
         if not isinstance(decision, End):
-            held_back = attempt is not None and attempt.outcome in HELD_BACK
-            return Settlement(item.id, item.token, Delayed(decision.at, encode(state, response))), held_back
+            return Settlement(item.id, item.token, Delayed(decision.at, encode(state, response))), _effect(attempt)
         then: tuple[Item, ...] = ()
         if isinstance(found, Known):
             ended = Ended(
@@ -195,14 +196,14 @@ class Poller:
             )  # fmt: skip
             then = self._outbox.of(ended, found, event.trace)
         if decision.condition is Condition.SUCCESS:
-            return Settlement(item.id, item.token, Done(), then), False
+            return Settlement(item.id, item.token, Done(), then), _effect(attempt)
         self._dropped[key.tenant, key.name, decision.condition] += 1
         _log.info(
             "event given up",
             extra={"function": ref.arn, "request_id": item.id, "reason": decision.condition, "detail": state.detail},
         )
         # That it was given up says nothing about whether others would be held back.
-        return Settlement(item.id, item.token, Dead(encode(state, response)), then), False
+        return Settlement(item.id, item.token, Dead(encode(state, response)), then), Effect.THROUGH
 
     async def _attempt(
         self, ref: FunctionRef, found: Known | Attempt, request_id: str, event: Event, payload: bytes
@@ -265,6 +266,15 @@ def _after(before: EventState, attempt: Attempt | None, decision: Decision) -> E
         attempt.error if attempt is not None and ran else before.error,
         before.since,
     )
+
+
+def _effect(attempt: Attempt | None) -> Effect:
+    """What an attempt says about its queue."""
+    if attempt is None:
+        return Effect.THROUGH
+    if attempt.outcome in HELD_BACK:
+        return Effect.HELD_BACK
+    return Effect.SLOW if attempt.slow else Effect.THROUGH
 
 
 def _weight(settlement: Settlement) -> int:

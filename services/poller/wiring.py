@@ -86,7 +86,7 @@ class PollerService:
         await connection.start()
         # Frontends tell the scheduler of changes.
         self._directory = FunctionDirectory(store, secrets, None)
-        attempts = Attempts(store, self._directory, connection.invoker, self._counts, self._rng)
+        attempts = Attempts(store, self._directory, connection.invoker, self._counts, self._clock, self._rng)
         policy = RetryPolicy.standard(settings.limits)
         sender = Sender(connections, RedisStreams(self._redis), self._clock)
         queue = redis_queue(self._redis, self._blocking, self._clock, self._id, settings.queue)

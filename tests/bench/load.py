@@ -54,10 +54,11 @@ class Signed:
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 
-def sign(host: str, function: str, key: str, secret: str, body: bytes = EVENT) -> Signed:
-    """An Invoke of a function, signed now."""
+def sign(host: str, function: str, key: str, secret: str, body: bytes = EVENT, kind: str = "RequestResponse") -> Signed:
+    """An Invoke of a function, signed now. `kind`: X-Amz-Invocation-Type."""
     path = f"/2015-03-31/functions/{function}/invocations"
-    request = AWSRequest("POST", f"http://{host}{path}", data=body, headers={"Host": host})
+    given = {"Host": host} | ({} if kind == "RequestResponse" else {"X-Amz-Invocation-Type": kind})
+    request = AWSRequest("POST", f"http://{host}{path}", data=body, headers=given)
     SigV4Auth(Credentials(key, secret), "lambda", "us-east-1").add_auth(request)
     headers = tuple((name, value) for name, value in request.headers.items() if name.lower() != "host")
     return Signed(host, path, headers, body)
@@ -116,7 +117,7 @@ class _Client(asyncio.Protocol):
         size = answer_size(self._buffer)
         if size is None or len(self._buffer) < size:
             return
-        if not self._buffer.startswith(b"HTTP/1.1 200"):
+        if not self._buffer.startswith(b"HTTP/1.1 20"):
             self.failure = self._buffer.decode(errors="replace")
             self.close()
             return

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from services.poller.core.choice import PAUSE_MAX_SECONDS, Choice, Visit
+from services.poller.core.choice import PAUSE_MAX_SECONDS, Choice, Effect, Visit
 
 
 @dataclass
@@ -16,6 +16,8 @@ class World:
     """Queues of items that each run for a while, on virtual time, with a limit of what runs of each queue at once."""
 
     slots: int = 100
+    cores: int = 10**9  # more at once are slow
+    most: int = 0  # that ever ran at once
     now: float = 0.0
     waiting: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)  # that one item runs
@@ -61,8 +63,14 @@ class World:
             held_back = self.running[key] >= self.limits[key]
             if not held_back:
                 self.running[key] += 1
+                self.most = max(self.most, sum(self.running.values()))
             self.ends.append((self.now + (0 if held_back else self.seconds[key]), visit, held_back))
         self.choice.visited(visit, got, self.now if self.waiting[key] else None, self.now)
+
+    def effect(self, key: str, held_back: bool) -> Effect:
+        if held_back:
+            return Effect.HELD_BACK
+        return Effect.SLOW if sum(self.running.values()) >= self.cores else Effect.THROUGH
 
     def end(self, at: float, visit: Visit[str], held_back: bool) -> None:
         key = visit.key
@@ -74,7 +82,15 @@ class World:
             self.running[key] -= 1
             self.ended[key] += 1
             self.first.setdefault(key, at)
-        self.choice.ended(visit, held_back=held_back, now=self.now)
+        self.choice.ended(visit, self.effect(key, held_back), self.now)
+
+
+def test_no_more_run_at_once_than_the_processors_take_without_delay() -> None:
+    world = World(slots=1000, cores=40)
+    world.add("f", 100_000, seconds=0.01)
+    world.run(10)
+    assert 30 <= world.most <= 80
+    assert world.ended["f"] > 0.7 * 10 / 0.01 * 40
 
 
 def test_everything_is_run_once_and_nothing_is_kept_of_it() -> None:

@@ -1,9 +1,11 @@
 """Which queues a poller reads, and how much of each: fair between them, slow where a function is held back.
 
 Queues take turns. Each has a window, the most of its items that run here at once: it grows while they run and is halved
-when they are held back (throttled, no worker), as TCP does with a connection. No queue may run more than four times of
-what it leaves free, so that those whose items run for long leave room for those that come later. A queue of which
-nothing gets through is left alone for a while that doubles; so it costs next to nothing, however much waits in it.
+when they are held back (throttled, no worker), as TCP does with a connection. It stops growing, and goes back a little,
+when items take long beyond their handler's time: more of them at once would wait for the same processors. No queue may
+run more than four times of what it leaves free, so that those whose items run for long leave room for those that come
+later. A queue of which nothing gets through is left alone for a while that doubles; so it costs next to nothing,
+however much waits in it.
 
 Pure: `now` is a parameter; who calls carries out the visits and says what came of them.
 """
@@ -14,6 +16,7 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -24,6 +27,14 @@ TURN, TURNS = 64, 8
 # How many of the slots one queue may have for each that is left free then.
 SHARE = 4
 PAUSE_SECONDS, PAUSE_MAX_SECONDS = 0.1, 10.0
+
+
+class Effect(Enum):
+    """What the end of an item says about its queue."""
+
+    THROUGH = auto()  # it ran, or needed nothing to run on
+    SLOW = auto()  # it ran, but took long beyond its handler's time
+    HELD_BACK = auto()  # it did not run, for want of concurrency or of a worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +121,24 @@ class Choice(Generic[Key]):
             queue.woken = None
         self._arrange(visit.key, queue, now)
 
-    def ended(self, visit: Visit[Key], *, held_back: bool, now: float) -> None:
-        """One item of a visit has ended. `held_back`: it did not run, for want of concurrency or of a worker."""
+    def ended(self, visit: Visit[Key], effect: Effect, now: float) -> None:
+        """One item of a visit has ended."""
         queue = self._queues[visit.key]
         queue.running -= 1
         self.running -= 1
-        if not held_back:
+        if effect is not Effect.HELD_BACK:
             queue.streak = 0
+        if effect is Effect.THROUGH:
             queue.window = min(queue.window + (1.0 if queue.slow_start else 1.0 / queue.window), float(self.slots))
+        elif effect is Effect.SLOW:
+            queue.slow_start = False
+            queue.window = max(queue.window - 1.0, min(queue.window, float(FIRST_WINDOW)))
         elif visit.turn >= queue.cut_turn:
             queue.cut_turn = queue.turn + 1
             queue.slow_start = False
             queue.window = max(1.0, queue.window / 2)
             queue.streak += 1
-        if held_back and queue.running == 0:
+        if effect is Effect.HELD_BACK and queue.running == 0:
             queue.paused_until = now + min(PAUSE_SECONDS * 2.0 ** min(queue.streak - 1, 16), PAUSE_MAX_SECONDS)
         self._arrange(visit.key, queue, now)
 
