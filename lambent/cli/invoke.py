@@ -9,6 +9,7 @@ import click
 
 from lambent.cli.connection import Connection, connected
 from lambent.cli.output import output_option, print_json
+from lambent.client import Client
 
 
 @click.command("invoke")
@@ -17,21 +18,21 @@ from lambent.cli.output import output_option, print_json
 @click.option("--qualifier", help="Version or alias.")
 @click.option("--log", "log_tail", is_flag=True, help="Print the end of the invocation's log to standard error.")
 @click.option("--async", "later", is_flag=True, help="Queue an event and do not wait; prints its request id.")
+@click.option("--wait", is_flag=True, help="With --async: wait until the event has ended; exit code 3 if given up.")
 @output_option
 @connected
 def command(
-    connection: Connection, name: str, payload: str, qualifier: str | None, log_tail: bool, later: bool, output: str
-) -> None:
+    connection: Connection, name: str, payload: str, qualifier: str | None, log_tail: bool, later: bool, wait: bool,
+    output: str,
+) -> None:  # fmt: skip
     """Run a function. Its answer goes to standard output; exit code 3 if the function failed."""
     if later and log_tail:
         raise click.UsageError("--log waits for the invocation, --async does not; see `lambent logs --request-id`")
+    if wait and not later:
+        raise click.UsageError("--wait is for --async; without it `lambent invoke` waits anyway")
     with connection.open() as client:
         if later:
-            request_id = client.invoke_async(name, _payload(payload), qualifier=qualifier)
-            if output == "json":
-                print_json({"requestId": request_id})
-            else:
-                click.echo(request_id)
+            _invoke_async(client, name, _payload(payload), qualifier, wait, output)
             return
         result = client.invoke(name, _payload(payload), qualifier=qualifier, log_tail=log_tail)
     if output == "json":
@@ -50,6 +51,19 @@ def command(
         if result.log_tail is not None:
             sys.stderr.write(result.log_tail)
     if result.error is not None:
+        raise click.exceptions.Exit(3)
+
+
+def _invoke_async(client: Client, name: str, payload: bytes, qualifier: str | None, wait: bool, output: str) -> None:
+    request_id = client.invoke_async(name, payload, qualifier=qualifier)
+    if output == "table":
+        click.echo(request_id)
+    ended = client.wait_for_event(name, request_id) if wait else None
+    if output == "json":
+        given_up = None if ended is None else {"reason": ended.event.reason, "detail": ended.event.detail}
+        print_json({"requestId": request_id} | ({"givenUp": given_up} if wait else {}))
+    if ended is not None:
+        sys.stderr.write(f"given up after {ended.event.attempts} attempts: {ended.event.reason} {ended.event.detail}\n")
         raise click.exceptions.Exit(3)
 
 

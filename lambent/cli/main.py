@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "deploy": ("lambent.cli.deploy", "Package a folder and create or update a function from it."),
     "functions": ("lambent.cli.functions", "List, show and delete functions."),
     "invoke": ("lambent.cli.invoke", "Run a function."),
+    "queue": ("lambent.cli.queue", "Look into the queue of asynchronous events, and steer it."),
     "explain": ("lambent.cli.explain", "Say why a request was throttled or started cold."),
     "top": ("lambent.cli.top", "Show live concurrency, pools and queues."),
     "logs": ("lambent.cli.logs", "Show what a function wrote."),

@@ -20,7 +20,7 @@ from lambent.client.calls import (
     request_id_of,
     worth_another_try,
 )  # fmt: skip
-from lambent.client.errors import translate
+from lambent.client.errors import NotFound, translate
 from lambent.client.results import InvokeResult, LogRecord
 from lambent.infra.clock import SystemClock
 from lambent.v1 import function_service_pb2 as fn
@@ -29,8 +29,10 @@ from lambent.v1 import (
     insight_service_pb2_grpc,
     invocation_service_pb2_grpc,
     log_service_pb2_grpc,
+    queue_service_pb2_grpc,
 )
 from lambent.v1 import insight_service_pb2 as insight
+from lambent.v1 import queue_service_pb2 as queue
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -50,6 +52,7 @@ class Client:
         self._functions = function_service_pb2_grpc.FunctionServiceStub(self._channel)
         self._invocations = invocation_service_pb2_grpc.InvocationServiceStub(self._channel)
         self._logs = log_service_pb2_grpc.LogServiceStub(self._channel)
+        self._queue = queue_service_pb2_grpc.QueueServiceStub(self._channel)
         self._insight = insight_service_pb2_grpc.InsightServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -147,6 +150,49 @@ class Client:
     def concurrency_use(self) -> insight.GetConcurrencyUseResponse:
         """What is in use at this instant."""
         return self._call(self._insight.GetConcurrencyUse, insight.GetConcurrencyUseRequest())[0]
+
+    def list_queues(self) -> list[queue.EventQueue]:
+        """What is in the queues of asynchronous events."""
+        return list(self._call(self._queue.ListQueues, queue.ListQueuesRequest())[0].queues)
+
+    def list_events(
+        self, name: str, *, state: str | None = None, max_items: int | None = None
+    ) -> list[queue.QueuedEvent]:
+        """Events of a function that are `waiting`, `delayed`, `running` or `given_up` (the default)."""
+        request = queue.ListEventsRequest(function_name=name, state=state, max_items=max_items)
+        return list(self._call(self._queue.ListEvents, request)[0].events)
+
+    def get_event(self, name: str, request_id: str) -> queue.GetEventResponse:
+        """One event with its payload. Raises NotFound where it has ended well, or was forgotten."""
+        request = queue.GetEventRequest(function_name=name, request_id=request_id)
+        return self._call(self._queue.GetEvent, request)[0]
+
+    def wait_for_event(self, name: str, request_id: str) -> queue.GetEventResponse | None:
+        """Wait until an event has ended. None: it ended well; otherwise the event as it was given up."""
+        while True:
+            try:
+                found = self.get_event(name, request_id)
+            except NotFound:
+                return None
+            if found.event.state == "given_up":
+                return found
+            time.sleep(0.1)
+
+    def pause_queue(self, name: str) -> None:
+        """Run no more events of a function for now."""
+        self._call(self._queue.PauseQueue, queue.PauseQueueRequest(function_name=name))
+
+    def resume_queue(self, name: str) -> bool:
+        """Run events of a function again. False: they were not paused."""
+        return self._call(self._queue.ResumeQueue, queue.ResumeQueueRequest(function_name=name))[0].resumed
+
+    def purge_queue(self, name: str, state: str) -> int:
+        """Forget events of a function that are `waiting` or `given_up`; answers how many."""
+        return self._call(self._queue.PurgeQueue, queue.PurgeQueueRequest(function_name=name, state=state))[0].events
+
+    def redrive_queue(self, request: queue.RedriveQueueRequest) -> int:
+        """Queue events again that were given up; answers how many."""
+        return self._call(self._queue.RedriveQueue, request)[0].events
 
     def _call(
         self, method: Callable[..., Response], request: object, timeout: float | None = None

@@ -30,6 +30,7 @@ from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.log_store import DirectoryLogStore
 from lambent.infra.prometheus import PrometheusServer, port_after
 from lambent.infra.queue import durability
+from lambent.infra.queue.redis_inspector import RedisInspector
 from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redis_client import connect
 from lambent.infra.secrets import SecretBox
@@ -45,6 +46,7 @@ from lambent.v1 import (
     insight_service_pb2,
     invocation_service_pb2,
     log_service_pb2,
+    queue_service_pb2,
     scaling_service_pb2,
     version_service_pb2,
 )
@@ -62,6 +64,7 @@ from services.frontend.operations.invocations import InvocationOperations
 from services.frontend.operations.logs import LogOperations
 from services.frontend.operations.lookups import Lookups
 from services.frontend.operations.provisioner import Provisioner
+from services.frontend.operations.queue import QueueOperations
 from services.frontend.operations.scaling import ScalingOperations
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.versions import Publisher, VersionOperations
@@ -167,7 +170,7 @@ class FrontendService:
             self._id, settings, self._layout, self._store, self._secrets, self._telemetry, self._clock, self._rng
         )
         self._scheduler_calls = SchedulerCalls(scheduler_address(settings, self._layout), self._layout.cluster_token())
-        queue = redis_queue(self._redis, self._blocking, self._clock, self._id, settings.queue)
+        queue = self._queue = redis_queue(self._redis, self._blocking, self._clock, self._id, settings.queue)
         self._events = EventAcceptor(queue, self._telemetry, settings.queue.accept_seconds)
         try:
             await self._events.start()
@@ -278,6 +281,10 @@ class FrontendService:
                 (
                     event_invoke_service_pb2.DESCRIPTOR.services_by_name["EventInvokeService"],
                     EventInvokeConfigOperations(store=self._store, editor=editor, limits=limits, clock=self._clock),
+                ),
+                (
+                    queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],
+                    QueueOperations(self._queue, RedisInspector(self._redis)),
                 ),
                 (invocation_service_pb2.DESCRIPTOR.services_by_name["InvocationService"], invocations),
                 (

@@ -175,7 +175,7 @@ class Poller:
         policy = self._policy
         if isinstance(found, Known) and found.event_config is not None:
             policy = found.event_config.policy(policy)
-        progress = before.progress(event)
+        progress = before.progress(event.accepted)
         attempt: Attempt | None = None
         decision: Decision | None = too_old(progress, policy, self._queue.now())
         if decision is None:
@@ -263,6 +263,7 @@ def _after(before: EventState, attempt: Attempt | None, decision: Decision) -> E
         before.detail if attempt is None else attempt.detail,
         attempt.version if attempt is not None and ran else before.version,
         attempt.error if attempt is not None and ran else before.error,
+        before.since,
     )
 
 

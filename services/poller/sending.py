@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lambent.domain import destinations
-from lambent.domain.async_events import Condition, End, Outcome, Progress, RetryPolicy, decide
+from lambent.domain.async_events import Condition, End, Outcome, RetryPolicy, decide
 from lambent.domain.clock import Clock
 from lambent.domain.destinations import Destination
 from lambent.domain.errors import AwsError
@@ -102,9 +102,11 @@ class Deliveries:
         refusal = await self._sender.send(key.tenant, target, delivery, body)
         if refusal is None:
             return Done(), False
-        progress = Progress(delivery.since, before.attempts + 1, before.deferrals)
+        progress = before.progress(delivery.since)
         decision = decide(progress, Outcome.SYSTEM_ERROR, self._policy, now)
-        state = EventState(progress.attempts, decision.progress.deferrals, "Refused", refusal.detail)
+        state = EventState(
+            before.attempts + 1, decision.progress.deferrals, "Refused", refusal.detail, since=before.since
+        )
         if refusal.passing and not isinstance(decision, End):
             return Delayed(decision.at, encode(state, b"")), True
         counts = self._dead_letter_errors if delivery.kind == "DeadLetter" else self._failures

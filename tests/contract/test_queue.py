@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import pytest
 
 from lambent.domain.errors import AwsError
 from lambent.infra.clock import SystemClock
 from lambent.infra.queue.memory_queue import MemoryQueue
-from lambent.infra.queue.port import Batch, Dead, Delayed, Done, EventQueue, Item, QueueKey, Settlement
+from lambent.infra.queue.port import (
+    Batch,
+    Dead,
+    Delayed,
+    Depth,
+    Done,
+    Entry,
+    EventQueue,
+    Item,
+    Place,
+    QueueInspector,
+    QueueKey,
+    Settlement,
+)
+from lambent.infra.queue.redis_inspector import RedisInspector
 from lambent.infra.queue.redis_queue import RedisQueue
 from lambent.infra.redis_client import connect
 from tests.records import ONE, OTHER
@@ -28,6 +43,24 @@ async def queue(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator
     yield RedisQueue(client, blocking, SystemClock(), "p", dead_seconds=DEAD_SECONDS, dead_items=DEAD_ITEMS)
     await client.aclose()
     await blocking.aclose()
+
+
+@dataclass
+class Pair:
+    """A queue and who looks after it."""
+
+    queue: EventQueue
+    inspector: QueueInspector
+
+
+@pytest.fixture
+async def pair(queue: EventQueue, redis_url: str) -> AsyncIterator[Pair]:
+    if isinstance(queue, MemoryQueue):
+        yield Pair(queue, queue)
+        return
+    client = connect(redis_url)
+    yield Pair(queue, RedisInspector(client))
+    await client.aclose()
 
 
 def items(*ids: str, name: str = "f") -> list[Item]:
@@ -163,6 +196,73 @@ async def test_tenants_do_not_see_each_other(queue: EventQueue) -> None:
     assert await queue.lease(theirs, 9, 10.0, 20.0) == Batch((), None)
     [mine] = (await queue.lease(F, 9, 10.0, 20.0)).items
     assert await queue.settle(theirs, [Settlement("a", mine.token, Done())], 11.0) == frozenset()
+
+
+async def test_depths_and_entries_say_where_everything_is(pair: Pair) -> None:
+    queue, look = pair.queue, pair.inspector
+    assert await look.depths(ONE) == []
+    await queue.append(ONE, items("a", "b", "c", "d", "e"), 10.0)
+    batch = await queue.lease(F, 3, 10.0, 20.0)
+    a, b, c = batch.items
+    ends = [Settlement("a", a.token, Dead(b"da")), Settlement("b", b.token, Delayed(30.0, b"sb"))]
+    await queue.settle(F, ends, 11.0)
+    await queue.append(OTHER, items("x", name="g"), 10.0)
+    counts = {Place.FRESH: 2, Place.DELAYED: 1, Place.LEASED: 1, Place.DEAD: 1}
+    assert await look.depths(ONE) == [Depth("f", counts, False, b"value d", 30.0)]
+    entries = {place: await look.entries(F, place, 9) for place in Place}
+    assert entries == {
+        Place.FRESH: [Entry(each, Place.FRESH, None, "", f"value {each}".encode(), b"") for each in "de"],
+        Place.DELAYED: [Entry("b", Place.DELAYED, 30.0, "", b"value b", b"sb")],
+        Place.LEASED: [Entry("c", Place.LEASED, 20.0, c.token, b"value c", b"")],
+        Place.DEAD: [Entry("a", Place.DEAD, 11.0, "", b"value a", b"da")],
+    }
+    for found in entries.values():
+        for each in found:
+            assert await look.entry(F, each.id) == each
+    assert await look.entry(F, "z") is None
+    assert [each.id for each in await look.entries(F, Place.FRESH, 1)] == ["d"]
+    assert await look.entries(F, Place.DEAD, 9, after=11.001) == []
+
+
+async def test_a_paused_queue_gives_nothing_until_it_is_resumed(pair: Pair) -> None:
+    queue, look = pair.queue, pair.inspector
+    await queue.append(ONE, items("a"), 10.0)
+    await look.pause(F, 10.0)
+    assert await queue.lease(F, 9, 11.0, 20.0) == Batch((), None)
+    assert await queue.due(ONE, 99.0, 9) == []
+    assert [(each.name, each.paused) for each in await look.depths(ONE)] == [("f", True)]
+    assert await look.resume(F, 12.0)
+    assert not await look.resume(F, 12.0)
+    assert await queue.due(ONE, 99.0, 9) == [("f", 12.0)]
+    assert ids(await queue.lease(F, 9, 12.0, 20.0)) == ["a"]
+
+
+async def test_what_waits_or_is_dead_can_be_purged_and_what_is_leased_goes_on(pair: Pair) -> None:
+    queue, look = pair.queue, pair.inspector
+    await queue.append(ONE, items("a", "b", "c", "d"), 10.0)
+    a, b, c = (await queue.lease(F, 3, 10.0, 20.0)).items
+    ends = [Settlement("a", a.token, Dead(b"")), Settlement("b", b.token, Delayed(30.0, b""))]
+    await queue.settle(F, ends, 11.0)
+    assert await look.purge(F, "waiting") == 2
+    assert await look.purge(F, "waiting") == 0
+    assert [each.id for each in await look.entries(F, Place.DEAD, 9)] == ["a"]
+    assert await look.purge(F, "dead") == 1
+    assert await queue.settle(F, [Settlement("c", c.token, Done())], 12.0) == {"c"}
+    assert await look.depths(ONE) == []
+    # What was forgotten can be queued as new.
+    await queue.append(ONE, items("a", "d"), 13.0)
+    assert ids(await queue.lease(F, 9, 13.0, 20.0)) == ["a", "d"]
+
+
+async def test_the_dead_can_be_queued_again_each_once(pair: Pair) -> None:
+    queue, look = pair.queue, pair.inspector
+    await queue.append(ONE, items("a", "b"), 10.0)
+    await settle(queue, await queue.lease(F, 9, 10.0, 20.0), Dead(b"dead"), 11.0)
+    assert await look.redrive(F, ["a", "a", "z"], b"anew", 40.0) == 1
+    assert [name for name, _ in await queue.due(ONE, 40.0, 9)] == ["f"]
+    [again] = (await queue.lease(F, 9, 40.0, 50.0)).items
+    assert (again.id, again.value, again.state) == ("a", b"value a", b"anew")
+    assert [each.id for each in await look.entries(F, Place.DEAD, 9)] == ["b"]
 
 
 async def test_the_first_fresh_item_of_a_queue_is_announced(queue: EventQueue) -> None:

@@ -214,6 +214,32 @@ def test_an_alias_that_moves_takes_its_provisioned_concurrency_along(small: Clus
     client.delete_function(FunctionName=name)
 
 
+def test_an_alias_with_weights_splits_its_provisioned_concurrency(small: Cluster) -> None:
+    """It is put while the alias has one version; then both serve from environments that were ready before anyone asked."""
+    name, client = published(small, "weighted"), small.client()
+    provision(small, name, 4)
+    small.update(name, Description="second")
+    client.publish_version(FunctionName=name)
+    client.update_alias(FunctionName=name, Name="live", RoutingConfig={"AdditionalVersionWeights": {"2": 0.5}})
+    ready(small, name, 4)
+    seen: Counter[tuple[str, str]] = Counter()
+    for _ in range(24):
+        answer = client.invoke(FunctionName=name, Qualifier="live", Payload=b"{}")
+        kind, version = json.loads(answer["Payload"].read())
+        assert answer["ExecutedVersion"] == version
+        seen[kind, version] += 1
+    # Chance lets one version have none of 24 less than once in eight million runs.
+    assert set(seen) == {("provisioned-concurrency", "1"), ("provisioned-concurrency", "2")}, seen
+    again = error_of(
+        client.put_provisioned_concurrency_config,
+        FunctionName=name,
+        Qualifier="live",
+        ProvisionedConcurrentExecutions=5,
+    )
+    assert again == (409, "ResourceConflictException", "Invalid alias configuration for Provisioned Concurrency")
+    client.delete_function(FunctionName=name)
+
+
 def test_an_init_that_fails_fails_the_allocation_with_its_reason(small: Cluster) -> None:
     client = small.client()
     small.create("broken", zipped({"app.py": "raise RuntimeError('not today')\n"}))

@@ -84,6 +84,36 @@ def test_a_trace_runs_from_the_door_to_the_handler(own_cluster: Any, collector: 
     } <= collecting.metrics
 
 
+def test_a_trace_links_the_acceptance_of_an_event_with_every_attempt(
+    own_cluster: Any, collector: tuple[Collector, str]
+) -> None:
+    collecting, address = collector
+    cluster: Cluster = own_cluster(
+        "--no-examples", LAMBENT_TELEMETRY_OTLP_ENDPOINT=f"grpc://{address}", LAMBENT_LIMITS_ASYNC_RETRY_SECONDS="0.1"
+    )
+    cluster.create("later", zipped({"app.py": CODE}))
+    client = cluster.client()
+
+    def trace(request: Any, **_: Any) -> None:
+        request.headers["X-Amzn-Trace-Id"] = f"Root=1-{TRACE[:8]}-{TRACE[8:]};Parent={PARENT};Sampled=1"
+
+    client.meta.events.register("before-sign.lambda.Invoke", trace)
+    client.invoke(FunctionName="later", InvocationType="Event", Payload=b'{"fail": true}')
+    # The acceptance, and for each of three attempts the poller's span and the worker's.
+    spans = [collecting.spans.get(timeout=30) for _ in range(7)]
+    assert {span.trace_id.hex() for _, span in spans} == {TRACE}
+    [accepted] = [span for service, span in spans if service == "lambent-frontend"]
+    assert accepted.parent_span_id.hex() == PARENT
+    attempts = [span for service, span in spans if service == "lambent-poller"]
+    assert {span.parent_span_id for span in attempts} == {accepted.span_id}
+    handlers = [span for service, span in spans if service == "lambent-worker"]
+    assert {span.parent_span_id for span in handlers} == {span.span_id for span in attempts}
+    assert len(attempts) == len(handlers) == 3
+    cluster.stop()
+    names = {"aws.lambda.asynceventsreceived", "aws.lambda.asynceventsdropped", "aws.lambda.asynceventage"}
+    assert names <= collecting.metrics
+
+
 def test_prometheus_reads_the_counts(own_cluster: Any) -> None:
     port = free_port(4)
     cluster: Cluster = own_cluster("--no-examples", LAMBENT_TELEMETRY_PROMETHEUS=f"127.0.0.1:{port}")

@@ -2,9 +2,14 @@
 -- Leases items of one queue: first what was leased and whose lease ran out, and what is due again, then fresh ones.
 -- Allowed while memory is full, or nothing could ever leave the queue.
 -- KEYS: 1 the tenant's index of queues, 2 fresh ids, 3 delayed ids by time, 4 leased ids by end of the lease,
---       5 tokens, 6 values, 7 states, 8 the tenant's last lease
+--       5 tokens, 6 values, 7 states, 8 the tenant's last lease,
+--       9 paused queues
 -- ARGV: 1 name of the queue, 2 now, 3 end of the leases, 4 who leases, 5 most items
 -- Answers: when something can be leased again (-1: never), the token, then for each item its id, value and state.
+if redis.call('HEXISTS', KEYS[9], ARGV[1]) == 1 then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+  return { '-1', '' }
+end
 local count = tonumber(ARGV[5])
 for _, id in ipairs(redis.call('ZRANGE', KEYS[4], '-inf', ARGV[2], 'BYSCORE', 'LIMIT', 0, 1000)) do
   redis.call('ZREM', KEYS[4], id)

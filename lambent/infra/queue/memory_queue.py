@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from lambent.domain.clock import Clock
 from lambent.domain.names import Tenant
-from lambent.infra.queue.port import Batch, Dead, Delayed, Done, Item, Leased, QueueKey, Settlement
+from lambent.infra.queue.port import (
+    Batch,
+    Dead,
+    Delayed,
+    Depth,
+    Done,
+    Entry,
+    Item,
+    Leased,
+    Place,
+    QueueKey,
+    Settlement,
+)
 
 
 @dataclass(slots=True)
@@ -26,13 +39,18 @@ class _Queue:
         self.states.pop(id_, None)
         self.dead.pop(id_, None)
 
+    def times(self, place: Place) -> Mapping[str, float]:
+        if place is Place.LEASED:
+            return {id_: end for id_, (_, end) in self.leased.items()}
+        return self.delayed if place is Place.DELAYED else self.dead
+
     def next_due(self, now: float) -> float | None:
         times = [now] if self.fresh else [*self.delayed.values(), *(end for _, end in self.leased.values())]
         return min(times, default=None)
 
 
 class MemoryQueue:
-    """An `EventQueue` in this process."""
+    """An `EventQueue` and its `QueueInspector` in this process."""
 
     def __init__(self, clock: Clock, owner: str, *, dead_seconds: float, dead_items: int) -> None:
         self._clock = clock
@@ -42,6 +60,7 @@ class MemoryQueue:
         self._queues: dict[QueueKey, _Queue] = {}
         self._index: dict[QueueKey, float] = {}
         self._leases: dict[Tenant, int] = {}
+        self._paused: set[QueueKey] = set()
         self._listeners: list[asyncio.Queue[QueueKey]] = []
 
     def now(self) -> float:
@@ -67,6 +86,9 @@ class MemoryQueue:
     async def lease(self, key: QueueKey, count: int, now: float, until: float) -> Batch:
         now = _cut(now)
         queue = self._queues.setdefault(key, _Queue())
+        if key in self._paused:
+            self._index.pop(key, None)
+            return Batch((), None)
         for id_ in [id_ for id_, (_, end) in queue.leased.items() if end <= now]:
             del queue.leased[id_]
             queue.delayed[id_] = now
@@ -137,6 +159,75 @@ class MemoryQueue:
                 yield await listener.get()
         finally:
             self._listeners.remove(listener)
+
+    async def depths(self, tenant: Tenant) -> list[Depth]:
+        found = []
+        for key in sorted({*self._queues, *self._paused}):
+            queue = self._queues.get(key, _Queue())
+            counts = {
+                Place.FRESH: len(queue.fresh), Place.DELAYED: len(queue.delayed), Place.LEASED: len(queue.leased),
+                Place.DEAD: len(queue.dead),
+            }  # fmt: skip
+            paused = key in self._paused
+            if key.tenant == tenant and (paused or any(counts.values())):
+                first = queue.values[queue.fresh[0]] if queue.fresh else None
+                found.append(Depth(key.name, counts, paused, first, min(queue.delayed.values(), default=None)))
+        return found
+
+    async def entries(self, key: QueueKey, place: Place, limit: int, after: float | None = None) -> list[Entry]:
+        queue = self._queues.get(key, _Queue())
+        if place is Place.FRESH:
+            ids = list(queue.fresh)
+        else:
+            times = queue.times(place)
+            ids = [id_ for at, id_ in sorted((at, id_) for id_, at in times.items()) if after is None or at >= after]
+        return [entry for id_ in ids[:limit] if (entry := await self.entry(key, id_)) is not None]
+
+    async def entry(self, key: QueueKey, id_: str) -> Entry | None:
+        queue = self._queues.get(key, _Queue())
+        if id_ not in queue.values:
+            return None
+        token = queue.leased.get(id_, ("",))[0]
+        for place in (Place.DELAYED, Place.LEASED, Place.DEAD):
+            at = queue.times(place).get(id_)
+            if at is not None:
+                return Entry(id_, place, at, token, queue.values[id_], queue.states.get(id_, b""))
+        return Entry(id_, Place.FRESH, None, token, queue.values[id_], queue.states.get(id_, b""))
+
+    async def pause(self, key: QueueKey, now: float) -> None:
+        self._paused.add(key)
+
+    async def resume(self, key: QueueKey, now: float) -> bool:
+        if key not in self._paused:
+            return False
+        self._paused.discard(key)
+        self._announce(key, now)
+        return True
+
+    async def purge(self, key: QueueKey, what: Literal["waiting", "dead"]) -> int:
+        queue = self._queues.get(key, _Queue())
+        ids = list(queue.dead) if what == "dead" else [*queue.fresh, *queue.delayed]
+        if what == "waiting":
+            queue.fresh.clear()
+            queue.delayed.clear()
+        for id_ in ids:
+            queue.forget(id_)
+        return len(ids)
+
+    async def redrive(self, key: QueueKey, ids: Sequence[str], state: bytes, now: float) -> int:
+        queue = self._queues.get(key, _Queue())
+        dead = [id_ for id_ in dict.fromkeys(ids) if queue.dead.pop(id_, None) is not None]
+        for id_ in dead:
+            queue.states[id_] = state
+            queue.fresh.append(id_)
+        if dead:
+            self._announce(key, now)
+        return len(dead)
+
+    def _announce(self, key: QueueKey, now: float) -> None:
+        self._index[key] = min(self._index.get(key, now), _cut(now))
+        for listener in self._listeners:
+            listener.put_nowait(key)
 
 
 def _cut(seconds: float) -> float:

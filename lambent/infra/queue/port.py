@@ -1,4 +1,6 @@
-"""What frontends and pollers ask of the queue. Two implementations under one contract suite (test_queue.py).
+"""What frontends and pollers ask of the queue, and those who look after it.
+
+Two implementations stand under one contract suite (tests/contract/test_queue.py).
 
 An item is queued, leased, delayed or dead, and gone once it is done; it is in one of these at any time, and each change
 is atomic. A lease is a token that fences its holder: once the lease has run out and the item was leased again, nothing
@@ -8,9 +10,10 @@ millisecond, and parameters: nothing here reads another clock.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from enum import StrEnum
+from typing import Literal, NamedTuple, Protocol
 
 from lambent.domain.names import Tenant
 
@@ -80,6 +83,70 @@ class Settlement:
     token: str
     verdict: Verdict
     then: tuple[Item, ...] = ()  # what follows: queued in the same step
+
+
+class Place(StrEnum):
+    """Where an item is."""
+
+    FRESH = "fresh"  # never leased
+    DELAYED = "delayed"  # not to be leased before a time
+    LEASED = "leased"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much is in one queue."""
+
+    name: str
+    counts: Mapping[Place, int]
+    paused: bool
+    first: bytes | None  # value of the item that was queued first, of those never leased
+    next_due: float | None  # when the first of the delayed ones can be leased
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An item as it lies in its queue."""
+
+    id: str
+    place: Place
+    at: float | None  # end of the delay or of the lease, or the time of death; None: fresh
+    token: str  # of its lease, with its holder behind it; empty: not leased
+    value: bytes
+    state: bytes
+
+
+class QueueInspector(Protocol):
+    """What those ask who look after the queue. Raises as `EventQueue` does; `test_queue.py` holds for both twins."""
+
+    async def depths(self, tenant: Tenant) -> list[Depth]:
+        """Every queue of a tenant that is paused or has anything, by name."""
+        ...
+
+    async def entries(self, key: QueueKey, place: Place, limit: int, after: float | None = None) -> list[Entry]:
+        """At most `limit` items of one place: those never leased by age, others by their times, from `after` on."""
+        ...
+
+    async def entry(self, key: QueueKey, id_: str) -> Entry | None:
+        """One item. None: it is not there, so it is done or forgotten."""
+        ...
+
+    async def pause(self, key: QueueKey, now: float) -> None:
+        """Lease nothing more of a queue."""
+        ...
+
+    async def resume(self, key: QueueKey, now: float) -> bool:
+        """Lease again. False: it was not paused."""
+        ...
+
+    async def purge(self, key: QueueKey, what: Literal["waiting", "dead"]) -> int:
+        """Forget what waits (leased items are left), or what is dead; answers how many that were."""
+        ...
+
+    async def redrive(self, key: QueueKey, ids: Sequence[str], state: bytes, now: float) -> int:
+        """Queue dead items again, to begin with a state; answers how many were there."""
+        ...
 
 
 class EventQueue(Protocol):

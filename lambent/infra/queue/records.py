@@ -30,10 +30,11 @@ class EventState(msgspec.Struct, frozen=True):
     detail: str = ""  # what stood against it, in the words of the error
     version: str | None = None  # that ran last
     error: str | None = None  # functionError of that attempt
+    since: float | None = None  # epoch seconds at which it was queued again after it had been given up
 
-    def progress(self, event: Event) -> Progress:
+    def progress(self, accepted: float) -> Progress:
         """For the rules of lambent.domain.async_events."""
-        return Progress(event.accepted, self.attempts, self.deferrals)
+        return Progress(self.since or accepted, self.attempts, self.deferrals)
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -1,24 +1,9 @@
-"""The queue in Redis. Keys of one tenant share a hash tag; each change is one atomic script. docs/reference/queue.md
-shows how to read them.
-
-lambent:{ACCOUNT:REGION}:async                sorted set: queue → when something in it can be leased, milliseconds
-lambent:{ACCOUNT:REGION}:async:lease          counter of leases
-lambent:{ACCOUNT:REGION}:async:NAME:fresh     list of ids that were never leased, oldest first
-lambent:{ACCOUNT:REGION}:async:NAME:delayed   sorted set: id → when it can be leased again, milliseconds
-lambent:{ACCOUNT:REGION}:async:NAME:leased    sorted set: id → end of its lease, milliseconds
-lambent:{ACCOUNT:REGION}:async:NAME:tokens    hash: id → token of its lease
-lambent:{ACCOUNT:REGION}:async:NAME:values    hash: id → the item
-lambent:{ACCOUNT:REGION}:async:NAME:states    hash: id → how far it has come
-lambent:{ACCOUNT:REGION}:async:NAME:dead      sorted set: id → when it was given up, milliseconds
-lambent:async-tenants                         set of ACCOUNT:REGION: every tenant that may have queues
-lambent:async-wakes                           channel: "ACCOUNT:REGION NAME" when a queue gets its first fresh item
-"""
+"""The queue in Redis; each change is one atomic script. `redis_keys` says what is where."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -27,10 +12,10 @@ from redis.exceptions import RedisError
 from lambent.domain.clock import Clock
 from lambent.domain.names import Tenant
 from lambent.infra import config
+from lambent.infra.queue import redis_keys as keys
 from lambent.infra.queue.port import Batch, Dead, Delayed, Done, Item, Leased, QueueKey, Settlement, Verdict
 from lambent.infra.redis_client import store_errors
 
-_TENANTS, _WAKES = "lambent:async-tenants", "lambent:async-wakes"
 # How long one read of the channel waits, and the pause before it is subscribed to again.
 _LISTEN_SECONDS, _RESUBSCRIBE_SECONDS = 30.0, 0.5
 
@@ -52,7 +37,7 @@ class RedisQueue:
         self._offset = 0.0  # the server's clock over our monotonic one
         self._known: set[Tenant] = set()
         self._append, self._lease, self._renew, self._settle = (
-            client.register_script(_script(name)) for name in ("append", "lease", "renew", "settle")
+            client.register_script(keys.script(name)) for name in ("append", "lease", "renew", "settle")
         )
 
     def now(self) -> float:
@@ -66,27 +51,27 @@ class RedisQueue:
             self._offset = seconds + microseconds / 1e6 - (asked + self._clock.monotonic()) / 2
 
     async def append(self, tenant: Tenant, items: Sequence[Item], now: float) -> None:
-        number, keys = _numbered(tenant, items)
+        number, more = _numbered(tenant, items)
         parts: list[str | bytes] = []
         for item in items:
             parts += (number[item.name], item.id, item.value)
         async with store_errors():
             if tenant not in self._known:
                 # Of another hash slot, so not within the script: before it, as a tenant too many does no harm.
-                await cast(Any, self._client.sadd(_TENANTS, _spelled(tenant)))
+                await cast(Any, self._client.sadd(keys.TENANTS, keys.spelled(tenant)))
                 self._known.add(tenant)
             await self._append(
-                keys=[_index(tenant), *keys],
-                args=[_milliseconds(now), _WAKES, _spelled(tenant), len(number), *number, *parts],
+                keys=[keys.index(tenant), *more],
+                args=[keys.milliseconds(now), keys.WAKES, keys.spelled(tenant), len(number), *number, *parts],
             )
 
     async def lease(self, key: QueueKey, count: int, now: float, until: float) -> Batch:
         tenant, name = key
-        parts = _keys(tenant, name, "fresh", "delayed", "leased", "tokens", "values", "states")
+        parts = keys.of_queue(tenant, name, "fresh", "delayed", "leased", "tokens", "values", "states")
         async with store_errors():
             answer: Any = await self._lease(
-                keys=[_index(tenant), *parts, f"{_index(tenant)}:lease"],
-                args=[name, _milliseconds(now), _milliseconds(until), self._owner, count],
+                keys=[keys.index(tenant), *parts, keys.of_tenant(tenant, "lease"), keys.of_tenant(tenant, "paused")],
+                args=[name, keys.milliseconds(now), keys.milliseconds(until), self._owner, count],
             )
         due, token = int(answer[0]), answer[1].decode()
         items = tuple(
@@ -97,26 +82,26 @@ class RedisQueue:
     async def renew(self, key: QueueKey, held: Sequence[tuple[str, str]], until: float) -> frozenset[str]:
         async with store_errors():
             answer: Any = await self._renew(
-                keys=_keys(*key, "leased", "tokens"),
-                args=[_milliseconds(until), *(part for each in held for part in each)],
+                keys=keys.of_queue(*key, "leased", "tokens"),
+                args=[keys.milliseconds(until), *(part for each in held for part in each)],
             )
         return frozenset(each.decode() for each in answer)
 
     async def settle(self, key: QueueKey, settlements: Sequence[Settlement], now: float) -> frozenset[str]:
         tenant, name = key
-        number, keys = _numbered(tenant, [item for each in settlements for item in each.then])
+        number, more = _numbered(tenant, [item for each in settlements for item in each.then])
         parts: list[str | bytes] = []
         for each in settlements:
             parts += (each.id, each.token, *_verdict(each.verdict), str(len(each.then)))
             for item in each.then:
                 parts += (number[item.name], item.id, item.value)
-        own = _keys(tenant, name, "delayed", "leased", "tokens", "values", "states", "dead")
+        own = keys.of_queue(tenant, name, "delayed", "leased", "tokens", "values", "states", "dead")
         async with store_errors():
             answer: Any = await self._settle(
-                keys=[_index(tenant), *own, *keys],
+                keys=[keys.index(tenant), *own, keys.of_tenant(tenant, "names"), *more],
                 args=[
-                    name, _milliseconds(now), _milliseconds(now - self._dead_seconds), self._dead_items, _WAKES,
-                    _spelled(tenant), len(number), *number, *parts,
+                    name, keys.milliseconds(now), keys.milliseconds(now - self._dead_seconds), self._dead_items,
+                    keys.WAKES, keys.spelled(tenant), len(number), *number, *parts,
                 ],
             )  # fmt: skip
         return frozenset(each.decode() for each in answer)
@@ -124,21 +109,21 @@ class RedisQueue:
     async def due(self, tenant: Tenant, before: float, limit: int) -> list[tuple[str, float]]:
         async with store_errors():
             found: Any = await self._client.zrange(
-                _index(tenant), cast(int, "-inf"), int(_milliseconds(before)), byscore=True, offset=0, num=limit,
-                withscores=True,
+                keys.index(tenant), cast(int, "-inf"), int(keys.milliseconds(before)), byscore=True, offset=0,
+                num=limit, withscores=True,
             )  # fmt: skip
         return [(name.decode(), score / 1000) for name, score in found]
 
     async def tenants(self) -> tuple[Tenant, ...]:
         async with store_errors():
-            members: Any = await cast(Any, self._client.smembers(_TENANTS))
+            members: Any = await cast(Any, self._client.smembers(keys.TENANTS))
         return tuple(Tenant(*member.decode().split(":", 1)) for member in sorted(members))
 
     async def wakes(self) -> AsyncIterator[QueueKey]:
         while True:
             try:
                 async with self._blocking.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(_WAKES)
+                    await channel.subscribe(keys.WAKES)
                     while True:
                         message = await channel.get_message(timeout=_LISTEN_SECONDS)
                         if message is not None:
@@ -156,35 +141,10 @@ def redis_queue(client: Redis, blocking: Redis, clock: Clock, owner: str, settin
     )  # fmt: skip
 
 
-def _index(tenant: Tenant) -> str:
-    return f"lambent:{tenant.tag}:async"
-
-
-def _keys(tenant: Tenant, name: str, *parts: str) -> list[str]:
-    return [f"{_index(tenant)}:{name}:{part}" for part in parts]
-
-
-def _spelled(tenant: Tenant) -> str:
-    return f"{tenant.account}:{tenant.region}"
-
-
 def _numbered(tenant: Tenant, items: Sequence[Item]) -> tuple[dict[str, str], list[str]]:
     """The queues of items, each with its number as scripts count, and their keys."""
     number = {name: str(at) for at, name in enumerate(dict.fromkeys(item.name for item in items), 1)}
-    return number, [key for name in number for key in _keys(tenant, name, "fresh", "values")]
-
-
-def _script(name: str) -> str:
-    """A script behind what scripts share; a first line that says how it is to be run stays the first."""
-    folder = Path(__file__).parent
-    text = (folder / f"{name}.lua").read_text()
-    first, _, rest = text.partition("\n") if text.startswith("#!") else ("", "", text)
-    shared = (folder / "enqueue.lua").read_text() if "enqueue(" in rest else ""
-    return f"{first}\n{shared}{rest}".lstrip("\n")
-
-
-def _milliseconds(seconds: float) -> str:
-    return str(int(seconds * 1000))
+    return number, [key for name in number for key in keys.of_queue(tenant, name, "fresh", "values")]
 
 
 def _verdict(verdict: Verdict) -> tuple[str, str, bytes]:
@@ -192,6 +152,6 @@ def _verdict(verdict: Verdict) -> tuple[str, str, bytes]:
         case Done():
             return "done", "", b""
         case Delayed(until, state):
-            return "delayed", _milliseconds(until), state
+            return "delayed", keys.milliseconds(until), state
         case Dead(state):
             return "dead", "", state

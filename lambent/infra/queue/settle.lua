@@ -2,7 +2,7 @@
 -- Ends leases of one queue: the item is done, can be leased again later, or is dead; and queues what follows from that.
 -- Allowed while memory is full.
 -- KEYS: 1 the tenant's index of queues, 2 delayed ids by time, 3 leased ids by end of the lease, 4 tokens, 5 values,
---       6 states, 7 dead ids by time, then for each queue that something follows in: its fresh ids, its values
+--       6 states, 7 dead ids by time, 8 queues with dead items, then for each queue that something follows in: its fresh ids, its values
 -- ARGV: 1 name of the queue, 2 now, 3 dead items that died before this are forgotten, 4 most dead items,
 --       5 channel on which pollers listen, 6 the tenant, 7 how many queues something follows in, then their names,
 --       then for each item: id, token, "done", "delayed" or "dead", until when it is delayed, its state,
@@ -26,12 +26,13 @@ while at <= #ARGV do
         due = math.min(due or math.huge, tonumber(ARGV[at + 3]))
       else
         redis.call('ZADD', KEYS[7], ARGV[2], id)
+        redis.call('SADD', KEYS[8], ARGV[1])
       end
     end
     for each = at + 6, at + 3 + 3 * follow, 3 do
       local queue = tonumber(ARGV[each])
       followed[queue] = true
-      if enqueue(KEYS[6 + 2 * queue], KEYS[7 + 2 * queue], ARGV[each + 1], ARGV[each + 2]) == 1 then
+      if enqueue(KEYS[7 + 2 * queue], KEYS[8 + 2 * queue], ARGV[each + 1], ARGV[each + 2]) == 1 then
         woken[queue] = true
       end
     end
