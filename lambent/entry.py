@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 from lambent.infra import config, lifecycle, logs
 
@@ -38,6 +39,14 @@ def services_root() -> Path:
     return bundle if bundle.is_dir() else package.parent
 
 
+def load(module: str) -> ModuleType:
+    """A module below `services`, by name: nothing in `lambent` imports one."""
+    root = str(services_root())
+    if root not in sys.path:
+        sys.path.append(root)
+    return importlib.import_module(module)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Parse, configure, run."""
     parser = argparse.ArgumentParser(prog="python -m lambent.entry", description="Run one Lambent service.")
@@ -52,10 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     telemetry = loaded.settings.telemetry
     logs.configure(given.service, level=telemetry.log_level, form=telemetry.log_format)
-    root = str(services_root())
-    if root not in sys.path:
-        sys.path.append(root)
-    make = importlib.import_module(SERVICES[given.service]).make
+    make = load(SERVICES[given.service]).make
     # What exists now lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()

@@ -24,7 +24,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=max([80, *(sum(len(cell) + 3 for cell in row) for row in rows)]))
+        console = Console(width=max([80, *(sum(len(cell) + 3 for cell in row) for row in [columns, *rows])]))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")

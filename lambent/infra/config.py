@@ -271,13 +271,18 @@ class Row:
 def table() -> Iterator[Row]:
     """Every setting, in the order of the groups."""
     for group, kind in get_type_hints(Settings).items():
-        hints = get_type_hints(kind)
-        for item in dataclasses.fields(kind):
-            meta = item.metadata
-            yield Row(
-                group, item.name, hints[item.name], item.default, meta["doc"], meta.get("unit", ""),
-                meta.get("pattern", ""), meta.get("minimum", 0 if group == "limits" else None),
-            )  # fmt: skip
+        yield from rows_of(group, kind)
+
+
+def rows_of(group: str, kind: type) -> Iterator[Row]:
+    """The settings of one group, which are the fields of a dataclass."""
+    hints = get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        meta = item.metadata
+        yield Row(
+            group, item.name, hints[item.name], item.default, meta["doc"], meta.get("unit", ""),
+            meta.get("pattern", ""), meta.get("minimum", 0 if group == "limits" else None),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

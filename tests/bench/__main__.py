@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from tests.bench import cold, decisions, leases, memory, queue, starts, warm
+from tests.bench import cold, decisions, keep_alive, leases, memory, queue, starts, warm
 from tests.bench.table import JSON, PAGE, Row, Say, as_json, as_text, from_json, into_page, keep
 
 IDS = (
     "P1", "P4", "P5-http", "P5-unary", "P5-stream", "P6", "P8", "P9-held", "P9-recall", "P10", "P10-depth",
-    "P10-memory", "P11", "P11-drain", "P12", "P16", "P19", "P20",
+    "P10-memory", "P11", "P11-drain", "P12", "P14", "P16", "P19", "P20",
 )  # fmt: skip
 Measure = Callable[[int, bool, Say], Awaitable[list[Row]]]
 
@@ -43,6 +43,8 @@ async def _measure(wanted: set[str], rounds: int, quick: bool) -> list[Row]:
         rows += await queue.measure(wanted, rounds, quick, _say)
     if "P12" in wanted:
         rows += await memory.measure(rounds, quick, _say)
+    if "P14" in wanted:
+        rows += await keep_alive.measure(quick, _say)
     if wanted & starts.IDS:
         rows += await starts.measure(wanted, rounds, quick, _say)
     return rows

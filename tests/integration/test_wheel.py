@@ -60,6 +60,12 @@ def test_a_cluster_starts_from_the_installed_wheel(wheel: Path, short_tmp: Path)
         check=True,
     )
     assert where.stdout.startswith(str(site))
+    little = ("--functions", "2", "--hours", "0.1", "--setting", "a", "--setting", "b")
+    simulated = subprocess.run(
+        [str(python), "-m", "lambent.cli.main", "simulate", *little], capture_output=True, text=True, cwd="/",
+        env=environment, check=False,
+    )  # fmt: skip
+    assert simulated.returncode == 0, simulated.stderr
     up = subprocess.Popen(
         [
             str(python), "-m", "lambent.cli.main", "up", "--data", str(short_tmp / "data"), "--http",

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lambent.domain.names import Tenant
-from lambent.infra.invoker.budgets import Scope
-from lambent.infra.invoker.pool import Acquire, Cancel, GiveBack, Lease, LeasePool, Release, Returned, Wish
+from lambent.infra.invoker.pool import Lease, LeasePool
 from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
+from services.scheduler.simulator.bridge import event_of, tell
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import World
@@ -38,6 +38,10 @@ class Invocation:
     @property
     def deployment_id(self) -> str:
         return self.need.deployment_id
+
+    @property
+    def request_id(self) -> str:
+        return str(self.number)
 
     def lease_ready(self, lease: Lease) -> None:
         self.caller.run(self, lease)
@@ -117,24 +121,9 @@ class SimCaller:
     def flush(self) -> None:
         out, self.pool.out = self.pool.out, []
         for item in out:
-            match item:
-                case Acquire(ticket, waiter, on_demand):
-                    assert isinstance(waiter, Invocation)
-                    self._up(
-                        ev.EnvironmentWanted(
-                            ev.Ticket(self.id, ticket), str(waiter.number), waiter.need, b"d", on_demand
-                        )
-                    )
-                case Cancel(ticket):
-                    self._up(ev.WantCancelled(ev.Ticket(self.id, ticket)))
-                case Release(lease_id, reusable):
-                    self._up(ev.LeaseReleased(self.id, lease_id, reusable))
-                case Returned(number):
-                    self._up(ev.IdleReturned(self.id, number))
-                case Wish(scope, requests):
-                    self._up(ev.RequestsWanted(self.id, ev.RateScope(*scope), requests))
-                case GiveBack(scope, requests, number):
-                    self._up(ev.RequestsReturned(self.id, ev.RateScope(*scope), requests, number))
+            event = event_of(self.id, item)
+            if event is not None:
+                self._up(event)
 
     def invoke(self, invocation: Invocation) -> None:
         lease = self.pool.take(invocation.deployment_id, self.world.now)
@@ -196,37 +185,7 @@ class SimCaller:
             invocation.finish("lost with its environment")
 
     def receive(self, instruction: ins.Instruction) -> None:
-        now = self.world.now
-        match instruction:
-            case ins.Grant():
-                need = self.world.needs[instruction.environment_id]
-                scope = instruction.scope
-                budget = self.pool.budget(Scope(scope.tenant, scope.function_name, scope.version))
-                budget.left += instruction.requests
-                lease = Lease(
-                    instruction.lease_id, instruction.environment_id, instruction.worker_id, instruction.address,
-                    instruction.slot, need.deployment_id, need.tenant, need.function_name, instruction.reason,
-                    budget, instruction.provisioned, instruction.spillover,
-                )  # fmt: skip
-                self.pool.granted(instruction.ticket.number, lease, now)
-            case ins.Refuse():
-                self.pool.refused(instruction.ticket.number, instruction.reason, instruction.retry_after)
-            case ins.Recall():
-                hold_off = 0.1 if instruction.hold_off else 0.0
-                self.pool.recalled(instruction.round, instruction.tenant, instruction.function_name, hold_off, now)
-            case ins.Revoke():
-                self.pool.revoked(instruction.lease_id)
-            case ins.Retire():
-                self.pool.retired(instruction.tenant, instruction.function_name)
-            case ins.Permit():
-                scope = instruction.scope
-                named = Scope(scope.tenant, scope.function_name, scope.version)
-                self.pool.permitted(named, instruction.requests, instruction.retry_after, now)
-            case ins.RecallRequests():
-                scope = instruction.scope
-                self.pool.permissions_recalled(
-                    Scope(scope.tenant, scope.function_name, scope.version), instruction.round
-                )
+        tell(self.pool, instruction, self.world.needs, 0.1, self.world.now)
         self.flush()
 
     def tick(self) -> None:
