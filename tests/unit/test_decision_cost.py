@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Callable
 from functools import partial
+from statistics import median
 from types import FrameType
 from typing import Any
 
@@ -75,5 +76,5 @@ def _ready(start: ins.Start, slot: int) -> ev.EnvironmentReady:
 
 
 def test_a_provisioned_environment_that_becomes_ready_costs_the_same_among_many() -> None:
-    few, many = provisioned(20), provisioned(2_000)
-    assert max(many) <= max(few)
+    # The median: now and then the interpreter itself has something to do in between.
+    assert median(provisioned(2_000)) == median(provisioned(20))
