@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from lambent.local.children import start_service
 from tests.bench.baselines import METHOD, bare_start, grpc_echo
 from tests.bench.load import EVENT, grpc_load, http_latencies, sign
 from tests.bench.local_worker import timer
-from tests.bench.machine import cores
+from tests.bench.machine import cores, descendants
 from tests.bench.table import Row, Say, figure, median, percentile, ratio
 from tests.e2e.harness import KEY, SECRET, Cluster, zipped
 
@@ -109,9 +110,11 @@ def _provisioned(rounds: int, quick: bool, say: Say) -> Row:
 
 def _settled(cluster: Cluster) -> None:
     """Wait until the environments of the round are gone."""
-    for _ in range(200):
-        if '"environments": 0' in cluster.lambent("top", "--output", "json").stdout:
+    assert cluster.process is not None
+    for _ in range(400):
+        if len(descendants(cluster.process.pid)) < PROVISIONED // 10:
             return
+        time.sleep(0.05)
 
 
 # P19
