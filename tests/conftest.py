@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from lambent.local.children import ChildFailed
 from lambent.local.redis_server import start_server
 
 
@@ -25,11 +24,7 @@ def short_tmp() -> Iterator[Path]:
 async def redis_url(short_tmp: Path) -> AsyncIterator[str]:
     """A real Redis-compatible server of its own."""
     path = short_tmp / "redis.sock"
-    try:
-        child = await start_server(short_tmp, path)
-    except ChildFailed:
-        # This process has threads by now (gRPC's, moto's): one in some thousand of its forks never comes to its exec.
-        child = await start_server(short_tmp, path)
+    child = await start_server(short_tmp, path)
     yield f"unix://{path}"
     await child.stop(5.0)
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import msgspec
 
+from lambent.local import tether as tether_program
+
 _log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
 # A child that does not say that it is ready within this time has failed to start.
 READY_SECONDS = 60.0
 
@@ -29,12 +29,6 @@ class _Said(msgspec.Struct):
 
 class ChildFailed(Exception):
     """A child did not come up; the text is its own one line."""
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The terminal's Ctrl-C is for the supervisor alone, which stops its children in order.
-    os.setpgid(0, 0)
 
 
 class Child:
@@ -75,11 +69,8 @@ async def start_service(name: str, config: Path, log: Path | None) -> Child:
     reading, writing = os.pipe()
     output = None if log is None else log.open("ab")
     try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "lambent.entry", name, "--config", str(config), "--ready-fd", str(writing),
-            pass_fds=[writing], preexec_fn=_end_with_parent, stdin=asyncio.subprocess.DEVNULL, stderr=output,
-            stdout=output, env=_environment(),
-        )  # fmt: skip
+        command = [sys.executable, "-m", "lambent.entry", name, "--config", str(config), "--ready-fd", str(writing)]
+        process = await _start(command, output, pass_fds=[writing], env=_environment())
     finally:
         os.close(writing)
         if output is not None:
@@ -106,10 +97,16 @@ async def start_service(name: str, config: Path, log: Path | None) -> Child:
 async def start_program(name: str, command: Sequence[str], log: Path) -> Child:
     """Start a program of somebody else's."""
     with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            *command, preexec_fn=_end_with_parent, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output
-        )
+        process = await _start(command, output)
     return Child(name, process, {})
+
+
+async def _start(command: Sequence[str], output: IO[bytes] | None, **options: Any) -> asyncio.subprocess.Process:
+    """A process that ends with this one."""
+    tether = [sys.executable, "-I", "-S", tether_program.__file__, str(os.getpid())]
+    return await asyncio.create_subprocess_exec(
+        *tether, *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, **options
+    )
 
 
 async def _first_line(descriptor: int) -> bytes:
