@@ -43,9 +43,20 @@ class Tenant(NamedTuple):
     region: str
 
     @property
+    def text(self) -> str:
+        """ACCOUNT:REGION."""
+        return f"{self.account}:{self.region}"
+
+    @staticmethod
+    def of(text: str) -> Tenant:
+        """The tenant that is written so."""
+        account, _, region = text.partition(":")
+        return Tenant(account, region)
+
+    @property
     def tag(self) -> str:
         """How the tenant appears in store keys; the braces keep a tenant's keys on one Redis Cluster slot."""
-        return f"{{{self.account}:{self.region}}}"
+        return f"{{{self.text}}}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,12 @@ class Resource(NamedTuple):
         """As the API writes it."""
         return f"function:{self.function_name}:{self.qualifier}"
 
+    @staticmethod
+    def of(id: str) -> Resource:
+        """The resource that is written so."""
+        _, function_name, qualifier = id.split(":")
+        return Resource(function_name, qualifier)
+
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
@@ -177,11 +183,11 @@ def _ids(resource: Resource) -> str:
 # Targets
 
 
-def target_of(state: ScalingState, resource: Resource) -> Target:
-    """A target that is registered. Raises ObjectNotFoundException."""
+def target_of(state: ScalingState, resource: Resource, what: str = "found") -> Target:
+    """A target that is registered. Raises ObjectNotFoundException; `what`: that it is not."""
     target = state.targets.get(resource.id)
     if target is None:
-        raise AwsError("ObjectNotFoundException", f"No scalable target found for {_ids(resource)}")
+        raise AwsError("ObjectNotFoundException", f"No scalable target {what} for {_ids(resource)}")
     return target
 
 
@@ -239,8 +245,7 @@ def resource_with_id(state: ScalingState, target_id: str) -> Resource:
     """The resource of the target with this id. Raises ResourceNotFoundException."""
     for resource_id, target in state.targets.items():
         if target.id == target_id:
-            _, function_name, qualifier = resource_id.split(":")
-            return Resource(function_name, qualifier)
+            return Resource.of(resource_id)
     raise AwsError("ResourceNotFoundException", f"No scalable target has the ID {target_id}")
 
 
@@ -284,7 +289,7 @@ def put_policy(
     now: float,
 ) -> ScalingState:
     """Add a policy, or change one. `tracking`: None leaves it as it is. `id`: of a new one."""
-    target = _registered(state, resource)
+    target = target_of(state, resource, "registered")
     policy = target.policies.get(name)
     if policy is None:
         if tracking is None:
@@ -307,13 +312,6 @@ def delete_policy(state: ScalingState, resource: Resource, name: str) -> Scaling
         raise AwsError("ObjectNotFoundException", f"No scaling policy found for {_ids(resource)}, policy name: {name}")
     rest = {key: policy for key, policy in target.policies.items() if key != name}
     return state.with_target(resource, replace(target, policies=rest))
-
-
-def _registered(state: ScalingState, resource: Resource) -> Target:
-    target = state.targets.get(resource.id)
-    if target is None:
-        raise AwsError("ObjectNotFoundException", f"No scalable target registered for {_ids(resource)}")
-    return target
 
 
 def _check_tracking(tracking: Tracking) -> None:
@@ -341,7 +339,7 @@ def put_action(
     state: ScalingState, resource: Resource, name: str, plan: Plan, limits: Limits, *, id: str, now: float
 ) -> ScalingState:
     """Add a scheduled action, or change one. `id`: of a new one."""
-    target = _registered(state, resource)
+    target = target_of(state, resource, "registered")
     before = target.actions.get(name)
     if before is None:
         if plan.schedule is None or plan.bounds is None:

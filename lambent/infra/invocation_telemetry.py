@@ -5,6 +5,7 @@ Shared by frontends and pollers.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import deque
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from lambent.domain.clock import Clock, Ids
 from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant, function_arn
 from lambent.infra.invoker.invoker import Outcome, Target
-from lambent.infra.telemetry import Reading, Telemetry, parent_of
+from lambent.infra.telemetry import Reading, Telemetry, by_function, parent_of
 
 # Durations that wait to be put into histograms; beyond it the newest are left out rather than memory.
 PENDING_DURATIONS = 100_000
+FLUSH_SECONDS = 1.0
 
 
 # What makes a function run, as OpenTelemetry calls it (faas.trigger).
@@ -147,8 +149,14 @@ class InvocationTelemetry:
         if self._durations is not None:
             self._durations.append((name, outcome.result.duration_ms, outcome.result.init_ms))
 
+    async def keep_flushing(self) -> None:
+        """`flush`, now and then, for ever."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            self.flush()
+
     def flush(self) -> None:
-        """Put what was kept into the histograms; called now and then, off the hot path."""
+        """Put what was kept into the histograms, off the hot path."""
         durations, lambda_duration = self._durations, self._histograms[0]
         invoke_seconds, init_seconds = self._histograms[1:]
         if durations is None or lambda_duration is None or invoke_seconds is None or init_seconds is None:
@@ -177,16 +185,10 @@ class InvocationTelemetry:
         self._telemetry.observe("faas.invocations", self._successes)
 
     def _readings(self, field: str, label: str) -> list[Reading]:
-        return [
-            ({label: name, "account": tenant.account, "region": tenant.region}, getattr(counts, field))
-            for (tenant, name), counts in self.functions.items()
-        ]
+        return by_function({key: getattr(counts, field) for key, counts in self.functions.items()}, label)
 
     def _successes(self) -> list[Reading]:
-        return [
-            ({"faas.name": name, "account": tenant.account, "region": tenant.region}, c.invocations - c.errors)
-            for (tenant, name), c in self.functions.items()
-        ]
+        return by_function({key: c.invocations - c.errors for key, c in self.functions.items()}, "faas.name")
 
 
 def _within(context: tracing.TraceContext, span: Span) -> tracing.TraceContext:

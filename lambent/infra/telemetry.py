@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Tracer
 
 from lambent import __version__
+from lambent.domain.names import Tenant
 from lambent.domain.tracing import TraceContext
 
 
@@ -175,6 +176,14 @@ def _exporters(endpoint: str) -> tuple[SpanExporter, MetricReader]:
         OTLPSpanExporter(endpoint=f"{base}/v1/traces"),
         PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{base}/v1/metrics"), 10_000),
     )
+
+
+def by_function(counts: Mapping[tuple[Tenant, str], int], label: str = "FunctionName") -> list[Reading]:
+    """Counts of tenants' functions as readings; `label`: what the function's name is called."""
+    return [
+        ({label: name, "account": tenant.account, "region": tenant.region}, count)
+        for (tenant, name), count in counts.items()
+    ]
 
 
 def by_reason(counts: Mapping[str, int], label: str) -> Sequence[Reading]:

@@ -13,7 +13,7 @@ from lambent.infra.coalescing import Coalescer
 from lambent.infra.queue.port import EventQueue, Item
 from lambent.infra.queue.records import Event, encode
 from lambent.infra.tasks import TaskOwner
-from lambent.infra.telemetry import Reading, Telemetry
+from lambent.infra.telemetry import Telemetry, by_function
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class EventAcceptor:
         self._appends: Coalescer[Tenant, Item, None] = Coalescer("accept", self._append, lambda item: len(item.value))
         self._tasks = TaskOwner("events")
         self._received: Counter[tuple[Tenant, str]] = Counter()
-        telemetry.observe("aws.lambda.asynceventsreceived", self._readings)
+        telemetry.observe("aws.lambda.asynceventsreceived", lambda: by_function(self._received))
 
     async def start(self) -> None:
         """Go by the store's clock from now on. Raises ServiceUnavailableException."""
@@ -65,12 +65,6 @@ class EventAcceptor:
     async def _append(self, tenant: Tenant, items: Sequence[Item]) -> Sequence[None]:
         await self._queue.append(tenant, items, self._queue.now())
         return [None] * len(items)
-
-    def _readings(self) -> list[Reading]:
-        return [
-            ({"FunctionName": name, "account": tenant.account, "region": tenant.region}, count)
-            for (tenant, name), count in self._received.items()
-        ]
 
     async def close(self) -> None:
         """Give up what is under way; nobody waits for it any more."""

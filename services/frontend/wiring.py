@@ -81,8 +81,6 @@ from services.frontend.transport.rest_door import RestDoor
 
 _log = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 1.0
-
 
 class _KeyEntry(msgspec.Struct, forbid_unknown_fields=True):
     """One entry of the access-keys file."""
@@ -207,7 +205,7 @@ class FrontendService:
             await self._prometheus.start()
         except OSError as error:
             raise StartError(f"cannot listen on {cluster.http} or {cluster.grpc}: {error}") from error
-        self._tasks.start("flush metrics", self._flush())
+        self._tasks.start("flush metrics", self._counts.keep_flushing())
         return {"http": cluster.http, "grpc": cluster.grpc}
 
     def _public_url(self) -> str:
@@ -343,8 +341,3 @@ class FrontendService:
         await self._redis.aclose()
         await self._blocking.aclose()
         self._telemetry.close()
-
-    async def _flush(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            self._counts.flush()

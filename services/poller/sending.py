@@ -19,7 +19,7 @@ from lambent.infra.http_client import HttpFailure, exchange, host_of
 from lambent.infra.queue.port import Dead, Delayed, Done, Leased, QueueKey, Verdict
 from lambent.infra.queue.records import DELIVERIES, Delivery, EventState, decode_delivery, decode_state, encode
 from lambent.infra.sigv4_signing import Signer
-from lambent.infra.telemetry import Reading, Telemetry
+from lambent.infra.telemetry import Telemetry, by_function
 from services.poller.core import aws_requests
 from services.poller.core.aws_requests import Message, Refusal
 
@@ -91,8 +91,8 @@ class Deliveries:
         )
         self._failures: Counter[tuple[Tenant, str]] = Counter()
         self._dead_letter_errors: Counter[tuple[Tenant, str]] = Counter()
-        telemetry.observe("aws.lambda.destinationdeliveryfailures", lambda: _readings(self._failures))
-        telemetry.observe("aws.lambda.deadlettererrors", lambda: _readings(self._dead_letter_errors))
+        telemetry.observe("aws.lambda.destinationdeliveryfailures", lambda: by_function(self._failures))
+        telemetry.observe("aws.lambda.deadlettererrors", lambda: by_function(self._dead_letter_errors))
 
     async def run(self, key: QueueKey, item: Leased, now: float) -> tuple[Verdict, bool]:
         """One attempt at a delivery; answers what becomes of it, and whether it was held back."""
@@ -116,10 +116,3 @@ class Deliveries:
             extra={"target": target, "request_id": delivery.request_id, "detail": refusal.detail},
         )  # fmt: skip
         return Dead(encode(state, b"")), False
-
-
-def _readings(counts: Counter[tuple[Tenant, str]]) -> list[Reading]:
-    return [
-        ({"FunctionName": name, "account": tenant.account, "region": tenant.region}, count)
-        for (tenant, name), count in counts.items()
-    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Mapping
 
@@ -31,8 +30,6 @@ from services.poller.outbox import Outbox
 from services.poller.poller import Poller
 from services.poller.redis_streams import RedisStreams
 from services.poller.sending import Deliveries, Sender
-
-FLUSH_SECONDS = 1.0
 
 
 def make(settings: Settings) -> Service:
@@ -106,7 +103,7 @@ class PollerService:
         except AwsError as error:
             raise StartError(f"Redis at {url} does not answer ({error.message}); check redis_url") from error
         await self._prometheus.start()
-        self._tasks.start("flush metrics", self._flush())
+        self._tasks.start("flush metrics", self._counts.keep_flushing())
         return {}
 
     async def stop(self) -> None:
@@ -122,8 +119,3 @@ class PollerService:
         await self._redis.aclose()
         await self._blocking.aclose()
         self._telemetry.close()
-
-    async def _flush(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            self._counts.flush()

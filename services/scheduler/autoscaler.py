@@ -118,7 +118,8 @@ class Autoscaler:
             case NoteNotScaled():
                 message.not_scaled = order.code
         self._shell.decisions[order.reason] += 1
-        carrier = next((each for each in self._carriers if self._shell.hears(each)), None)
+        self._carriers = {each: None for each in self._carriers if self._shell.hears(each)}
+        carrier = next(iter(self._carriers), None)
         _log.info(
             "scaling",
             extra={
@@ -128,4 +129,3 @@ class Autoscaler:
         )  # fmt: skip
         if carrier is not None:
             self._shell.to_caller(carrier, leases.LeaseEvent(scaling_order=message))
-        self._carriers = {each: None for each in self._carriers if self._shell.hears(each)}

@@ -10,6 +10,7 @@ from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.policies import Policies, ramps
+from services.scheduler.simulator.cluster import Numbered
 from tests.bench.local_worker import timer
 from tests.bench.table import Row, Say, figure, median, ratio
 
@@ -17,19 +18,6 @@ WORKERS, FUNCTIONS, CALLERS = 100, 2_000, 10
 SIZES = (100, 10_000, 100_000)
 _NEEDED = 250_000
 _NOW = 100.0
-
-
-class Numbered:
-    """Identifiers in order: their making is not what is measured."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count()
-
-    def uuid(self) -> str:
-        return str(next(self._numbers))
-
-    def token(self, size: int) -> str:
-        return f"e{next(self._numbers)}"
 
 
 class World:

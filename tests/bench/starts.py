@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from lambent.infra import rpc
 from lambent.infra.layout import layout
@@ -169,11 +170,11 @@ async def _play_worker(address: str, token: str, number: int, ready: asyncio.Eve
             beats.cancel()
 
 
-async def _beat(call: object, nothing: object) -> None:
+async def _beat(call: Any, nothing: object) -> None:
     """Silence would mean that the peer is lost."""
     while True:
         await asyncio.sleep(0.3)
-        await call.write(nothing)  # type: ignore[attr-defined]
+        await call.write(nothing)
 
 
 async def _order(address: str, token: str, count: int, names: Iterator[int]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -292,7 +293,7 @@ async def test_the_first_fresh_item_of_a_queue_is_announced(queue: EventQueue) -
     assert len(heard) - before <= 2, "an item behind another was announced"
 
 
-async def test_a_queue_without_room_or_store_refuses_and_goes_on_giving(short_tmp, redis_url: str) -> None:  # type: ignore[no-untyped-def]
+async def test_a_queue_without_room_or_store_refuses_and_goes_on_giving(short_tmp: Path, redis_url: str) -> None:
     """What is full takes nothing more, but what it has can leave it."""
     client = connect(redis_url)
     queue = RedisQueue(client, client, SystemClock(), "p", dead_seconds=1, dead_items=1)

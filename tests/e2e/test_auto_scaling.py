@@ -10,8 +10,7 @@ import os
 import signal
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import pytest
 
 from lambent.v1 import scaling_service_pb2 as pb
 from lambent.v1 import scaling_service_pb2_grpc as pb_grpc
-from tests.e2e.harness import ROLE, Cluster, error_of, zipped
+from tests.e2e.harness import ROLE, Cluster, error_of, eventually, zipped
 
 PERIOD = 1.0
 SLEEPER = zipped(
@@ -98,15 +97,6 @@ class Account:
         return list(found["ScalingActivities"])
 
 
-def until(what: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait for something that is to come."""
-    for _ in range(int(seconds / 0.1)):
-        if what():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it did not come")
-
-
 def test_registering_moves_the_capacity_into_the_bounds(cluster: Cluster) -> None:
     account = Account(cluster, "as-register-1")
     arn = account.register(2, 5, Tags={"team": "a"})
@@ -165,7 +155,7 @@ def test_what_cannot_be_provisioned_is_a_failed_activity(cluster: Cluster) -> No
 def test_use_above_the_target_scales_out_and_use_below_it_scales_in(cluster: Cluster) -> None:
     account = Account(cluster, "as-track-1")
     account.register(2, 6)
-    until(account.ready)
+    eventually(account.ready, 60.0)
     policy = account.track(0.5, ScaleInCooldown=0)
     assert [alarm["AlarmName"].split("-Alarm")[1][:4] for alarm in policy["Alarms"]] == ["High", "Low-"]
     stopped = threading.Event()
@@ -179,11 +169,11 @@ def test_use_above_the_target_scales_out_and_use_below_it_scales_in(cluster: Clu
     callers = [threading.Thread(target=call, args=(0.2,)) for _ in range(2)]
     for caller in callers:
         caller.start()
-    until(lambda: account.capacity() == 4)
+    eventually(lambda: account.capacity() == 4, 60.0)
     stopped.set()
     for caller in callers:
         caller.join()
-    until(account.ready)
+    eventually(account.ready, 60.0)
     newest = account.activities()[0]
     high = policy["Alarms"][0]["AlarmName"]
     assert newest["Cause"] == f"monitor alarm {high} in state ALARM triggered policy track"
@@ -192,7 +182,7 @@ def test_use_above_the_target_scales_out_and_use_below_it_scales_in(cluster: Clu
     sparse = threading.Thread(target=call, args=(0.1,))
     sparse.start()
     # One of four at a time is half of the target; of three it is two thirds, and one in two is the target itself.
-    until(lambda: account.capacity() == 3)
+    eventually(lambda: account.capacity() == 3, 60.0)
     stopped.set()
     sparse.join()
 
@@ -206,10 +196,10 @@ def test_a_scheduled_action_happens_when_it_is_due(cluster: Cluster) -> None:
         **account.ids(), ScheduledActionName="later", Schedule="cron(0 9 ? * MON-FRI *)", Timezone="Europe/Berlin",
         ScalableTargetAction={"MinCapacity": 5, "MaxCapacity": 7},
     )  # fmt: skip
-    until(lambda: account.capacity() == 3)
+    eventually(lambda: account.capacity() == 3, 60.0)
     (target,) = account.scaling.describe_scalable_targets(ServiceNamespace="lambda")["ScalableTargets"]
     assert (target["MinCapacity"], target["MaxCapacity"]) == (3, 8)
-    until(lambda: len(account.activities()) == 3)
+    eventually(lambda: len(account.activities()) == 3, 60.0)
     assert [each["Cause"] for each in account.activities()] == [
         "minimum capacity was set to 3",
         "scheduled action name act was triggered",
@@ -228,7 +218,7 @@ def test_what_is_set_outlives_the_scheduler(cluster: Cluster) -> None:
     at = datetime.now(UTC) + timedelta(seconds=4)
     account.schedule(f"at({at:%Y-%m-%dT%H:%M:%S})", minimum=4)
     os.kill(cluster.pid("scheduler"), signal.SIGKILL)
-    until(lambda: account.capacity() == 4)
+    eventually(lambda: account.capacity() == 4, 60.0)
     assert [each["Cause"] for each in account.activities()].count("scheduled action name act was triggered") == 1
 
 

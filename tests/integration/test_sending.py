@@ -163,8 +163,11 @@ def test_the_table_finds_the_most_special_row_of_the_account(tmp_path: Any) -> N
         assert destination is not None
         return table.find(TENANT, destination)
 
-    assert found(arn).arn == arn  # type: ignore[union-attr]
-    assert found(arn + "2").service == "sqs"  # type: ignore[union-attr]
+    exact, other = found(arn), found(arn + "2")
+    assert exact is not None
+    assert exact.arn == arn
+    assert other is not None
+    assert other.service == "sqs"
     assert found("arn:aws:sns:us-east-1:123456789012:t") is None
     for wrong, says in (
         ("[[connections]]\n" + keys, "either service or arn"),

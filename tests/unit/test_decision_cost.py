@@ -17,7 +17,8 @@ from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.policies import Policies
-from tests.bench.decisions import Numbered, World
+from services.scheduler.simulator.cluster import Numbered
+from tests.bench.decisions import World
 
 TENANT = Tenant("000000000001", "us-east-1")
 

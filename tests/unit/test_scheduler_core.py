@@ -17,6 +17,7 @@ from services.scheduler.core.placement import Worker, balance, evictions, pack
 from services.scheduler.core.policies import Policies
 from services.scheduler.core.pools import Pool
 from services.scheduler.core.reasons import Reason
+from services.scheduler.simulator.cluster import Numbered
 
 TENANT, OTHER = Tenant("000000000001", "us-east-1"), Tenant("000000000002", "us-east-1")
 POLICIES = Policies(
@@ -28,19 +29,6 @@ POLICIES = Policies(
     capacity_wait=4.0,
     retry_after=1.0,
 )
-
-
-class Numbered:
-    """Identifiers in order."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count()
-
-    def uuid(self) -> str:
-        return self.token(16)
-
-    def token(self, size: int) -> str:
-        return f"e{next(self._numbers)}"
 
 
 class Bench:

@@ -98,7 +98,7 @@ class RedisFunctionStore:
         async with store_errors():
             if settings is not None and not settings.empty:
                 # Of another hash slot, so not within the script: before it, as a tenant too many does no harm.
-                await cast(Any, self._client.sadd(_TENANTS, f"{tenant.account}:{tenant.region}"))
+                await cast(Any, self._client.sadd(_TENANTS, tenant.text))
             answer = await self._change(
                 keys=[self._key(tenant, key) for key in keys],
                 args=[
@@ -171,7 +171,7 @@ class RedisFunctionStore:
     async def tenants_with_settings(self) -> tuple[Tenant, ...]:
         async with store_errors():
             members: Any = await cast(Any, self._client.smembers(_TENANTS))
-        return tuple(Tenant(*_text(member).split(":", 1)) for member in sorted(members))
+        return tuple(Tenant.of(_text(member)) for member in sorted(members))
 
     async def changes(self, tenant: Tenant) -> AsyncIterator[Change]:
         key = self._key(tenant, "changes")

@@ -9,7 +9,7 @@ from lambent.infra.secrets import SecretBox
 
 
 def _owner(tenant: Tenant, name: str) -> str:
-    return f"{tenant.account}:{tenant.region}:{name}:variables"
+    return f"{tenant.text}:{name}:variables"
 
 
 def seal_variables(secrets: SecretBox, tenant: Tenant, name: str, variables: dict[str, str]) -> str:

@@ -106,7 +106,7 @@ class RedisInspector:
         async with store_errors():
             answer = await self._resume(
                 keys=[keys.index(tenant), keys.of_tenant(tenant, "paused")],
-                args=[name, keys.milliseconds(now), keys.WAKES, keys.spelled(tenant)],
+                args=[name, keys.milliseconds(now), keys.WAKES, tenant.text],
             )
         return bool(answer)
 
@@ -123,7 +123,7 @@ class RedisInspector:
     async def redrive(self, key: QueueKey, ids: Sequence[str], state: bytes, now: float) -> int:
         tenant, name = key
         parts = [keys.index(tenant), *keys.of_queue(tenant, name, "fresh", "dead", "states")]
-        common: list[str | bytes] = [name, keys.milliseconds(now), keys.WAKES, keys.spelled(tenant), state]
+        common: list[str | bytes] = [name, keys.milliseconds(now), keys.WAKES, tenant.text, state]
         total = 0
         for start in range(0, len(ids), _AT_ONCE):
             async with store_errors():

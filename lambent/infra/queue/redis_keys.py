@@ -40,11 +40,6 @@ def of_queue(tenant: Tenant, name: str, *parts: str) -> list[str]:
     return [f"{index(tenant)}:{name}:{part}" for part in parts]
 
 
-def spelled(tenant: Tenant) -> str:
-    """A tenant as messages and sets have it."""
-    return f"{tenant.account}:{tenant.region}"
-
-
 def milliseconds(seconds: float) -> str:
     """Times as scripts take them."""
     return str(int(seconds * 1000))

@@ -58,11 +58,11 @@ class RedisQueue:
         async with store_errors():
             if tenant not in self._known:
                 # Of another hash slot, so not within the script: before it, as a tenant too many does no harm.
-                await cast(Any, self._client.sadd(keys.TENANTS, keys.spelled(tenant)))
+                await cast(Any, self._client.sadd(keys.TENANTS, tenant.text))
                 self._known.add(tenant)
             await self._append(
                 keys=[keys.index(tenant), *more],
-                args=[keys.milliseconds(now), keys.WAKES, keys.spelled(tenant), len(number), *number, *parts],
+                args=[keys.milliseconds(now), keys.WAKES, tenant.text, len(number), *number, *parts],
             )
 
     async def lease(self, key: QueueKey, count: int, now: float, until: float) -> Batch:
@@ -101,7 +101,7 @@ class RedisQueue:
                 keys=[keys.index(tenant), *own, keys.of_tenant(tenant, "names"), *more],
                 args=[
                     name, keys.milliseconds(now), keys.milliseconds(now - self._dead_seconds), self._dead_items,
-                    keys.WAKES, keys.spelled(tenant), len(number), *number, *parts,
+                    keys.WAKES, tenant.text, len(number), *number, *parts,
                 ],
             )  # fmt: skip
         return frozenset(each.decode() for each in answer)
@@ -117,7 +117,7 @@ class RedisQueue:
     async def tenants(self) -> tuple[Tenant, ...]:
         async with store_errors():
             members: Any = await cast(Any, self._client.smembers(keys.TENANTS))
-        return tuple(Tenant(*member.decode().split(":", 1)) for member in sorted(members))
+        return tuple(Tenant.of(member.decode()) for member in sorted(members))
 
     async def wakes(self) -> AsyncIterator[QueueKey]:
         while True:
@@ -128,7 +128,7 @@ class RedisQueue:
                         message = await channel.get_message(timeout=_LISTEN_SECONDS)
                         if message is not None:
                             tenant, _, name = message["data"].decode().partition(" ")
-                            yield QueueKey(Tenant(*tenant.split(":", 1)), name)
+                            yield QueueKey(Tenant.of(tenant), name)
             except (RedisError, OSError):
                 await asyncio.sleep(_RESUBSCRIBE_SECONDS)
 

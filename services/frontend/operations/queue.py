@@ -17,6 +17,7 @@ from lambent.infra.queue.records import (
     encode,
 )
 from lambent.v1 import queue_service_pb2 as pb
+from services.frontend.operations.timestamps import timestamp
 from services.frontend.transport.call import Call
 
 _PLACES = {
@@ -145,7 +146,7 @@ def _queue(depth: Depth, now: float) -> pb.EventQueue:
     if depth.first is not None:
         message.oldest_age_seconds = max(now - _accepted(depth.name, depth.first), 0.0)
     if depth.next_due is not None:
-        message.next_attempt.CopyFrom(_timestamp(depth.next_due))
+        message.next_attempt.CopyFrom(timestamp(depth.next_due))
     return message
 
 
@@ -154,12 +155,12 @@ def _event(key: QueueKey, entry: Entry) -> pb.QueuedEvent:
     message = pb.QueuedEvent(
         request_id=entry.id,
         state=_STATES[entry.place],
-        accepted=_timestamp(_accepted(key.name, entry.value)),
+        accepted=timestamp(_accepted(key.name, entry.value)),
         attempts=state.attempts,
         payload_bytes=len(_body(key, entry)),
     )
     if entry.at is not None:
-        message.time.CopyFrom(_timestamp(entry.at))
+        message.time.CopyFrom(timestamp(entry.at))
     if state.reason:
         message.reason = state.reason
     if state.detail:
@@ -183,12 +184,6 @@ def _body(key: QueueKey, entry: Entry) -> bytes:
     if key.name.startswith(DELIVERIES):
         return decode_delivery(entry.value)[1]
     return decode_event(entry.value)[1]
-
-
-def _timestamp(epoch: float) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMilliseconds(round(epoch * 1000))
-    return stamp
 
 
 def _seconds(stamp: Timestamp) -> float:

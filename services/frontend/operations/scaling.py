@@ -5,8 +5,8 @@ What may be set is decided by lambent/domain/scaling.py; when it moves a capacit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar, cast, get_args
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar, cast, get_args
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -108,13 +108,13 @@ class ScalingOperations:
             raise invalid(f"The resource {resource.id} does not exist")
         suspended = request.suspended_state
         given = Registration(
-            request.min_capacity if request.HasField("min_capacity") else None,
-            request.max_capacity if request.HasField("max_capacity") else None,
+            _given(request, "min_capacity"),
+            _given(request, "max_capacity"),
             request.role_arn or None,
             (
-                _flag(suspended, "dynamic_scaling_in_suspended"),
-                _flag(suspended, "dynamic_scaling_out_suspended"),
-                _flag(suspended, "scheduled_scaling_suspended"),
+                _given(suspended, "dynamic_scaling_in_suspended"),
+                _given(suspended, "dynamic_scaling_out_suspended"),
+                _given(suspended, "scheduled_scaling_suspended"),
             ),
             dict(request.tags),
         )
@@ -181,13 +181,8 @@ class ScalingOperations:
         self, request: pb.DescribeScalingPoliciesRequest, call: Call
     ) -> pb.DescribeScalingPoliciesResponse:
         """One page, by resource and name."""
-        state, names = await self._settings.read(call.tenant), set(request.policy_names)
-        found = [
-            (resource_id, policy)
-            for resource_id, target in _of_resource(request, state)
-            for name, policy in target.policies.items()
-            if not names or name in names
-        ]
+        state = await self._settings.read(call.tenant)
+        found = _named(state, request.resource_id, request.policy_names, lambda target: target.policies)
         page, token = _page(request, found, lambda item: f"{item[0]}\n{item[1].name}")
         response = pb.DescribeScalingPoliciesResponse(next_token=token)
         for resource_id, policy in page:
@@ -212,10 +207,7 @@ class ScalingOperations:
         bounds = None
         if request.HasField("scalable_target_action"):
             given = request.scalable_target_action
-            bounds = (
-                given.min_capacity if given.HasField("min_capacity") else None,
-                given.max_capacity if given.HasField("max_capacity") else None,
-            )
+            bounds = _given(given, "min_capacity"), _given(given, "max_capacity")
         plan = Plan(
             request.schedule or None,
             request.timezone or None,
@@ -233,13 +225,8 @@ class ScalingOperations:
         self, request: pb.DescribeScheduledActionsRequest, call: Call
     ) -> pb.DescribeScheduledActionsResponse:
         """One page, by resource and name."""
-        state, names = await self._settings.read(call.tenant), set(request.scheduled_action_names)
-        found = [
-            (resource_id, action)
-            for resource_id, target in _of_resource(request, state)
-            for name, action in target.actions.items()
-            if not names or name in names
-        ]
+        state = await self._settings.read(call.tenant)
+        found = _named(state, request.resource_id, request.scheduled_action_names, lambda target: target.actions)
         page, token = _page(request, found, lambda item: f"{item[0]}\n{item[1].name}")
         response = pb.DescribeScheduledActionsResponse(next_token=token)
         for resource_id, action in page:
@@ -313,15 +300,23 @@ def _resource(request: Identified) -> Resource:
     return scaling.parse_resource(request.service_namespace, request.resource_id, request.scalable_dimension)
 
 
-def _of_resource(
-    request: pb.DescribeScalingPoliciesRequest | pb.DescribeScheduledActionsRequest, state: ScalingState
-) -> Iterable[tuple[str, Target]]:
-    wanted = request.resource_id
-    return [(key, target) for key, target in state.targets.items() if not wanted or key == wanted]
+def _named(
+    state: ScalingState, resource_id: str, names: Iterable[str], of: Callable[[Target], Mapping[str, T]]
+) -> list[tuple[str, T]]:
+    """What targets have of a kind, with the resource's id: of one resource and by these names, if any are given."""
+    wanted = set(names)
+    return [
+        (key, item)
+        for key, target in state.targets.items()
+        if resource_id in ("", key)
+        for name, item in of(target).items()
+        if not wanted or name in wanted
+    ]
 
 
-def _flag(message: pb.SuspendedState, name: str) -> bool | None:
-    return getattr(message, name) if message.HasField(name) else None  # type: ignore[arg-type]
+def _given(message: Any, member: str) -> Any:
+    """A member's value; None: it is not there."""
+    return getattr(message, member) if message.HasField(member) else None
 
 
 def _tracking(resource: Resource, given: pb.TargetTrackingScalingPolicyConfiguration) -> Tracking:
@@ -337,9 +332,9 @@ def _tracking(resource: Resource, given: pb.TargetTrackingScalingPolicyConfigura
         given.target_value,
         cast(Statistic, statistic),
         customized,
-        given.scale_out_cooldown if given.HasField("scale_out_cooldown") else None,
-        given.scale_in_cooldown if given.HasField("scale_in_cooldown") else None,
-        given.disable_scale_in if given.HasField("disable_scale_in") else None,
+        _given(given, "scale_out_cooldown"),
+        _given(given, "scale_in_cooldown"),
+        _given(given, "disable_scale_in"),
     )
 
 

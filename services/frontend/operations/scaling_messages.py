@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from lambent.domain import scaling
 from lambent.domain.names import Tenant
 from lambent.domain.scaling import DIMENSION, NAMESPACE, Action, Activity, Policy, Resource, Target
 from lambent.v1 import scaling_service_pb2 as pb
+from services.frontend.operations.timestamps import timestamp
 
 # The one policy type, predefined metric and metric that Lambda's provisioned concurrency is scaled by.
 POLICY_TYPE = "TargetTrackingScaling"
 METRIC_TYPE = "LambdaProvisionedConcurrencyUtilization"
 METRIC_NAMESPACE, METRIC = "AWS/Lambda", "ProvisionedConcurrencyUtilization"
-
-
-def _timestamp(epoch: float) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromMilliseconds(round(epoch * 1000))
-    return timestamp
 
 
 def target_message(tenant: Tenant, resource_id: str, target: Target) -> pb.ScalableTarget:
@@ -31,7 +24,7 @@ def target_message(tenant: Tenant, resource_id: str, target: Target) -> pb.Scala
         min_capacity=target.minimum,
         max_capacity=target.maximum,
         role_arn=target.role or scaling.default_role(tenant.account),
-        creation_time=_timestamp(target.created),
+        creation_time=timestamp(target.created),
         suspended_state=pb.SuspendedState(
             dynamic_scaling_in_suspended=suspended.dynamic_in,
             dynamic_scaling_out_suspended=suspended.dynamic_out,
@@ -47,13 +40,9 @@ def alarm_messages(tenant: Tenant, resource: Resource, policy: Policy) -> list[p
     return [pb.Alarm(alarm_name=name, alarm_arn=prefix + name) for name in scaling.alarm_names(resource, policy)]
 
 
-def _resource_of(resource_id: str) -> Resource:
-    return scaling.parse_resource(NAMESPACE, resource_id, DIMENSION)
-
-
 def policy_message(tenant: Tenant, resource_id: str, policy: Policy) -> pb.ScalingPolicy:
     """A policy, its configuration as it was given."""
-    resource, tracking = _resource_of(resource_id), policy.tracking
+    resource, tracking = Resource.of(resource_id), policy.tracking
     message = pb.ScalingPolicy(
         policy_arn=scaling.policy_arn(tenant.region, tenant.account, resource, policy),
         policy_name=policy.name,
@@ -62,7 +51,7 @@ def policy_message(tenant: Tenant, resource_id: str, policy: Policy) -> pb.Scali
         scalable_dimension=DIMENSION,
         policy_type=POLICY_TYPE,
         alarms=alarm_messages(tenant, resource, policy),
-        creation_time=_timestamp(policy.created),
+        creation_time=timestamp(policy.created),
     )
     configuration = message.target_tracking_scaling_policy_configuration
     configuration.target_value = tracking.target_value
@@ -86,19 +75,19 @@ def action_message(tenant: Tenant, resource_id: str, action: Action) -> pb.Sched
     """A scheduled action."""
     message = pb.ScheduledAction(
         scheduled_action_name=action.name,
-        scheduled_action_arn=scaling.action_arn(tenant.region, tenant.account, _resource_of(resource_id), action),
+        scheduled_action_arn=scaling.action_arn(tenant.region, tenant.account, Resource.of(resource_id), action),
         service_namespace=NAMESPACE,
         schedule=action.schedule,
         timezone=action.timezone,
         resource_id=resource_id,
         scalable_dimension=DIMENSION,
-        creation_time=_timestamp(action.created),
+        creation_time=timestamp(action.created),
         scalable_target_action=pb.ScalableTargetAction(min_capacity=action.minimum, max_capacity=action.maximum),
     )
     if action.start is not None:
-        message.start_time.CopyFrom(_timestamp(action.start))
+        message.start_time.CopyFrom(timestamp(action.start))
     if action.end is not None:
-        message.end_time.CopyFrom(_timestamp(action.end))
+        message.end_time.CopyFrom(timestamp(action.end))
     return message
 
 
@@ -111,8 +100,8 @@ def activity_message(activity: Activity, target: Target | None) -> pb.ScalingAct
         scalable_dimension=DIMENSION,
         description=activity.description,
         cause=activity.cause,
-        start_time=_timestamp(activity.started),
-        end_time=_timestamp(activity.ended),
+        start_time=timestamp(activity.started),
+        end_time=timestamp(activity.ended),
         status_code=activity.status,
         status_message=activity.message,
     )

@@ -44,7 +44,7 @@ class RedisScalingStore:
         async with store_errors():
             if not after.empty:
                 # Of another hash slot, so not within the script: before it, as a tenant too many does no harm.
-                await cast(Any, self._client.sadd(_TENANTS, f"{tenant.account}:{tenant.region}"))
+                await cast(Any, self._client.sadd(_TENANTS, tenant.text))
             answer = await self._replace(
                 keys=[self._key(tenant, "scaling")], args=[before.revision, after.revision, _ENCODER.encode(after)]
             )
@@ -53,7 +53,7 @@ class RedisScalingStore:
     async def tenants_with_scaling(self) -> tuple[Tenant, ...]:
         async with store_errors():
             members: Any = await cast(Any, self._client.smembers(_TENANTS))
-        return tuple(Tenant(*member.decode().split(":", 1)) for member in sorted(members))
+        return tuple(Tenant.of(member.decode()) for member in sorted(members))
 
     async def add_activity(self, tenant: Tenant, activity: Activity, most: int) -> None:
         key = self._key(tenant, "scaling-activities")

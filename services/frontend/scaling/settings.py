@@ -76,8 +76,7 @@ def message_of(tenant: Tenant, state: ScalingState) -> pb.ScalingSettings:
     """A tenant's state, as the scheduler is told."""
     message = pb.ScalingSettings(account=tenant.account, region=tenant.region, revision=max(1, state.revision))
     for resource_id, target in state.targets.items():
-        _, function_name, qualifier = resource_id.split(":")
-        message.targets.append(_target(Resource(function_name, qualifier), target))
+        message.targets.append(_target(Resource.of(resource_id), target))
     return message
 
 

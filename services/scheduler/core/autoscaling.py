@@ -112,6 +112,15 @@ class Cooldown:
         return now < self.began + self.seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A change of capacity that was ordered and not answered."""
+
+    order: SetCapacity
+    since: float  # epoch seconds
+    wish: Wish
+
+
 @dataclass(slots=True)
 class Tracked:
     """A scalable target, and what has come of it."""
@@ -121,9 +130,7 @@ class Tracked:
     window: Window = field(default_factory=Window)
     out: Cooldown = field(default_factory=Cooldown)
     into: Cooldown = field(default_factory=Cooldown)
-    pending: SetCapacity | None = None
-    pending_since: float = 0.0  # epoch seconds
-    wish: Wish | None = None  # that `pending` is to fulfil
+    pending: Pending | None = None
     noted: tuple[str, Reason] | None = None  # policy and reason of the last NoteNotScaled, until something else happens
     # By action: when it is due next, epoch seconds; None: never again.
     dues: dict[str, int | None] = field(default_factory=dict)
@@ -179,19 +186,19 @@ class Autoscaling:
         """An order was carried out, or could not be. One of a scheduled action is settled by the settings that follow,
         or given again after a while."""
         for tracked in self._tracked.values():
-            pending, wish = tracked.pending, tracked.wish
-            if pending is not None and pending.id == order_id:
-                tracked.pending = tracked.wish = None
-                if done and wish is not None:
-                    _cool(tracked, wish, now)
+            pending = tracked.pending
+            if pending is not None and pending.order.id == order_id:
+                tracked.pending = None
+                if done:
+                    _cool(tracked, pending.wish, now)
                 return
 
     def decide(self, now: float, provisioned: Callable[[Key], Provisioned | None]) -> list[Order]:
         """What is to be done now. To be called at `next_at`, and may be at any time."""
         orders: list[Order] = []
         for tracked in self._tracked.values():
-            if tracked.pending is not None and now >= tracked.pending_since + ORDER_SECONDS:
-                tracked.pending = tracked.wish = None
+            if tracked.pending is not None and now >= tracked.pending.since + ORDER_SECONDS:
+                tracked.pending = None
             orders += self._due_actions(tracked, now)
         minute = int(now // self._period)
         if minute == self._minute:
@@ -265,7 +272,7 @@ class Autoscaling:
         if (capacity > current) if wish.out else (capacity < current):
             reason = Reason.SCALED_OUT if wish.out else Reason.SCALED_IN
             order = SetCapacity(self._ids.uuid(), tracked.key, reason, cause, capacity)
-            tracked.pending, tracked.pending_since, tracked.wish, tracked.noted = order, now, wish, None
+            tracked.pending, tracked.noted = Pending(order, now, wish), None
             return [order]
         reason = _why_not(wish, current, target)
         if tracked.noted == (wish.policy.name, reason):

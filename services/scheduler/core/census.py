@@ -27,7 +27,7 @@ def standing(environment: Environment) -> Standing:
     if environment.outgoing:
         return Standing(leaving_slots=int(environment.counted))
     return Standing(
-        environment.state is not State.STOPPING,
+        environment.stays,
         environment.state in (State.IDLE, State.LEASED),
         environment.counted,
     )

@@ -33,7 +33,7 @@ TENANT = Tenant("000000000000", "us-east-1")
 _TIME_PASSED = ev.TimePassed()
 
 
-class _Numbered:
+class Numbered:
     """Identifiers in order."""
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class Cluster:
         self._environments: dict[str, _Environment] = {}
         self._need_of: dict[str, ev.Need] = {}
         self.running = 0
-        self.core = Scheduler(policies, _Numbered(), first_lease_id=1, now=0.0)
+        self.core = Scheduler(policies, Numbered(), first_lease_id=1, now=0.0)
         callers = [_Caller(n, settings.timing.lease_hold_seconds) for n in range(simulated.callers)]
         self._callers = {caller.id: caller for caller in callers}
         self._turns = itertools.cycle(self._callers.values())
