@@ -78,6 +78,9 @@ class Worker:
     pool: int = setting(4, "Sandboxes made in advance for each interpreter.", unit="sandboxes", minimum=0)
     uid_base: int = setting(200_000, "First user id that functions run as; one each.", minimum=1000)
     interpreters: str = setting("", "name=/path,... for runtimes; empty: found on PATH, others share the worker's own.")
+    runtime_dir: str = setting(
+        "", "Folder with the SDKs that functions find; empty: the one that `lambent runtimes install` makes."
+    )
 
 
 @dataclass(frozen=True, slots=True)

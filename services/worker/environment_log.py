@@ -183,6 +183,21 @@ class EnvironmentLog:
             self._keep_tail()
             self._send(now)
 
+    def record(self, text: bytes, now: float) -> None:
+        """A record that the runtime framed itself: one event, whatever lines it has."""
+        self._cut()
+        room = self._flood_bytes - self._taken
+        if len(text) > room:
+            self._dropped += len(text)
+            return
+        self._taken += len(text)
+        if not self._lines:
+            self._since = now
+        self._add(text)
+        if self._pending > _CHUNK_BYTES:
+            self._keep_tail()
+            self._send(now)
+
     def flush(self, now: float) -> None:
         """Let go of what is there."""
         if self._partial:

@@ -22,6 +22,7 @@ from services.worker.core.environment import State
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
 from services.worker.environment import Environment, InvocationRecord
+from services.worker.guests import Programs, is_native
 from services.worker.sandbox.port import SandboxPool, SandboxSpec, SandboxUnavailable
 
 _log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Shared:
     limits: Limits
     logs: LogStore
     pool: SandboxPool
+    programs: Programs
+    ids: Ids
     tasks: TaskOwner
     counters: WorkerCounters
     on_invocation: Callable[[InvocationRecord], None] | None
@@ -61,7 +64,7 @@ class Shared:
 class Environments:
     """The environments by slot and by id."""
 
-    def __init__(self, shared: Shared, artifacts: ArtifactCache, ids: Ids, most: int, *, provisioning: int = 4) -> None:
+    def __init__(self, shared: Shared, artifacts: ArtifactCache, most: int, *, provisioning: int = 4) -> None:
         """`most`: environments. `provisioning`: how many of provisioned concurrency start at once; nobody waits for
         one of them, and all at once would keep every invocation on this worker waiting."""
         self._shared = shared
@@ -69,7 +72,6 @@ class Environments:
         self._queued: dict[str, tuple[int, bytes]] = {}  # orders for provisioned concurrency, in their order
         self._underway: set[str] = set()  # those that start
         self._artifacts = artifacts
-        self._ids = ids
         self._free = list(range(most))  # a heap: low numbers first, so that user ids are few
         self._starting: dict[str, asyncio.Task[None]] = {}
         self.by_slot: list[Environment | None] = [None] * most
@@ -147,9 +149,10 @@ class Environments:
             memory_mb=deployment.memory_mb,
             ephemeral_storage_mb=deployment.ephemeral_storage_mb or self._shared.limits.default_ephemeral_storage_mb,
             cpu_share=deployment.memory_mb / self._shared.limits.vcpu_memory_mb,
+            launcher=not is_native(deployment.runtime),
         )
         environment = Environment(
-            self._shared, spec, deployment, generation, self._ids.token(16), provisioned=provisioned
+            self._shared, spec, deployment, generation, self._shared.ids.token(16), provisioned=provisioned
         )
         try:
             environment.start()

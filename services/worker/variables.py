@@ -8,8 +8,23 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Protocol
 
+from lambent.domain.runtimes import family
 from lambent.internal.v1.deployment_pb2 import Deployment
+
+
+class Places(Protocol):
+    """Where a function finds what is its own: a sandbox says so."""
+
+    @property
+    def task_root(self) -> str: ...
+
+    @property
+    def layers_root(self) -> str: ...
+
+    @property
+    def runtime_root(self) -> str: ...
 
 
 def log_stream_name(version: str, stream_id: str, now: float) -> str:
@@ -19,8 +34,8 @@ def log_stream_name(version: str, stream_id: str, now: float) -> str:
 
 def runtime_version(runtime: str) -> str:
     """python3.11 → python:3.11.v1."""
-    name = runtime.rstrip("0123456789.")
-    return f"{name}:{runtime[len(name) :]}.v1"
+    name = family(runtime)
+    return f"{name}:{runtime[len(name) :].strip('.').removesuffix('.x')}.v1"
 
 
 @lru_cache(maxsize=256)
@@ -29,15 +44,20 @@ def runtime_arn(region: str, version: str) -> str:
     return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(version.encode()).hexdigest()}"
 
 
-def environment_variables(deployment: Deployment, stream: str, task_root: str, *, provisioned: bool) -> dict[str, str]:
-    """What os.environ holds when the handler is imported. `provisioned`: the environment is provisioned concurrency."""
-    root = "/var/runtime"
+def environment_variables(
+    deployment: Deployment, stream: str, places: Places, *, provisioned: bool
+) -> dict[str, str]:
+    """What the function's process finds in its environment. `provisioned`: it is provisioned concurrency."""
+    task_root, layers_root, root = places.task_root, places.layers_root, places.runtime_root
+    kind = family(deployment.runtime)
+    path = f"/usr/local/bin:/usr/bin/:/bin:{layers_root}/bin"
     free = {
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
-        "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
-        "LD_LIBRARY_PATH": f"/var/lang/lib:/lib64:/usr/lib64:{root}:{root}/lib:{task_root}:{task_root}/lib:/opt/lib",
-        "PYTHONPATH": root,
+        "PATH": path if kind == "provided" else f"/var/lang/bin:{path}",
+        "LD_LIBRARY_PATH": (
+            f"/var/lang/lib:/lib64:/usr/lib64:{root}:{root}/lib:{task_root}:{task_root}/lib:{layers_root}/lib"
+        ),
         "PWD": task_root,
         "SHLVL": "0",
         "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
@@ -45,8 +65,13 @@ def environment_variables(deployment: Deployment, stream: str, task_root: str, *
         "_AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1",
         "_AWS_XRAY_DAEMON_PORT": "2000",
     }
+    if kind == "python":
+        free["PYTHONPATH"] = root
+    elif kind == "nodejs":
+        major = deployment.runtime[len(kind) :].partition(".")[0]
+        layers = f"{layers_root}/nodejs"
+        free["NODE_PATH"] = f"{layers}/node{major}/node_modules:{layers}/node_modules:{root}/node_modules"
     reserved = {
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_{deployment.runtime}",
         "AWS_REGION": deployment.region,
         "AWS_DEFAULT_REGION": deployment.region,
         "AWS_LAMBDA_FUNCTION_NAME": deployment.function_name,
@@ -60,6 +85,8 @@ def environment_variables(deployment: Deployment, stream: str, task_root: str, *
         "LAMBDA_RUNTIME_DIR": root,
         "_HANDLER": deployment.handler,
     }
+    if kind != "provided":
+        reserved["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{deployment.runtime}"
     if deployment.log_format == "JSON":
         reserved["AWS_LAMBDA_LOG_LEVEL"] = deployment.application_log_level or "INFO"
     return {**free, **deployment.variables, **reserved}

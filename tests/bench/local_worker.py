@@ -26,6 +26,7 @@ from services.worker.artifacts.cache import ArtifactCache
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
 from services.worker.environments import Environments, Shared
+from services.worker.guests import Programs
 from services.worker.sandbox.native import NativeConfig, NativePool
 from services.worker.wiring import raise_descriptor_limit
 
@@ -154,9 +155,10 @@ async def local_worker(source: str, *, most: int = 1000, pool_size: int = 4) -> 
             log_format="Text", log_group="/aws/lambda/bench",
         )  # fmt: skip
         shared = Shared(
-            asyncio.get_running_loop(), SystemClock(), limits, _NoLogs(), pool, tasks, WorkerCounters(), None
-        )
-        environments = Environments(shared, artifacts, SystemIds(), most)
+            asyncio.get_running_loop(), SystemClock(), limits, _NoLogs(), pool, Programs({}), SystemIds(), tasks,
+            WorkerCounters(), None,
+        )  # fmt: skip
+        environments = Environments(shared, artifacts, most)
         try:
             await artifacts.path(digest)
             await pool.start()

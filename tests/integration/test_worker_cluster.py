@@ -169,6 +169,7 @@ class Cluster:
     folder: Path
     level: str = STRONGEST
     limits: Limits = field(default_factory=Limits)
+    interpreters: dict[str, Path] = field(default_factory=dict)  # beside Python's
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler()
@@ -185,7 +186,7 @@ class Cluster:
             token=TOKEN,
             data_dir=self.folder / "data",
             run_dir=self.folder / "run",
-            interpreters={RUNTIME: Path(sys.executable)},
+            interpreters={RUNTIME: Path(sys.executable), **self.interpreters},
             limits=self.limits,
             isolation="auto" if self.level == "fake" else self.level,
             max_environments=50,

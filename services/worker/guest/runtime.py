@@ -286,7 +286,7 @@ class Server:
         self.static = dict(environ)
         self.response_limit = task["response_limit"]
         self.json_logs = environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON"
-        self.settle_imports(root)
+        self.settle_imports(root, task["runtime_root"])
         self.settle_logging(environ)
         gc.enable()
         try:
@@ -298,11 +298,11 @@ class Server:
         self.send(wire.READY, b"", b"")
         return True
 
-    def settle_imports(self, root: str) -> None:
+    def settle_imports(self, root: str, runtime_root: str) -> None:
         version = "python%d.%d" % sys.version_info[:2]
         standard = [path for path in sys.path if path and not path.startswith(_HERE)]
         layers = ["/opt/python/lib/%s/site-packages" % version, "/opt/python"]
-        sys.path[:] = [root, *layers, *standard]
+        sys.path[:] = [root, *layers, *standard, runtime_root]
         for entry in os.listdir(root):
             name = entry.partition(".")[0]
             if name in _WARM and name not in _KEPT:
@@ -401,6 +401,7 @@ def rehearse() -> None:
         "handler": "rehearsal.handler",
         "environ": {"TZ": ":UTC", **{"AWS_LAMBDA_" + name: "" for name in names}},
         "task_root": _HERE,
+        "runtime_root": "/var/runtime",
         "response_limit": 1 << 20,
     }
     server = _server

@@ -10,10 +10,11 @@ socket to the worker, one JSON object a message, descriptors beside it:
     child to worker    {"op": "ready", "id": n} + its mount namespace, once nothing but the claim is left to do
 
 CONFIG is JSON: level, staging (empty folder to build the root on), packages (the worker's unpacked packages), prefixes
-(folders that the interpreter needs), users [first id, how many]. The child then waits for a CLAIM frame on its channel:
+(folders that the interpreter needs), folders (others that functions see), bootstraps, runtime (folder or null), users
+[first id, how many]. The child then waits for a CLAIM frame on its channel:
 
     {"package": folder name, "tmp_mb": n, "uid": n or null, "descriptors": n, "tmp": folder, "task": folder,
-     "joins": bool}
+     "joins": bool, "launcher": bool}
 
 `tmp` and `task` name host folders and matter at the process level only. A claim that joins brings the mount namespace
 of a sandbox that has died, so that its /tmp lives on.
@@ -67,6 +68,7 @@ roots = _load("roots")
 documents = _load("documents")
 guestlogs = _load("guestlogs")
 runtime = _load("runtime")
+launcher = _load("launcher")
 
 
 _ORDINARY = os.sched_param(0)
@@ -225,7 +227,7 @@ class Stem:
         if claim is None:
             return 0
         self.settle(claim)
-        code: int = runtime.serve(self.channel)
+        code: int = (launcher if claim["launcher"] else runtime).serve(self.channel)
         return code
 
     def await_claim(self) -> Optional[Dict[str, Any]]:

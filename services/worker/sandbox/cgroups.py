@@ -49,6 +49,14 @@ class Group:
         with contextlib.suppress(OSError):  # kernels before 5.14 know no burst
             _write(f"{folder}/cpu.max.burst" if self.unified else f"{folder}/cpu.cfs_burst_us", str(quota))
 
+    def peak_memory_kb(self) -> int:
+        """Most memory that the group has used so far; 0: not known."""
+        name = "memory.peak" if self.unified else "memory.max_usage_in_bytes"
+        try:
+            return int(Path(self.folders["memory"], name).read_text(encoding="ascii")) >> 10
+        except (OSError, ValueError):  # kernels before 5.19 keep none in version 2
+            return 0
+
     def out_of_memory(self) -> bool:
         """Whether the kernel has killed a process of the group for its memory."""
         name = "memory.events" if self.unified else "memory.oom_control"

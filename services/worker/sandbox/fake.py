@@ -38,9 +38,21 @@ class FakeSandbox:
         self._destroyed = False
         self._loop.add_reader(self._guest.fileno(), self._readable)
 
+    layers_root = "/opt"
+    runtime_root = "/var/runtime"
+    bootstraps = ""
+    user = None
+    own_network = False
+
     @property
     def task_root(self) -> str:
         return str(self._spec.code)
+
+    def peak_memory_kb(self) -> int:
+        return 1024
+
+    def out_of_memory(self) -> bool:
+        return False
 
     def _readable(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -35,6 +35,8 @@ _REFILL_DELAY = 0.004  # s; a claimed stem has its function to import, which a r
 _SHARE_DELAY = 0.005  # s
 _MOST_PENDING = 2  # forks ordered ahead for one runtime
 _WATCH_SECONDS = 0.1
+BOOTSTRAPS = Path(__file__).resolve().parent.parent / "guest" / "bootstraps"
+BOOTSTRAPS_INSIDE = "/run/lambent/bootstraps"
 _ASIDE = frozenset({"namespaces", "user-namespace"})
 
 
@@ -45,7 +47,9 @@ class NativeConfig:
     worker_id: str
     packages: Path  # every package folder is below it
     run_dir: Path  # for temporary folders
-    interpreters: Mapping[str, Path]  # runtime name → interpreter
+    interpreters: Mapping[str, Path]  # runtime name → Python interpreter that its sandboxes are forked from
+    runtime_dir: Path | None = None  # what functions find at /var/runtime; None: nothing
+    folders: tuple[Path, ...] = ()  # further folders that functions see, read-only, at the same place
     level: str = "auto"  # auto, or one of LEVELS
     minimum: str = "process"  # a weaker level is refused
     stems: int = 4  # kept in advance for each runtime
@@ -98,15 +102,40 @@ class NativeSandbox:
 
     @property
     def task_root(self) -> str:
-        return "/var/task" if self._pool.level in _ASIDE else str(self.spec.code)
+        return "/var/task" if self._pool.isolated else str(self.spec.code)
+
+    @property
+    def layers_root(self) -> str:
+        return "/opt"
+
+    @property
+    def runtime_root(self) -> str:
+        return self._pool.runtime_root
+
+    @property
+    def bootstraps(self) -> str:
+        return BOOTSTRAPS_INSIDE if self._pool.isolated else str(BOOTSTRAPS)
+
+    @property
+    def user(self) -> int | None:
+        return self._pool.user_of(self.spec)
+
+    @property
+    def own_network(self) -> bool:
+        return False
+
+    def peak_memory_kb(self) -> int:
+        return 0 if self.stem.group is None else self.stem.group.peak_memory_kb()
+
+    def out_of_memory(self) -> bool:
+        return self.over_limit or (self.stem.group is not None and self.stem.group.out_of_memory())
 
     def _changed(self, child: Child) -> None:
         if child.status is None or self._exit is not None:
             return
         status = child.status
-        group = self.stem.group
         killed = os.WIFSIGNALED(status)
-        memory = self.over_limit or (killed and group is not None and group.out_of_memory())
+        memory = killed and self.out_of_memory()
         self._exit = Exit(None if killed else os.WEXITSTATUS(status), os.WTERMSIG(status) if killed else None, memory)
         for waiter in self._waiters:
             if not waiter.done():
@@ -194,6 +223,16 @@ class NativePool:
         """Whether sandboxes have namespaces of their own."""
         return self._level in _ASIDE
 
+    @property
+    def runtime_root(self) -> str:
+        """Where functions see the platform's SDKs."""
+        folder = self._config.runtime_dir
+        return "/var/runtime" if self.isolated or folder is None else str(folder)
+
+    def user_of(self, spec: SandboxSpec) -> int | None:
+        """The user id that is this sandbox's alone; None: the level has no such thing."""
+        return self._config.uid_base + spec.slot if self._level == "namespaces" else None
+
     async def start(self) -> None:
         config = self._config
         candidates = self._candidates()
@@ -252,6 +291,9 @@ class NativePool:
             "staging": str(self._staging.resolve()),
             "packages": str(config.packages.resolve()),
             "users": [config.uid_base, config.users],
+            "bootstraps": str(BOOTSTRAPS),
+            "runtime": None if config.runtime_dir is None else str(config.runtime_dir.resolve()),
+            "folders": [str(folder) for folder in config.folders],
         }
         for interpreter in dict.fromkeys(config.interpreters.values()):
             zygote = Zygote(interpreter, common, self._lost)
@@ -361,7 +403,8 @@ class NativePool:
         claim: dict[str, Any] = {
             "package": str(spec.code.relative_to(self._config.packages)),
             "tmp_mb": spec.ephemeral_storage_mb,
-            "uid": self._config.uid_base + spec.slot if self._level == "namespaces" else None,
+            "uid": self.user_of(spec),
+            "launcher": spec.launcher,
             "descriptors": self._config.descriptors,
             "tmp": str(tmp),
             "task": str(spec.code),
