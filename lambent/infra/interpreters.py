@@ -43,7 +43,9 @@ def interpreters(given: str) -> tuple[dict[str, Path], list[str]]:
         found[name] = Path(path).resolve()
         exact.add(name)
         if hidden := [place for place in _HIDDEN if found[name].is_relative_to(place) and family(name) != "python"]:
-            raise UnusableInterpreter(f"worker.interpreters: functions have their own {hidden[0]}; put {path} elsewhere")
+            raise UnusableInterpreter(
+                f"worker.interpreters: functions have their own {hidden[0]}; put {path} elsewhere"
+            )
     shared: dict[Path, list[str]] = {}
     for name in sorted(found.keys() - exact):
         if _version(found[name]) != name.removesuffix(".x"):
@@ -74,7 +76,9 @@ def _is_program(path: str) -> bool:
 def _version(interpreter: Path) -> str:
     """The runtime name that an interpreter is of, as nodejs20 or python3.11; empty: it does not tell."""
     try:
-        said = subprocess.run([str(interpreter), "--version"], capture_output=True, timeout=10, check=True).stdout.decode()
+        said = subprocess.run(
+            [str(interpreter), "--version"], capture_output=True, timeout=10, check=True
+        ).stdout.decode()
     except (OSError, subprocess.SubprocessError):
         return ""
     if said.startswith("v"):
@@ -91,5 +95,7 @@ def runtime_dir(given: str) -> Path | None:
     if folder.is_dir():
         return folder
     if given:
-        raise UnusableInterpreter(f"worker.runtime_dir: there is no folder {given}; `lambent runtimes install` makes one")
+        raise UnusableInterpreter(
+            f"worker.runtime_dir: there is no folder {given}; `lambent runtimes install` makes one"
+        )
     return None

@@ -44,9 +44,7 @@ def runtime_arn(region: str, version: str) -> str:
     return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(version.encode()).hexdigest()}"
 
 
-def environment_variables(
-    deployment: Deployment, stream: str, places: Places, *, provisioned: bool
-) -> dict[str, str]:
+def environment_variables(deployment: Deployment, stream: str, places: Places, *, provisioned: bool) -> dict[str, str]:
     """What the function's process finds in its environment. `provisioned`: it is provisioned concurrency."""
     task_root, layers_root, root = places.task_root, places.layers_root, places.runtime_root
     kind = family(deployment.runtime)

@@ -120,7 +120,7 @@ class Guest:
         task = {
             "handler": "app.handler",
             "environ": {f"AWS_LAMBDA_{name}": "x" for name in names},
-            "task_root": self.sandbox.task_root,
+            "task_root": self.sandbox.task_root, "runtime_root": "/var/runtime",
             "response_limit": 1 << 20,
         }
         await self.loop.sock_sendall(self.channel, wire.pack(wire.INIT, json.dumps(task).encode()))
