@@ -31,9 +31,12 @@ class Limits:
     control_request_bytes: int = count(70_167_211, "bytes", "Body of any other request.")
     request_head_bytes: int = count(1024 * 1024, "bytes", "Request line and headers together.")
     zip_bytes: int = count(50 * 1024 * 1024, "bytes", "Package sent directly, zipped.")
-    unzipped_bytes: int = count(262_144_000, "bytes", "Package unzipped.")
+    unzipped_bytes: int = count(262_144_000, "bytes", "Package unzipped, the function's layers included.")
+    layers: int = count(5, "layers", "Layers of one function; their content unzipped counts with the package's.")
     zip_entries: int = count(65_535, "entries", "Files and folders in a package; Lambent's own guard.")
-    code_storage_bytes: int = count(80_530_636_800, "bytes", "Packages of one account and region together.")
+    code_storage_bytes: int = count(
+        80_530_636_800, "bytes", "Packages of one account and region together, layers included."
+    )
     environment_bytes: int = count(4096, "bytes", "Environment variables as compact JSON.")
     client_context_bytes: int = count(3583, "bytes", "Client context, as base64 text.")
     log_tail_bytes: int = count(4096, "bytes", "Log tail returned with an invocation.")

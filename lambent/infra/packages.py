@@ -6,6 +6,7 @@ of ours has seen.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import posixpath
@@ -67,17 +68,27 @@ def unpack(data: bytes, target: Path, limits: Limits) -> None:
 
     Everyone may read what is made: functions run as users of their own.
     """
+    with whole_folder(target) as partial:
+        _unpack(data, partial, limits)
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `target` at the end, or is gone where the filling fails.
+
+    Somebody else may make the same meanwhile: names say all about what is in such folders.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
     try:
-        _unpack(data, partial, limits)
+        yield partial
         partial.chmod(0o755)
         try:
             partial.rename(target)
         except OSError:
             if not target.is_dir():
                 raise
-            shutil.rmtree(partial)  # somebody else was faster; a digest says all about its bytes
+            shutil.rmtree(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

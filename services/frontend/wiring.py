@@ -45,6 +45,7 @@ from lambent.v1 import (
     function_service_pb2,
     insight_service_pb2,
     invocation_service_pb2,
+    layer_service_pb2,
     log_service_pb2,
     queue_service_pb2,
     scaling_service_pb2,
@@ -53,6 +54,7 @@ from lambent.v1 import (
 from services.frontend import code_urls
 from services.frontend.code_urls import CodeUrls
 from services.frontend.events import EventAcceptor
+from services.frontend.layers.redis_store import RedisLayerStore
 from services.frontend.operations.account import AccountOperations
 from services.frontend.operations.aliases import AliasOperations
 from services.frontend.operations.concurrency import ConcurrencyOperations
@@ -61,12 +63,14 @@ from services.frontend.operations.event_invoke_configs import EventInvokeConfigO
 from services.frontend.operations.functions import FunctionOperations
 from services.frontend.operations.insight import InsightOperations
 from services.frontend.operations.invocations import InvocationOperations
+from services.frontend.operations.layers import LayerAttacher, LayerOperations
 from services.frontend.operations.logs import LogOperations
 from services.frontend.operations.lookups import Lookups
 from services.frontend.operations.provisioner import Provisioner
 from services.frontend.operations.queue import QueueOperations
 from services.frontend.operations.scaling import ScalingOperations
 from services.frontend.operations.settling import Settler
+from services.frontend.operations.uploads import Uploads
 from services.frontend.operations.versions import Publisher, VersionOperations
 from services.frontend.provisioned_statuses import SchedulerStatuses
 from services.frontend.request_counts import RequestCounts
@@ -225,9 +229,11 @@ class FrontendService:
         editor = Editor(self._store, self._directory, connection.settings_link, limits, self._ids)
         provisioner = Provisioner(editor, limits, self._clock)
         publisher = Publisher(self._clock, self._ids)
+        uploads, layers = Uploads(self._code, limits), RedisLayerStore(self._redis)
         functions = FunctionOperations(
             store=self._store,
-            code=self._code,
+            uploads=uploads,
+            layers=LayerAttacher(layers, limits),
             settler=self._settler,
             lookups=lookups,
             editor=editor,
@@ -272,6 +278,10 @@ class FrontendService:
                 (version_service_pb2.DESCRIPTOR.services_by_name["VersionService"], versions),
                 (alias_service_pb2.DESCRIPTOR.services_by_name["AliasService"], aliases),
                 (concurrency_service_pb2.DESCRIPTOR.services_by_name["ConcurrencyService"], concurrency),
+                (
+                    layer_service_pb2.DESCRIPTOR.services_by_name["LayerService"],
+                    LayerOperations(store=layers, uploads=uploads, urls=self._urls, limits=limits, clock=self._clock),
+                ),
                 (
                     account_service_pb2.DESCRIPTOR.services_by_name["AccountService"],
                     AccountOperations(self._store, limits),

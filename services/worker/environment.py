@@ -252,8 +252,11 @@ class Environment:
         )
         task: dict[str, Any] = {
             "handler": deployment.handler,
-            "environ": environment_variables(deployment, self._stream, sandbox.task_root, provisioned=self.provisioned),
+            "environ": environment_variables(
+                deployment, self._stream, sandbox.task_root, sandbox.opt_root, provisioned=self.provisioned
+            ),
             "task_root": sandbox.task_root,
+            "opt_root": sandbox.opt_root,
             "response_limit": limit,
         }
         meta = _encode(task)

@@ -29,14 +29,30 @@ def runtime_arn(region: str, version: str) -> str:
     return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(version.encode()).hexdigest()}"
 
 
-def environment_variables(deployment: Deployment, stream: str, task_root: str, *, provisioned: bool) -> dict[str, str]:
-    """What os.environ holds when the handler is imported. `provisioned`: the environment is provisioned concurrency."""
+def environment_variables(
+    deployment: Deployment, stream: str, task_root: str, opt_root: str, *, provisioned: bool
+) -> dict[str, str]:
+    """What os.environ holds when the handler is imported.
+
+    `opt_root`: where the function finds its layers. `provisioned`: the environment is provisioned concurrency.
+    """
     root = "/var/runtime"
     free = {
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
-        "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
-        "LD_LIBRARY_PATH": f"/var/lang/lib:/lib64:/usr/lib64:{root}:{root}/lib:{task_root}:{task_root}/lib:/opt/lib",
+        "PATH": f"/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:{opt_root}/bin",
+        "LD_LIBRARY_PATH": ":".join(
+            (
+                "/var/lang/lib",
+                "/lib64",
+                "/usr/lib64",
+                root,
+                f"{root}/lib",
+                task_root,
+                f"{task_root}/lib",
+                f"{opt_root}/lib",
+            )
+        ),
         "PYTHONPATH": root,
         "PWD": task_root,
         "SHLVL": "0",

@@ -158,7 +158,7 @@ async def local_worker(source: str, *, most: int = 1000, pool_size: int = 4) -> 
         )
         environments = Environments(shared, artifacts, SystemIds(), most)
         try:
-            await artifacts.path(digest)
+            await artifacts.unpacked(digest)
             await pool.start()
             yield LocalWorker(pool, environments, deployment.SerializeToString())
         finally:

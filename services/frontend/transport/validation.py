@@ -178,7 +178,11 @@ def _list_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
         words = _LITERALS.fullmatch(rule.item_pattern)
         item = _values(rule.item_pattern.split("|")) if words else _pattern(rule.item_pattern)
 
+        clearable = rule.clearable
+
         def items(value: Any) -> str | None:
+            if clearable and list(value) == [""]:
+                return None
             for each in value:
                 text = item(each)
                 if text is not None:

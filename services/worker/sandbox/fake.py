@@ -42,6 +42,10 @@ class FakeSandbox:
     def task_root(self) -> str:
         return str(self._spec.code)
 
+    @property
+    def opt_root(self) -> str:
+        return "/opt" if self._spec.opt is None else str(self._spec.opt)
+
     def _readable(self) -> None:
         with contextlib.suppress(BlockingIOError):
             data = self._guest.recv(1 << 20)

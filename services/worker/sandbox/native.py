@@ -98,7 +98,11 @@ class NativeSandbox:
 
     @property
     def task_root(self) -> str:
-        return "/var/task" if self._pool.level in _ASIDE else str(self.spec.code)
+        return "/var/task" if self._pool.isolated else str(self.spec.code)
+
+    @property
+    def opt_root(self) -> str:
+        return "/opt" if self._pool.isolated or self.spec.opt is None else str(self.spec.opt)
 
     def _changed(self, child: Child) -> None:
         if child.status is None or self._exit is not None:
@@ -360,6 +364,7 @@ class NativePool:
             tmp.mkdir(parents=True, exist_ok=True)
         claim: dict[str, Any] = {
             "package": str(spec.code.relative_to(self._config.packages)),
+            "opt": None if spec.opt is None else str(spec.opt.relative_to(self._config.packages)),
             "tmp_mb": spec.ephemeral_storage_mb,
             "uid": self._config.uid_base + spec.slot if self._level == "namespaces" else None,
             "descriptors": self._config.descriptors,

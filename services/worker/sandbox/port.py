@@ -24,6 +24,7 @@ class SandboxSpec:
     memory_mb: int
     ephemeral_storage_mb: int  # size of /tmp
     cpu_share: float  # virtual CPUs
+    opt: Path | None = None  # unpacked layers on the worker; read-only at /opt inside; None: there are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,11 @@ class Sandbox(Protocol):
     @property
     def task_root(self) -> str:
         """Where the function finds its package."""
+        ...
+
+    @property
+    def opt_root(self) -> str:
+        """Where the function finds its layers; nothing need be there if it has none."""
         ...
 
     def initialised(self) -> None:
