@@ -250,5 +250,5 @@ def test_presigned_requests_are_served(cluster: Cluster, function: str) -> None:
 
 
 def test_operations_that_are_not_served_say_so(cluster: Cluster) -> None:
-    got = error_of(cluster.client().list_layers)
+    got = error_of(cluster.client().list_event_source_mappings)
     assert got[:2] == (404, "UnknownOperationException")
