@@ -27,7 +27,7 @@ from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.connection import InvokerConnection, scheduler_address
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
-from lambent.infra.log_store import DirectoryLogStore
+from lambent.infra.log_files import DirectoryLogStore
 from lambent.infra.prometheus import PrometheusServer, port_after
 from lambent.infra.queue import durability
 from lambent.infra.queue.redis_inspector import RedisInspector
@@ -46,6 +46,7 @@ from lambent.v1 import (
     insight_service_pb2,
     invocation_service_pb2,
     layer_service_pb2,
+    log_group_service_pb2,
     log_service_pb2,
     queue_service_pb2,
     scaling_service_pb2,
@@ -64,6 +65,7 @@ from services.frontend.operations.functions import FunctionOperations
 from services.frontend.operations.insight import InsightOperations
 from services.frontend.operations.invocations import InvocationOperations
 from services.frontend.operations.layers import LayerAttacher, LayerOperations
+from services.frontend.operations.log_groups import LogGroupOperations
 from services.frontend.operations.logs import LogOperations
 from services.frontend.operations.lookups import Lookups
 from services.frontend.operations.provisioner import Provisioner
@@ -271,6 +273,7 @@ class FrontendService:
             rng=self._rng,
         )
         scaling = self._scaling(connection, provisioner)
+        logs = DirectoryLogStore(self._layout.logs, "reader", keep_days=self._settings.timing.log_days)
         return Dispatch(
             [
                 (scaling_service_pb2.DESCRIPTOR.services_by_name["ScalingService"], scaling),
@@ -297,7 +300,11 @@ class FrontendService:
                 (invocation_service_pb2.DESCRIPTOR.services_by_name["InvocationService"], invocations),
                 (
                     log_service_pb2.DESCRIPTOR.services_by_name["LogService"],
-                    LogOperations(self._store, DirectoryLogStore(self._layout.logs, "reader")),
+                    LogOperations(self._store, logs),
+                ),
+                (
+                    log_group_service_pb2.DESCRIPTOR.services_by_name["LogGroupService"],
+                    LogGroupOperations(logs, limits, self._clock),
                 ),
                 (
                     insight_service_pb2.DESCRIPTOR.services_by_name["InsightService"],

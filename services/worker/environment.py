@@ -18,7 +18,7 @@ from lambent.domain.clock import Clock
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.infra.frames import Invoke, Reject, Result
-from lambent.infra.log_store import LogStore
+from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.channel import GuestChannel
@@ -29,7 +29,13 @@ from services.worker.counters import WorkerCounters
 from services.worker.environment_log import EnvironmentLog, billed, iso
 from services.worker.guest import wire
 from services.worker.sandbox.port import Exit, Sandbox, SandboxPool, SandboxSpec, SandboxUnavailable
-from services.worker.variables import environment_variables, log_stream_name, runtime_arn, runtime_version
+from services.worker.variables import (
+    environment_variables,
+    log_group_name,
+    log_stream_name,
+    runtime_arn,
+    runtime_version,
+)
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -65,7 +71,7 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     clock: Clock
     limits: Limits
-    logs: LogStore
+    logs: LogWriter
     pool: SandboxPool
     tasks: TaskOwner
     counters: WorkerCounters
@@ -107,11 +113,12 @@ class Environment:
         if provisioned:
             init_seconds = max(limits.provisioned_init_seconds, float(deployment.timeout_seconds))
         self._core = EnvironmentCore(deployment.timeout_seconds, init_seconds, now)
-        stream = log_stream_name(deployment.version, stream_id, host.clock.epoch())
+        stream = log_stream_name(deployment, stream_id, host.clock.epoch())
         self._stream = stream
         self._log = EnvironmentLog(
             host.logs,
             self._tenant,
+            log_group_name(deployment),
             deployment.function_name,
             deployment.version,
             stream,

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.limits import Limits
-from lambent.infra.log_store import LogStore
+from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable, Unpacked
@@ -41,7 +41,7 @@ class Shared:
     loop: asyncio.AbstractEventLoop
     clock: Clock
     limits: Limits
-    logs: LogStore
+    logs: LogWriter
     pool: SandboxPool
     tasks: TaskOwner
     counters: WorkerCounters

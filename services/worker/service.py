@@ -19,7 +19,7 @@ from lambent.infra.code_store import DirectoryCodeStore
 from lambent.infra.config import Settings
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
-from lambent.infra.log_store import DirectoryLogStore
+from lambent.infra.log_files import DirectoryLogStore
 from lambent.infra.prometheus import PrometheusServer, port_after
 from lambent.infra.telemetry import Telemetry, parent_of
 from services.worker.environment import InvocationRecord

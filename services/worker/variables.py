@@ -12,9 +12,22 @@ from functools import lru_cache
 from lambent.internal.v1.deployment_pb2 import Deployment
 
 
-def log_stream_name(version: str, stream_id: str, now: float) -> str:
-    """YYYY/MM/DD/[version]id."""
-    return f"{datetime.fromtimestamp(now, UTC):%Y/%m/%d}/[{version}]{stream_id}"
+def _own_log_group(deployment: Deployment) -> str:
+    return f"/aws/lambda/{deployment.function_name}"
+
+
+def log_group_name(deployment: Deployment) -> str:
+    """The log group that a function's environments write to."""
+    return deployment.log_group or _own_log_group(deployment)
+
+
+def log_stream_name(deployment: Deployment, stream_id: str, now: float) -> str:
+    """YYYY/MM/DD/[version]id; with the function's name before the version in a group that others may share.
+
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-loggroups.html
+    """
+    function = "" if log_group_name(deployment) == _own_log_group(deployment) else deployment.function_name
+    return f"{datetime.fromtimestamp(now, UTC):%Y/%m/%d}/{function}[{deployment.version}]{stream_id}"
 
 
 def runtime_version(runtime: str) -> str:
@@ -69,7 +82,7 @@ def environment_variables(
         "AWS_LAMBDA_FUNCTION_VERSION": deployment.version,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(deployment.memory_mb),
         "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency" if provisioned else "on-demand",
-        "AWS_LAMBDA_LOG_GROUP_NAME": deployment.log_group or f"/aws/lambda/{deployment.function_name}",
+        "AWS_LAMBDA_LOG_GROUP_NAME": log_group_name(deployment),
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
         "AWS_LAMBDA_LOG_FORMAT": deployment.log_format or "Text",
         "LAMBDA_TASK_ROOT": task_root,

@@ -39,14 +39,14 @@ Constraint = Callable[[Any], str | None]
 FieldCheck = Callable[[Any, str], Iterator[str]]
 
 
-def validator(message_class: type[Message]) -> Callable[[Message], None]:
-    """Compile `check(message)`, which raises ValidationException."""
+def validator(message_class: type[Message], refusal: str = "ValidationException") -> Callable[[Message], None]:
+    """Compile `check(message)`, which raises `refusal`."""
     checks = _checks(message_class.DESCRIPTOR, {})
 
     def check(message: Message) -> None:
         violations = checks.violations(message, "")
         if violations:
-            raise validation_error(violations)
+            raise validation_error(violations, refusal)
 
     return check
 
