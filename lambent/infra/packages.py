@@ -26,6 +26,7 @@ from lambent.domain.limits import Limits
 _CHUNK = 1024 * 1024
 _MAX_LINK = 4096
 _MAX_PATH = 4096
+_MAX_FOLDERS = 255  # within each other; what walks a tree may do it by recursion
 _LOCAL = struct.Struct("<4s5HIIIHH")
 # A link may climb first and descend then; a climb after a descent could lead anywhere once it passes another link.
 _LINK = re.compile(r"(\.\./)*[^/]+(/[^/]+)*/?|(\.\./)*\.\.|\.")
@@ -194,7 +195,10 @@ def _path(info: zipfile.ZipInfo) -> str:
         raise PackageError(Fault.OUTSIDE, f"The entry {name!r} lies outside the package")
     if len(name) > _MAX_PATH or any(len(part.encode("utf-8", "replace")) > 255 for part in parts):
         raise PackageError(Fault.CORRUPT, "The package has an entry whose name is too long")
-    return "/".join(part for part in parts if part not in ("", "."))
+    clean = [part for part in parts if part not in ("", ".")]
+    if len(clean) > _MAX_FOLDERS:
+        raise PackageError(Fault.CORRUPT, f"The package has more than {_MAX_FOLDERS} folders within each other")
+    return "/".join(clean)
 
 
 def _link(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str) -> str:

@@ -85,6 +85,7 @@ BAD: dict[str, tuple[Callable[[], bytes], Fault]] = {
     "twice": (twice, Fault.DUPLICATE),
     "file and folder": (lambda: package(("a", b"x", FILE), ("a/b", b"x", FILE)), Fault.DUPLICATE),
     "overlapping": (overlapping, Fault.OVERLAP),
+    "too deep": (lambda: package(("a/" * 1500 + "b", b"x", FILE)), Fault.CORRUPT),
     "too many": (lambda: package(*((f"{n}.py", b"x", FILE) for n in range(6))), Fault.TOO_MANY),
     "too large": (lambda: package(("a.bin", b"\0" * 1_000_001, FILE)), Fault.TOO_LARGE),
     "headers lie": (lying, Fault.CORRUPT),

@@ -177,7 +177,6 @@ def _list_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
         # A choice of plain words is what AWS's model calls an enum.
         words = _LITERALS.fullmatch(rule.item_pattern)
         item = _values(rule.item_pattern.split("|")) if words else _pattern(rule.item_pattern)
-
         clearable = rule.clearable
 
         def items(value: Any) -> str | None:
