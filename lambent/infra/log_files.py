@@ -8,12 +8,13 @@ Slashes of a group's name are percent signs there, which no name has; a name tha
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import heapq
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import BinaryIO
 import msgspec
 
 from lambent.domain.names import Tenant
-from lambent.infra.log_store import EVER, LogChunk, LogGroup, LogStream, Position, StoredChunk, note_chunk
+from lambent.infra.log_store import EVER, Change, LogChunk, LogGroup, LogStream, Position, StoredChunk, note_chunk
 
 _LONGEST_NAME = 200
 _ABOUT = "group.json"
@@ -182,12 +183,20 @@ class DirectoryLogStore:
         self._write_about(folder, group)
         return True
 
-    def retain(self, tenant: Tenant, group: str, days: int | None) -> bool:
+    def change(self, tenant: Tenant, group: str, change: Change) -> bool:
         folder = self._folder(tenant, group)
-        found = self._read_about(folder)
-        if found is None:
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
             return False
-        self._write_about(folder, replace(found, retention_days=days))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # frontends are several
+            found = self._read_about(folder)
+            if found is None:
+                return False
+            self._write_about(folder, change(found))
+        finally:
+            os.close(lock)
         self._prune(folder)
         return True
 

@@ -5,9 +5,8 @@ Workers append, frontends read. `lambent.infra.log_files` is for machines that s
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -44,6 +43,11 @@ class LogGroup:
     name: str
     created_ms: int
     retention_days: int | None = None  # None: as long as the cluster keeps logs
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+# From a group to what it is to be; neither its name nor when it was made is another.
+Change = Callable[[LogGroup], LogGroup]
 
 
 @dataclass(slots=True)
@@ -104,8 +108,8 @@ class LogStore(LogWriter, Protocol):
         """Make a group. False: there is one of this name."""
         ...
 
-    def retain(self, tenant: Tenant, group: str, days: int | None) -> bool:
-        """How long a group is kept. False: there is no such group."""
+    def change(self, tenant: Tenant, group: str, change: Change) -> bool:
+        """Set something of a group. False: there is no such group. Raises what `change` raises, and changes nothing."""
         ...
 
     def delete(self, tenant: Tenant, group: str) -> bool:
@@ -167,10 +171,10 @@ class MemoryLogStore:
     def create(self, tenant: Tenant, group: LogGroup) -> bool:
         return self._groups.setdefault(tenant, {}).setdefault(group.name, group) is group
 
-    def retain(self, tenant: Tenant, group: str, days: int | None) -> bool:
+    def change(self, tenant: Tenant, group: str, change: Change) -> bool:
         found = self.group(tenant, group)
         if found is not None:
-            self._groups[tenant][group] = dataclasses.replace(found, retention_days=days)
+            self._groups[tenant][group] = change(found)
         return found is not None
 
     def delete(self, tenant: Tenant, group: str) -> bool:

@@ -867,7 +867,7 @@ class CreateLogGroupRequest(_message.Message):
     """Whether it is guarded from deletion; not served."""
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels; not served."""
+        """Labels."""
 
     def __init__(
         self,
@@ -1049,3 +1049,185 @@ class DeleteRetentionPolicyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteRetentionPolicyResponse: _TypeAlias = DeleteRetentionPolicyResponse  # noqa: Y015
+
+@_typing.final
+class LogGroupServiceListTagsForResourceRequest(_message.Message):
+    """What ListTagsForResource takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_ARN_FIELD_NUMBER: _builtins.int
+    resource_arn: _builtins.str
+    """ARN of the log group."""
+    def __init__(
+        self,
+        *,
+        resource_arn: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_resource_arn", b"_resource_arn", "resource_arn", b"resource_arn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resource_arn", b"_resource_arn", "resource_arn", b"resource_arn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__resource_arn: _TypeAlias = _typing.Literal["resource_arn"]  # noqa: Y015
+    _WhichOneofArgType__resource_arn: _TypeAlias = _typing.Literal["_resource_arn", b"_resource_arn"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resource_arn) -> _WhichOneofReturnType__resource_arn | None: ...
+
+Global___LogGroupServiceListTagsForResourceRequest: _TypeAlias = LogGroupServiceListTagsForResourceRequest  # noqa: Y015
+
+@_typing.final
+class LogGroupServiceListTagsForResourceResponse(_message.Message):
+    """Tags of a log group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels."""
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogGroupServiceListTagsForResourceResponse: _TypeAlias = LogGroupServiceListTagsForResourceResponse  # noqa: Y015
+
+@_typing.final
+class LogGroupServiceTagResourceRequest(_message.Message):
+    """What TagResource takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RESOURCE_ARN_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    resource_arn: _builtins.str
+    """ARN of the log group."""
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels to add."""
+
+    def __init__(
+        self,
+        *,
+        resource_arn: _builtins.str | None = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_resource_arn", b"_resource_arn", "resource_arn", b"resource_arn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resource_arn", b"_resource_arn", "resource_arn", b"resource_arn", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__resource_arn: _TypeAlias = _typing.Literal["resource_arn"]  # noqa: Y015
+    _WhichOneofArgType__resource_arn: _TypeAlias = _typing.Literal["_resource_arn", b"_resource_arn"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resource_arn) -> _WhichOneofReturnType__resource_arn | None: ...
+
+Global___LogGroupServiceTagResourceRequest: _TypeAlias = LogGroupServiceTagResourceRequest  # noqa: Y015
+
+@_typing.final
+class LogGroupServiceTagResourceResponse(_message.Message):
+    """TagResource answers nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogGroupServiceTagResourceResponse: _TypeAlias = LogGroupServiceTagResourceResponse  # noqa: Y015
+
+@_typing.final
+class LogGroupServiceUntagResourceRequest(_message.Message):
+    """What UntagResource takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_ARN_FIELD_NUMBER: _builtins.int
+    TAG_KEYS_FIELD_NUMBER: _builtins.int
+    resource_arn: _builtins.str
+    """ARN of the log group."""
+    @_builtins.property
+    def tag_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the labels to take away."""
+
+    def __init__(
+        self,
+        *,
+        resource_arn: _builtins.str | None = ...,
+        tag_keys: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_resource_arn", b"_resource_arn", "resource_arn", b"resource_arn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resource_arn", b"_resource_arn", "resource_arn", b"resource_arn", "tag_keys", b"tag_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__resource_arn: _TypeAlias = _typing.Literal["resource_arn"]  # noqa: Y015
+    _WhichOneofArgType__resource_arn: _TypeAlias = _typing.Literal["_resource_arn", b"_resource_arn"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resource_arn) -> _WhichOneofReturnType__resource_arn | None: ...
+
+Global___LogGroupServiceUntagResourceRequest: _TypeAlias = LogGroupServiceUntagResourceRequest  # noqa: Y015
+
+@_typing.final
+class LogGroupServiceUntagResourceResponse(_message.Message):
+    """UntagResource answers nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogGroupServiceUntagResourceResponse: _TypeAlias = LogGroupServiceUntagResourceResponse  # noqa: Y015

@@ -75,6 +75,21 @@ class LogGroupServiceStub:
                 request_serializer=lambent_dot_v1_dot_log__group__service__pb2.DeleteRetentionPolicyRequest.SerializeToString,
                 response_deserializer=lambent_dot_v1_dot_log__group__service__pb2.DeleteRetentionPolicyResponse.FromString,
                 _registered_method=True)
+        self.ListTagsForResource = channel.unary_unary(
+                '/lambent.v1.LogGroupService/ListTagsForResource',
+                request_serializer=lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceListTagsForResourceRequest.SerializeToString,
+                response_deserializer=lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceListTagsForResourceResponse.FromString,
+                _registered_method=True)
+        self.TagResource = channel.unary_unary(
+                '/lambent.v1.LogGroupService/TagResource',
+                request_serializer=lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceTagResourceRequest.SerializeToString,
+                response_deserializer=lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceTagResourceResponse.FromString,
+                _registered_method=True)
+        self.UntagResource = channel.unary_unary(
+                '/lambent.v1.LogGroupService/UntagResource',
+                request_serializer=lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceUntagResourceRequest.SerializeToString,
+                response_deserializer=lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceUntagResourceResponse.FromString,
+                _registered_method=True)
 
 
 class LogGroupServiceServicer:
@@ -137,6 +152,27 @@ class LogGroupServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTagsForResource(self, request, context):
+        """Tags of a log group.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TagResource(self, request, context):
+        """Adds tags to a log group, or gives tags that it has other values.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UntagResource(self, request, context):
+        """Takes tags from a log group. No error for those that it does not have.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LogGroupServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +215,21 @@ def add_LogGroupServiceServicer_to_server(servicer, server):
                     servicer.DeleteRetentionPolicy,
                     request_deserializer=lambent_dot_v1_dot_log__group__service__pb2.DeleteRetentionPolicyRequest.FromString,
                     response_serializer=lambent_dot_v1_dot_log__group__service__pb2.DeleteRetentionPolicyResponse.SerializeToString,
+            ),
+            'ListTagsForResource': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTagsForResource,
+                    request_deserializer=lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceListTagsForResourceRequest.FromString,
+                    response_serializer=lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceListTagsForResourceResponse.SerializeToString,
+            ),
+            'TagResource': grpc.unary_unary_rpc_method_handler(
+                    servicer.TagResource,
+                    request_deserializer=lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceTagResourceRequest.FromString,
+                    response_serializer=lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceTagResourceResponse.SerializeToString,
+            ),
+            'UntagResource': grpc.unary_unary_rpc_method_handler(
+                    servicer.UntagResource,
+                    request_deserializer=lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceUntagResourceRequest.FromString,
+                    response_serializer=lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceUntagResourceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -398,6 +449,87 @@ class LogGroupService:
             '/lambent.v1.LogGroupService/DeleteRetentionPolicy',
             lambent_dot_v1_dot_log__group__service__pb2.DeleteRetentionPolicyRequest.SerializeToString,
             lambent_dot_v1_dot_log__group__service__pb2.DeleteRetentionPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTagsForResource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.LogGroupService/ListTagsForResource',
+            lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceListTagsForResourceRequest.SerializeToString,
+            lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceListTagsForResourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TagResource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.LogGroupService/TagResource',
+            lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceTagResourceRequest.SerializeToString,
+            lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceTagResourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UntagResource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.LogGroupService/UntagResource',
+            lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceUntagResourceRequest.SerializeToString,
+            lambent_dot_v1_dot_log__group__service__pb2.LogGroupServiceUntagResourceResponse.FromString,
             options,
             channel_credentials,
             insecure,

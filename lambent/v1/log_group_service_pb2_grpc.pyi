@@ -49,6 +49,12 @@ class LogGroupServiceStub:
     """Sets how long a group's events are kept."""
     DeleteRetentionPolicy: _grpc.UnaryUnaryMultiCallable[_log_group_service_pb2.DeleteRetentionPolicyRequest, _log_group_service_pb2.DeleteRetentionPolicyResponse]
     """A group's events are kept as long as those of all groups are, from then on."""
+    ListTagsForResource: _grpc.UnaryUnaryMultiCallable[_log_group_service_pb2.LogGroupServiceListTagsForResourceRequest, _log_group_service_pb2.LogGroupServiceListTagsForResourceResponse]
+    """Tags of a log group."""
+    TagResource: _grpc.UnaryUnaryMultiCallable[_log_group_service_pb2.LogGroupServiceTagResourceRequest, _log_group_service_pb2.LogGroupServiceTagResourceResponse]
+    """Adds tags to a log group, or gives tags that it has other values."""
+    UntagResource: _grpc.UnaryUnaryMultiCallable[_log_group_service_pb2.LogGroupServiceUntagResourceRequest, _log_group_service_pb2.LogGroupServiceUntagResourceResponse]
+    """Takes tags from a log group. No error for those that it does not have."""
 
 @_typing.type_check_only
 class LogGroupServiceAsyncStub(LogGroupServiceStub):
@@ -71,6 +77,12 @@ class LogGroupServiceAsyncStub(LogGroupServiceStub):
     """Sets how long a group's events are kept."""
     DeleteRetentionPolicy: _aio.UnaryUnaryMultiCallable[_log_group_service_pb2.DeleteRetentionPolicyRequest, _log_group_service_pb2.DeleteRetentionPolicyResponse]  # type: ignore[assignment]
     """A group's events are kept as long as those of all groups are, from then on."""
+    ListTagsForResource: _aio.UnaryUnaryMultiCallable[_log_group_service_pb2.LogGroupServiceListTagsForResourceRequest, _log_group_service_pb2.LogGroupServiceListTagsForResourceResponse]  # type: ignore[assignment]
+    """Tags of a log group."""
+    TagResource: _aio.UnaryUnaryMultiCallable[_log_group_service_pb2.LogGroupServiceTagResourceRequest, _log_group_service_pb2.LogGroupServiceTagResourceResponse]  # type: ignore[assignment]
+    """Adds tags to a log group, or gives tags that it has other values."""
+    UntagResource: _aio.UnaryUnaryMultiCallable[_log_group_service_pb2.LogGroupServiceUntagResourceRequest, _log_group_service_pb2.LogGroupServiceUntagResourceResponse]  # type: ignore[assignment]
+    """Takes tags from a log group. No error for those that it does not have."""
 
 class LogGroupServiceServicer(metaclass=_abc_1.ABCMeta):
     """CloudWatch Logs over what functions wrote: log groups, their streams (one for each execution environment), and events."""
@@ -138,5 +150,29 @@ class LogGroupServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_log_group_service_pb2.DeleteRetentionPolicyResponse, _abc.Awaitable[_log_group_service_pb2.DeleteRetentionPolicyResponse]]:
         """A group's events are kept as long as those of all groups are, from then on."""
+
+    @_abc_1.abstractmethod
+    def ListTagsForResource(
+        self,
+        request: _log_group_service_pb2.LogGroupServiceListTagsForResourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_group_service_pb2.LogGroupServiceListTagsForResourceResponse, _abc.Awaitable[_log_group_service_pb2.LogGroupServiceListTagsForResourceResponse]]:
+        """Tags of a log group."""
+
+    @_abc_1.abstractmethod
+    def TagResource(
+        self,
+        request: _log_group_service_pb2.LogGroupServiceTagResourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_group_service_pb2.LogGroupServiceTagResourceResponse, _abc.Awaitable[_log_group_service_pb2.LogGroupServiceTagResourceResponse]]:
+        """Adds tags to a log group, or gives tags that it has other values."""
+
+    @_abc_1.abstractmethod
+    def UntagResource(
+        self,
+        request: _log_group_service_pb2.LogGroupServiceUntagResourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_group_service_pb2.LogGroupServiceUntagResourceResponse, _abc.Awaitable[_log_group_service_pb2.LogGroupServiceUntagResourceResponse]]:
+        """Takes tags from a log group. No error for those that it does not have."""
 
 def add_LogGroupServiceServicer_to_server(servicer: LogGroupServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from lambent.domain.names import Tenant
 from lambent.infra.log_files import DirectoryLogStore
-from lambent.infra.log_store import LogChunk, LogGroup, LogStore, MemoryLogStore
+from lambent.infra.log_store import Change, LogChunk, LogGroup, LogStore, MemoryLogStore
 
 ONE, OTHER = Tenant("000000000001", "us-east-1"), Tenant("000000000001", "eu-west-1")
 STREAM = "2026/01/01/[$LATEST]ab"
@@ -97,14 +98,39 @@ def test_groups_of_any_name_are_made_by_what_is_written_or_by_hand(logs: LogStor
         assert scanned(logs, group=name) == [chunk(NOW, name)]
 
 
+def kept_for(days: int | None) -> Change:
+    return lambda group: dataclasses.replace(group, retention_days=days)
+
+
+def tagged(tag: str) -> Change:
+    return lambda group: dataclasses.replace(group, tags=group.tags | {tag: ""})
+
+
+def refused(group: LogGroup) -> LogGroup:
+    raise ValueError(group.name)
+
+
+def test_tags_are_kept_with_a_group_and_a_change_that_is_refused_changes_nothing(logs: LogStore) -> None:
+    made = LogGroup("/g", 1, None, {"team": "x"})
+    assert logs.create(ONE, made)
+    with pytest.raises(ValueError, match="/g"):
+        logs.change(ONE, "/g", refused)
+    assert logs.group(ONE, "/g") == made
+    for tag in ("t0", "t1", "t2"):
+        logs.change(ONE, "/g", tagged(tag))
+    found = logs.group(ONE, "/g")
+    assert found is not None
+    assert found.tags == {"team": "x", "t0": "", "t1": "", "t2": ""}
+
+
 def test_groups_are_kept_as_long_as_they_say_and_go_whole(logs: LogStore) -> None:
-    assert not logs.retain(ONE, "/g", 3)
+    assert not logs.change(ONE, "/g", kept_for(3))
     logs.append(ONE, "/g", chunk(NOW, "x"))
     logs.flush()
     made = logs.group(ONE, "/g")
     assert made is not None
     for days in (3, None):
-        assert logs.retain(ONE, "/g", days)
+        assert logs.change(ONE, "/g", kept_for(days))
         assert logs.group(ONE, "/g") == LogGroup("/g", made.created_ms, days)
     assert scanned(logs) == [chunk(NOW, "x")]
     assert logs.delete(ONE, "/g")
@@ -148,9 +174,9 @@ def test_days_that_are_too_old_are_not_read_and_removed_when_a_new_one_begins(
     three = earlier_day(store, folder, 3)
     assert scanned(store) == [three]
     assert kept() == {f"{at(3):%Y-%m-%d}"}
-    assert store.retain(ONE, "/g", 1)
+    assert store.change(ONE, "/g", kept_for(1))
     assert kept() == set()
-    assert store.retain(ONE, "/g", 30)
+    assert store.change(ONE, "/g", kept_for(30))
     nine = earlier_day(store, folder, 9)
     assert scanned(store) == [nine]
     assert scanned(store, int(at(8).timestamp() * 1000)) == []

@@ -36,7 +36,6 @@ CONSTRAINT_DIFFERENCES: dict[str, tuple[str, str]] = {
     "UpdateFunctionConfigurationRequest.MemorySize": ("max", "the model's 32768 is for managed instances"),
     "CreateFunctionRequest.Runtime": ("enum", "checked by the service, which answers with the list that is served"),
     "UpdateFunctionConfigurationRequest.Runtime": ("enum", "checked by the service"),
-    "CreateLogGroupRequest.tags": ("key", "tags of log groups are refused, whatever they are"),
 }
 
 TYPES = {

@@ -24,6 +24,9 @@ def handler(event, context):
 """
 
 
+ARN = "arn:aws:logs:us-east-1:000000000000:log-group:"
+
+
 def invoke(client: Any, name: str, *lines: str) -> str:
     payload = json.dumps({"lines": lines}).encode()
     stream: str = json.loads(client.invoke(FunctionName=name, Payload=payload)["Payload"].read())
@@ -55,7 +58,7 @@ def logged(cluster: Cluster) -> tuple[str, str]:
 def test_groups_and_streams_are_described(cluster: Cluster, logged: tuple[str, str]) -> None:
     logs, (group, stream) = cluster.client("logs"), logged
     (found,) = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
-    arn = f"arn:aws:logs:us-east-1:000000000000:log-group:{group}"
+    arn = f"{ARN}{group}"
     assert (found["arn"], found["logGroupArn"], found["metricFilterCount"]) == (f"{arn}:*", arn, 0)
     assert "retentionInDays" not in found
     assert found["storedBytes"] > 0
@@ -133,6 +136,18 @@ def test_functions_may_share_a_group_and_are_told_apart(cluster: Cluster) -> Non
     assert error_of(logs.delete_log_group, logGroupName="shared/by#two") == missing
 
 
+def test_groups_have_tags(cluster: Cluster) -> None:
+    logs, of = cluster.client("logs"), {"resourceArn": f"{ARN}tagged"}
+    logs.create_log_group(logGroupName="tagged", tags={"team": "x", "größe": "1"})
+    logs.tag_resource(**of, tags={"team": "y", "a": ""})
+    logs.untag_resource(**of, tagKeys=["größe", "none"])
+    assert logs.list_tags_for_resource(**of)["tags"] == {"team": "y", "a": ""}
+    many = {f"t{number}": "" for number in range(49)}
+    assert error_of(logs.tag_resource, **of, tags=many)[:2] == (400, "TooManyTagsException")
+    missing = error_of(logs.list_tags_for_resource, resourceArn=f"{ARN}none")
+    assert missing[1:] == ("ResourceNotFoundException", "The specified log group does not exist.")
+
+
 def test_what_is_refused(cluster: Cluster, logged: tuple[str, str]) -> None:
     logs, (group, stream) = cluster.client("logs", validation=False), logged
     other = cluster.client("logs", key="LAMBENTOTHER", secret="the-secret-of-another-account")
@@ -149,7 +164,9 @@ def test_what_is_refused(cluster: Cluster, logged: tuple[str, str]) -> None:
         (logs.filter_log_events, {**of_group, "logStreamNames": ["a"], "logStreamNamePrefix": "a"}, "InvalidParameterException", "mutually exclusive"),
         (logs.describe_log_streams, {**of_group, "orderBy": "LastEventTime", "logStreamNamePrefix": "a"}, "InvalidParameterException", "LastEventTime"),
         (logs.put_retention_policy, {**of_group, "retentionInDays": 2}, "InvalidParameterException", "'retentionInDays'"),
-        (logs.create_log_group, {"logGroupName": "x", "tags": {"a": "b"}}, "InvalidParameterException", "not served yet"),
+        (logs.create_log_group, {"logGroupName": "x", "kmsKeyId": "k"}, "InvalidParameterException", "not served yet"),
+        (logs.create_log_group, {"logGroupName": "x", "tags": {"a;": "b"}}, "InvalidParameterException", "'tags'"),
+        (logs.tag_resource, {"resourceArn": f"{ARN}{group}", "tags": {f"t{n}": "" for n in range(50)} | {"ü": ""}}, "InvalidParameterException", "'tags'"),
         (logs.describe_queries, {}, "UnknownOperationException", ""),
     ):  # fmt: skip
         status, got, text = error_of(call, **arguments)

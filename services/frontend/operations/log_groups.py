@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from lambent.domain import log_filters
@@ -12,7 +12,7 @@ from lambent.domain.errors import AwsError
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.infra import log_store
-from lambent.infra.log_store import EVER, LogStore
+from lambent.infra.log_store import EVER, Change, LogStore
 from lambent.v1 import log_group_service_pb2 as pb
 from services.frontend.operations import log_events, paging
 from services.frontend.operations.log_events import Boundary
@@ -198,18 +198,20 @@ class LogGroupOperations:
 
     async def create_log_group(self, request: pb.CreateLogGroupRequest, call: Call) -> pb.CreateLogGroupResponse:
         """Make a group before anything is written to it."""
-        if request.tags or request.kms_key_id or request.deletion_protection_enabled:
-            raise _invalid("Tags, keys and deletion protection of log groups are not served yet.")
+        if request.kms_key_id or request.deletion_protection_enabled:
+            raise _invalid("Keys and deletion protection of log groups are not served yet.")
         if request.log_group_class not in ("", "STANDARD"):
             raise _invalid("No other class of log groups than STANDARD is served.")
-        group = log_store.LogGroup(request.log_group_name, int(self._clock.epoch() * 1000))
+        made_ms = int(self._clock.epoch() * 1000)
+        group = log_store.LogGroup(request.log_group_name, made_ms, tags=dict(request.tags))
         if not await asyncio.to_thread(self._logs.create, call.tenant, group):
             raise AwsError("ResourceAlreadyExistsException", "The specified log group already exists")
         return pb.CreateLogGroupResponse()
 
     async def delete_log_group(self, request: pb.DeleteLogGroupRequest, call: Call) -> pb.DeleteLogGroupResponse:
         """Forget a group and its events."""
-        await self._change(lambda: self._logs.delete(call.tenant, request.log_group_name))
+        if not await asyncio.to_thread(self._logs.delete, call.tenant, request.log_group_name):
+            raise _no_group()
         return pb.DeleteLogGroupResponse()
 
     async def put_retention_policy(
@@ -222,19 +224,53 @@ class LogGroupOperations:
                 f"1 validation error detected: Value '{days}' at 'retentionInDays' failed to satisfy constraint: "
                 f"Member must satisfy enum value set: [{', '.join(map(str, RETENTION_DAYS))}]"
             )
-        await self._change(lambda: self._logs.retain(call.tenant, request.log_group_name, days))
+        await self._change(call, request.log_group_name, lambda group: replace(group, retention_days=days))
         return pb.PutRetentionPolicyResponse()
 
     async def delete_retention_policy(
         self, request: pb.DeleteRetentionPolicyRequest, call: Call
     ) -> pb.DeleteRetentionPolicyResponse:
         """Keep a group's events as long as those of all groups."""
-        await self._change(lambda: self._logs.retain(call.tenant, request.log_group_name, None))
+        await self._change(call, request.log_group_name, lambda group: replace(group, retention_days=None))
         return pb.DeleteRetentionPolicyResponse()
 
-    @staticmethod
-    async def _change(change: Callable[[], bool]) -> None:
-        if not await asyncio.to_thread(change):
+    async def list_tags_for_resource(
+        self, request: pb.LogGroupServiceListTagsForResourceRequest, call: Call
+    ) -> pb.LogGroupServiceListTagsForResourceResponse:
+        """Tags of a group."""
+        group = await asyncio.to_thread(self._logs.group, call.tenant, _group_of(request.resource_arn, call.tenant))
+        if group is None:
+            raise _no_group()
+        return pb.LogGroupServiceListTagsForResourceResponse(tags=group.tags)
+
+    async def tag_resource(
+        self, request: pb.LogGroupServiceTagResourceRequest, call: Call
+    ) -> pb.LogGroupServiceTagResourceResponse:
+        """Add tags to a group."""
+
+        def tag(group: log_store.LogGroup) -> log_store.LogGroup:
+            tags = group.tags | dict(request.tags)
+            if len(tags) > self._limits.tags:
+                raise AwsError("TooManyTagsException", f"A log group can have at most {self._limits.tags} tags.")
+            return replace(group, tags=tags)
+
+        await self._change(call, _group_of(request.resource_arn, call.tenant), tag)
+        return pb.LogGroupServiceTagResourceResponse()
+
+    async def untag_resource(
+        self, request: pb.LogGroupServiceUntagResourceRequest, call: Call
+    ) -> pb.LogGroupServiceUntagResourceResponse:
+        """Remove tags from a group."""
+        gone = frozenset(request.tag_keys)
+
+        def untag(group: log_store.LogGroup) -> log_store.LogGroup:
+            return replace(group, tags={key: each for key, each in group.tags.items() if key not in gone})
+
+        await self._change(call, _group_of(request.resource_arn, call.tenant), untag)
+        return pb.LogGroupServiceUntagResourceResponse()
+
+    async def _change(self, call: Call, group: str, change: Change) -> None:
+        if not await asyncio.to_thread(self._logs.change, call.tenant, group, change):
             raise _no_group()
 
     async def _group(self, request: _OfGroup, call: Call) -> str:
