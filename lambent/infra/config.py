@@ -163,7 +163,9 @@ class Timing:
     drain_seconds: float = setting(
         900.0, "How long running invocations may take to end at shutdown.", unit="seconds", minimum=0
     )
-    log_days: int = setting(14, "How long function logs are kept.", unit="days", minimum=1)
+    log_days: int = setting(
+        14, "How long function logs are kept, where their log group does not say.", unit="days", minimum=1
+    )
 
 
 @dataclass(frozen=True, slots=True)

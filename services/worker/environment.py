@@ -16,7 +16,7 @@ from lambent.domain.clock import Clock, Ids
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.infra.frames import Invoke, Reject, Result
-from lambent.infra.log_store import LogStore
+from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.core.environment import BUSY, Action, Ended, EnvironmentCore, Event, State
@@ -29,7 +29,13 @@ from services.worker.guests import HIDDEN_FROM_EXTENSIONS, Guest, NativeGuest, P
 from services.worker.runtime_api.core import Identity
 from services.worker.runtime_api.guest import ApiGuest, ApiLimits
 from services.worker.sandbox.port import Exit, Sandbox, SandboxPool, SandboxSpec, SandboxUnavailable
-from services.worker.variables import environment_variables, log_stream_name, runtime_arn, runtime_version
+from services.worker.variables import (
+    environment_variables,
+    log_group_name,
+    log_stream_name,
+    runtime_arn,
+    runtime_version,
+)
 
 _log = logging.getLogger(__name__)
 _LINGER_SECONDS = 0.1  # how long a process may go on after its socket's end
@@ -65,7 +71,7 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     clock: Clock
     limits: Limits
-    logs: LogStore
+    logs: LogWriter
     pool: SandboxPool
     programs: Programs
     ids: Ids
@@ -110,11 +116,12 @@ class Environment:
         if provisioned:
             init_seconds = max(limits.provisioned_init_seconds, float(deployment.timeout_seconds))
         self._core = EnvironmentCore(deployment.timeout_seconds, init_seconds, now)
-        stream = log_stream_name(deployment.version, stream_id, host.clock.epoch())
+        stream = log_stream_name(deployment, stream_id, host.clock.epoch())
         self._stream = stream
         self._log = EnvironmentLog(
             host.logs,
             self._tenant,
+            log_group_name(deployment),
             deployment.function_name,
             deployment.version,
             stream,
@@ -313,6 +320,7 @@ class Environment:
                 "handler": deployment.handler,
                 "environ": environ,
                 "task_root": sandbox.task_root,
+                "opt_root": sandbox.opt_root,
                 "runtime_root": sandbox.runtime_root,
                 "response_limit": limit,
             }
@@ -325,7 +333,7 @@ class Environment:
             task = {
                 "environ": environ,
                 "own_network": sandbox.own_network,
-                "extensions": f"{sandbox.layers_root}/extensions",
+                "extensions": f"{sandbox.opt_root}/extensions",
                 "hidden_from_extensions": HIDDEN_FROM_EXTENSIONS,
                 "commands": commands,
             }

@@ -99,7 +99,7 @@ class Programs:
         """Commands of which the first whose program exists is the function's runtime; None: the worker lacks it."""
         kind = family(deployment.runtime)
         if kind == "provided":
-            return [[f"{sandbox.task_root}/bootstrap"], [f"{sandbox.layers_root}/bootstrap"]]
+            return [[f"{sandbox.task_root}/bootstrap"], [f"{sandbox.opt_root}/bootstrap"]]
         interpreter = self.interpreters.get(deployment.runtime)
         if interpreter is None:
             return None

@@ -17,7 +17,7 @@ from lambent.infra.config import Settings
 from lambent.infra.interpreters import UnusableInterpreter, interpreters, runtime_dir
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
-from lambent.infra.log_store import DirectoryLogStore
+from lambent.infra.log_files import DirectoryLogStore
 from lambent.infra.prometheus import PrometheusServer, port_after
 from lambent.infra.telemetry import Telemetry, parent_of
 from services.worker.environment import InvocationRecord

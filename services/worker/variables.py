@@ -21,15 +21,28 @@ class Places(Protocol):
     def task_root(self) -> str: ...
 
     @property
-    def layers_root(self) -> str: ...
+    def opt_root(self) -> str: ...
 
     @property
     def runtime_root(self) -> str: ...
 
 
-def log_stream_name(version: str, stream_id: str, now: float) -> str:
-    """YYYY/MM/DD/[version]id."""
-    return f"{datetime.fromtimestamp(now, UTC):%Y/%m/%d}/[{version}]{stream_id}"
+def _own_log_group(deployment: Deployment) -> str:
+    return f"/aws/lambda/{deployment.function_name}"
+
+
+def log_group_name(deployment: Deployment) -> str:
+    """The log group that a function's environments write to."""
+    return deployment.log_group or _own_log_group(deployment)
+
+
+def log_stream_name(deployment: Deployment, stream_id: str, now: float) -> str:
+    """YYYY/MM/DD/[version]id; with the function's name before the version in a group that others may share.
+
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-loggroups.html
+    """
+    function = "" if log_group_name(deployment) == _own_log_group(deployment) else deployment.function_name
+    return f"{datetime.fromtimestamp(now, UTC):%Y/%m/%d}/{function}[{deployment.version}]{stream_id}"
 
 
 def runtime_version(runtime: str) -> str:
@@ -46,15 +59,15 @@ def runtime_arn(region: str, version: str) -> str:
 
 def environment_variables(deployment: Deployment, stream: str, places: Places, *, provisioned: bool) -> dict[str, str]:
     """What the function's process finds in its environment. `provisioned`: it is provisioned concurrency."""
-    task_root, layers_root, root = places.task_root, places.layers_root, places.runtime_root
+    task_root, opt_root, root = places.task_root, places.opt_root, places.runtime_root
     kind = family(deployment.runtime)
-    path = f"/usr/local/bin:/usr/bin/:/bin:{layers_root}/bin"
+    path = f"/usr/local/bin:/usr/bin/:/bin:{opt_root}/bin"
     free = {
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
         "PATH": path if kind == "provided" else f"/var/lang/bin:{path}",
         "LD_LIBRARY_PATH": (
-            f"/var/lang/lib:/lib64:/usr/lib64:{root}:{root}/lib:{task_root}:{task_root}/lib:{layers_root}/lib"
+            f"/var/lang/lib:/lib64:/usr/lib64:{root}:{root}/lib:{task_root}:{task_root}/lib:{opt_root}/lib"
         ),
         "PWD": task_root,
         "SHLVL": "0",
@@ -67,7 +80,7 @@ def environment_variables(deployment: Deployment, stream: str, places: Places, *
         free["PYTHONPATH"] = root
     elif kind == "nodejs":
         major = deployment.runtime[len(kind) :].partition(".")[0]
-        layers = f"{layers_root}/nodejs"
+        layers = f"{opt_root}/nodejs"
         free["NODE_PATH"] = f"{layers}/node{major}/node_modules:{layers}/node_modules:{root}/node_modules"
     reserved = {
         "AWS_REGION": deployment.region,
@@ -76,7 +89,7 @@ def environment_variables(deployment: Deployment, stream: str, places: Places, *
         "AWS_LAMBDA_FUNCTION_VERSION": deployment.version,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(deployment.memory_mb),
         "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency" if provisioned else "on-demand",
-        "AWS_LAMBDA_LOG_GROUP_NAME": deployment.log_group or f"/aws/lambda/{deployment.function_name}",
+        "AWS_LAMBDA_LOG_GROUP_NAME": log_group_name(deployment),
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
         "AWS_LAMBDA_LOG_FORMAT": deployment.log_format or "Text",
         "LAMBDA_TASK_ROOT": task_root,

@@ -19,7 +19,7 @@ from lambent.domain.clock import Clock, Ids
 from lambent.domain.limits import Limits
 from lambent.domain.runtimes import SERVED
 from lambent.infra.code_store import CodeStore
-from lambent.infra.log_store import LogStore
+from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import worker_service_pb2 as pb
 from services.worker.agent import SchedulerAgent
@@ -68,7 +68,7 @@ class Worker:
         config: WorkerConfig,
         *,
         code: CodeStore,
-        logs: LogStore,
+        logs: LogWriter,
         clock: Clock,
         ids: Ids,
         pool: SandboxPool | None = None,

@@ -282,7 +282,7 @@ class Cluster:
                 await asyncio.sleep(0)
 
     def log_lines(self) -> list[str]:
-        chunks, _ = self.logs.read(TENANT, "fn")
+        chunks, _ = self.logs.read(TENANT, "/aws/lambda/fn")
         return [line for chunk in chunks for line in chunk.lines]
 
 

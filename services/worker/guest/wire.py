@@ -4,7 +4,7 @@
 
 Host to guest:
     CLAIM    meta = JSON object, see zygote.py; the mount namespace to join may come along as a descriptor
-    INIT     meta = JSON object {handler, environ, task_root, runtime_root, response_limit}: become this
+    INIT     meta = JSON object {handler, environ, task_root, opt_root, runtime_root, response_limit}: become this
              function
     INVOKE   meta = JSON array [request id, deadline in epoch ms, arn, trace header, client context as JSON
              text or null]; payload = the event

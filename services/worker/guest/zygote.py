@@ -13,8 +13,8 @@ CONFIG is JSON: level, staging (empty folder to build the root on), packages (th
 (folders that the interpreter needs), folders (others that functions see), bootstraps, runtime (folder or null), users
 [first id, how many]. The child then waits for a CLAIM frame on its channel:
 
-    {"package": folder name, "tmp_mb": n, "uid": n or null, "descriptors": n, "tmp": folder, "task": folder,
-     "joins": bool, "launcher": bool}
+    {"package": folder name, "opt": folder name or null, "tmp_mb": n, "uid": n or null, "descriptors": n, "tmp": folder,
+     "task": folder, "joins": bool, "launcher": bool}
 
 `tmp` and `task` name host folders and matter at the process level only. A claim that joins brings the mount namespace
 of a sandbox that has died, so that its /tmp lives on.
@@ -272,6 +272,9 @@ class Stem:
             kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, size)
             source = roots.PACKAGES + "/" + claim["package"]
             kernel.bind(source, "/var/task", flags=kernel.MS_NOSUID | kernel.MS_NODEV)
+            if claim["opt"] is not None:
+                layers = roots.PACKAGES + "/" + claim["opt"]
+                kernel.bind(layers, "/opt", flags=kernel.MS_NOSUID | kernel.MS_NODEV)
             kernel.unmount(roots.PACKAGES)
         os.chdir("/var/task")
         uid = claim["uid"]

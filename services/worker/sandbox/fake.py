@@ -38,7 +38,6 @@ class FakeSandbox:
         self._destroyed = False
         self._loop.add_reader(self._guest.fileno(), self._readable)
 
-    layers_root = "/opt"
     runtime_root = "/var/runtime"
     bootstraps = ""
     user = None
@@ -47,6 +46,10 @@ class FakeSandbox:
     @property
     def task_root(self) -> str:
         return str(self._spec.code)
+
+    @property
+    def opt_root(self) -> str:
+        return "/opt" if self._spec.opt is None else str(self._spec.opt)
 
     def peak_memory_kb(self) -> int:
         return 1024

@@ -105,8 +105,8 @@ class NativeSandbox:
         return "/var/task" if self._pool.isolated else str(self.spec.code)
 
     @property
-    def layers_root(self) -> str:
-        return "/opt"
+    def opt_root(self) -> str:
+        return "/opt" if self._pool.isolated or self.spec.opt is None else str(self.spec.opt)
 
     @property
     def runtime_root(self) -> str:
@@ -402,6 +402,7 @@ class NativePool:
             tmp.mkdir(parents=True, exist_ok=True)
         claim: dict[str, Any] = {
             "package": str(spec.code.relative_to(self._config.packages)),
+            "opt": None if spec.opt is None else str(spec.opt.relative_to(self._config.packages)),
             "tmp_mb": spec.ephemeral_storage_mb,
             "uid": self.user_of(spec),
             "launcher": spec.launcher,

@@ -24,6 +24,7 @@ class SandboxSpec:
     memory_mb: int
     ephemeral_storage_mb: int  # size of /tmp
     cpu_share: float  # virtual CPUs
+    opt: Path | None = None  # unpacked layers on the worker; read-only at /opt inside; None: there are none
     launcher: bool = False  # the guest is a launcher (guest/launcher.py), not the Python runtime
 
 
@@ -58,8 +59,8 @@ class Sandbox(Protocol):
         ...
 
     @property
-    def layers_root(self) -> str:
-        """Where the function finds its layers."""
+    def opt_root(self) -> str:
+        """Where the function finds its layers; nothing need be there if it has none."""
         ...
 
     @property
