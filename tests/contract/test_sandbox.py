@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.worker.guest import wire
+from services.worker.guest import landlock, wire
 from services.worker.sandbox.fake import FakePool
 from services.worker.sandbox.native import NativeConfig, NativePool
 from services.worker.sandbox.port import Exit, Sandbox, SandboxPool, SandboxSpec, SandboxUnavailable
@@ -20,7 +20,7 @@ from services.worker.sandbox.port import Exit, Sandbox, SandboxPool, SandboxSpec
 RUNTIME = "python3.11"
 PATIENCE = 10.0
 APP = """
-import os, sys
+import os, signal, sys, time
 try:
     TMP
 except NameError:
@@ -30,6 +30,14 @@ def handler(event, context):
     print("called with", event)
     if event == "exit":
         sys.exit(3)
+    if event == "bomb":
+        while True:
+            try:
+                if os.fork() == 0:
+                    signal.pause()
+            except OSError:
+                os._exit(1)
+            time.sleep(0.001)
     if event == "hog":
         held = bytes(1) * (400 << 20)
         while True:
@@ -47,6 +55,8 @@ def user_namespaces() -> bool:
 
 
 LEVELS = ["fake", "process"]
+if landlock.version() >= landlock.LEAST:
+    LEVELS.append("landlock")
 if user_namespaces():
     LEVELS.append("user-namespace")
 if os.geteuid() == 0:
@@ -215,12 +225,13 @@ async def test_more_than_are_kept_in_advance_can_be_taken_at_once(pool: SandboxP
 
 
 @pytest.mark.parametrize("level", [level for level in LEVELS if level != "fake"])
-async def test_memory_is_limited_without_control_groups(level: str, tmp_path: Path) -> None:
+async def test_memory_and_processes_are_limited_without_control_groups(level: str, tmp_path: Path) -> None:
     lay_out(tmp_path)
     interpreters = {RUNTIME: Path(sys.executable)}
     config = NativeConfig(
-        "sampled", tmp_path / "packages", tmp_path / "run", interpreters, level=level, stems=1, control_groups=False
-    )
+        "sampled", tmp_path / "packages", tmp_path / "run", interpreters, level=level, stems=1, processes=64,
+        control_groups=False,
+    )  # fmt: skip
     pool = NativePool(config)
     await pool.start()
     try:
@@ -230,6 +241,14 @@ async def test_memory_is_limited_without_control_groups(level: str, tmp_path: Pa
         with pytest.raises(EOFError):
             await guest.invoke("hog")
         assert await guest.exited() == Exit(None, 9, True)
+        guest.close()
+        guest = await taken(pool, tmp_path)
+        with pytest.raises(EOFError):
+            await guest.invoke("bomb")
+        if level == "namespaces":  # its user may have no more processes
+            assert await guest.exited() == Exit(1, None, False)
+        else:
+            assert await guest.exited() == Exit(None, 9, False)
         guest.close()
     finally:
         await pool.close()
