@@ -16,6 +16,7 @@ from lambent.domain.errors import ERRORS
 from lambent.infra.config import Row, table
 from lambent.infra.telemetry import METRICS
 from services.frontend.operations.unserved import UNSERVED
+from services.worker.sandbox.promises import LEVELS, PROMISES
 from tools import api_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,6 +91,23 @@ def errors() -> str:
     return "\n".join(lines) + "\n"
 
 
+def isolation() -> str:
+    """What each isolation level withstands."""
+    lines = [
+        "# What each isolation level withstands\n",
+        _MADE,
+        "What a function may try, and the levels at which it gets nowhere. The escape suite",
+        "(`tests/integration/test_escapes.py`) tries each at every level that claims it. How levels come about:",
+        "[isolation](../explanation/isolation.md).\n",
+        "| a function tries to | " + " | ".join(f"`{level}`" for level in LEVELS) + " | what stands against it |",
+        "| --- " * (len(LEVELS) + 2) + "|",
+    ]
+    for promise in PROMISES.values():
+        held = " | ".join("held" if level in promise.held_by else "open" for level in LEVELS)
+        lines.append(f"| {promise.attack} | {held} | {promise.means} |")
+    return "\n".join(lines) + "\n"
+
+
 def metrics() -> str:
     """Every metric."""
     lines = [
@@ -137,6 +155,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "configuration.md": configuration,
     "limits.md": limits,
     "errors.md": errors,
+    "isolation.md": isolation,
     "metrics.md": metrics,
     "cli.md": command_line,
     "api.md": api_page.page,

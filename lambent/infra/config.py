@@ -67,9 +67,18 @@ class Cluster:
 class Worker:
     """Where functions run."""
 
-    isolation: str = setting("auto", "Isolation level wanted.", pattern="auto|namespaces|user-namespace|process")
+    isolation: str = setting(
+        "auto", "Isolation level wanted; auto: the strongest that works.",
+        pattern="auto|namespaces|user-namespace|landlock|process",
+    )  # fmt: skip
     minimum_isolation: str = setting(
-        "process", "Refuse to start below this level.", pattern="namespaces|user-namespace|process"
+        "process", "Refuse to start below this level.", pattern="namespaces|user-namespace|landlock|process"
+    )
+    network: str = setting(
+        "full",
+        "What functions reach: full (whatever the worker reaches, as on AWS), loopback (only themselves, a network of "
+        "their own; needs namespaces), none.",
+        pattern="full|loopback|none",
     )
     memory_mb: int = setting(
         0, "Memory that environments may be promised together; 0: nine tenths of the machine's.", unit="MB", minimum=0

@@ -10,12 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
-from lambent.infra.frames import Invoke, Reject, Result
+from lambent.infra.frames import Invoke, Result
 from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
@@ -25,9 +25,7 @@ from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
 from services.worker.environment_log import EnvironmentLog, billed, iso
 from services.worker.guest import wire
-from services.worker.guests import HIDDEN_FROM_EXTENSIONS, Guest, NativeGuest, Programs, is_native
-from services.worker.runtime_api.core import Identity
-from services.worker.runtime_api.guest import ApiGuest, ApiLimits
+from services.worker.guests import Guest, Programs, guest_for
 from services.worker.sandbox.port import Exit, Sandbox, SandboxPool, SandboxSpec, SandboxUnavailable
 from services.worker.variables import (
     environment_variables,
@@ -158,7 +156,10 @@ class Environment:
 
     def start(self) -> None:
         """Take a sandbox and begin the init phase. Raises SandboxUnavailable."""
-        self._adopt(self._host.pool.take(self._spec), "init")
+        if self._host.programs.have(self.deployment.runtime):
+            self._adopt(self._host.pool.take(self._spec), "init")
+        else:
+            self._host.loop.call_soon(self._lacks_runtime)
         self._arm(self._core.deadline)
 
     # Invocations
@@ -291,8 +292,9 @@ class Environment:
         self._leave()
         try:
             if self._sandbox is None:
-                raise SandboxUnavailable("there never was one")
-            self._adopt(self._sandbox.reset(), "invoke")
+                self._host.loop.call_soon(self._lacks_runtime)
+            else:
+                self._adopt(self._sandbox.reset(), "invoke")
         except SandboxUnavailable as error:
             _log.error("no process for an environment", extra={"environment": self.id, "cause": str(error)})
             self._act(self._core.exited(Ended(None, 9, False), self._host.clock.monotonic()))
@@ -302,44 +304,8 @@ class Environment:
     def _adopt(self, sandbox: Sandbox, phase: str) -> None:
         host, deployment = self._host, self.deployment
         self._sandbox = sandbox
-        limit = host.limits.sync_response_bytes
         environ = environment_variables(deployment, self._stream, sandbox, provisioned=self.provisioned)
-        task: dict[str, Any]
-        if is_native(deployment.runtime):
-            # A little room: the guest may escape what it says about an error, and bounds it itself.
-            self._guest = NativeGuest(
-                host.loop,
-                sandbox.channel,
-                sandbox.output,
-                limit + 65536,
-                self.guest_frame,
-                self.guest_printed,
-                self.guest_ended,
-            )
-            task = {
-                "handler": deployment.handler,
-                "environ": environ,
-                "task_root": sandbox.task_root,
-                "opt_root": sandbox.opt_root,
-                "runtime_root": sandbox.runtime_root,
-                "response_limit": limit,
-            }
-        else:
-            identity = Identity(deployment.function_name, deployment.version, deployment.handler, deployment.account)
-            self._guest = ApiGuest(
-                host.loop, host.tasks, sandbox, identity, ApiLimits(limit), self, host.clock, host.ids
-            )
-            commands = host.programs.commands(deployment, sandbox)
-            task = {
-                "environ": environ,
-                "own_network": sandbox.own_network,
-                "extensions": f"{sandbox.opt_root}/extensions",
-                "hidden_from_extensions": HIDDEN_FROM_EXTENSIONS,
-                "commands": commands,
-            }
-            if commands is None:
-                host.loop.call_soon(self._lacks_runtime)
-                return
+        self._guest, task = guest_for(host, self, sandbox, deployment, environ)
         self._guest.begin(task)
         if phase == "init":  # within an invocation AWS's log shows none
             version = runtime_version(deployment.runtime)
@@ -526,11 +492,6 @@ class Environment:
                     cold,
                 )
             )
-
-
-def reject(reason: Reason) -> Reject:
-    """The frame that says that an invocation was not begun."""
-    return Reject(reason.value)
 
 
 def _text(meta: bytes) -> str:

@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -28,11 +29,30 @@ _log = logging.getLogger(__name__)
 
 # Share of the machine's memory that environments may be promised where the settings do not say.
 MEMORY_SHARE = 0.9
+_METRICS_PORTS = 4  # of frontend, scheduler, worker and poller, one after the other
 
 
 def make(settings: Settings) -> Service:
     """The service."""
     return WorkerService(settings)
+
+
+def private_ports(settings: Settings) -> tuple[tuple[str, int], ...]:
+    """Host and port of whatever of the platform listens on TCP and is not there for everybody."""
+    internal = settings.internal
+    addresses = (*internal.scheduler.split(","), internal.scheduler_listen, internal.worker)
+    found = [_host_and_port(f"//{text.strip()}") for text in addresses if text and not text.startswith("unix:")]
+    if settings.cluster.redis_url and not settings.cluster.redis_url.startswith("unix:"):
+        found.append(_host_and_port(settings.cluster.redis_url, 6379))
+    if settings.telemetry.prometheus:
+        host, port = _host_and_port(f"//{settings.telemetry.prometheus}")
+        found += [(host, port + number) for number in range(_METRICS_PORTS)]
+    return tuple(dict.fromkeys(found))
+
+
+def _host_and_port(url: str, default: int = 0) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "localhost", parts.port or default
 
 
 def _memory_mb() -> int:
@@ -73,6 +93,8 @@ class WorkerService:
             limits=settings.limits,
             isolation=settings.worker.isolation,
             minimum_isolation=settings.worker.minimum_isolation,
+            network=settings.worker.network,
+            private=private_ports(settings),
             memory_mb=settings.worker.memory_mb or _memory_mb(),
             max_environments=settings.worker.environments,
             pool_size=settings.worker.pool,

@@ -51,8 +51,10 @@ class WorkerConfig:
     runtime_dir: Path | None = None  # the SDKs that functions find at /var/runtime
     advertised_address: str = ""  # what callers dial, where it differs from `address`
     limits: Limits = field(default_factory=Limits)
-    isolation: str = "auto"  # auto, namespaces, user-namespace or process
+    isolation: str = "auto"  # auto, namespaces, user-namespace, landlock or process
     minimum_isolation: str = "process"  # a weaker level than this is refused
+    network: str = "full"  # or loopback, none
+    private: tuple[tuple[str, int], ...] = ()  # hosts and ports of the platform that functions must not reach
     memory_mb: int = 4096  # that environments may be promised together
     max_environments: int = 1000
     pool_size: int = 4  # sandboxes made in advance, for each interpreter
@@ -99,6 +101,8 @@ class Worker:
                 folders=folders_of(config.interpreters),
                 level=config.isolation,
                 minimum=config.minimum_isolation,
+                network=config.network,
+                private=config.private,
                 stems=config.pool_size,
                 users=config.max_environments,
                 uid_base=config.uid_base,

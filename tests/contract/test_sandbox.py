@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.worker.guest import wire
+from services.worker.guest import landlock, wire
 from services.worker.sandbox.fake import FakePool
 from services.worker.sandbox.native import NativeConfig, NativePool
 from services.worker.sandbox.port import Exit, Sandbox, SandboxPool, SandboxSpec, SandboxUnavailable
@@ -20,7 +20,7 @@ from services.worker.sandbox.port import Exit, Sandbox, SandboxPool, SandboxSpec
 RUNTIME = "python3.11"
 PATIENCE = 10.0
 APP = """
-import os, sys
+import os, signal, sys, time
 try:
     TMP
 except NameError:
@@ -30,6 +30,14 @@ def handler(event, context):
     print("called with", event)
     if event == "exit":
         sys.exit(3)
+    if event == "bomb":
+        while True:
+            try:
+                if os.fork() == 0:
+                    signal.pause()
+            except OSError:
+                os._exit(1)
+            time.sleep(0.001)
     if event == "hog":
         held = bytes(1) * (400 << 20)
         while True:
@@ -58,6 +66,8 @@ def user_namespaces() -> bool:
 
 
 LEVELS = ["fake", "process"]
+if landlock.version() >= landlock.LEAST:
+    LEVELS.append("landlock")
 if user_namespaces():
     LEVELS.append("user-namespace")
 if os.geteuid() == 0:
@@ -178,9 +188,11 @@ async def test_layers_are_where_it_says_and_cannot_be_written(pool: SandboxPool,
     assert await guest.invoke(f"{guest.sandbox.opt_root}/python/part.txt") == "of a layer"
     if pool.level != "fake":
         assert await guest.invoke("import") == f"{guest.sandbox.opt_root}/python/part.py"
-    if pool.level not in ("fake", "process"):  # which keep nothing from being written
+    if pool.level in ("namespaces", "user-namespace"):
         assert guest.sandbox.opt_root == "/opt"
         assert await guest.invoke("touch /opt/new") == "Read-only file system"
+    elif pool.level == "landlock":
+        assert await guest.invoke(f"touch {layers}/new") == "Permission denied"
     guest.sandbox.kill()
     await guest.exited()
     again = Guest(guest.sandbox.reset())
@@ -250,12 +262,13 @@ async def test_more_than_are_kept_in_advance_can_be_taken_at_once(pool: SandboxP
 
 
 @pytest.mark.parametrize("level", [level for level in LEVELS if level != "fake"])
-async def test_memory_is_limited_without_control_groups(level: str, tmp_path: Path) -> None:
+async def test_memory_and_processes_are_limited_without_control_groups(level: str, tmp_path: Path) -> None:
     lay_out(tmp_path)
     interpreters = {RUNTIME: Path(sys.executable)}
     config = NativeConfig(
-        "sampled", tmp_path / "packages", tmp_path / "run", interpreters, level=level, stems=1, control_groups=False
-    )
+        "sampled", tmp_path / "packages", tmp_path / "run", interpreters, level=level, stems=1, processes=64,
+        control_groups=False,
+    )  # fmt: skip
     pool = NativePool(config)
     await pool.start()
     try:
@@ -265,6 +278,14 @@ async def test_memory_is_limited_without_control_groups(level: str, tmp_path: Pa
         with pytest.raises(EOFError):
             await guest.invoke("hog")
         assert await guest.exited() == Exit(None, 9, True)
+        guest.close()
+        guest = await taken(pool, tmp_path)
+        with pytest.raises(EOFError):
+            await guest.invoke("bomb")
+        if level == "namespaces":  # its user may have no more processes
+            assert await guest.exited() == Exit(1, None, False)
+        else:
+            assert await guest.exited() == Exit(None, 9, False)
         guest.close()
     finally:
         await pool.close()

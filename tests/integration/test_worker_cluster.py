@@ -168,6 +168,8 @@ class Cluster:
 
     folder: Path
     level: str = STRONGEST
+    network: str = "full"
+    private: tuple[tuple[str, int], ...] = ()
     limits: Limits = field(default_factory=Limits)
     interpreters: dict[str, Path] = field(default_factory=dict)  # beside Python's
 
@@ -189,6 +191,8 @@ class Cluster:
             interpreters={RUNTIME: Path(sys.executable), **self.interpreters},
             limits=self.limits,
             isolation="auto" if self.level == "fake" else self.level,
+            network=self.network,
+            private=self.private,
             max_environments=50,
             pool_size=2,
             log_flush_seconds=0.05,
@@ -247,6 +251,9 @@ class Cluster:
         )  # fmt: skip
         self.scheduler.order(pb.WorkerInstruction(start=order))
         return identity
+
+    def stop(self, identity: str) -> None:
+        self.scheduler.order(pb.WorkerInstruction(stop=pb.StopEnvironment(environment_id=identity, reason="x")))
 
     async def deploy(self, files: dict[str, str] | str, **fields: Any) -> str:
         identity = self.order(files, **fields)
@@ -316,7 +323,7 @@ async def test_start_invoke_stop(cluster: Cluster) -> None:
     assert answer.json == {"a": 1}
     assert answer.result.error is None
     assert answer.result.reusable
-    cluster.scheduler.order(pb.WorkerInstruction(stop=pb.StopEnvironment(environment_id=identity, reason="x")))
+    cluster.stop(identity)
     await cluster.scheduler.until(lambda: identity in cluster.scheduler.gone)
     assert cluster.scheduler.gone[identity] == "Stopped"
     assert cluster.worker.counters.stops == 1
@@ -329,7 +336,7 @@ async def test_provisioned_environments_start_a_few_at_a_time_and_nobody_waits_f
         *provisioned, stopped = [cluster.order(slow, provisioned=True) for _ in range(7)]
         await cluster.deploy(ECHO)
         assert cluster.worker.counters.starts == 4 + 1
-        cluster.scheduler.order(pb.WorkerInstruction(stop=pb.StopEnvironment(environment_id=stopped, reason="x")))
+        cluster.stop(stopped)
         await cluster.scheduler.until(lambda: stopped in cluster.scheduler.gone)
         gate.touch()
         await cluster.scheduler.until(lambda: set(provisioned) <= cluster.scheduler.ready.keys())
@@ -338,14 +345,14 @@ async def test_provisioned_environments_start_a_few_at_a_time_and_nobody_waits_f
 
 async def test_what_cannot_be_started_is_gone_with_a_reason(cluster: Cluster) -> None:
     missing = cluster.order(ECHO, code_sha256="0" * 64)
-    foreign = cluster.order(ECHO, runtime="cobol")
+    foreign = cluster.order(ECHO, runtime="python3.8")
     scheduler = cluster.scheduler
     await scheduler.until(lambda: len(scheduler.gone) == 2)
     assert scheduler.gone == {missing: "PackageUnavailable", foreign: "SandboxUnavailable"}
 
 
 async def test_one_that_is_stopped_but_unknown_is_gone(cluster: Cluster) -> None:
-    cluster.scheduler.order(pb.WorkerInstruction(stop=pb.StopEnvironment(environment_id="never", reason="x")))
+    cluster.stop("never")
     await cluster.scheduler.until(lambda: "never" in cluster.scheduler.gone)
 
 

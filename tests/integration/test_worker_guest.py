@@ -463,7 +463,7 @@ async def test_a_fork_bomb_meets_its_limit(cluster: Cluster) -> None:
 async def test_a_zygote_that_dies_takes_its_children_along_and_is_replaced(cluster: Cluster) -> None:
     identity = await cluster.deploy(ECHO)
     pool: Any = cluster.worker.pool
-    zygote = next(iter(pool._runtimes.values())).zygote
+    zygote = next(iter(pool._stems.values())).zygote
     zygote._process.kill()
     await cluster.until(lambda: cluster.worker.environments.by_id[identity].state.name == "COLD")
     assert (await cluster.invoke(identity, 5)).json == 5

@@ -3,7 +3,7 @@
 /usr /bin /lib* /sbin, the interpreter's folders    the host's, read-only
 /etc                                                 names, resolver, certificates; users made here
 /dev                                                 null zero full random urandom
-/proc                                                each sandbox mounts its own
+/proc                                                each sandbox mounts its own, in part masked
 /var/task /tmp /opt                                  empty until a claim fills them
 /var/runtime                                         the SDKs that every function finds, where they are installed
 /run/lambent/bootstraps                              programs of ours that run a function in another language
@@ -23,6 +23,11 @@ PACKAGES = "/run/lambent/packages"
 BOOTSTRAPS = "/run/lambent/bootstraps"
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
+_SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
+# What a function has no business with, though its user could read or write little of it anyway.
+_MASKED = tuple(
+    path for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sysrq-trigger") if os.path.exists(path)
+)
 _ETC = (
     "ssl",
     "pki",
@@ -87,12 +92,31 @@ def enter_root(config: Dict[str, Any]) -> None:
     kernel.mount("none", "/", "", flags)
 
 
+def mount_proc() -> None:
+    """Mount the /proc of this process's pid namespace over the one that is there."""
+    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    for path in _MASKED:
+        kernel.bind("/dev/null", path, read_only=False)
+    kernel.bind("/proc/sys", "/proc/sys")
+
+
+def readable(prefixes: List[str]) -> List[str]:
+    """What a runtime needs to read where the machine's own file system is all there is."""
+    etc = ["/etc/" + name for name in (*_ETC, "passwd", "group")]
+    return ["/" + name for name in _SYSTEM] + prefixes + etc + ["/proc"]
+
+
+def devices() -> List[str]:
+    """The device nodes that a sandbox has."""
+    return ["/dev/" + name for name in _DEVICES]
+
+
 def _touch(path: str) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
 def _system(root: str, prefixes: List[str]) -> None:
-    for name in ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+    for name in _SYSTEM:
         source = "/" + name
         if os.path.islink(source):
             os.symlink(os.readlink(source), os.path.join(root, name))

@@ -9,15 +9,15 @@ socket to the worker, one JSON object a message, descriptors beside it:
                        {"op": "forked", "id": n} + pidfd;  {"op": "exit", "id": n, "status": wait status}
     child to worker    {"op": "ready", "id": n} + its mount namespace, once nothing but the claim is left to do
 
-CONFIG is JSON: level, staging (empty folder to build the root on), packages (the worker's unpacked packages), prefixes
-(folders that the interpreter needs), folders (others that functions see), bootstraps, runtime (folder or null), users
-[first id, how many]. The child then waits for a CLAIM frame on its channel:
+CONFIG is JSON: level, network (the profile's name), staging (empty folder to build the root on), packages (the worker's
+unpacked packages), prefixes (folders that the interpreter needs), folders (others that functions see), bootstraps,
+runtime (folder or null), users [first id, how many]. The child then waits for a CLAIM frame on its channel:
 
-    {"package": folder name, "opt": folder name or null, "tmp_mb": n, "uid": n or null, "descriptors": n, "tmp": folder,
-     "task": folder, "joins": bool, "launcher": bool}
+    {"package": folder name, "opt": folder name or null, "tmp_mb": n, "uid": n or null, "descriptors": n,
+     "processes": n or null, "tmp": folder, "task": folder, "layers": folder or null, "joins": bool, "launcher": bool}
 
-`tmp` and `task` name host folders and matter at the process level only. A claim that joins brings the mount namespace
-of a sandbox that has died, so that its /tmp lives on.
+`tmp`, `task` and `layers` name host folders and matter where a sandbox has no file system of its own. A claim that
+joins brings the mount namespace of a sandbox that has died, so that its /tmp lives on.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ packing.fill()
 wire = _load("wire")
 kernel = _load("kernel")
 roots = _load("roots")
+seccomp = _load("seccomp")
+landlock = _load("landlock")
 documents = _load("documents")
 guestlogs = _load("guestlogs")
 runtime = _load("runtime")
@@ -72,6 +74,8 @@ launcher = _load("launcher")
 
 
 _ORDINARY = os.sched_param(0)
+_ASIDE = frozenset({"namespaces", "user-namespace"})  # levels with a file system and a process tree of their own
+_LOCKED_BYTES = 64 * 1024  # of memory that a function may lock, as on AWS
 
 
 def _send(control: socket.socket, message: Dict[str, Any], descriptors: Tuple[int, ...] = ()) -> None:
@@ -97,7 +101,8 @@ class Zygote:
     def __init__(self, control: socket.socket, config: Dict[str, Any]) -> None:
         self.control = control
         self.config = config
-        self.isolated = config["level"] != "process"
+        self.isolated = config["level"] in _ASIDE
+        self.filter = system_call_filter(config)
         self.children: Dict[int, int] = {}  # pid → id
         self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self.isolated else -1
 
@@ -114,6 +119,7 @@ class Zygote:
                     os.read(wake_read, 4096)
                     self.reap()
                 elif not self.command((wake_read, wake_write)):
+                    self.end()
                     return
 
     def reap(self) -> None:
@@ -130,8 +136,30 @@ class Zygote:
                     os.killpg(found.si_pid, signal.SIGKILL)
             pid, status = os.waitpid(found.si_pid, 0)
             number = self.children.pop(pid, None)
+            if not self.isolated:
+                self.kill_orphans()
             if number is not None:
                 _send(self.control, {"op": "exit", "id": number, "status": status})
+
+    def kill_orphans(self) -> None:
+        """Kill what dead sandboxes have left that is in no pid namespace: it has become this process's child."""
+        with contextlib.suppress(FileNotFoundError):  # a kernel without such lists
+            with open("/proc/self/task/%d/children" % os.getpid(), encoding="ascii") as file:
+                found = [int(text) for text in file.read().split()]
+            for pid in found:
+                if pid not in self.children:
+                    os.kill(pid, signal.SIGKILL)  # its number is its own until it is waited for
+
+    def end(self) -> None:
+        """The worker is gone: so is everything that came from here, and what that has left in turn."""
+        for pid in self.children:
+            os.kill(pid, signal.SIGKILL)
+        self.children.clear()
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                if not self.isolated:
+                    self.kill_orphans()
+                os.waitpid(-1, 0)
 
     def command(self, wake: Tuple[int, int]) -> bool:
         data, descriptors = receive(self.control, 65536)
@@ -175,7 +203,7 @@ class Zygote:
                 os.close(descriptor)
             if self.own_pids >= 0:
                 os.close(self.own_pids)
-            code = Stem(self.control, self.config, number, descriptors).run()
+            code = Stem(self, number, descriptors).run()
         except BaseException:
             runtime.report_crash()
         finally:
@@ -186,11 +214,13 @@ class Zygote:
 class Stem:
     """A child that has done all it can before it knows whose sandbox it will be."""
 
-    def __init__(self, control: socket.socket, config: Dict[str, Any], number: int, descriptors: List[int]) -> None:
-        self.control = control
-        self.config = config
+    def __init__(self, zygote: Zygote, number: int, descriptors: List[int]) -> None:
+        self.control = zygote.control
+        self.config = zygote.config
+        self.filter = zygote.filter
         self.number = number
-        self.isolated = config["level"] != "process"
+        self.isolated = zygote.isolated
+        self.rules: Any = None  # Landlock's, at the level that has them
         channel, self.output = descriptors[:2]
         self.groups = descriptors[2:]
         self.channel = socket.socket(fileno=channel)
@@ -202,11 +232,15 @@ class Stem:
         for group in self.groups:
             os.write(group, b"0")
             os.close(group)
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self.isolated:
-            kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC)
-            kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+            network = self.config["network"]
+            apart = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
+            kernel.unshare(apart if network == "full" else apart | kernel.CLONE_NEWNET)
+            if network == "loopback":
+                kernel.raise_loopback()
+            roots.mount_proc()
             socket.sethostname("lambent")
-            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
             if self.config["level"] == "namespaces":
                 os.setgroups([])
             kernel.drop_bounding_set()
@@ -215,6 +249,14 @@ class Stem:
             os.close(namespace)
         else:
             os.setsid()
+            kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # nothing that it starts is out of sight while it lives
+            kernel.drop_bounding_set()
+            if self.config["level"] == "landlock":
+                self.rules = landlock.Ruleset()
+                seen = [*self.config["prefixes"], *self.config["folders"]]
+                self.rules.read(roots.readable(seen))
+                self.rules.read(filter(None, (self.config["bootstraps"], self.config["runtime"])))
+                self.rules.write(roots.devices())
             _send(self.control, {"op": "ready", "id": self.number})
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self.control.close()
@@ -256,16 +298,30 @@ class Stem:
         """Become the sandbox that the claim describes, and lose every right to be another."""
         limit = claim["descriptors"]
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-        if not self.isolated:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (_LOCKED_BYTES, _LOCKED_BYTES))
+        if self.isolated:
+            self.settle_aside(claim)
+        else:
             os.environ["TMPDIR"] = claim["tmp"]
             os.chdir(claim["task"])
-            return
+        kernel.drop_capabilities()
+        if self.rules is not None:
+            self.rules.read(filter(None, (claim["task"], claim["layers"])))
+            self.rules.write([claim["tmp"]])
+            self.rules.restrict()
+        # The kernel forgets these two whenever the user changes.
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        kernel.install(self.filter)
+
+    def settle_aside(self, claim: Dict[str, Any]) -> None:
+        """The file system and the user of a sandbox that has its own."""
         fresh = claim["namespace"] is None
         if not fresh:
             kernel.setns(claim["namespace"], kernel.CLONE_NEWNS)
             os.close(claim["namespace"])
             kernel.unmount("/proc")
-            kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+            roots.mount_proc()
             fresh = os.path.ismount(roots.PACKAGES)  # its process ended before it had settled
         if fresh:
             size = "size=%dm,mode=1777" % claim["tmp_mb"]
@@ -279,21 +335,42 @@ class Stem:
         os.chdir("/var/task")
         uid = claim["uid"]
         if uid is not None:
+            most = claim["processes"]
+            if most is not None:
+                # Counted for the user, which is this sandbox's own, unless another worker here uses the same ids: no
+                # control group would count those.
+                resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
-        kernel.drop_capabilities()
-        # The kernel forgets these two whenever the user changes.
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def system_call_filter(config: Dict[str, Any]) -> Any:
+    """What every sandbox puts on itself last. Raises OSError."""
+    families, isolated = seccomp.FAMILIES, config["level"] in _ASIDE
+    if config["level"] == "landlock":
+        # Landlock has no say about connecting to the socket files of others, the platform's among them.
+        families = tuple(family for family in families if family != seccomp.UNIX)
+    if config["network"] == "none" and not isolated:
+        families = tuple(family for family in families if family not in (seccomp.INET, seccomp.INET6))
+    machine = os.uname().machine
+    try:
+        instructions = seccomp.program(machine, families=families, apart=isolated)
+    except KeyError:
+        raise OSError("system calls of %s processors are not known to the filter" % machine) from None
+    return kernel.seccomp_filter(instructions)
 
 
 def main() -> int:
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     config: Dict[str, Any] = json.loads(sys.argv[2])
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if config["level"] in _ASIDE:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # it outlives its worker for as long as it takes to end the rest
     # Nobody else may read or trace the process that every sandbox comes from.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0 if config["level"] == "namespaces" else 1)
+    os.umask(0o022)
     sys.executable = os.path.realpath(sys.executable)
     sys.argv[:] = [""]
     runtime.rehearse()
@@ -305,8 +382,10 @@ def main() -> int:
                 _, status = os.waitpid(inner, 0)
                 return 0 if status == 0 else 1
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-        if config["level"] != "process":
+        if config["level"] in _ASIDE:
             roots.enter_root(config)
+        elif config["level"] == "landlock" and landlock.version() < landlock.LEAST:
+            raise OSError("needs Landlock in version %d (Linux 6.2)" % landlock.LEAST)
         zygote = Zygote(control, config)
     except OSError as error:
         _send(control, {"op": "failed", "error": str(error)})

@@ -1,7 +1,7 @@
 """Limits on memory, processes and CPU: one control group a sandbox, made in advance, entered by the sandbox itself.
 
-Version 1 has a hierarchy for each controller, version 2 one for all. Where neither can be written, `RssWatch` samples
-what the processes of an environment use and kills the one that uses too much; the level's report says so.
+Version 1 has a hierarchy for each controller, version 2 one for all. Where neither can be written, what the processes
+of an environment use is sampled, and one that uses too much is killed; the level's report says so.
 """
 
 from __future__ import annotations
@@ -189,21 +189,45 @@ def _folders(home: str) -> list[str]:
         return []
 
 
-class RssWatch:
-    """Memory limits without control groups: what an environment's processes have resident, by sampling."""
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What the processes of an environment use together."""
 
-    def used_mb(self, pid: int) -> int:
-        """Resident memory of a process and everything below it, in MB."""
-        total, waiting = 0, [pid]
-        page = os.sysconf("SC_PAGE_SIZE")
-        while waiting:
-            member = waiting.pop()
-            try:
-                with open(f"/proc/{member}/statm", encoding="ascii") as file:
-                    fields = file.read().split()
-                with open(f"/proc/{member}/task/{member}/children", encoding="ascii") as file:
-                    waiting.extend(int(child) for child in file.read().split())
-            except OSError:
-                continue
-            total += (int(fields[1]) - int(fields[2])) * page  # what is shared with the zygote is not the function's
-        return total // (1024 * 1024)
+    memory_mb: int  # resident
+    tasks: int  # processes and threads
+
+
+def sampled(pid: int, memory_mb: int) -> Use:
+    """Use of a process and everything below it: how limits are kept where there are no control groups.
+
+    What is cheap to read counts memory that processes share once for each; only where that comes to more than
+    `memory_mb` it is looked at closely, and shared memory divided among those that share it.
+    """
+    tasks, waiting = 0, [pid]
+    own: dict[int, int] = {}  # process → bytes that it shares with no file
+    page = os.sysconf("SC_PAGE_SIZE")
+    while waiting:
+        member = waiting.pop()
+        try:
+            with open(f"/proc/{member}/statm", encoding="ascii") as file:
+                fields = file.read().split()
+            with open(f"/proc/{member}/stat", encoding="ascii") as file:
+                tasks += int(file.read().rpartition(")")[2].split()[17])
+            with open(f"/proc/{member}/task/{member}/children", encoding="ascii") as file:
+                waiting.extend(int(child) for child in file.read().split())
+        except OSError:
+            continue
+        own[member] = (int(fields[1]) - int(fields[2])) * page
+    total = sum(own.values())
+    if len(own) > 1 and total > memory_mb << 20:
+        total = sum(min(size, _proportional(member, size)) for member, size in own.items())
+    return Use(total >> 20, tasks)
+
+
+def _proportional(pid: int, otherwise: int) -> int:
+    """Bytes of a process's memory, of what it shares only its part; `otherwise` where that cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+    except (OSError, StopIteration):
+        return otherwise

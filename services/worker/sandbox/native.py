@@ -1,8 +1,7 @@
-"""Sandboxes forked from zygotes: levels `namespaces`, `user-namespace` and `process`. Host side.
+"""Sandboxes forked from zygotes: levels `namespaces`, `user-namespace`, `landlock` and `process`. Host side.
 
 A stem is a forked child that waits for its claim; the pool keeps some for each runtime. `take` sends the claim down the
-stem's own channel, so neither the zygote nor a round trip is on the path of a cold start. When no stem is left the fork
-is ordered and claimed at once; zygotes fork one at a time, which bounds a burst by itself.
+stem's own channel, so neither the zygote nor a round trip is on the path of a cold start (stems.py).
 """
 
 from __future__ import annotations
@@ -14,30 +13,28 @@ import logging
 import os
 import shutil
 import socket
-from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lambent.infra.clock import SystemClock
 from lambent.infra.tasks import TaskOwner
 from services.worker.guest import wire
-from services.worker.sandbox.cgroups import Group, Groups, RssWatch
+from services.worker.sandbox.cgroups import Group, Groups, sampled
+from services.worker.sandbox.firewall import Firewall, FirewallUnavailable, endpoints_of
 from services.worker.sandbox.port import Exit, SandboxSpec, SandboxUnavailable
-from services.worker.sandbox.zygotes import Child, Zygote
+from services.worker.sandbox.promises import ASIDE, LEVELS, NAMESPACES
+from services.worker.sandbox.stems import Stem, Stems
+from services.worker.sandbox.zygotes import Child
 
 _log = logging.getLogger(__name__)
 
-LEVELS = ("process", "user-namespace", "namespaces")  # weakest first
-_REFILL_DELAY = 0.004  # s; a claimed stem has its function to import, which a refill would compete with
 _SHARE_DELAY = 0.005  # s
-_MOST_PENDING = 2  # forks ordered ahead for one runtime
 _WATCH_SECONDS = 0.1
 BOOTSTRAPS = Path(__file__).resolve().parent.parent / "guest" / "bootstraps"
 BOOTSTRAPS_INSIDE = "/run/lambent/bootstraps"
-_ASIDE = frozenset({"namespaces", "user-namespace"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,8 @@ class NativeConfig:
     folders: tuple[Path, ...] = ()  # further folders that functions see, read-only, at the same place
     level: str = "auto"  # auto, or one of LEVELS
     minimum: str = "process"  # a weaker level is refused
+    network: str = "full"  # or loopback, none
+    private: tuple[tuple[str, int], ...] = ()  # hosts and ports of the platform that functions must not reach
     stems: int = 4  # kept in advance for each runtime
     users: int = 1000  # how many user ids may be needed
     uid_base: int = 200_000
@@ -60,26 +59,11 @@ class NativeConfig:
     control_groups: bool = True  # False: sample what is used, as where the machine has no control groups for us
 
 
-@dataclass(slots=True)
-class _Stem:
-    child: Child
-    channel: socket.socket
-    output: int
-    group: Group | None
-
-
-@dataclass(slots=True)
-class _Runtime:
-    zygote: Zygote
-    stems: deque[_Stem] = field(default_factory=deque)
-    refill: asyncio.TimerHandle | None = None
-
-
 class NativeSandbox:
     """One claimed stem."""
 
     def __init__(
-        self, pool: NativePool, spec: SandboxSpec, stem: _Stem, namespace: int | None, tmp: Path | None
+        self, pool: NativePool, spec: SandboxSpec, stem: Stem, namespace: int | None, tmp: Path | None
     ) -> None:
         self._pool = pool
         self.spec = spec
@@ -122,7 +106,7 @@ class NativeSandbox:
 
     @property
     def own_network(self) -> bool:
-        return False
+        return self._pool.own_network
 
     def peak_memory_kb(self) -> int:
         return 0 if self.stem.group is None else self.stem.group.peak_memory_kb()
@@ -199,10 +183,11 @@ class NativePool:
     def __init__(self, config: NativeConfig) -> None:
         self._config = config
         # By interpreter: several runtime names may share one, and then share its zygote and stems.
-        self._runtimes: dict[Path, _Runtime] = {}
+        self._stems: dict[Path, Stems] = {}
         self._live: set[NativeSandbox] = set()
         self._tasks = TaskOwner("sandboxes")
         self._groups: Groups | None = None
+        self._firewall: Firewall | None = None
         self._level = ""
         self._reason = ""
         self._staging: Path | None = None
@@ -221,13 +206,18 @@ class NativePool:
     @property
     def isolated(self) -> bool:
         """Whether sandboxes have namespaces of their own."""
-        return self._level in _ASIDE
+        return self._level in ASIDE
 
     @property
     def runtime_root(self) -> str:
         """Where functions see the platform's SDKs."""
         folder = self._config.runtime_dir
         return "/var/runtime" if self.isolated or folder is None else str(folder)
+
+    @property
+    def own_network(self) -> bool:
+        """Whether each sandbox has a network of its own."""
+        return self._config.network != "full"
 
     def user_of(self, spec: SandboxSpec) -> int | None:
         """The user id that is this sandbox's alone; None: the level has no such thing."""
@@ -247,7 +237,8 @@ class NativePool:
                 tried.append(f"{level}: {error}")
                 await self._end_zygotes()
                 continue
-            self._reason = "; ".join([*tried, limits])
+            network = await asyncio.get_running_loop().run_in_executor(None, self._start_network)
+            self._reason = "; ".join([*tried, limits, network])
             if self._groups is None:
                 self._tasks.start("memory-watch", self._watch())
             return
@@ -265,7 +256,23 @@ class NativePool:
                 return f"limits by control groups version {2 if self._groups.unified else 1}"
             except OSError as error:
                 cause = error.strerror or str(error)
-        return f"no control groups ({cause}): memory is limited by sampling, processes and CPU are not"
+        return f"no control groups ({cause}): memory and processes are limited by sampling, CPU is not"
+
+    def _start_network(self) -> str:
+        """Close the platform's ports to functions; answers what is in force."""
+        config = self._config
+        endpoints = [endpoint for host, port in config.private for endpoint in endpoints_of(host, port)]
+        if config.network != "full" or not endpoints:
+            return f"network {config.network}"
+        cause = "sandboxes have no users of their own"
+        if self._level == NAMESPACES:
+            users = range(config.uid_base, config.uid_base + config.users)
+            try:
+                self._firewall = Firewall(f"lambent-{config.worker_id}", users, endpoints)
+                return "network full, the platform's own ports refused"
+            except FirewallUnavailable as error:
+                cause = str(error)
+        return f"network full, the platform's own ports can be reached by functions ({cause})"
 
     def _candidates(self) -> list[str]:
         config = self._config
@@ -280,14 +287,17 @@ class NativePool:
         return levels if os.geteuid() == 0 else [level for level in levels if level != "namespaces"]
 
     async def _start_level(self, level: str) -> None:
+        config = self._config
         if level == "namespaces" and os.geteuid() != 0:
             raise SandboxUnavailable("needs root")
-        config = self._config
+        if config.network == "loopback" and level not in ASIDE:
+            raise SandboxUnavailable("the network profile loopback needs a level with namespaces")
         self._level = level
         self._staging = config.run_dir / "root"
         self._staging.mkdir(exist_ok=True)
         common = {
             "level": level,
+            "network": config.network,
             "staging": str(self._staging.resolve()),
             "packages": str(config.packages.resolve()),
             "users": [config.uid_base, config.users],
@@ -296,88 +306,8 @@ class NativePool:
             "folders": [str(folder) for folder in config.folders],
         }
         for interpreter in dict.fromkeys(config.interpreters.values()):
-            zygote = Zygote(interpreter, common, self._lost)
-            self._runtimes[interpreter] = _Runtime(zygote)
-            await zygote.start()
-            # A first child tells whether the machine allows all that a sandbox needs, not only a zygote.
-            ended = asyncio.get_running_loop().create_future()
-            stem = self._order(self._runtimes[interpreter])
-            stem.child.on_change = lambda child, future=ended: future.done() or future.set_result(child.status)
-            status = await ended
-            stem.child.on_change = None
-            if status is not None:
-                said = ""
-                with contextlib.suppress(BlockingIOError):
-                    said = os.read(stem.output, 65536).decode(errors="replace").strip().rpartition("\n")[2]
-                self._drop(stem)
-                raise SandboxUnavailable(said or "a first sandbox ended at once")
-            self._runtimes[interpreter].stems.append(stem)
-            self._refill(interpreter)
-
-    # Stems
-
-    def _order(self, runtime: _Runtime) -> _Stem:
-        host, guest = socket.socketpair()
-        host.setblocking(False)
-        read, write = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(read, False)
-        group, members = None, []
-        try:
-            if self._groups is not None:
-                group = self._groups.make()
-                members = group.open_members()
-            child = runtime.zygote.fork(guest, write, members)
-        except OSError:
-            host.close()
-            os.close(read)
-            if group is not None:
-                self.bury(group)
-            raise
-        finally:
-            guest.close()
-            for descriptor in (write, *members):
-                os.close(descriptor)
-        return _Stem(child, host, read, group)
-
-    def _drop(self, stem: _Stem) -> None:
-        """End a stem that was never claimed."""
-
-        def ended(child: Child) -> None:
-            if child.status is not None:
-                self.bury(stem.group, *child.forget())
-
-        stem.child.on_change = ended
-        stem.child.kill()
-        stem.channel.close()
-        os.close(stem.output)
-        if stem.child.status is not None:
-            ended(stem.child)
-
-    def _refill(self, interpreter: Path) -> None:
-        runtime = self._runtimes.get(interpreter)
-        if self._closed or runtime is None:
-            return
-        runtime.refill = None
-        while runtime.stems and runtime.stems[0].child.status is not None:
-            self._drop(runtime.stems.popleft())
-        pending = sum(1 for stem in runtime.stems if not stem.child.ready)
-        while len(runtime.stems) < self._config.stems and pending < _MOST_PENDING:
-            try:
-                stem = self._order(runtime)
-            except OSError as error:
-                _log.error(
-                    "no sandbox could be made in advance", extra={"interpreter": str(interpreter), "cause": str(error)}
-                )
-                self._refill_soon(interpreter, 1.0)
-                return
-            stem.child.on_change = lambda _: self._refill_soon(interpreter, 0.0)
-            runtime.stems.append(stem)
-            pending += 1
-
-    def _refill_soon(self, interpreter: Path, delay: float) -> None:
-        runtime = self._runtimes.get(interpreter)
-        if runtime is not None and runtime.refill is None and not self._closed:
-            runtime.refill = asyncio.get_running_loop().call_later(delay, self._refill, interpreter)
+            stems = self._stems[interpreter] = Stems(interpreter, common, config.stems, self, self._lost)
+            await stems.start()
 
     # Sandboxes
 
@@ -407,8 +337,10 @@ class NativePool:
             "uid": self.user_of(spec),
             "launcher": spec.launcher,
             "descriptors": self._config.descriptors,
+            "processes": self._config.processes if self._groups is None else None,
             "tmp": str(tmp),
             "task": str(spec.code),
+            "layers": None if spec.opt is None else str(spec.opt),
             "joins": namespace is not None,
         }
         frame = wire.pack(wire.CLAIM, json.dumps(claim).encode())
@@ -416,31 +348,27 @@ class NativePool:
         with contextlib.suppress(OSError):  # it has just ended: `exited` tells
             socket.send_fds(stem.channel, [frame], [] if namespace is None else [namespace])
         self._live.add(sandbox)
-        interpreter = self._config.interpreters[spec.runtime]
-        self._refill_soon(interpreter, _REFILL_DELAY if self._runtimes[interpreter].stems else 0.0)
         return sandbox
 
-    def _stem_for(self, spec: SandboxSpec) -> _Stem:
+    def _stem_for(self, spec: SandboxSpec) -> Stem:
         interpreter = self._config.interpreters.get(spec.runtime)
-        runtime = None if interpreter is None else self._runtimes.get(interpreter)
-        if self._closed or runtime is None:
+        stems = None if interpreter is None else self._stems.get(interpreter)
+        if self._closed or stems is None:
             raise SandboxUnavailable(f"no interpreter for {spec.runtime} on this worker")
         stem = None
-        while stem is None and runtime.stems:
-            stem = runtime.stems.popleft()
-            if stem.child.status is not None:
-                self._drop(stem)
-                stem = None
         try:
-            if stem is None:
-                stem = self._order(runtime)
+            stem = stems.take()
             if stem.group is not None:
                 stem.group.limit_memory(spec.memory_mb)
         except OSError as error:
             if stem is not None:
-                self._drop(stem)
+                stems.drop(stem)
             raise SandboxUnavailable(f"no sandbox could be made: {error}") from error
         return stem
+
+    def new_group(self) -> Group | None:
+        """The control group of a sandbox to come; None: there are none here. Raises OSError."""
+        return None if self._groups is None else self._groups.make()
 
     def released(self, sandbox: NativeSandbox) -> None:
         """The sandbox was destroyed."""
@@ -459,45 +387,30 @@ class NativePool:
 
     # Zygotes and the end
 
-    def _lost(self, zygote: Zygote) -> None:
+    def _lost(self, stems: Stems) -> None:
         if self._closed or not self._reason:
             return
-        for interpreter, runtime in self._runtimes.items():
-            if runtime.zygote is zygote:
-                _log.error("zygote lost", extra={"interpreter": str(interpreter)})
-                while runtime.stems:
-                    self._drop(runtime.stems.popleft())
-                self._tasks.start(f"restart-{interpreter.name}", self._restart(interpreter, runtime))
-
-    async def _restart(self, interpreter: Path, runtime: _Runtime) -> None:
-        await runtime.zygote.start()
-        self._refill(interpreter)
+        _log.error("zygote lost", extra={"interpreter": str(stems.interpreter)})
+        self._tasks.start(f"restart-{stems.interpreter.name}", stems.restart())
 
     async def _watch(self) -> None:
-        watch = RssWatch()
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             for sandbox in list(self._live):
                 pid = sandbox.stem.child.pid
-                if pid is not None and watch.used_mb(pid) > sandbox.spec.memory_mb:
+                if pid is None:
+                    continue
+                use = sampled(pid, sandbox.spec.memory_mb)
+                if use.memory_mb > sandbox.spec.memory_mb:
                     sandbox.over_limit = True
-                    sandbox.stem.child.kill()
+                    sandbox.kill()
+                elif use.tasks > self._config.processes:
+                    sandbox.kill()
 
     async def _end_zygotes(self) -> None:
-        runtimes, self._runtimes = self._runtimes, {}
-        for runtime in runtimes.values():
-            if runtime.refill is not None:
-                runtime.refill.cancel()
-            while runtime.stems:
-                self._drop(runtime.stems.popleft())
-            children = list(runtime.zygote.children.values())
-            for child in children:
-                child.kill()
-            for _ in range(200):
-                if not runtime.zygote.children:
-                    break
-                await asyncio.sleep(0.01)
-            await runtime.zygote.close()
+        every, self._stems = self._stems, {}
+        for stems in every.values():
+            await stems.close()
 
     async def close(self) -> None:
         self._closed = True
@@ -508,6 +421,8 @@ class NativePool:
         await asyncio.get_running_loop().run_in_executor(None, self._undertaker.shutdown)
         if self._groups is not None:
             self._groups.close()
+        if self._firewall is not None:
+            self._firewall.close()
         if self._staging is not None:
             with contextlib.suppress(OSError):
                 self._staging.rmdir()

@@ -1,6 +1,6 @@
 """What the worker asks of a sandbox: a narrow verb set that every isolation level answers the same way.
 
-Implementations: `namespaces` (our own, as root or in a user namespace), `process` (no isolation, for laptops), `fake`
+Implementations: `namespaces` (our own, as root or in a user namespace), `landlock`, `process` (for laptops), `fake`
 (tests). One contract suite runs over all of them. A sandbox is one guest process behind one socket, with its mounts,
 limits and user; it is handed out by a pool that keeps some made in advance.
 """
@@ -120,7 +120,7 @@ class SandboxPool(Protocol):
 
     @property
     def level(self) -> str:
-        """Name of the isolation level in force: namespaces, user-namespace, process or fake."""
+        """Name of the isolation level in force: namespaces, user-namespace, landlock, process or fake."""
         ...
 
     @property
