@@ -73,6 +73,8 @@ class Host(Protocol):
 
     def environment_ready(self, environment: Environment) -> None: ...
 
+    def environment_awake(self, environment: Environment) -> None: ...
+
     def environment_gone(self, environment: Environment, reason: Reason) -> None: ...
 
 
@@ -122,6 +124,8 @@ class Environment:
         )
         self._used_mb = 0
         self._cold = True  # no invocation has run since the process started
+        self._frozen = False
+        self._idle_since = now
         # The invocation that runs
         self._caller: Caller | None = None
         self._call = 0
@@ -157,6 +161,8 @@ class Environment:
         core, host = self._core, self._host
         if not core.allows(Event.INVOKE):
             return Reason.STARTING if core.state is State.STARTING else Reason.BUSY
+        if self._frozen:
+            self._thaw()
         now = host.clock.monotonic()
         actions = core.invoke(request.request_id, now)
         self._caller, self._call, self._request, self._payload = caller, call, request, payload
@@ -176,9 +182,25 @@ class Environment:
         """End it, at once and for good."""
         if self._core.state is State.STOPPED:
             return
+        if self._frozen:
+            self._thaw()
         self._act(self._core.stop())
         self._log.flush(self._host.clock.epoch())
         self._host.environment_gone(self, reason)
+
+    def freeze_if_idle(self, since: float) -> bool:
+        """Freeze it if it has been idle since that moment (monotonic seconds); answers whether it needs no more looks
+        until `Host.environment_awake` names it again."""
+        if self._core.state is State.READY and self._idle_since <= since and self._sandbox is not None:
+            self._sandbox.freeze()
+            self._frozen = True
+        return self._frozen or self._core.state in (State.COLD, State.STOPPED)
+
+    def _thaw(self) -> None:
+        self._frozen = False
+        if self._sandbox is not None:
+            self._sandbox.thaw()
+        self._host.environment_awake(self)
 
     # Actions
 
@@ -209,6 +231,7 @@ class Environment:
 
     def _announce(self) -> None:
         self._disarm()
+        self._idle_since = self._host.clock.monotonic()
         if not self.announced:
             self.announced = True
             self._host.counters.inits += 1
@@ -245,6 +268,8 @@ class Environment:
     def _adopt(self, sandbox: Sandbox, phase: str) -> None:
         host, deployment = self._host, self.deployment
         self._sandbox = sandbox
+        self._frozen = False
+        host.environment_awake(self)
         limit = host.limits.sync_response_bytes
         # A little room: the guest may escape what it says about an error, and bounds it itself.
         self._channel = GuestChannel(
@@ -346,7 +371,7 @@ class Environment:
         host, core, request = self._host, self._core, self._request
         if request is None:
             return
-        now = host.clock.monotonic()
+        now = self._idle_since = host.clock.monotonic()
         self._drain()
         epoch = host.clock.epoch()
         duration = (now - core.invoked_at) * 1000

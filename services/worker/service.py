@@ -116,6 +116,7 @@ class WorkerService:
             max_environments=settings.worker.environments,
             pool_size=settings.worker.pool,
             uid_base=settings.worker.uid_base,
+            freeze_after_ms=settings.worker.freeze_after_ms,
         )
         self._worker = Worker(
             config,

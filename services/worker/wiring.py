@@ -52,10 +52,12 @@ class WorkerConfig:
     minimum_isolation: str = "process"  # a weaker level than this is refused
     network: str = "full"  # or loopback, none
     private: tuple[tuple[str, int], ...] = ()  # hosts and ports of the platform that functions must not reach
+    control_groups: bool = True  # False: do without them, as where the machine has none for us
     memory_mb: int = 4096  # that environments may be promised together
     max_environments: int = 1000
     pool_size: int = 4  # sandboxes made in advance, for each interpreter
     uid_base: int = 200_000
+    freeze_after_ms: int = 100  # idle before an environment is frozen
     log_flush_seconds: float = 0.2
 
 
@@ -94,6 +96,7 @@ class Worker:
                 minimum=config.minimum_isolation,
                 network=config.network,
                 private=config.private,
+                control_groups=config.control_groups,
                 stems=config.pool_size,
                 users=config.max_environments,
                 uid_base=config.uid_base,
@@ -139,7 +142,9 @@ class Worker:
             counters=self.counters,
             on_invocation=self._on_invocation,
         )
-        environments = Environments(shared, self._artifacts, self._ids, config.max_environments)
+        environments = Environments(
+            shared, self._artifacts, self._ids, config.max_environments, freeze_after=config.freeze_after_ms / 1000
+        )
         self._environments = environments
         self._server = InvocationServer(config.address, config.token, environments.by_slot, self.counters)
         await self._server.start()

@@ -170,6 +170,7 @@ class Cluster:
     level: str = STRONGEST
     network: str = "full"
     private: tuple[tuple[str, int], ...] = ()
+    control_groups: bool = True
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -192,6 +193,7 @@ class Cluster:
             isolation="auto" if self.level == "fake" else self.level,
             network=self.network,
             private=self.private,
+            control_groups=self.control_groups,
             max_environments=50,
             pool_size=2,
             log_flush_seconds=0.05,
