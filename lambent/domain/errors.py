@@ -68,6 +68,8 @@ ERRORS: Mapping[str, ErrorRow] = {
     "RequestTooLargeException": ErrorRow(413, "RESOURCE_EXHAUSTED", "message", "User"),
     "UnsupportedMediaTypeException": ErrorRow(415, "INVALID_ARGUMENT", "message", "User"),
     "TooManyRequestsException": ErrorRow(429, "RESOURCE_EXHAUSTED", "message", "User"),
+    "InvalidParameterException": ErrorRow(400, "INVALID_ARGUMENT", "message", None),
+    "ResourceAlreadyExistsException": ErrorRow(400, "ALREADY_EXISTS", "message", None),
     "ObjectNotFoundException": ErrorRow(400, "NOT_FOUND", "Message", None),
     "LimitExceededException": ErrorRow(400, "RESOURCE_EXHAUSTED", "Message", None),
     "InvalidNextTokenException": ErrorRow(400, "INVALID_ARGUMENT", "Message", None),
@@ -106,16 +108,14 @@ class AwsError(Exception):
         return f"{self.name}: {self.message}"
 
 
-def validation(violations: list[str]) -> AwsError:
+def validation(violations: list[str], name: str = "ValidationException") -> AwsError:
     """The front end's answer to values out of shape; each violation reads "Value '..' at '..' failed to ...".
 
     Source: AWS's own texts, e.g. "1 validation error detected: Value '901' at 'timeout' failed to satisfy constraint:
-    Member must have value less than or equal to 900".
+    Member must have value less than or equal to 900". `name`: what the service calls it.
     """
     plural = "" if len(violations) == 1 else "s"
-    return AwsError(
-        "ValidationException", f"{len(violations)} validation error{plural} detected: " + "; ".join(violations)
-    )
+    return AwsError(name, f"{len(violations)} validation error{plural} detected: " + "; ".join(violations))
 
 
 def conflict(message: str) -> AwsError:

@@ -32,6 +32,16 @@ class Code:
 
     sha256: str  # lower-case hex
     size: int  # bytes, zipped
+    # Bytes when unpacked; 0: not counted, as in records that are older than the count. The digest says it all.
+    unzipped: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedLayer:
+    """A layer version as a function has it: what it was then, whatever becomes of the layer."""
+
+    arn: str  # of the version
+    code: Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,7 @@ class Configuration:
     application_log_level: str | None
     system_log_level: str | None
     log_group: str
+    layers: tuple[AttachedLayer, ...] = ()  # in the order in which they are unpacked into /opt
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,12 +31,20 @@ class Limits:
     control_request_bytes: int = count(70_167_211, "bytes", "Body of any other request.")
     request_head_bytes: int = count(1024 * 1024, "bytes", "Request line and headers together.")
     zip_bytes: int = count(50 * 1024 * 1024, "bytes", "Package sent directly, zipped.")
-    unzipped_bytes: int = count(262_144_000, "bytes", "Package unzipped.")
+    unzipped_bytes: int = count(262_144_000, "bytes", "Package unzipped, the function's layers included.")
+    layers: int = count(5, "layers", "Layers of one function; their content unzipped counts with the package's.")
     zip_entries: int = count(65_535, "entries", "Files and folders in a package; Lambent's own guard.")
-    code_storage_bytes: int = count(80_530_636_800, "bytes", "Packages of one account and region together.")
+    code_storage_bytes: int = count(
+        80_530_636_800, "bytes", "Packages of one account and region together, layers included."
+    )
     environment_bytes: int = count(4096, "bytes", "Environment variables as compact JSON.")
     client_context_bytes: int = count(3583, "bytes", "Client context, as base64 text.")
     log_tail_bytes: int = count(4096, "bytes", "Log tail returned with an invocation.")
+    log_page_events: int = count(10_000, "events", "Events in one page of CloudWatch Logs.")
+    log_page_bytes: int = count(1024 * 1024, "bytes", "Text of the events in one page of CloudWatch Logs.")
+    log_search_bytes: int = count(
+        64 * 1024 * 1024, "bytes", "Text that is searched for one page of FilterLogEvents; Lambent's own guard."
+    )
     list_page_items: int = count(50, "items", "Most items in one page of a list.")
     concurrent_executions: int = count(1000, "executions", "Concurrency of one account and region.")
     unreserved_minimum: int = count(

@@ -128,6 +128,39 @@ def _split(text: str, creating: bool) -> tuple[str, str | None, str | None, str 
     return name, match["region"], match["account"], match["qualifier"]
 
 
+@dataclass(frozen=True, slots=True)
+class LayerRef:
+    """A layer as a request named it."""
+
+    tenant: Tenant
+    name: str
+
+    @property
+    def arn(self) -> str:
+        """`arn:aws:lambda:REGION:ACCOUNT:layer:NAME`."""
+        return f"arn:aws:lambda:{self.tenant.region}:{self.tenant.account}:layer:{self.name}"
+
+    def version_arn(self, number: int) -> str:
+        """`arn:aws:lambda:REGION:ACCOUNT:layer:NAME:NUMBER`."""
+        return f"{self.arn}:{number}"
+
+
+def parse_layer(text: str, tenant: Tenant) -> LayerRef:
+    """The layer that a name or an ARN, already known to be of AWS's form, means for a caller who is `tenant`."""
+    return _layer_of(text) if ":" in text else LayerRef(tenant, text)
+
+
+def parse_layer_version(arn: str) -> tuple[LayerRef, int]:
+    """The layer and the number that a layer version's ARN, already known to be of AWS's form, means."""
+    layer, _, number = arn.rpartition(":")
+    return _layer_of(layer), int(number)
+
+
+def _layer_of(arn: str) -> LayerRef:
+    _, _, _, region, account, _, name = arn.split(":")
+    return LayerRef(Tenant(account, region), name)
+
+
 def not_found(ref: FunctionRef) -> AwsError:
     """AWS's answer for a function, version or alias that is not there."""
     return AwsError("ResourceNotFoundException", f"Function not found: {ref.arn}")

@@ -23,5 +23,15 @@ RETIRED: frozenset[str] = frozenset(
     }
 )  # fmt: skip
 
-# What workers can run today.
-SERVED: frozenset[str] = frozenset(name for name in ACCEPTED if name.startswith("python"))
+# Families that workers run: python by a runtime of our own, the others through the Runtime API.
+FAMILIES: tuple[str, ...] = ("python", "nodejs", "provided")
+
+
+def family(runtime: str) -> str:
+    """python3.11 → python, nodejs20.x → nodejs, provided.al2023 → provided."""
+    name = runtime.partition(".")[0] if runtime.startswith("provided.") else runtime.rstrip("0123456789.x")
+    return name or runtime
+
+
+# What workers run, where they have the interpreter.
+SERVED: frozenset[str] = frozenset(name for name in ACCEPTED if family(name) in FAMILIES)

@@ -90,6 +90,9 @@ class Worker:
     )
     uid_base: int = setting(200_000, "First user id that functions run as; one each.", minimum=1000)
     interpreters: str = setting("", "name=/path,... for runtimes; empty: found on PATH, others share the worker's own.")
+    runtime_dir: str = setting(
+        "", "Folder with the SDKs that functions find; empty: the one that `lambent runtimes install` makes."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,9 @@ class Timing:
     drain_seconds: float = setting(
         900.0, "How long running invocations may take to end at shutdown.", unit="seconds", minimum=0
     )
-    log_days: int = setting(14, "How long function logs are kept.", unit="days", minimum=1)
+    log_days: int = setting(
+        14, "How long function logs are kept, where their log group does not say.", unit="days", minimum=1
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,43 +1,63 @@
-"""What functions wrote, kept by (account, region, function). A port with two implementations under one contract suite.
+"""What functions wrote, kept by (account, region, log group). A port with two implementations under one contract suite.
 
-Workers append, frontends read. The directory store is for machines that share a disk (one machine, or one volume).
+Workers append, frontends read. `lambent.infra.log_files` is for machines that share a disk; here is the twin for tests.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from lambent.domain.names import Tenant
+
+# No time that a clock shows is later.
+EVER = 1 << 62
 
 
 class LogChunk(msgspec.Struct, array_like=True, frozen=True):
     """Lines that arrived together, of one invocation or of one environment's init phase."""
 
     time_ms: int  # epoch milliseconds at which the worker received them
-    stream: str  # YYYY/MM/DD/[version]id, the environment
+    stream: str  # the environment, as services/worker/variables.py names it
     request_id: str | None  # None: not within an invocation
     lines: list[str]  # each without its final newline; a record of several lines keeps its inner ones
+    function: str = ""  # name of the function: several may share a group
 
 
-class LogStore(Protocol):
-    """Where log chunks go. Appending is cheap and buffered; `flush` makes what was appended readable."""
+class StoredChunk(NamedTuple):
+    """A chunk where it lies. In this order they are read."""
 
-    def append(self, tenant: Tenant, function_name: str, chunk: LogChunk) -> None: ...
+    time_ms: int
+    source: str  # what it lies in, e.g. a file
+    offset: int  # where in it
+    chunk: LogChunk
 
-    def flush(self) -> None: ...
 
-    def read(
-        self, tenant: Tenant, function_name: str, after: Position | None = None
-    ) -> tuple[list[LogChunk], Position]:
-        """The chunks after `after` in the order of arrival, and where to go on."""
-        ...
+@dataclass(frozen=True, slots=True)
+class LogGroup:
+    """A log group: made by the first line that is written to it, or by hand."""
+
+    name: str
+    created_ms: int
+    retention_days: int | None = None  # None: as long as the cluster keeps logs
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+# From a group to what it is to be; neither its name nor when it was made is another.
+Change = Callable[[LogGroup], LogGroup]
+
+
+@dataclass(slots=True)
+class LogStream:
+    """What there is of one environment's log."""
+
+    name: str
+    first_ms: int
+    last_ms: int
+    stored_bytes: int
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -46,89 +66,117 @@ class Position(msgspec.Struct, frozen=True):
     offsets: dict[str, int]
 
 
+class LogWriter(Protocol):
+    """Where log chunks go. Appending is cheap and buffered; `flush` makes what was appended readable."""
+
+    def append(self, tenant: Tenant, group: str, chunk: LogChunk) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+class LogStore(LogWriter, Protocol):
+    """Where log chunks are. Whatever is no writing may take long: a loop has it done in a thread."""
+
+    def read(self, tenant: Tenant, group: str, after: Position | None = None) -> tuple[list[LogChunk], Position]:
+        """The chunks after `after` in the order of arrival, and where to go on."""
+        ...
+
+    def scan(
+        self, tenant: Tenant, group: str, start_ms: int = 0, end_ms: int = EVER, stream: str | None = None
+    ) -> Iterator[StoredChunk]:
+        """The chunks of `start_ms` ≤ time < `end_ms`, perhaps of one stream only, in their order, read as they are
+        asked for."""
+        ...
+
+    def groups(self, tenant: Tenant) -> list[LogGroup]:
+        """A tenant's groups, by name."""
+        ...
+
+    def group(self, tenant: Tenant, name: str) -> LogGroup | None:
+        """One group."""
+        ...
+
+    def stored_bytes(self, tenant: Tenant, group: str) -> int:
+        """Bytes kept of a group."""
+        ...
+
+    def streams(self, tenant: Tenant, group: str) -> dict[str, LogStream]:
+        """A group's streams by name."""
+        ...
+
+    def create(self, tenant: Tenant, group: LogGroup) -> bool:
+        """Make a group. False: there is one of this name."""
+        ...
+
+    def change(self, tenant: Tenant, group: str, change: Change) -> bool:
+        """Set something of a group. False: there is no such group. Raises what `change` raises, and changes nothing."""
+        ...
+
+    def delete(self, tenant: Tenant, group: str) -> bool:
+        """Forget a group with all that is in it. False: there is no such group. What is written to it makes it anew."""
+        ...
+
+
+def note_chunk(streams: dict[str, LogStream], name: str, time_ms: int, size: int) -> None:
+    """Count a chunk of so many bytes among its stream's."""
+    known = streams.setdefault(name, LogStream(name, time_ms, time_ms, 0))
+    known.first_ms, known.last_ms = min(known.first_ms, time_ms), max(known.last_ms, time_ms)
+    known.stored_bytes += size
+
+
 class MemoryLogStore:
     """The twin for tests."""
 
     def __init__(self) -> None:
+        self._groups: dict[Tenant, dict[str, LogGroup]] = {}
         self._chunks: dict[tuple[Tenant, str], list[LogChunk]] = {}
 
-    def append(self, tenant: Tenant, function_name: str, chunk: LogChunk) -> None:
-        self._chunks.setdefault((tenant, function_name), []).append(chunk)
+    def append(self, tenant: Tenant, group: str, chunk: LogChunk) -> None:
+        self.create(tenant, LogGroup(group, chunk.time_ms))
+        self._chunks.setdefault((tenant, group), []).append(chunk)
 
     def flush(self) -> None:
         """Nothing is buffered."""
 
-    def read(
-        self, tenant: Tenant, function_name: str, after: Position | None = None
-    ) -> tuple[list[LogChunk], Position]:
-        chunks = self._chunks.get((tenant, function_name), [])
+    def read(self, tenant: Tenant, group: str, after: Position | None = None) -> tuple[list[LogChunk], Position]:
+        chunks = self._chunks.get((tenant, group), [])
         start = 0 if after is None else after.offsets.get("", 0)
         return chunks[start:], Position({"": len(chunks)})
 
+    def scan(
+        self, tenant: Tenant, group: str, start_ms: int = 0, end_ms: int = EVER, stream: str | None = None
+    ) -> Iterator[StoredChunk]:
+        chunks = enumerate(self._chunks.get((tenant, group), []))
+        stored = sorted(StoredChunk(chunk.time_ms, "", number, chunk) for number, chunk in chunks)
+        return (
+            each for each in stored if start_ms <= each.time_ms < end_ms and stream in (None, each.chunk.stream)
+        )  # fmt: skip
 
-class DirectoryLogStore:
-    """`root/ACCOUNT/REGION/FUNCTION/YYYY-MM-DD.WRITER.jsonl`: one JSON array a chunk, one file a day and writer."""
+    def groups(self, tenant: Tenant) -> list[LogGroup]:
+        groups = self._groups.get(tenant, {})
+        return [groups[name] for name in sorted(groups)]
 
-    def __init__(
-        self, root: Path, writer: str, *, keep_days: int = 14, max_file_bytes: int = 256 * 1024 * 1024
-    ) -> None:
-        """`writer` tells processes apart that append to one directory. Days older than `keep_days` are removed when
-        a new day's file is begun; a file that has reached `max_file_bytes` takes no more that day."""
-        self._root = root
-        self._writer = writer
-        self._keep_days = keep_days
-        self._max_file_bytes = max_file_bytes
-        self._buffers: dict[tuple[Tenant, str], list[bytes]] = {}
-        self._encoder = msgspec.json.Encoder()
-        self._decoder = msgspec.json.Decoder(LogChunk)
+    def group(self, tenant: Tenant, name: str) -> LogGroup | None:
+        return self._groups.get(tenant, {}).get(name)
 
-    def append(self, tenant: Tenant, function_name: str, chunk: LogChunk) -> None:
-        self._buffers.setdefault((tenant, function_name), []).append(self._encoder.encode(chunk))
+    def stored_bytes(self, tenant: Tenant, group: str) -> int:
+        return sum(stream.stored_bytes for stream in self.streams(tenant, group).values())
 
-    def flush(self) -> None:
-        buffers, self._buffers = self._buffers, {}
-        for (tenant, name), encoded in buffers.items():
-            folder = self._folder(tenant, name)
-            day = datetime.now(UTC).strftime("%Y-%m-%d")
-            path = folder / f"{day}.{self._writer}.jsonl"
-            if not path.exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                self._prune(folder)
-            elif path.stat().st_size >= self._max_file_bytes:
-                continue
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            try:
-                os.write(descriptor, b"\n".join(encoded) + b"\n")
-            finally:
-                os.close(descriptor)
+    def streams(self, tenant: Tenant, group: str) -> dict[str, LogStream]:
+        found: dict[str, LogStream] = {}
+        for chunk in self._chunks.get((tenant, group), []):
+            note_chunk(found, chunk.stream, chunk.time_ms, len(msgspec.json.encode(chunk)))
+        return found
 
-    def read(
-        self, tenant: Tenant, function_name: str, after: Position | None = None
-    ) -> tuple[list[LogChunk], Position]:
-        known = {} if after is None else after.offsets
-        offsets: dict[str, int] = {}
-        chunks: list[LogChunk] = []
-        for path in self._files(tenant, function_name):
-            with path.open("rb") as file:
-                file.seek(known.get(path.name, 0))
-                data = file.read()
-            complete = data.rfind(b"\n") + 1
-            offsets[path.name] = known.get(path.name, 0) + complete
-            chunks.extend(self._decoder.decode(line) for line in data[:complete].splitlines() if line)
-        chunks.sort(key=lambda chunk: chunk.time_ms)
-        return chunks, Position(offsets)
+    def create(self, tenant: Tenant, group: LogGroup) -> bool:
+        return self._groups.setdefault(tenant, {}).setdefault(group.name, group) is group
 
-    def _folder(self, tenant: Tenant, name: str) -> Path:
-        return self._root / tenant.account / tenant.region / name
+    def change(self, tenant: Tenant, group: str, change: Change) -> bool:
+        found = self.group(tenant, group)
+        if found is not None:
+            self._groups[tenant][group] = change(found)
+        return found is not None
 
-    def _files(self, tenant: Tenant, name: str) -> Sequence[Path]:
-        folder = self._folder(tenant, name)
-        return sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
-
-    def _prune(self, folder: Path) -> None:
-        for path in self._expired(folder):
-            path.unlink(missing_ok=True)
-
-    def _expired(self, folder: Path) -> Iterator[Path]:
-        oldest = time.strftime("%Y-%m-%d", time.gmtime(datetime.now(UTC).timestamp() - self._keep_days * 86400))
-        return (path for path in folder.glob("*.jsonl") if path.name[:10] < oldest)
+    def delete(self, tenant: Tenant, group: str) -> bool:
+        self._chunks.pop((tenant, group), None)
+        return self._groups.get(tenant, {}).pop(group, None) is not None

@@ -6,6 +6,7 @@ of ours has seen.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import posixpath
@@ -25,6 +26,7 @@ from lambent.domain.limits import Limits
 _CHUNK = 1024 * 1024
 _MAX_LINK = 4096
 _MAX_PATH = 4096
+_MAX_FOLDERS = 255  # within each other; what walks a tree may do it by recursion
 _LOCAL = struct.Struct("<4s5HIIIHH")
 # A link may climb first and descend then; a climb after a descent could lead anywhere once it passes another link.
 _LINK = re.compile(r"(\.\./)*[^/]+(/[^/]+)*/?|(\.\./)*\.\.|\.")
@@ -67,17 +69,27 @@ def unpack(data: bytes, target: Path, limits: Limits) -> None:
 
     Everyone may read what is made: functions run as users of their own.
     """
+    with whole_folder(target) as partial:
+        _unpack(data, partial, limits)
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `target` at the end, or is gone where the filling fails.
+
+    Somebody else may make the same meanwhile: names say all about what is in such folders.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
     try:
-        _unpack(data, partial, limits)
+        yield partial
         partial.chmod(0o755)
         try:
             partial.rename(target)
         except OSError:
             if not target.is_dir():
                 raise
-            shutil.rmtree(partial)  # somebody else was faster; a digest says all about its bytes
+            shutil.rmtree(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -183,7 +195,10 @@ def _path(info: zipfile.ZipInfo) -> str:
         raise PackageError(Fault.OUTSIDE, f"The entry {name!r} lies outside the package")
     if len(name) > _MAX_PATH or any(len(part.encode("utf-8", "replace")) > 255 for part in parts):
         raise PackageError(Fault.CORRUPT, "The package has an entry whose name is too long")
-    return "/".join(part for part in parts if part not in ("", "."))
+    clean = [part for part in parts if part not in ("", ".")]
+    if len(clean) > _MAX_FOLDERS:
+        raise PackageError(Fault.CORRUPT, f"The package has more than {_MAX_FOLDERS} folders within each other")
+    return "/".join(clean)
 
 
 def _link(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str) -> str:

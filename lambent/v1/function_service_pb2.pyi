@@ -1017,7 +1017,7 @@ class UpdateFunctionConfigurationRequest(_message.Message):
 
     @_builtins.property
     def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """ARNs of layer versions, unpacked into /opt in this order."""
+        """ARNs of layer versions, unpacked into /opt in this order. An empty list takes the function's layers away."""
 
     @_builtins.property
     def file_system_configs(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileSystemConfig]:

@@ -85,7 +85,9 @@ class LogLine(_message.Message):
     request_id: _builtins.str
     """The invocation it belongs to; absent for lines of the init phase."""
     log_stream: _builtins.str
-    """The execution environment, as AWS names log streams: YYYY/MM/DD/[version]id."""
+    """The execution environment, as AWS names log streams: YYYY/MM/DD/[version]id, with the
+    function's name before the version where the log group is not its own.
+    """
     message: _builtins.str
     """The text, without its final newline."""
     @_builtins.property

@@ -119,6 +119,8 @@ class ServiceRule(_message.Message):
     SIGNING_NAME_FIELD_NUMBER: _builtins.int
     INTERNAL_ERROR_FIELD_NUMBER: _builtins.int
     AWS_MODEL_FIELD_NUMBER: _builtins.int
+    INVALID_REQUEST_FIELD_NUMBER: _builtins.int
+    MESSAGE_MEMBER_FIELD_NUMBER: _builtins.int
     target_prefix: _builtins.str
     """The prefix of X-Amz-Target."""
     signing_name: _builtins.str
@@ -127,6 +129,10 @@ class ServiceRule(_message.Message):
     """What AWS calls a failure of the service's own."""
     aws_model: _builtins.str
     """The name of AWS's own model of the service, as botocore ships it; empty: lambda."""
+    invalid_request: _builtins.str
+    """What the service calls a request whose values are out of shape; empty: ValidationException."""
+    message_member: _builtins.str
+    """The member of an error that has its text; empty: Message."""
     def __init__(
         self,
         *,
@@ -134,10 +140,12 @@ class ServiceRule(_message.Message):
         signing_name: _builtins.str = ...,
         internal_error: _builtins.str = ...,
         aws_model: _builtins.str = ...,
+        invalid_request: _builtins.str = ...,
+        message_member: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aws_model", b"aws_model", "internal_error", b"internal_error", "signing_name", b"signing_name", "target_prefix", b"target_prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aws_model", b"aws_model", "internal_error", b"internal_error", "invalid_request", b"invalid_request", "message_member", b"message_member", "signing_name", b"signing_name", "target_prefix", b"target_prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -195,6 +203,7 @@ class FieldRule(_message.Message):
     SENSITIVE_FIELD_NUMBER: _builtins.int
     KEY_LENGTH_FIELD_NUMBER: _builtins.int
     ITEM_VALUE_FIELD_NUMBER: _builtins.int
+    CLEARABLE_FIELD_NUMBER: _builtins.int
     location: Global___Location.ValueType
     name: _builtins.str
     """Name of the header or query parameter."""
@@ -210,6 +219,10 @@ class FieldRule(_message.Message):
     """Pattern of each item of a list."""
     sensitive: _builtins.bool
     """The value is a secret: never logged, traced or named in an error."""
+    clearable: _builtins.bool
+    """On requests for changes: an empty list takes away what was there, while an absent one leaves it. Messages cannot
+    tell the two apart, so that over gRPC one empty item stands for the empty list; the REST door writes it.
+    """
     @_builtins.property
     def value(self) -> Global___Bounds:
         """Bounds of a number's value, in the unit that the field's comment names."""
@@ -246,10 +259,11 @@ class FieldRule(_message.Message):
         sensitive: _builtins.bool = ...,
         key_length: Global___Bounds | None = ...,
         item_value: Global___Bounds | None = ...,
+        clearable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["item_value", b"item_value", "key_length", b"key_length", "length", b"length", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["emit_empty", b"emit_empty", "item_pattern", b"item_pattern", "item_value", b"item_value", "key_length", b"key_length", "key_pattern", b"key_pattern", "length", b"length", "location", b"location", "name", b"name", "pattern", b"pattern", "required", b"required", "sensitive", b"sensitive", "value", b"value", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clearable", b"clearable", "emit_empty", b"emit_empty", "item_pattern", b"item_pattern", "item_value", b"item_value", "key_length", b"key_length", "key_pattern", b"key_pattern", "length", b"length", "location", b"location", "name", b"name", "pattern", b"pattern", "required", b"required", "sensitive", b"sensitive", "value", b"value", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.connection import InvokerConnection, scheduler_address
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
-from lambent.infra.log_store import DirectoryLogStore
+from lambent.infra.log_files import DirectoryLogStore
 from lambent.infra.prometheus import PrometheusServer, port_after
 from lambent.infra.queue import durability
 from lambent.infra.queue.redis_inspector import RedisInspector
@@ -45,6 +45,8 @@ from lambent.v1 import (
     function_service_pb2,
     insight_service_pb2,
     invocation_service_pb2,
+    layer_service_pb2,
+    log_group_service_pb2,
     log_service_pb2,
     queue_service_pb2,
     scaling_service_pb2,
@@ -53,6 +55,7 @@ from lambent.v1 import (
 from services.frontend import code_urls
 from services.frontend.code_urls import CodeUrls
 from services.frontend.events import EventAcceptor
+from services.frontend.layers.redis_store import RedisLayerStore
 from services.frontend.operations.account import AccountOperations
 from services.frontend.operations.aliases import AliasOperations
 from services.frontend.operations.concurrency import ConcurrencyOperations
@@ -61,12 +64,15 @@ from services.frontend.operations.event_invoke_configs import EventInvokeConfigO
 from services.frontend.operations.functions import FunctionOperations
 from services.frontend.operations.insight import InsightOperations
 from services.frontend.operations.invocations import InvocationOperations
+from services.frontend.operations.layers import LayerAttacher, LayerOperations
+from services.frontend.operations.log_groups import LogGroupOperations
 from services.frontend.operations.logs import LogOperations
 from services.frontend.operations.lookups import Lookups
 from services.frontend.operations.provisioner import Provisioner
 from services.frontend.operations.queue import QueueOperations
 from services.frontend.operations.scaling import ScalingOperations
 from services.frontend.operations.settling import Settler
+from services.frontend.operations.uploads import Uploads
 from services.frontend.operations.versions import Publisher, VersionOperations
 from services.frontend.provisioned_statuses import SchedulerStatuses
 from services.frontend.request_counts import RequestCounts
@@ -225,9 +231,11 @@ class FrontendService:
         editor = Editor(self._store, self._directory, connection.settings_link, limits, self._ids)
         provisioner = Provisioner(editor, limits, self._clock)
         publisher = Publisher(self._clock, self._ids)
+        uploads, layers = Uploads(self._code, limits), RedisLayerStore(self._redis)
         functions = FunctionOperations(
             store=self._store,
-            code=self._code,
+            uploads=uploads,
+            layers=LayerAttacher(layers, limits),
             settler=self._settler,
             lookups=lookups,
             editor=editor,
@@ -265,6 +273,7 @@ class FrontendService:
             rng=self._rng,
         )
         scaling = self._scaling(connection, provisioner)
+        logs = DirectoryLogStore(self._layout.logs, "reader", keep_days=self._settings.timing.log_days)
         return Dispatch(
             [
                 (scaling_service_pb2.DESCRIPTOR.services_by_name["ScalingService"], scaling),
@@ -272,6 +281,10 @@ class FrontendService:
                 (version_service_pb2.DESCRIPTOR.services_by_name["VersionService"], versions),
                 (alias_service_pb2.DESCRIPTOR.services_by_name["AliasService"], aliases),
                 (concurrency_service_pb2.DESCRIPTOR.services_by_name["ConcurrencyService"], concurrency),
+                (
+                    layer_service_pb2.DESCRIPTOR.services_by_name["LayerService"],
+                    LayerOperations(store=layers, uploads=uploads, urls=self._urls, limits=limits, clock=self._clock),
+                ),
                 (
                     account_service_pb2.DESCRIPTOR.services_by_name["AccountService"],
                     AccountOperations(self._store, limits),
@@ -287,7 +300,11 @@ class FrontendService:
                 (invocation_service_pb2.DESCRIPTOR.services_by_name["InvocationService"], invocations),
                 (
                     log_service_pb2.DESCRIPTOR.services_by_name["LogService"],
-                    LogOperations(self._store, DirectoryLogStore(self._layout.logs, "reader")),
+                    LogOperations(self._store, logs),
+                ),
+                (
+                    log_group_service_pb2.DESCRIPTOR.services_by_name["LogGroupService"],
+                    LogGroupOperations(logs, limits, self._clock),
                 ),
                 (
                     insight_service_pb2.DESCRIPTOR.services_by_name["InsightService"],

@@ -12,29 +12,35 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import msgspec
-
-from lambent.domain.clock import Clock
+from lambent.domain.clock import Clock, Ids
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.infra.frames import Invoke, Reject, Result
-from lambent.infra.log_store import LogStore
+from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
-from services.worker.channel import GuestChannel
 from services.worker.core.environment import BUSY, Action, Ended, EnvironmentCore, Event, State
-from services.worker.core.outcomes import exited, response_too_large
+from services.worker.core.outcomes import exited, response_too_large, runtime_unavailable
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
 from services.worker.environment_log import EnvironmentLog, billed, iso
 from services.worker.guest import wire
+from services.worker.guests import HIDDEN_FROM_EXTENSIONS, Guest, NativeGuest, Programs, is_native
+from services.worker.runtime_api.core import Identity
+from services.worker.runtime_api.guest import ApiGuest, ApiLimits
 from services.worker.sandbox.port import Exit, Sandbox, SandboxPool, SandboxSpec, SandboxUnavailable
-from services.worker.variables import environment_variables, log_stream_name, runtime_arn, runtime_version
+from services.worker.variables import (
+    environment_variables,
+    log_group_name,
+    log_stream_name,
+    runtime_arn,
+    runtime_version,
+)
 
 _log = logging.getLogger(__name__)
-_encode = msgspec.json.Encoder().encode
 _LINGER_SECONDS = 0.1  # how long a process may go on after its socket's end
 _EXIT_SECONDS = 5.0  # how long the kernel may take to end one
+_SIGKILL = 9
 _FLOOD_BYTES = 4 * 1024 * 1024  # of output in one invocation
 
 
@@ -65,8 +71,10 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     clock: Clock
     limits: Limits
-    logs: LogStore
+    logs: LogWriter
     pool: SandboxPool
+    programs: Programs
+    ids: Ids
     tasks: TaskOwner
     counters: WorkerCounters
     on_invocation: Callable[[InvocationRecord], None] | None
@@ -101,7 +109,8 @@ class Environment:
         self._spec = spec
         self._tenant = Tenant(deployment.account, deployment.region)
         self._sandbox: Sandbox | None = None
-        self._channel: GuestChannel | None = None
+        self._guest: Guest | None = None
+        self._leaving: asyncio.TimerHandle | None = None  # what runs has been told to end, and may take until then
         self._timer: asyncio.TimerHandle | None = None
         now = host.clock.monotonic()
         limits = host.limits
@@ -109,11 +118,12 @@ class Environment:
         if provisioned:
             init_seconds = max(limits.provisioned_init_seconds, float(deployment.timeout_seconds))
         self._core = EnvironmentCore(deployment.timeout_seconds, init_seconds, now)
-        stream = log_stream_name(deployment.version, stream_id, host.clock.epoch())
+        stream = log_stream_name(deployment, stream_id, host.clock.epoch())
         self._stream = stream
         self._log = EnvironmentLog(
             host.logs,
             self._tenant,
+            log_group_name(deployment),
             deployment.function_name,
             deployment.version,
             stream,
@@ -133,6 +143,7 @@ class Environment:
         self._payload = b""
         self._started = 0.0
         self._answer: tuple[str | None, bytes] | None = None  # error type and body as the guest gave them
+        self._gone_for = Reason.STOPPED  # why it was stopped
 
     @property
     def busy(self) -> bool:
@@ -166,12 +177,21 @@ class Environment:
         now = host.clock.monotonic()
         actions = core.invoke(request.request_id, now)
         self._caller, self._call, self._request, self._payload = caller, call, request, payload
-        self._started = host.clock.epoch()
-        self._log.start(request.request_id, self._started)
+        if core.state is State.QUEUED:
+            return None  # its time begins when what goes on after the last one has ended
+        self._begin(actions)
+        return None
+
+    def _begin(self, actions: tuple[Action, ...]) -> None:
+        """The time of an invocation begins."""
+        core, request = self._core, self._request
+        self._started = self._host.clock.epoch()
+        if request is not None:
+            self._log.start(request.request_id, self._started)
         self._act(actions)
         if self._timer is None and (core.state is State.INVOKING or core.state is State.INITIALISING):
             self._arm(core.deadline)
-        return None  # else a timer of an earlier invocation runs, which comes no later and is set on then
+        # Else a timer of an earlier invocation runs, which comes no later and is set on then.
 
     def forget_caller(self, caller: Caller) -> None:
         """The caller has gone: what runs goes on, its answer is dropped."""
@@ -181,12 +201,19 @@ class Environment:
     def stop(self, reason: Reason) -> None:
         """End it, at once and for good."""
         if self._core.state is State.STOPPED:
+            if self._leaving is not None and reason is Reason.CLOSING:
+                self._leave()
             return
         if self._frozen:
             self._thaw()
+        self._gone_for = reason
         self._act(self._core.stop())
+        if self._leaving is None:
+            self._gone()
+
+    def _gone(self) -> None:
         self._log.flush(self._host.clock.epoch())
-        self._host.environment_gone(self, reason)
+        self._host.environment_gone(self, self._gone_for)
 
     def freeze_if_idle(self, since: float) -> bool:
         """Freeze it if it has been idle since that moment (monotonic seconds); answers whether it needs no more looks
@@ -220,14 +247,12 @@ class Environment:
                 self._report_init()
 
     def _send(self) -> None:
-        request, channel = self._request, self._channel
-        if request is None or channel is None:
+        request, guest = self._request, self._guest
+        if request is None or guest is None:
             return  # no process could be had: the invocation has been answered
         deadline = int((self._started + self._core.deadline - self._core.invoked_at) * 1000)
-        meta = _encode((request.request_id, deadline, request.arn, request.trace, request.client_context))
-        payload = self._payload
-        channel.send(wire.HEAD.pack(wire.INVOKE, len(meta), len(payload)) + meta + payload)
-        self._payload = b""
+        payload, self._payload = self._payload, b""
+        guest.invoke(request, deadline, payload)
 
     def _announce(self) -> None:
         self._disarm()
@@ -246,24 +271,56 @@ class Environment:
 
     def _kill(self) -> None:
         self._disarm()
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.drain()
-            channel.close()
+        guest, core = self._guest, self._core
+        if guest is not None:
+            guest.drain()
+            if core.state is State.STOPPED or core.state is State.COLD:
+                seconds = guest.end(self._why(), self._leave)
+                if seconds and self._leaving is None:
+                    self._leaving = self._host.loop.call_later(seconds, self._leave)
+        self._cold = True
+        if self._leaving is None:
+            self._end()
+
+    def _why(self) -> str:
+        if self._core.state is State.STOPPED:
+            return "SPINDOWN"
+        outcome = self._core.outcome
+        return "TIMEOUT" if outcome is not None and outcome.reason is Reason.TIMED_OUT else "FAILURE"
+
+    def _end(self) -> None:
+        """Nothing runs from here on."""
+        guest, self._guest = self._guest, None
+        if guest is not None:
+            guest.drain()
+            guest.close()
         if self._sandbox is not None:
             if self._core.state is State.STOPPED:
                 self._sandbox.destroy("stopped")
             else:
                 self._sandbox.kill()  # its file system stays for the next process
-        self._cold = True
+
+    def _leave(self) -> None:
+        """What was told to end has ended, or its time has."""
+        if self._leaving is None:
+            return
+        self._leaving.cancel()
+        self._leaving = None
+        self._end()
+        if self._core.state is State.STOPPED:
+            self._gone()
 
     def _revive(self) -> None:
+        self._leave()
         try:
-            assert self._sandbox is not None
+            if self._sandbox is None:
+                raise SandboxUnavailable("there never was one")
             self._adopt(self._sandbox.reset(), "invoke")
         except SandboxUnavailable as error:
             _log.error("no process for an environment", extra={"environment": self.id, "cause": str(error)})
-            self._act(self._core.exited(Ended(None, 9, False)))
+            self._act(self._core.exited(Ended(None, 9, False), self._host.clock.monotonic()))
+        if self._timer is None and self._core.state is State.INITIALISING:
+            self._arm(self._core.deadline)
 
     def _adopt(self, sandbox: Sandbox, phase: str) -> None:
         host, deployment = self._host, self.deployment
@@ -271,38 +328,70 @@ class Environment:
         self._frozen = False
         host.environment_awake(self)
         limit = host.limits.sync_response_bytes
-        # A little room: the guest may escape what it says about an error, and bounds it itself.
-        self._channel = GuestChannel(
-            host.loop, sandbox.channel, sandbox.output, limit + 65536, self._frame, self._printed, self._ended
-        )
-        task: dict[str, Any] = {
-            "handler": deployment.handler,
-            "environ": environment_variables(deployment, self._stream, sandbox.task_root, provisioned=self.provisioned),
-            "task_root": sandbox.task_root,
-            "response_limit": limit,
-        }
-        meta = _encode(task)
-        self._channel.send(wire.pack(wire.INIT, meta))
+        environ = environment_variables(deployment, self._stream, sandbox, provisioned=self.provisioned)
+        task: dict[str, Any]
+        if is_native(deployment.runtime):
+            # A little room: the guest may escape what it says about an error, and bounds it itself.
+            self._guest = NativeGuest(
+                host.loop,
+                sandbox.channel,
+                sandbox.output,
+                limit + 65536,
+                self.guest_frame,
+                self.guest_printed,
+                self.guest_ended,
+            )
+            task = {
+                "handler": deployment.handler,
+                "environ": environ,
+                "task_root": sandbox.task_root,
+                "opt_root": sandbox.opt_root,
+                "runtime_root": sandbox.runtime_root,
+                "response_limit": limit,
+            }
+        else:
+            identity = Identity(deployment.function_name, deployment.version, deployment.handler, deployment.account)
+            self._guest = ApiGuest(
+                host.loop, host.tasks, sandbox, identity, ApiLimits(limit), self, host.clock, host.ids
+            )
+            commands = host.programs.commands(deployment, sandbox)
+            task = {
+                "environ": environ,
+                "own_network": sandbox.own_network,
+                "extensions": f"{sandbox.opt_root}/extensions",
+                "hidden_from_extensions": HIDDEN_FROM_EXTENSIONS,
+                "commands": commands,
+            }
+            if commands is None:
+                host.loop.call_soon(self._lacks_runtime)
+                return
+        self._guest.begin(task)
         if phase == "init":  # within an invocation AWS's log shows none
             version = runtime_version(deployment.runtime)
             self._log.init_start(version, runtime_arn(deployment.region, version), phase, host.clock.epoch())
 
+    def _lacks_runtime(self) -> None:
+        """This worker has no interpreter for the function's runtime."""
+        if self._core.allows(Event.INIT_FAILED):
+            outcome = runtime_unavailable(self._core.request_id, self.deployment.runtime)
+            self._act(self._core.init_failed(outcome.error_type, outcome.document))
+
     # What the guest does
 
-    def _frame(self, kind: int, meta: bytes, payload: bytes) -> None:
+    def guest_frame(self, kind: int, meta: bytes, payload: bytes) -> None:
         core = self._core
         if len(meta) < wire.USAGE.size:
-            self._ended(True)
+            self.guest_ended(True)
             return
         used = wire.USAGE.unpack_from(meta)[0] >> 10
         if used > self._used_mb:
             self._used_mb = min(used, self.deployment.memory_mb)
         if kind == wire.RESPONSE and core.allows(Event.ANSWERED):
             self._answer = (None, payload)
-            self._act(core.answered())
+            self._answered()
         elif kind == wire.ERROR and core.allows(Event.ANSWERED):
             self._answer = (_text(meta), payload)
-            self._act(core.answered())
+            self._answered()
         elif kind == wire.READY and core.allows(Event.INITED):
             self._drain()
             self._act(core.inited(self._host.clock.monotonic()))
@@ -311,19 +400,57 @@ class Environment:
         elif kind == wire.INIT_ERROR and core.allows(Event.INIT_FAILED):
             self._act(core.init_failed(_text(meta), payload))
         else:
-            self._ended(True)
+            self.guest_ended(True)
 
-    def _printed(self, data: bytes) -> None:
+    def _answered(self) -> None:
+        early = self._guest is not None and not self._guest.settled
+        self._act(self._core.answered(early=early))
+
+    def guest_settled(self) -> None:
+        """After an answer, the runtime and its extensions wait for the next event."""
+        core = self._core
+        if not core.allows(Event.SETTLED):
+            return
+        queued = core.state is State.QUEUED
+        self._idle_since = self._host.clock.monotonic()
+        actions = core.settled(self._idle_since)
+        if queued:
+            self._begin(actions)
+        else:
+            self._act(actions)
+
+    def guest_exited(self, status: int | None, signal: int | None) -> None:
+        """The runtime has ended by itself; what it ran in goes on."""
+        if self._core.allows(Event.EXITED) and self._sandbox is not None:
+            memory = signal == _SIGKILL and self._sandbox.out_of_memory()
+            self._broken(self._core.exited(Ended(status, signal, memory), self._host.clock.monotonic()))
+
+    def guest_failed(self, error_type: str, text: str) -> None:
+        """An extension cannot go on, and so the environment cannot."""
+        if self._core.allows(Event.EXITED):
+            self._broken(self._core.failed(error_type, text, self._host.clock.monotonic()))
+
+    def _broken(self, actions: tuple[Action, ...]) -> None:
+        if self._core.state is State.INITIALISING:
+            self._begin(actions)  # an invocation waited for the end of what went on: it begins anew
+        else:
+            self._act(actions)
+
+    def guest_recorded(self, text: bytes) -> None:
+        """A log record that the runtime framed itself."""
+        self._log.record(text, self._host.clock.epoch())
+
+    def guest_printed(self, data: bytes) -> None:
         self._log.write(data, self._host.clock.epoch())
 
     def _drain(self) -> None:
-        if self._channel is not None:
-            self._channel.drain()
+        if self._guest is not None:
+            self._guest.drain()
 
-    def _ended(self, broken: bool) -> None:
+    def guest_ended(self, broken: bool) -> None:
         """The guest's socket has ended, or what came was no frame of ours."""
         sandbox = self._sandbox
-        if sandbox is None or self._channel is None:
+        if sandbox is None or self._guest is None:
             return
         if broken and self.busy:
             # The guest announced more than it may send, or the function writes on our socket.
@@ -341,8 +468,9 @@ class Environment:
             done, _ = await asyncio.wait((waiting,), timeout=_EXIT_SECONDS)
         waiting.cancel()
         how = waiting.result() if done else Exit(None, 9, False)
-        if self._sandbox is sandbox and self._channel is not None and self._core.allows(Event.EXITED):
-            self._act(self._core.exited(Ended(how.status, how.signal, how.out_of_memory)))
+        if self._sandbox is sandbox and self._guest is not None and self._core.allows(Event.EXITED):
+            ended = Ended(how.status, how.signal, how.out_of_memory)
+            self._broken(self._core.exited(ended, self._host.clock.monotonic()))
 
     # Time
 
@@ -360,10 +488,11 @@ class Environment:
         core = self._core
         if not core.allows(Event.EXPIRED):
             return
-        if self._host.clock.monotonic() < core.deadline:
+        now = self._host.clock.monotonic()
+        if now < core.deadline:
             self._arm(core.deadline)  # the loop's clock runs a little ahead
             return
-        self._act(core.expire())
+        self._broken(core.expire(now))
 
     # The answer
 

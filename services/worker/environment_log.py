@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from lambent.domain.names import Tenant
-from lambent.infra.log_store import LogChunk, LogStore
+from lambent.infra.log_store import LogChunk, LogWriter
 
 MAX_LINE = 256 * 1024  # AWS's largest log event; what is longer goes on in the next
 _CHUNK_BYTES = 128 * 1024
@@ -30,8 +30,9 @@ class EnvironmentLog:
 
     def __init__(
         self,
-        store: LogStore,
+        store: LogWriter,
         tenant: Tenant,
+        group: str,
         function_name: str,
         version: str,
         stream: str,
@@ -43,6 +44,7 @@ class EnvironmentLog:
     ) -> None:
         self._store = store
         self._tenant = tenant
+        self._group = group
         self._function = function_name
         self._version = version
         self._stream = stream
@@ -183,6 +185,21 @@ class EnvironmentLog:
             self._keep_tail()
             self._send(now)
 
+    def record(self, text: bytes, now: float) -> None:
+        """A record that the runtime framed itself: one event, whatever lines it has."""
+        self._cut()
+        room = self._flood_bytes - self._taken
+        if len(text) > room:
+            self._dropped += len(text)
+            return
+        self._taken += len(text)
+        if not self._lines:
+            self._since = now
+        self._add(text)
+        if self._pending > _CHUNK_BYTES:
+            self._keep_tail()
+            self._send(now)
+
     def flush(self, now: float) -> None:
         """Let go of what is there."""
         if self._partial:
@@ -224,7 +241,9 @@ class EnvironmentLog:
         lines, self._lines = self._lines, []
         self._pending = 0
         self._store.append(
-            self._tenant, self._function, LogChunk(int(now * 1000), self._stream, self._request_id, lines)
+            self._tenant,
+            self._group,
+            LogChunk(int(now * 1000), self._stream, self._request_id, lines, self._function),
         )
 
 

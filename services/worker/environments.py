@@ -7,21 +7,21 @@ import heapq
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.limits import Limits
-from lambent.infra.log_store import LogStore
+from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
-from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable
+from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable, Unpacked
 from services.worker.core.environment import State
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
 from services.worker.environment import Environment, InvocationRecord
+from services.worker.guests import Programs, is_native
 from services.worker.sandbox.port import SandboxPool, SandboxSpec, SandboxUnavailable
 
 _log = logging.getLogger(__name__)
@@ -42,8 +42,10 @@ class Shared:
     loop: asyncio.AbstractEventLoop
     clock: Clock
     limits: Limits
-    logs: LogStore
+    logs: LogWriter
     pool: SandboxPool
+    programs: Programs
+    ids: Ids
     tasks: TaskOwner
     counters: WorkerCounters
     on_invocation: Callable[[InvocationRecord], None] | None
@@ -69,7 +71,6 @@ class Environments:
         self,
         shared: Shared,
         artifacts: ArtifactCache,
-        ids: Ids,
         most: int,
         *,
         provisioning: int = 4,
@@ -86,7 +87,6 @@ class Environments:
         self._awake: set[Environment] = set()  # those that may have to be frozen, sooner or later
         self._freezing: asyncio.TimerHandle | None = None
         self._artifacts = artifacts
-        self._ids = ids
         self._free = list(range(most))  # a heap: low numbers first, so that user ids are few
         self._starting: dict[str, asyncio.Task[None]] = {}
         self.by_slot: list[Environment | None] = [None] * most
@@ -132,25 +132,25 @@ class Environments:
         except DecodeError:
             self._failed(environment_id, Reason.NO_PACKAGE, "the deployment cannot be read")
             return
-        path = self._artifacts.known(deployment.code_sha256)
-        if path is not None:
-            self._make(environment_id, generation, deployment, path, provisioned=provisioned)
+        unpacked = self._artifacts.known(deployment.code_sha256, deployment.layer_sha256)
+        if unpacked is not None:
+            self._make(environment_id, generation, deployment, unpacked, provisioned=provisioned)
             return
         work = self._fetch(environment_id, generation, deployment, provisioned=provisioned)
         self._starting[environment_id] = self._shared.tasks.start(f"start-{environment_id}", work)
 
     async def _fetch(self, environment_id: str, generation: int, deployment: Deployment, *, provisioned: bool) -> None:
         try:
-            path = await self._artifacts.path(deployment.code_sha256)
+            unpacked = await self._artifacts.unpacked(deployment.code_sha256, deployment.layer_sha256)
         except PackageUnavailable as error:
             self._failed(environment_id, Reason.NO_PACKAGE, str(error))
         else:
-            self._make(environment_id, generation, deployment, path, provisioned=provisioned)
+            self._make(environment_id, generation, deployment, unpacked, provisioned=provisioned)
         finally:
             self._starting.pop(environment_id, None)
 
     def _make(
-        self, environment_id: str, generation: int, deployment: Deployment, code: Path, *, provisioned: bool
+        self, environment_id: str, generation: int, deployment: Deployment, unpacked: Unpacked, *, provisioned: bool
     ) -> None:
         if not self._free:
             self._failed(environment_id, Reason.FULL, "no slot is free")
@@ -160,13 +160,15 @@ class Environments:
             environment_id=environment_id,
             slot=slot,
             runtime=deployment.runtime,
-            code=code,
+            code=unpacked.code,
+            opt=unpacked.opt,
             memory_mb=deployment.memory_mb,
             ephemeral_storage_mb=deployment.ephemeral_storage_mb or self._shared.limits.default_ephemeral_storage_mb,
             cpu_share=deployment.memory_mb / self._shared.limits.vcpu_memory_mb,
+            launcher=not is_native(deployment.runtime),
         )
         environment = Environment(
-            self._shared, spec, deployment, generation, self._ids.token(16), provisioned=provisioned
+            self._shared, spec, deployment, generation, self._shared.ids.token(16), provisioned=provisioned
         )
         try:
             environment.start()

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import platform
-import shutil
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from opentelemetry.trace import SpanKind, StatusCode
 
 from lambent.domain import tracing
-from lambent.domain.runtimes import SERVED
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.code_store import DirectoryCodeStore
 from lambent.infra.config import Settings
+from lambent.infra.interpreters import UnusableInterpreter, interpreters, runtime_dir
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
-from lambent.infra.log_store import DirectoryLogStore
+from lambent.infra.log_files import DirectoryLogStore
 from lambent.infra.prometheus import PrometheusServer, port_after
 from lambent.infra.telemetry import Telemetry, parent_of
 from services.worker.environment import InvocationRecord
 from services.worker.sandbox.port import SandboxUnavailable
 from services.worker.wiring import Worker, WorkerConfig
+
+_log = logging.getLogger(__name__)
 
 # Share of the machine's memory that environments may be promised where the settings do not say.
 MEMORY_SHARE = 0.9
@@ -35,25 +35,6 @@ _METRICS_PORTS = 4  # of frontend, scheduler, worker and poller, one after the o
 def make(settings: Settings) -> Service:
     """The service."""
     return WorkerService(settings)
-
-
-def interpreters(given: str) -> dict[str, Path]:
-    """Runtime name → interpreter: those named (name=/path,...), else those found on PATH; every other Python runtime
-    shares the worker's own. Raises StartError."""
-    own = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    found: dict[str, Path] = {}
-    for name in sorted(SERVED):
-        path = shutil.which(name)
-        found[name] = Path(path).resolve() if path and _is_python(path) else own
-    found[f"python{sys.version_info.major}.{sys.version_info.minor}"] = own
-    for item in filter(None, (part.strip() for part in given.split(","))):
-        name, _, path = item.partition("=")
-        if name not in SERVED or not os.access(path, os.X_OK):
-            raise StartError(
-                f"worker.interpreters: {item!r} must be RUNTIME=/path, e.g. python3.11=/usr/bin/python3.11"
-            )
-        found[name] = Path(path).resolve()
-    return found
 
 
 def private_ports(settings: Settings) -> tuple[tuple[str, int], ...]:
@@ -72,12 +53,6 @@ def private_ports(settings: Settings) -> tuple[tuple[str, int], ...]:
 def _host_and_port(url: str, default: int = 0) -> tuple[str, int]:
     parts = urlsplit(url)
     return parts.hostname or "localhost", parts.port or default
-
-
-def _is_python(path: str) -> bool:
-    # Version managers put shims on PATH that are scripts; only a program can be a zygote.
-    with Path(path).resolve().open("rb") as file:
-        return file.read(4) == b"\x7fELF"
 
 
 def _memory_mb() -> int:
@@ -99,6 +74,13 @@ class WorkerService:
             instance=worker_id,
         )
         self._prometheus = PrometheusServer(port_after(settings.telemetry.prometheus, 2), clock)
+        try:
+            found, warnings = interpreters(settings.worker.interpreters)
+            runtimes = runtime_dir(settings.worker.runtime_dir)
+        except UnusableInterpreter as error:
+            raise StartError(str(error)) from None
+        for warning in warnings:
+            _log.warning("runtimes share an interpreter", extra={"runtimes": warning})
         config = WorkerConfig(
             worker_id=worker_id,
             scheduler_address=settings.internal.scheduler or here.scheduler_addresses(settings.cluster.schedulers),
@@ -106,7 +88,8 @@ class WorkerService:
             token=here.cluster_token(),
             data_dir=here.data / "worker",
             run_dir=here.run / "worker",
-            interpreters=interpreters(settings.worker.interpreters),
+            interpreters=found,
+            runtime_dir=runtimes,
             limits=settings.limits,
             isolation=settings.worker.isolation,
             minimum_isolation=settings.worker.minimum_isolation,

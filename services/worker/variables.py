@@ -8,19 +8,47 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Protocol
 
+from lambent.domain.runtimes import family
 from lambent.internal.v1.deployment_pb2 import Deployment
 
 
-def log_stream_name(version: str, stream_id: str, now: float) -> str:
-    """YYYY/MM/DD/[version]id."""
-    return f"{datetime.fromtimestamp(now, UTC):%Y/%m/%d}/[{version}]{stream_id}"
+class Places(Protocol):
+    """Where a function finds what is its own: a sandbox says so."""
+
+    @property
+    def task_root(self) -> str: ...
+
+    @property
+    def opt_root(self) -> str: ...
+
+    @property
+    def runtime_root(self) -> str: ...
+
+
+def _own_log_group(deployment: Deployment) -> str:
+    return f"/aws/lambda/{deployment.function_name}"
+
+
+def log_group_name(deployment: Deployment) -> str:
+    """The log group that a function's environments write to."""
+    return deployment.log_group or _own_log_group(deployment)
+
+
+def log_stream_name(deployment: Deployment, stream_id: str, now: float) -> str:
+    """YYYY/MM/DD/[version]id; with the function's name before the version in a group that others may share.
+
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-loggroups.html
+    """
+    function = "" if log_group_name(deployment) == _own_log_group(deployment) else deployment.function_name
+    return f"{datetime.fromtimestamp(now, UTC):%Y/%m/%d}/{function}[{deployment.version}]{stream_id}"
 
 
 def runtime_version(runtime: str) -> str:
     """python3.11 → python:3.11.v1."""
-    name = runtime.rstrip("0123456789.")
-    return f"{name}:{runtime[len(name) :]}.v1"
+    name = family(runtime)
+    return f"{name}:{runtime[len(name) :].strip('.').removesuffix('.x')}.v1"
 
 
 @lru_cache(maxsize=256)
@@ -29,15 +57,18 @@ def runtime_arn(region: str, version: str) -> str:
     return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(version.encode()).hexdigest()}"
 
 
-def environment_variables(deployment: Deployment, stream: str, task_root: str, *, provisioned: bool) -> dict[str, str]:
-    """What os.environ holds when the handler is imported. `provisioned`: the environment is provisioned concurrency."""
-    root = "/var/runtime"
+def environment_variables(deployment: Deployment, stream: str, places: Places, *, provisioned: bool) -> dict[str, str]:
+    """What the function's process finds in its environment. `provisioned`: it is provisioned concurrency."""
+    task_root, opt_root, root = places.task_root, places.opt_root, places.runtime_root
+    kind = family(deployment.runtime)
+    path = f"/usr/local/bin:/usr/bin/:/bin:{opt_root}/bin"
     free = {
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
-        "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
-        "LD_LIBRARY_PATH": f"/var/lang/lib:/lib64:/usr/lib64:{root}:{root}/lib:{task_root}:{task_root}/lib:/opt/lib",
-        "PYTHONPATH": root,
+        "PATH": path if kind == "provided" else f"/var/lang/bin:{path}",
+        "LD_LIBRARY_PATH": (
+            f"/var/lang/lib:/lib64:/usr/lib64:{root}:{root}/lib:{task_root}:{task_root}/lib:{opt_root}/lib"
+        ),
         "PWD": task_root,
         "SHLVL": "0",
         "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
@@ -45,21 +76,28 @@ def environment_variables(deployment: Deployment, stream: str, task_root: str, *
         "_AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1",
         "_AWS_XRAY_DAEMON_PORT": "2000",
     }
+    if kind == "python":
+        free["PYTHONPATH"] = root
+    elif kind == "nodejs":
+        major = deployment.runtime[len(kind) :].partition(".")[0]
+        layers = f"{opt_root}/nodejs"
+        free["NODE_PATH"] = f"{layers}/node{major}/node_modules:{layers}/node_modules:{root}/node_modules"
     reserved = {
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_{deployment.runtime}",
         "AWS_REGION": deployment.region,
         "AWS_DEFAULT_REGION": deployment.region,
         "AWS_LAMBDA_FUNCTION_NAME": deployment.function_name,
         "AWS_LAMBDA_FUNCTION_VERSION": deployment.version,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(deployment.memory_mb),
         "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency" if provisioned else "on-demand",
-        "AWS_LAMBDA_LOG_GROUP_NAME": deployment.log_group or f"/aws/lambda/{deployment.function_name}",
+        "AWS_LAMBDA_LOG_GROUP_NAME": log_group_name(deployment),
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
         "AWS_LAMBDA_LOG_FORMAT": deployment.log_format or "Text",
         "LAMBDA_TASK_ROOT": task_root,
         "LAMBDA_RUNTIME_DIR": root,
         "_HANDLER": deployment.handler,
     }
+    if kind != "provided":
+        reserved["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{deployment.runtime}"
     if deployment.log_format == "JSON":
         reserved["AWS_LAMBDA_LOG_LEVEL"] = deployment.application_log_level or "INFO"
     return {**free, **deployment.variables, **reserved}

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.limits import Limits
+from lambent.domain.runtimes import SERVED
 from lambent.infra.code_store import CodeStore
-from lambent.infra.log_store import LogStore
+from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import worker_service_pb2 as pb
 from services.worker.agent import SchedulerAgent
@@ -27,6 +28,7 @@ from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
 from services.worker.environment import InvocationRecord
 from services.worker.environments import Environments, Shared
+from services.worker.guests import Programs, is_native
 from services.worker.invocations import InvocationServer
 from services.worker.sandbox.native import NativeConfig, NativePool
 from services.worker.sandbox.port import SandboxPool
@@ -45,7 +47,8 @@ class WorkerConfig:
     token: str  # the cluster's shared secret
     data_dir: Path  # unpacked packages; survives restarts
     run_dir: Path  # sockets and temporary folders
-    interpreters: Mapping[str, Path]  # runtime name → interpreter
+    interpreters: Mapping[str, Path]  # runtime name → interpreter; at least one Python
+    runtime_dir: Path | None = None  # the SDKs that functions find at /var/runtime
     advertised_address: str = ""  # what callers dial, where it differs from `address`
     limits: Limits = field(default_factory=Limits)
     isolation: str = "auto"  # auto, namespaces, user-namespace, landlock or process
@@ -69,7 +72,7 @@ class Worker:
         config: WorkerConfig,
         *,
         code: CodeStore,
-        logs: LogStore,
+        logs: LogWriter,
         clock: Clock,
         ids: Ids,
         pool: SandboxPool | None = None,
@@ -85,13 +88,19 @@ class Worker:
         self._on_invocation = on_invocation
         self._tasks = TaskOwner("worker")
         packages = config.data_dir.resolve() / "packages"
-        self._artifacts = ArtifactCache(code, packages, config.limits, config.interpreters.values())
+        pythons = {name: path for name, path in config.interpreters.items() if is_native(name)}
+        self._artifacts = ArtifactCache(code, packages, config.limits, pythons.values())
+        # What is no Python is started by a launcher, which the newest Python is as good for as any.
+        newest = pythons[max(pythons, key=version_of)]
+        launched = {name: newest for name in SERVED if not is_native(name)}
         self.pool: SandboxPool = pool or NativePool(
             NativeConfig(
                 worker_id=config.worker_id,
                 packages=packages,
                 run_dir=config.run_dir.resolve(),
-                interpreters=config.interpreters,
+                interpreters={**pythons, **launched},
+                runtime_dir=config.runtime_dir,
+                folders=folders_of(config.interpreters),
                 level=config.isolation,
                 minimum=config.minimum_isolation,
                 network=config.network,
@@ -138,12 +147,14 @@ class Worker:
             limits=config.limits,
             logs=self._logs,
             pool=self.pool,
+            programs=Programs(config.interpreters),
+            ids=self._ids,
             tasks=self._tasks,
             counters=self.counters,
             on_invocation=self._on_invocation,
         )
         environments = Environments(
-            shared, self._artifacts, self._ids, config.max_environments, freeze_after=config.freeze_after_ms / 1000
+            shared, self._artifacts, config.max_environments, freeze_after=config.freeze_after_ms / 1000
         )
         self._environments = environments
         self._server = InvocationServer(config.address, config.token, environments.by_slot, self.counters)
@@ -204,3 +215,14 @@ def raise_descriptor_limit(wanted: int) -> None:
     best = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < best:
         resource.setrlimit(resource.RLIMIT_NOFILE, (best, hard))
+
+
+def version_of(runtime: str) -> tuple[int, ...]:
+    """python3.11 → (3, 11)."""
+    return tuple(int(part) for part in runtime.lstrip("abcdefghijklmnopqrstuvwxyz").split(".") if part.isdecimal())
+
+
+def folders_of(interpreters: Mapping[str, Path]) -> tuple[Path, ...]:
+    """The folders that interpreters other than Python need, beyond those of the system."""
+    found = {path.resolve().parent.parent for name, path in interpreters.items() if not is_native(name)}
+    return tuple(sorted(folder for folder in found if folder != Path("/usr") and folder != Path("/")))

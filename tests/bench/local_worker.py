@@ -19,13 +19,14 @@ from lambent.domain.names import Tenant
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.code_store import MemoryCodeStore
 from lambent.infra.frames import Invoke, Result
-from lambent.infra.log_store import LogChunk, LogStore, Position
+from lambent.infra.log_store import LogChunk, LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.artifacts.cache import ArtifactCache
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
 from services.worker.environments import Environments, Shared
+from services.worker.guests import Programs
 from services.worker.sandbox.native import NativeConfig, NativePool
 from services.worker.wiring import raise_descriptor_limit
 
@@ -43,19 +44,14 @@ def package(source: str) -> bytes:
     return out.getvalue()
 
 
-class _NoLogs(LogStore):
+class _NoLogs(LogWriter):
     """Takes lines and forgets them, so that what is measured does not grow."""
 
-    def append(self, tenant: Tenant, function_name: str, chunk: LogChunk) -> None:
+    def append(self, tenant: Tenant, group: str, chunk: LogChunk) -> None:
         """Forget it."""
 
     def flush(self) -> None:
         """Nothing is kept."""
-
-    def read(
-        self, tenant: Tenant, function_name: str, after: Position | None = None
-    ) -> tuple[list[LogChunk], Position]:
-        return [], Position({})
 
 
 class LocalWorker:
@@ -154,11 +150,12 @@ async def local_worker(source: str, *, most: int = 1000, pool_size: int = 4) -> 
             log_format="Text", log_group="/aws/lambda/bench",
         )  # fmt: skip
         shared = Shared(
-            asyncio.get_running_loop(), SystemClock(), limits, _NoLogs(), pool, tasks, WorkerCounters(), None
-        )
-        environments = Environments(shared, artifacts, SystemIds(), most)
+            asyncio.get_running_loop(), SystemClock(), limits, _NoLogs(), pool, Programs({}), SystemIds(), tasks,
+            WorkerCounters(), None,
+        )  # fmt: skip
+        environments = Environments(shared, artifacts, most)
         try:
-            await artifacts.path(digest)
+            await artifacts.unpacked(digest)
             await pool.start()
             yield LocalWorker(pool, environments, deployment.SerializeToString())
         finally:

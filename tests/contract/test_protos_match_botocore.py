@@ -195,10 +195,12 @@ def constraint_problems(field: Any, theirs: Any, where: str) -> list[str]:
     if theirs.type_name == "map":
         ours["key"] = rule.key_pattern or None
         ours["key-length"] = (rule.key_length.min, rule.key_length.max) if rule.HasField("key_length") else (None, None)
-        ours["item"] = (rule.item_value.min, rule.item_value.max) if rule.HasField("item_value") else (None, None)
+        ours["item"] = (
+            (rule.item_value.min or None, rule.item_value.max) if rule.HasField("item_value") else (None, None)
+        )
         wanted["key"] = theirs.key.metadata.get("pattern")
         wanted["key-length"] = (theirs.key.metadata.get("min"), theirs.key.metadata.get("max"))
-        wanted["item"] = (theirs.value.metadata.get("min"), theirs.value.metadata.get("max"))
+        wanted["item"] = (theirs.value.metadata.get("min") or None, theirs.value.metadata.get("max"))
     recorded = CONSTRAINT_DIFFERENCES.get(where, ("", ""))[0]
     if recorded and ours.get(recorded) == wanted[recorded]:
         return [f"{where}: {recorded} is the same as AWS's; take it off the table"]

@@ -46,6 +46,17 @@ def handler(event, context):
         held = bytes(1) * (400 << 20)
         while True:
             pass
+    if event == "import":
+        import part
+        return part.__file__
+    if event.startswith("/"):
+        with open(event) as file:
+            return file.read()
+    if event.startswith("touch "):
+        try:
+            open(event[6:], "w").close()
+        except OSError as error:
+            return error.strerror
     path = os.path.join(TMP, "kept")
     if event == "write":
         with open(path, "w") as file:
@@ -99,8 +110,8 @@ async def pool(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     assert groups_of(f"contract-{os.getpid()}") == []
 
 
-def spec(tmp_path: Path, slot: int = 0, runtime: str = RUNTIME) -> SandboxSpec:
-    return SandboxSpec(f"e{slot}", slot, runtime, tmp_path / "packages" / "a", 128, 64, 0.5)
+def spec(tmp_path: Path, slot: int = 0, runtime: str = RUNTIME, opt: Path | None = None) -> SandboxSpec:
+    return SandboxSpec(f"e{slot}", slot, runtime, tmp_path / "packages" / "a", 128, 64, 0.5, opt)
 
 
 class Guest:
@@ -135,6 +146,8 @@ class Guest:
             "handler": "app.handler",
             "environ": {f"AWS_LAMBDA_{name}": "x" for name in names},
             "task_root": self.sandbox.task_root,
+            "opt_root": self.sandbox.opt_root,
+            "runtime_root": self.sandbox.runtime_root,
             "response_limit": 1 << 20,
         }
         await self.loop.sock_sendall(self.channel, wire.pack(wire.INIT, json.dumps(task).encode()))
@@ -167,6 +180,29 @@ async def test_it_runs_the_function_and_carries_what_it_prints(pool: SandboxPool
     with pytest.raises(BlockingIOError):
         os.read(guest.sandbox.output, 1000)
     guest.close()
+
+
+async def test_layers_are_where_it_says_and_cannot_be_written(pool: SandboxPool, tmp_path: Path) -> None:
+    layers = tmp_path / "packages" / "layers"
+    (layers / "python").mkdir(parents=True)
+    (layers / "python" / "part.txt").write_text("of a layer")
+    (layers / "python" / "part.py").write_text("x = 1")
+    guest = Guest(pool.take(spec(tmp_path, opt=layers)))
+    await guest.init()
+    assert await guest.invoke(f"{guest.sandbox.opt_root}/python/part.txt") == "of a layer"
+    if pool.level != "fake":
+        assert await guest.invoke("import") == f"{guest.sandbox.opt_root}/python/part.py"
+    if pool.level not in ("fake", "process"):  # which keep nothing from being written
+        said = "Permission denied" if pool.level == "landlock" else "Read-only file system"
+        assert (guest.sandbox.opt_root == "/opt") == (pool.level != "landlock")
+        assert await guest.invoke(f"touch {guest.sandbox.opt_root}/new") == said
+    guest.sandbox.kill()
+    await guest.exited()
+    again = Guest(guest.sandbox.reset())
+    await again.init()
+    assert await again.invoke(f"{again.sandbox.opt_root}/python/part.txt") == "of a layer"
+    guest.close()
+    again.close()
 
 
 async def test_an_exit_is_told_as_often_as_it_is_asked_for(pool: SandboxPool, tmp_path: Path) -> None:

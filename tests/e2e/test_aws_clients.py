@@ -168,7 +168,6 @@ def creation(**changes: Any) -> dict[str, Any]:
         ({"Code": {"ZipFile": b"no zip"}}, "InvalidParameterValueException", "Could not unzip uploaded file. Please check your file, then try to upload again."),
         ({"Code": {"ZipFile": zipped({"../evil.py": "x"})}}, "InvalidParameterValueException", "Could not unzip"),
         ({"Code": {"S3Bucket": "bucket", "S3Key": "key"}}, "InvalidParameterValueException", "S3 are not served yet"),
-        ({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:l:1"]}, "InvalidParameterValueException", "layers are not served yet"),
         ({"PublishTo": "LATEST_PUBLISHED"}, "InvalidParameterValueException", "managed instances are not served"),
         ({"PackageType": "Image", "Code": {"ImageUri": "x"}}, "InvalidParameterValueException", "Image"),
         ({"LoggingConfig": {"LogFormat": "Text", "ApplicationLogLevel": "INFO"}}, "InvalidParameterValueException", "LogLevel is not supported when LogFormat"),
@@ -251,5 +250,5 @@ def test_presigned_requests_are_served(cluster: Cluster, function: str) -> None:
 
 
 def test_operations_that_are_not_served_say_so(cluster: Cluster) -> None:
-    got = error_of(cluster.client().list_layers)
+    got = error_of(cluster.client().list_event_source_mappings)
     assert got[:2] == (404, "UnknownOperationException")

@@ -191,7 +191,7 @@ def _odd_path(rng: random.Random, path: bytes) -> tuple[bytes, str]:
                     b"/2015-03-31/functions/x/y/z",
                     b"/2014-11-13/functions/x/invoke-async",
                     b"/favicon.ico",
-                    b"/2018-10-31/layers",
+                    b"/2018-10-31/layers/x",
                     b"//",
                 ]
             ), "elsewhere"

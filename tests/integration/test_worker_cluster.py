@@ -172,6 +172,7 @@ class Cluster:
     private: tuple[tuple[str, int], ...] = ()
     control_groups: bool = True
     limits: Limits = field(default_factory=Limits)
+    interpreters: dict[str, Path] = field(default_factory=dict)  # beside Python's
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler()
@@ -188,7 +189,7 @@ class Cluster:
             token=TOKEN,
             data_dir=self.folder / "data",
             run_dir=self.folder / "run",
-            interpreters={RUNTIME: Path(sys.executable)},
+            interpreters={RUNTIME: Path(sys.executable), **self.interpreters},
             limits=self.limits,
             isolation="auto" if self.level == "fake" else self.level,
             network=self.network,
@@ -290,7 +291,7 @@ class Cluster:
                 await asyncio.sleep(0)
 
     def log_lines(self) -> list[str]:
-        chunks, _ = self.logs.read(TENANT, "fn")
+        chunks, _ = self.logs.read(TENANT, "/aws/lambda/fn")
         return [line for chunk in chunks for line in chunk.lines]
 
 

@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from lambent.domain.limits import Limits
 from lambent.infra.code_store import MemoryCodeStore
 from lambent.infra.packages import Fault, PackageError, check, unpack
-from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable
+from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable, Unpacked
 
 Entry = tuple[str, bytes, int]
 
@@ -84,6 +85,7 @@ BAD: dict[str, tuple[Callable[[], bytes], Fault]] = {
     "twice": (twice, Fault.DUPLICATE),
     "file and folder": (lambda: package(("a", b"x", FILE), ("a/b", b"x", FILE)), Fault.DUPLICATE),
     "overlapping": (overlapping, Fault.OVERLAP),
+    "too deep": (lambda: package(("a/" * 1500 + "b", b"x", FILE)), Fault.CORRUPT),
     "too many": (lambda: package(*((f"{n}.py", b"x", FILE) for n in range(6))), Fault.TOO_MANY),
     "too large": (lambda: package(("a.bin", b"\0" * 1_000_001, FILE)), Fault.TOO_LARGE),
     "headers lie": (lying, Fault.CORRUPT),
@@ -136,10 +138,10 @@ async def test_many_who_ask_at_once_get_one_unpacking(tmp_path: Path) -> None:
     store = Store()
     digest = store.put(package(("app.py", b"x = 1\n", FILE)))
     cache = ArtifactCache(store, tmp_path / "packages", Limits())
-    paths = await asyncio.gather(*(cache.path(digest) for _ in range(20)))
-    assert set(paths) == {tmp_path / "packages" / digest}
+    found = await asyncio.gather(*(cache.unpacked(digest) for _ in range(20)))
+    assert set(found) == {Unpacked(tmp_path / "packages" / digest, None)}
     assert Store.reads == 1
-    assert cache.known(digest) == paths[0]
+    assert cache.known(digest) == found[0]
     await cache.close()
 
 
@@ -147,10 +149,60 @@ async def test_a_package_that_is_missing_or_bad_is_unavailable(tmp_path: Path) -
     store = MemoryCodeStore()
     cache = ArtifactCache(store, tmp_path / "packages", Limits())
     with pytest.raises(PackageUnavailable, match="no package"):
-        await cache.path("0" * 64)
+        await cache.unpacked("0" * 64)
     with pytest.raises(PackageUnavailable, match="no digest"):
-        await cache.path("../../etc")
+        await cache.unpacked("../../etc")
     bad = store.put(b"nothing")
     with pytest.raises(PackageUnavailable, match="readable zip"):
-        await cache.path(bad)
+        await cache.unpacked(bad)
+    await cache.close()
+
+
+TAG = sys.implementation.cache_tag
+
+
+async def test_layers_are_laid_over_each_other_once_in_their_order(tmp_path: Path) -> None:
+    store = MemoryCodeStore()
+    code = store.put(package(("app.py", b"x = 1\n", FILE)))
+    lower = store.put(
+        package(
+            ("python/both.py", b"x = 'lower'\n", FILE),
+            ("python/own.py", b"x = 1\n", FILE),
+            ("bin/tool", b"", FILE | 0o111),
+            ("lib/l.so", b"l.so.1", LINK),
+        )
+    )
+    upper = store.put(package(("python/both.py", b"x = (\n", FILE)))
+    cache = ArtifactCache(store, tmp_path / "packages", Limits(), [Path(sys.executable)])
+    found, again, other = await asyncio.gather(
+        cache.unpacked(code, [lower, upper]), cache.unpacked(code, [lower, upper]), cache.unpacked(code, [upper, lower])
+    )
+    assert found == again == cache.known(code, [lower, upper])
+    assert cache.known(code, [upper]) == Unpacked(found.code, tmp_path / "packages" / f"layer-{upper}")
+    assert cache.known(code, [lower, lower]) is None
+    assert found.opt is not None
+    assert other.opt is not None
+    assert (found.opt / "python/both.py").read_text() == "x = (\n"
+    assert (other.opt / "python/both.py").read_text() == "x = 'lower'\n"
+    assert os.readlink(found.opt / "lib/l.so") == "l.so.1"
+    assert os.access(found.opt / "bin/tool", os.X_OK)
+    single = tmp_path / "packages" / f"layer-{lower}"
+    assert (found.opt / "python/own.py").samefile(single / "python/own.py")
+    # What the lower layer's source was compiled to has gone with it; what is compiled names the place in the sandbox.
+    assert {path.name for path in (found.opt / "python/__pycache__").iterdir()} == {f"own.{TAG}.pyc"}
+    assert b"/opt/python/own.py" in (found.opt / f"python/__pycache__/own.{TAG}.pyc").read_bytes()
+    await cache.close()
+    later = ArtifactCache(store, tmp_path / "packages", Limits())
+    assert await later.unpacked(code, [lower, upper]) == found
+    await later.close()
+
+
+async def test_a_layer_that_is_missing_makes_all_unavailable(tmp_path: Path) -> None:
+    store = MemoryCodeStore()
+    code = store.put(package(("app.py", b"x = 1\n", FILE)))
+    cache = ArtifactCache(store, tmp_path / "packages", Limits())
+    for bad in ("0" * 64, "../x"):
+        with pytest.raises(PackageUnavailable):
+            await cache.unpacked(code, [code, bad])
+        assert cache.known(code, [code, bad]) is None
     await cache.close()

@@ -15,14 +15,18 @@ from lambent.domain.errors import AwsError
 from lambent.domain.limits import Limits
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.http import HttpRequest, HttpResponse
+from lambent.infra.log_store import MemoryLogStore
 from lambent.infra.sigv4 import Verifier
+from lambent.v1 import log_group_service_pb2
 from lambent.v1 import scaling_service_pb2 as pb
+from services.frontend.operations.log_groups import LogGroupOperations
 from services.frontend.transport.call import Call
 from services.frontend.transport.dispatch import Dispatch
 from services.frontend.transport.json_door import HttpDoors, JsonDoor
 from services.frontend.transport.rest_door import RestDoor
 from tests.unit.doors_support import ACCOUNT, KEY, KEYS, REGION, services
 
+LOGS = log_group_service_pb2.DESCRIPTOR.services_by_name["LogGroupService"]
 SERVICE = pb.DESCRIPTOR.services_by_name["ScalingService"]
 IDS = {
     "ServiceNamespace": "lambda", "ResourceId": "function:f:live",
@@ -67,7 +71,7 @@ class Bench:
         self.outcomes: list[tuple[str, str]] = []
         clock, ids = SystemClock(), SystemIds()
         dispatch = Dispatch(
-            [*services(), (SERVICE, self.echo)],
+            [*services(), (SERVICE, self.echo), (LOGS, NoGroups())],
             clock=clock,
             observe=lambda name, outcome: self.outcomes.append((name, outcome)),
         )
@@ -186,6 +190,32 @@ async def test_signatures_are_made_for_the_service() -> None:
     changed.body = b'{"a": 1}'
     assert error(await bench.door.handle(changed))[1] == "InvalidSignatureException"
     assert not bench.echo.seen
+
+
+class NoGroups(LogGroupOperations):
+    """CloudWatch Logs without a log."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryLogStore(), Limits(), SystemClock())
+
+
+async def test_services_beside_each_other_have_their_own_ways() -> None:
+    bench = Bench()
+
+    async def logs(operation: str, document: dict[str, Any], service: str = "logs") -> tuple[int, dict[str, Any]]:
+        answer = await bench.send(f"Logs_20140328.{operation}", json.dumps(document).encode(), service=service)
+        return answer.status, json.loads(answer.body)
+
+    assert await logs("DescribeLogGroups", {}) == (200, {"logGroups": []})
+    status, shape = await logs("FilterLogEvents", {"logGroupName": "a b"})
+    assert (status, shape["__type"]) == (400, "InvalidParameterException")
+    assert shape["message"].startswith("1 validation error detected: Value 'a b' at 'logGroupName'")
+    missing = {"__type": "ResourceNotFoundException", "message": "The specified log group does not exist."}
+    assert await logs("DeleteLogGroup", {"logGroupName": "none"}) == (400, missing)
+    _, wrong = await logs("DescribeLogGroups", {}, service="application-autoscaling")
+    assert wrong == {
+        "__type": "InvalidSignatureException", "message": "Credential should be scoped to correct service: 'logs'.",
+    }  # fmt: skip
 
 
 async def test_other_paths_are_the_rest_doors() -> None:

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lambent.domain.errors import AwsError
 from lambent.v1 import function_service_pb2 as fn
 from lambent.v1 import invocation_service_pb2 as inv
+from lambent.v1 import layer_service_pb2 as layer
 from lambent.v1 import log_service_pb2 as log
 from services.frontend.transport.restjson import RequestCodec, ResponseCodec
 from services.frontend.transport.validation import validator
@@ -88,6 +89,28 @@ def test_query() -> None:
         with pytest.raises(AwsError) as caught:
             LIST.read((), query, {}, b"")
         assert caught.value.name == "SerializationException"
+
+
+def test_an_empty_list_that_takes_something_away_differs_from_none() -> None:
+    update, check = (
+        RequestCodec(fn.UpdateFunctionConfigurationRequest, []),
+        validator(fn.UpdateFunctionConfigurationRequest),
+    )
+    for document, items in (({}, []), ({"Layers": None}, []), ({"Layers": []}, [""])):
+        request = update.read((), b"", {}, json.dumps({"FunctionName": "f"} | document).encode())
+        assert list(request.layers) == items
+        check(request)
+    with pytest.raises(AwsError, match="'layers'"):
+        check(update.read((), b"", {}, b'{"FunctionName": "f", "Layers": ["", ""]}'))
+    assert list(read({"Layers": []}).layers) == []
+
+
+def test_numbers_in_the_path() -> None:
+    codec = RequestCodec(layer.GetLayerVersionRequest, ["layer_name", "version_number"])
+    assert codec.read(("l", "-12"), b"", {}, b"").version_number == -12
+    for text in ("x", "1.0", "", "9" * 19):
+        with pytest.raises(AwsError, match="Long"):
+            codec.read(("l", text), b"", {}, b"")
 
 
 def test_path_headers_and_payload() -> None:

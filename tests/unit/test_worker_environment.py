@@ -26,11 +26,13 @@ KILLED = Ended(None, 9, False)
 APPLY: dict[Event, Callable[[EnvironmentCore], tuple[Action, ...]]] = {
     Event.INITED: lambda core: core.inited(1.5),
     Event.INIT_FAILED: lambda core: core.init_failed("Runtime.ImportModuleError", b"{}"),
-    Event.EXPIRED: lambda core: core.expire(),
-    Event.EXITED: lambda core: core.exited(KILLED),
+    Event.EXPIRED: lambda core: core.expire(2.5),
+    Event.EXITED: lambda core: core.exited(KILLED, 2.5),
     Event.INVOKE: lambda core: core.invoke("r", 2.0),
     Event.ANSWERED: lambda core: core.answered(),
     Event.STOP: lambda core: core.stop(),
+    Event.ANSWERED_EARLY: lambda core: core.answered(early=True),
+    Event.SETTLED: lambda core: core.settled(3.0),
 }
 
 
@@ -60,13 +62,16 @@ def test_the_table_answers_every_invocation_once_and_leaves_no_process_behind() 
     for (state, event), (after, actions) in TRANSITIONS.items():
         # Whatever leaves a busy state answers, and nothing else does.
         assert (Action.ANSWER in actions) is (state in BUSY and after not in BUSY), (state, event)
+        # An invocation is handed to the guest once: as it comes, or when what goes on after the one before has ended.
+        queued = state is State.QUEUED and after in BUSY
+        begins = after in BUSY and (event is Event.INVOKE or queued) and after is not State.QUEUED
+        assert (Action.SEND in actions) is begins
         # A process ends wherever the state after it has none.
         if after in (State.COLD, State.STOPPED):
             assert Action.KILL in actions
         # The caller hears before nothing else is done with the process it came from.
         if Action.KILL in actions and Action.ANSWER in actions:
             assert actions.index(Action.KILL) < actions.index(Action.ANSWER)
-        assert (Action.SEND in actions) is (event is Event.INVOKE)
         assert state is not State.STOPPED
 
 
@@ -94,12 +99,28 @@ def test_the_init_phase_is_counted_once_and_only_if_it_went_well() -> None:
     assert core.deadline == 5.0
     assert (core.take_init_ms(), core.take_init_ms()) == (250.0, None)
     failed = EnvironmentCore(3, 10.0, 1.0)
-    failed.expire()
+    failed.expire(11.0)
     assert failed.outcome is not None
     assert failed.outcome.status == "timeout"
     assert failed.invoke("r", 20.0) == (Action.REVIVE, Action.SEND)
     failed.inited(21.0)
     assert failed.take_init_ms() is None
+
+
+def test_an_invocation_that_waits_for_what_goes_on_has_all_its_time_from_then_on() -> None:
+    core = EnvironmentCore(3, 10.0, 1.0)
+    core.inited(1.25)
+    core.invoke("first", 2.0)
+    core.answered(early=True)
+    assert core.invoke("second", 3.0) == ()
+    assert core.deadline == 5.0  # of what goes on
+    assert core.settled(4.0) == (Action.SEND,)
+    assert (core.invoked_at, core.deadline) == (4.0, 7.0)
+    core.answered(early=True)
+    core.invoke("third", 5.0)
+    # What goes on does not end in its time: the third begins with fresh processes, and has all its time as well.
+    assert core.expire(7.0) == (Action.KILL, Action.REVIVE, Action.SEND)
+    assert (core.state, core.deadline, core.outcome) == (State.INITIALISING, 10.0, None)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ class MemoryFunctionStore:
         self._functions: dict[Tenant, dict[str, Function]] = {}
         self._settings: dict[Tenant, ConcurrencyState] = {}
         self._generations: dict[Tenant, int] = {}
+        self._layer_bytes: dict[Tenant, int] = {}
         self._readers: list[tuple[Tenant, asyncio.Queue[Change]]] = []
 
     async def next_generation(self, tenant: Tenant) -> int:
@@ -97,7 +98,12 @@ class MemoryFunctionStore:
         return len(self._functions.get(tenant, {}))
 
     async def code_bytes(self, tenant: Tenant) -> int:
-        return sum(_bytes(function) for function in self._functions.get(tenant, {}).values())
+        layers = self._layer_bytes.get(tenant, 0)
+        return layers + sum(_bytes(function) for function in self._functions.get(tenant, {}).values())
+
+    def count_layer(self, tenant: Tenant, added_bytes: int) -> None:
+        """For the twin of the layer store, whose bytes count with those of functions."""
+        self._layer_bytes[tenant] = self._layer_bytes.get(tenant, 0) + added_bytes
 
     async def settings(self, tenant: Tenant) -> ConcurrencyState:
         return self._settings.get(tenant, ConcurrencyState())

@@ -95,7 +95,7 @@ class FunctionStore(Protocol):
         ...
 
     async def code_bytes(self, tenant: Tenant) -> int:
-        """Bytes of all packages of a tenant together, published versions included."""
+        """Bytes of all packages of a tenant together, published versions and layers included."""
         ...
 
     async def settings(self, tenant: Tenant) -> ConcurrencyState:

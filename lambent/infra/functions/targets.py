@@ -54,4 +54,5 @@ def _deployment(
         log_format=configuration.log_format,
         application_log_level=configuration.application_log_level or "",
         log_group=configuration.log_group,
+        layer_sha256=[layer.code.sha256 for layer in configuration.layers],
     )

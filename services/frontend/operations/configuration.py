@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from datetime import UTC, datetime
 
 from lambent.domain import destinations
 from lambent.domain.errors import invalid_parameter
@@ -18,6 +17,7 @@ from lambent.domain.runtimes import ACCEPTED, RETIRED, SERVED
 from lambent.infra.functions.variables import open_variables, seal_variables
 from lambent.infra.secrets import SecretBox, SecretsError
 from lambent.v1 import function_service_pb2 as pb
+from services.frontend.operations.timestamps import written
 from services.frontend.variables import check_variables
 
 _CREATING = "The function is being created."
@@ -183,7 +183,7 @@ def to_message(
         description=configuration.description,
         timeout=configuration.timeout,
         memory_size=configuration.memory_mb,
-        last_modified=_timestamp(record.last_modified),
+        last_modified=written(record.last_modified),
         code_sha256=base64.b64encode(bytes.fromhex(record.code.sha256)).decode(),
         version=version,
         tracing_config=pb.TracingConfigResponse(mode=configuration.tracing_mode),
@@ -209,6 +209,8 @@ def to_message(
         message.dead_letter_config.target_arn = configuration.dead_letter_target
     if configuration.kms_key_arn is not None:
         message.kms_key_arn = configuration.kms_key_arn
+    for layer in configuration.layers:
+        message.layers.add(arn=layer.arn, code_size=layer.code.size)
     if record.state is State.PENDING:
         message.state_reason, message.state_reason_code = _CREATING, "Creating"
     if record.update_status is not None:
@@ -238,8 +240,3 @@ def _environment(record: FunctionRecord, secrets: SecretBox) -> pb.EnvironmentRe
             error=pb.EnvironmentError(error_code="KMSAccessDeniedException", message=str(error))
         )
     return pb.EnvironmentResponse(variables=variables or {})
-
-
-def _timestamp(epoch: float) -> str:
-    """`YYYY-MM-DDThh:mm:ss.sss+0000`, as AWS writes LastModified."""
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "+0000"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import hashlib
 
 from lambent.domain import concurrency
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.errors import AwsError, conflict, invalid_parameter
-from lambent.domain.functions import Code, Function, FunctionRecord, State, UpdateStatus, VersionRecord
+from lambent.domain.functions import Function, FunctionRecord, State, UpdateStatus, VersionRecord
+from lambent.domain.layers import check_size
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, FunctionRef, Tenant, is_version, not_found, parse
-from lambent.infra import packages
-from lambent.infra.code_store import CodeStore
 from lambent.infra.functions.port import EVERY_VERSION, NOBODY, Edit, FunctionStore
 from lambent.infra.secrets import SecretBox
 from lambent.v1 import function_service_pb2 as pb
@@ -22,9 +19,11 @@ from services.frontend.code_urls import CodeUrls
 from services.frontend.operations import configuration as conf
 from services.frontend.operations import paging
 from services.frontend.operations.editing import Editor
+from services.frontend.operations.layers import LayerAttacher
 from services.frontend.operations.lookups import Lookups, function_ref, storage_exceeded, update_in_progress
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.unserved import refuse_unserved
+from services.frontend.operations.uploads import Uploads
 from services.frontend.operations.versions import Publisher, versions_after
 from services.frontend.transport.call import Call
 
@@ -36,7 +35,8 @@ class FunctionOperations:
         self,
         *,
         store: FunctionStore,
-        code: CodeStore,
+        uploads: Uploads,
+        layers: LayerAttacher,
         settler: Settler,
         lookups: Lookups,
         editor: Editor,
@@ -48,7 +48,8 @@ class FunctionOperations:
         ids: Ids,
     ) -> None:
         self._store = store
-        self._code = code
+        self._uploads = uploads
+        self._layers = layers
         self._settler = settler
         self._lookups = lookups
         self._editor = editor
@@ -67,9 +68,11 @@ class FunctionOperations:
         refuse_unserved(request)
         refuse_unserved(request.code)
         configuration = conf.from_create(request, ref.tenant, ref.name, self._limits, self._secrets)
+        configuration = dataclasses.replace(configuration, layers=await self._layers.attach(request.layers, call))
         if await self._store.get(ref.tenant, ref.name) is not None:
             raise _exists(ref)
-        code = await self._keep_package(request.code.zip_file if request.code.HasField("zip_file") else None)
+        package = request.code.zip_file if request.code.HasField("zip_file") else None
+        code = await self._uploads.keep(package, configuration.layers)
         now = self._clock.epoch()
         record = FunctionRecord(
             tenant=ref.tenant,
@@ -153,8 +156,8 @@ class FunctionOperations:
             # Changing the architecture alone is an update of the code to AWS; there is then nothing to fetch.
             raise invalid_parameter("Please provide a source for function code.")
         record = await self._lookups.changeable(ref, request.revision_id if request.HasField("revision_id") else None)
-        code = await self._keep_package(request.zip_file, dry_run=request.dry_run)
         configuration = record.configuration
+        code = await self._uploads.keep(request.zip_file, configuration.layers, dry_run=request.dry_run)
         if request.architectures:
             configuration = dataclasses.replace(configuration, architecture=request.architectures[0])
         changed = dataclasses.replace(record, code=code, configuration=configuration)
@@ -170,6 +173,9 @@ class FunctionOperations:
         refuse_unserved(request)
         record = await self._lookups.changeable(ref, request.revision_id if request.HasField("revision_id") else None)
         configuration = conf.merge(record.configuration, request, ref.tenant, ref.name, self._limits, self._secrets)
+        if request.layers:
+            configuration = dataclasses.replace(configuration, layers=await self._layers.attach(request.layers, call))
+            check_size(record.code.unzipped, configuration.layers, self._limits.unzipped_bytes)
         return await self._change(record, dataclasses.replace(record, configuration=configuration), publish=False)
 
     async def delete_function(self, request: pb.DeleteFunctionRequest, call: Call) -> pb.DeleteFunctionResponse:
@@ -244,31 +250,6 @@ class FunctionOperations:
         function = await self._store.find(record.tenant, record.name, number)
         last = None if function is None else function.versions.get(number)
         return last if last is not None and last.publishes(record.configuration, record.code) else None
-
-    async def _keep_package(self, data: bytes | None, *, dry_run: bool = False) -> Code:
-        """Check a package and keep it. Raises what AWS says of a bad one."""
-        if data is None:
-            raise invalid_parameter("Please provide a source for function code.")
-        if len(data) > self._limits.zip_bytes:
-            raise AwsError(
-                "RequestEntityTooLargeException", f"Zipped size must be smaller than {self._limits.zip_bytes} bytes"
-            )
-        try:
-            await asyncio.to_thread(packages.check, data, self._limits)
-        except packages.PackageError as error:
-            raise invalid_parameter(package_text(error, self._limits)) from error
-        if dry_run:
-            return Code(hashlib.sha256(data).hexdigest(), len(data))
-        return Code(await asyncio.to_thread(self._code.put, data), len(data))
-
-
-def package_text(error: packages.PackageError, limits: Limits) -> str:
-    """AWS's text where it has one for this fault, else what is wrong with the package."""
-    if error.fault is packages.Fault.TOO_LARGE:
-        return f"Unzipped size must be smaller than {limits.unzipped_bytes} bytes"
-    if error.fault is packages.Fault.CORRUPT:
-        return "Could not unzip uploaded file. Please check your file, then try to upload again."
-    return f"Could not unzip uploaded file. {error}"
 
 
 def _deletion(function: Function, settings: ConcurrencyState, generation: int) -> Edit:

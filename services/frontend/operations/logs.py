@@ -28,21 +28,25 @@ class LogOperations:
     async def tail_logs(self, request: pb.TailLogsRequest, call: Call) -> AsyncIterator[pb.LogLine]:
         """Stored lines, then, for a follower, new ones as they come."""
         ref = parse(request.function_name, None, call.tenant)
-        if await self._store.get(ref.tenant, ref.name) is None or ref.qualifier not in (None, LATEST):
+        record = await self._store.get(ref.tenant, ref.name)
+        if record is None or ref.qualifier not in (None, LATEST):
             raise not_found(ref)
-        chunks, position = await asyncio.to_thread(self._logs.read, ref.tenant, ref.name)
-        lines = [line for chunk in chunks for line in self._lines(chunk, request)]
+        group = record.configuration.log_group
+        chunks, position = await asyncio.to_thread(self._logs.read, ref.tenant, group)
+        lines = [line for chunk in chunks for line in self._lines(chunk, ref.name, request)]
         for line in lines[-(request.limit or DEFAULT_LINES) :]:
             yield line
         while request.follow:
             await asyncio.sleep(FOLLOW_SECONDS)
-            chunks, position = await asyncio.to_thread(self._logs.read, ref.tenant, ref.name, position)
+            chunks, position = await asyncio.to_thread(self._logs.read, ref.tenant, group, position)
             for chunk in chunks:
-                for line in self._lines(chunk, request):
+                for line in self._lines(chunk, ref.name, request):
                     yield line
 
     @staticmethod
-    def _lines(chunk: LogChunk, request: pb.TailLogsRequest) -> list[pb.LogLine]:
+    def _lines(chunk: LogChunk, name: str, request: pb.TailLogsRequest) -> list[pb.LogLine]:
+        if chunk.function != name:
+            return []
         if request.HasField("request_id") and chunk.request_id != request.request_id:
             return []
         if request.HasField("start_time") and chunk.time_ms < request.start_time.ToMilliseconds():

@@ -33,7 +33,7 @@ def in_progress(record: FunctionRecord) -> bool:
 
 
 def settle(record: FunctionRecord, *, code_present: bool, revision_id: str, deployment_id: str) -> FunctionRecord:
-    """The record after the second half. Without its package a creation fails, and an update leaves the old code be."""
+    """The record after the second half. Without its packages a creation fails, and an update leaves the old code be."""
     if not code_present:
         failed = {"state": State.FAILED} if record.state is State.PENDING else {"update_status": UpdateStatus.FAILED}
         return dataclasses.replace(record, revision_id=revision_id, **failed)
@@ -88,7 +88,8 @@ class Settler:
             _log.warning("a change waits for its second half", extra={"function": record.name, "reason": str(error)})
 
     async def _settle(self, record: FunctionRecord) -> FunctionRecord:
-        present = await asyncio.to_thread(self._code.__contains__, record.code.sha256)
+        codes = [record.code, *(layer.code for layer in record.configuration.layers)]
+        present = await asyncio.to_thread(lambda: all(code.sha256 in self._code for code in codes))
         settled = settle(record, code_present=present, revision_id=self._ids.uuid(), deployment_id=self._ids.token(16))
         edit = Edit(
             record.tenant, record.name, LATEST, record.generation, revision=record.revision_id, record=settled

@@ -13,7 +13,6 @@ from lambent.domain.errors import invalid_parameter
 UNSERVED: Mapping[str, str] = {
     "PublishTo": "managed instances are not served",
     "VpcConfig": "VpcConfig is not served yet; functions use the worker's network",
-    "Layers": "layers are not served yet; put their content into the package",
     "FileSystemConfigs": "file systems are not served yet",
     "ImageConfig": "container images are not served yet; use PackageType Zip",
     "CodeSigningConfigArn": "code signing is not served yet",

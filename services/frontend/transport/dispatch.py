@@ -195,6 +195,7 @@ class Dispatch:
 
 def _entry(method: MethodDescriptor, operation: Any, around: Surroundings) -> Entry:
     rule = method.GetOptions().Extensions[options_pb2.method]
+    service = method.containing_service.GetOptions().Extensions[options_pb2.service]
     request_class = GetMessageClass(method.input_type)
     entry = Entry(
         name=method.name,
@@ -203,7 +204,7 @@ def _entry(method: MethodDescriptor, operation: Any, around: Surroundings) -> En
         rule=rule,
         request_class=request_class,
         response_class=GetMessageClass(method.output_type),
-        check=validator(request_class),
+        check=validator(request_class, service.invalid_request or "ValidationException"),
         run=None,
         run_checked=None,
         stream=None,

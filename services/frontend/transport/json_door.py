@@ -2,7 +2,8 @@
 
 Serves every RPC of the dispatch table whose service has a ServiceRule (protos/lambent/v1/options.proto), so a further
 service of this protocol takes a proto and a handler. Members are read and written as restJson1's are, all of them in
-the body. Errors are {"__type", "Message"}; whatever is the client's fault has status 400, whoever found it.
+the body. Errors are {"__type", "Message"}, or as the rule names the text; whatever is the client's fault has status
+400, whoever found it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ PATH = b"/"
 BODY_BYTES = 1024 * 1024
 
 _CONTENT_TYPE = (b"Content-Type", b"application/x-amz-json-1.1")
-# What every service of AWS calls a failure of its own, where it has no other name for it.
-_INTERNAL = "InternalServiceException"
+# How errors are told of a target that is none. What every service of AWS calls a failure of its own.
+_NO_SERVICE = options_pb2.ServiceRule(internal_error="InternalServiceException")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Target:
     request: RequestCodec
     response: ResponseCodec
     verifier: Verifier
-    internal_error: str
+    service: options_pb2.ServiceRule
 
 
 class JsonDoor:
@@ -88,13 +89,13 @@ class JsonDoor:
         except AwsError as error:
             if not entered:
                 self._observe(_name(target), error.name)
-            return _error(error, request_id, _INTERNAL if target is None else target.internal_error)
+            return _error(error, request_id, target)
         except Exception as error:
             # The operations' own failures never come here: this is a defect of the door.
             _log.error("request failed", extra={"request_id": request_id}, exc_info=error)
             if not entered:
                 self._observe(_name(target), "ServiceException")
-            return _error(AwsError("ServiceException", "An internal error occurred."), request_id, _INTERNAL)
+            return _error(AwsError("ServiceException", "An internal error occurred."), request_id, target)
         return HttpResponse(200, [_CONTENT_TYPE, (b"x-amzn-RequestId", request_id.encode())], answer or b"{}")
 
     def body_limit(self, head: HttpRequest) -> int:
@@ -129,7 +130,7 @@ class JsonDoor:
     def _refusal(self, target: Target | None, error: AwsError) -> HttpResponse:
         """The answer to a request that no handler gets, counted."""
         self._observe(_name(target), error.name)
-        return _error(error, self._ids.uuid(), _INTERNAL if target is None else target.internal_error)
+        return _error(error, self._ids.uuid(), target)
 
 
 class HttpDoors:
@@ -176,7 +177,7 @@ def _targets(entries: Iterable[Entry], verifier: Callable[[str], Verifier]) -> d
             RequestCodec(entry.request_class, []),
             ResponseCodec(entry.response_class, 200),
             verifiers[signing],
-            rule.internal_error or _INTERNAL,
+            rule,
         )
     return targets
 
@@ -185,11 +186,12 @@ def _name(target: Target | None) -> str:
     return NO_OPERATION if target is None else target.entry.name
 
 
-def _error(error: AwsError, request_id: str, internal: str) -> HttpResponse:
+def _error(error: AwsError, request_id: str, target: Target | None) -> HttpResponse:
     """An error as this protocol tells it."""
-    name = internal if error.name == "ServiceException" else error.name
+    service = _NO_SERVICE if target is None else target.service
+    name = (service.internal_error or _NO_SERVICE.internal_error) if error.name == "ServiceException" else error.name
     status = 400 if error.row.status < 500 else error.row.status
-    body = msgspec.json.encode({"__type": name, "Message": error.message})
+    body = msgspec.json.encode({"__type": name, service.message_member or "Message": error.message})
     response = HttpResponse(status, [_CONTENT_TYPE, (b"x-amzn-RequestId", request_id.encode())], body)
     if status == 503:
         response.headers.append(RETRY_AFTER)

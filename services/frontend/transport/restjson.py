@@ -46,7 +46,7 @@ class RequestCodec:
         """`path_fields`: fields that the path's variables are for, in the template's order."""
         descriptor: Any = message_class.DESCRIPTOR
         self._make: Callable[..., Any] = message_class
-        self._path = path_fields
+        self._path = [(name, _text_reader(descriptor.fields_by_name[name])) for name in path_fields]
         self._query: dict[str, tuple[FieldDescriptor, Callable[[str], Any]]] = {}
         self._headers: list[tuple[bytes, str, Callable[[str], Any]]] = []
         self._payload: str | None = None
@@ -75,7 +75,9 @@ class RequestCodec:
     def read(self, variables: tuple[str, ...], raw_query: bytes, headers: Mapping[bytes, bytes], body: bytes) -> Any:
         """The request. Raises SerializationException."""
         try:
-            values: dict[str, Any] = dict(zip(self._path, variables, strict=True))
+            values: dict[str, Any] = {
+                name: from_text(text) for (name, from_text), text in zip(self._path, variables, strict=True)
+            }
             for wire_name, name, from_text in self._headers:
                 raw = headers.get(wire_name)
                 if raw is not None:
@@ -256,9 +258,10 @@ def _member_filler(field: FieldDescriptor, known: dict[str, Filler]) -> Filler:
         return fill_message
     read = _reader(field)
     if field.is_repeated:
+        cleared = [""] if field.GetOptions().Extensions[options_pb2.field].clearable else []
 
         def fill_list(message: Any, value: Any) -> None:
-            getattr(message, name).extend([read(each) for each in _list(value) if each is not None])
+            getattr(message, name).extend([read(each) for each in _list(value) if each is not None] or cleared)
 
         return fill_list
     return lambda message, value: setattr(message, name, read(value))
@@ -359,7 +362,7 @@ def _timestamp(value: Any) -> tuple[int, int]:
 
 
 def _text_reader(field: FieldDescriptor) -> Callable[[str], Any]:
-    """From the text of a header or query parameter."""
+    """From the text of a header, a query parameter or a part of the path."""
     match field.type:
         case _F.TYPE_STRING:
             return str

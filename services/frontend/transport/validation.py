@@ -30,7 +30,14 @@ _MATCHED_LENGTH = 2048
 
 _NOT_NULL = "Member must not be null"
 _SURROGATES = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
-_PRINT = "\\p{Print}"
+# Java's classes of characters, as what stands between the brackets of Python's. Beyond ASCII everything is a letter.
+_CLASSES: Mapping[str, str] = {
+    "\\p{Print}": "\\x20-\\x7e",
+    "\\p{L}": "A-Za-z\\xaa-\\U0010ffff",
+    "\\p{N}": "0-9",
+    "\\p{Z}": "\\x20\\xa0",
+}
+_CLASS = re.compile(r"\\p\{\w+\}")
 _LITERALS = re.compile(r"[A-Za-z0-9_.-]+(?:\|[A-Za-z0-9_.-]+)+")
 
 # A constraint on one value: None when it holds, else its text.
@@ -39,14 +46,14 @@ Constraint = Callable[[Any], str | None]
 FieldCheck = Callable[[Any, str], Iterator[str]]
 
 
-def validator(message_class: type[Message]) -> Callable[[Message], None]:
-    """Compile `check(message)`, which raises ValidationException."""
+def validator(message_class: type[Message], refusal: str = "ValidationException") -> Callable[[Message], None]:
+    """Compile `check(message)`, which raises `refusal`."""
     checks = _checks(message_class.DESCRIPTOR, {})
 
     def check(message: Message) -> None:
         violations = checks.violations(message, "")
         if violations:
-            raise validation_error(violations)
+            raise validation_error(violations, refusal)
 
     return check
 
@@ -177,8 +184,11 @@ def _list_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
         # A choice of plain words is what AWS's model calls an enum.
         words = _LITERALS.fullmatch(rule.item_pattern)
         item = _values(rule.item_pattern.split("|")) if words else _pattern(rule.item_pattern)
+        clearable = rule.clearable
 
         def items(value: Any) -> str | None:
+            if clearable and list(value) == [""]:
+                return None
             for each in value:
                 text = item(each)
                 if text is not None:
@@ -316,7 +326,7 @@ def java_pattern(pattern: str) -> str:
 
     What differs among the things that these patterns use: Java's dot stops at every kind of line end, a hyphen beside a
     range in a class is a plain hyphen, which Python warns of when it meets two, characters may be written as two
-    surrogates, and Python has no POSIX classes.
+    surrogates, and Python has no classes by name.
     """
     out: list[str] = []
     in_class = False
@@ -330,9 +340,10 @@ def java_pattern(pattern: str) -> str:
                 high, low = int(pair[1], 16), int(pair[2], 16)
                 out.append(f"\\U{0x10000 + ((high - 0xD800) << 10) + low - 0xDC00:08x}")
                 position = pair.end()
-            elif pattern.startswith(_PRINT, position):
-                out.append("\\x20-\\x7e" if in_class else "[\\x20-\\x7e]")
-                position += len(_PRINT)
+            elif named := _CLASS.match(pattern, position):
+                characters = _CLASSES[named[0]]
+                out.append(characters if in_class else f"[{characters}]")
+                position = named.end()
             else:
                 out.append(pattern[position : position + 2])
                 position += 2

@@ -1,23 +1,26 @@
-"""Every package unpacked once on this worker, however many environments ask for it at the same time."""
+"""Every package and layer unpacked once on this worker, however many environments ask for it at the same time."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from lambent.domain.limits import Limits
 from lambent.infra.code_store import CodeStore
 from lambent.infra.packages import PackageError, unpack
 from lambent.infra.tasks import TaskOwner
+from services.worker.artifacts import layer_sets
 
 _PRECOMPILE = Path(__file__).resolve().parent.parent / "guest" / "precompile.py"
 _PRECOMPILE_SECONDS = 15.0
-_TASK_ROOT = "/var/task"  # where functions see their package
+_TASK_ROOT, _LAYER_ROOT = "/var/task", "/opt"  # where functions see their package and their layers
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -26,48 +29,71 @@ class PackageUnavailable(Exception):
     """The code store does not have the package, or it is refused."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """The folders of one deployment."""
+
+    code: Path
+    opt: Path | None  # of its layers together; None: it has none
+
+
 class ArtifactCache:
-    """Unpacked packages, one folder a digest."""
+    """Folders of packages (DIGEST), of single layers (layer-DIGEST), of several (layers-DIGEST of the digests)."""
 
     def __init__(self, store: CodeStore, folder: Path, limits: Limits, interpreters: Iterable[Path] = ()) -> None:
-        """`interpreters`: a package's sources are compiled with each, beside them."""
+        """`interpreters`: sources are compiled with each, beside them."""
         self.folder = folder
         self._interpreters = sorted(set(interpreters))
         self._store = store
         self._limits = limits
-        self._known: dict[str, Path] = {}
+        self._known: dict[str, Path] = {}  # by name of the folder
         self._coming: dict[str, asyncio.Task[Path]] = {}
         self._tasks = TaskOwner("artifacts")
         # Two: an unpacking holds a core, and the loop needs one.
         self._threads = ThreadPoolExecutor(2, "artifacts")
 
-    def known(self, digest: str) -> Path | None:
-        """The folder, if the package has been unpacked."""
-        return self._known.get(digest)
+    def known(self, code: str, layers: Sequence[str] = ()) -> Unpacked | None:
+        """The folders, if package and layers, named by their digests, have been unpacked."""
+        package = self._known.get(code)
+        opt = self._known.get(_together(layers)) if layers else None
+        return None if package is None or (layers and opt is None) else Unpacked(package, opt)
 
-    async def path(self, digest: str) -> Path:
-        """The folder of a package, unpacked now if need be. Raises PackageUnavailable."""
-        found = self._known.get(digest)
+    async def unpacked(self, code: str, layers: Sequence[str] = ()) -> Unpacked:
+        """The folders of a package and of layers in their order, made now if need be. Raises PackageUnavailable."""
+        package = self._obtain(code, lambda: self._unpack(code, code, _TASK_ROOT))
+        if not layers:
+            return Unpacked(await package, None)
+        path, *single = await asyncio.gather(package, *(self._layer(digest) for digest in layers))
+        return Unpacked(path, await self._obtain(_together(layers), lambda: self._join(single, _together(layers))))
+
+    async def _layer(self, digest: str) -> Path:
+        name = _together([digest])
+        return await self._obtain(name, lambda: self._unpack(digest, name, _LAYER_ROOT))
+
+    async def _obtain(self, name: str, make: Callable[[], Path]) -> Path:
+        """The folder of this name: the one that is there, or that is coming, or made now."""
+        found = self._known.get(name)
         if found is not None:
             return found
-        if not _DIGEST.fullmatch(digest):
-            raise PackageUnavailable(f"no digest: {digest!r}")
-        coming = self._coming.get(digest)
+        coming = self._coming.get(name)
         if coming is None:
-            coming = self._coming[digest] = self._tasks.start(digest[:12], self._fetch(digest))
-        # Whoever gives up waiting does not take the package from the others.
+            coming = self._coming[name] = self._tasks.start(name[:24], self._make(name, make))
+        # Whoever gives up waiting does not take the folder from the others.
         return await asyncio.shield(coming)
 
-    async def _fetch(self, digest: str) -> Path:
+    async def _make(self, name: str, make: Callable[[], Path]) -> Path:
         try:
-            path = await asyncio.get_running_loop().run_in_executor(self._threads, self._make, digest)
-            self._known[digest] = path
+            path = await asyncio.get_running_loop().run_in_executor(self._threads, make)
+            self._known[name] = path
             return path
         finally:
-            self._coming.pop(digest, None)
+            self._coming.pop(name, None)
 
-    def _make(self, digest: str) -> Path:
-        target = self.folder / digest
+    def _unpack(self, digest: str, name: str, root: str) -> Path:
+        """Unpack what has this digest as a folder of this name; functions see it at `root`."""
+        if not _DIGEST.fullmatch(digest):
+            raise PackageUnavailable(f"no digest: {digest!r}")
+        target = self.folder / name
         if target.is_dir():
             return target
         try:
@@ -79,14 +105,24 @@ class ArtifactCache:
         except OSError as error:
             raise PackageUnavailable(f"package {digest} cannot be unpacked: {error}") from error
         for interpreter in self._interpreters:
-            self._precompile(interpreter, target)
+            self._precompile(interpreter, target, root)
         return target
 
-    def _precompile(self, interpreter: Path, folder: Path) -> None:
+    def _join(self, layers: Sequence[Path], name: str) -> Path:
+        """Lay layers over each other as a folder of this name."""
+        target = self.folder / name
+        if not target.is_dir():
+            try:
+                layer_sets.make(layers, target)
+            except OSError as error:
+                raise PackageUnavailable(f"layers cannot be laid over each other: {error}") from error
+        return target
+
+    def _precompile(self, interpreter: Path, folder: Path, root: str) -> None:
         # Slower cold starts are all that is lost where this fails.
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(
-                [str(interpreter), "-I", "-S", str(_PRECOMPILE), str(folder), _TASK_ROOT],
+                [str(interpreter), "-I", "-S", str(_PRECOMPILE), str(folder), root],
                 env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -99,3 +135,10 @@ class ArtifactCache:
         """Give up what is under way."""
         await self._tasks.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _together(layers: Sequence[str]) -> str:
+    """The name of the folder of these layers in this order. One alone needs no other folder than its own."""
+    if len(layers) == 1:
+        return f"layer-{layers[0]}"
+    return f"layers-{hashlib.sha256(' '.join(layers).encode()).hexdigest()}"

@@ -7,6 +7,11 @@
        COLD ◄─────────────────────────┘─────► INITIALISING ─┘ COLD
                                       invoke
 
+    INVOKING ──answered early──► SETTLING ──settled──► READY        SETTLING ──invoke──► QUEUED ──settled──► INVOKING
+
+An answer comes early where the runtime, or an extension, goes on after it. The caller is told at once; the next
+invocation begins when everybody has asked for it.
+
 COLD is AWS's reset environment: no process runs, /tmp is as it was left, and the next invocation does the init phase
 again under the function's own timeout ("suppressed init"). The shell carries out the actions that a change lists, in
 their order; the exhaustive test reads this table.
@@ -18,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from services.worker.core.outcomes import Outcome, exited, init_error, stopped, timed_out
+from services.worker.core.outcomes import Outcome, exited, extension_failed, init_error, stopped, timed_out
 
 
 class State(IntEnum):
@@ -30,6 +35,8 @@ class State(IntEnum):
     INITIALISING = 3  # an invocation waits for the init phase within it
     INVOKING = 4  # the handler runs
     STOPPED = 5  # for good
+    SETTLING = 6  # idle for callers: after an answer, the runtime or an extension goes on within its deadline
+    QUEUED = 7  # the same, and an invocation waits for its end
 
 
 class Event(IntEnum):
@@ -42,6 +49,8 @@ class Event(IntEnum):
     INVOKE = 4
     ANSWERED = 5  # a response or an error document
     STOP = 6
+    ANSWERED_EARLY = 7  # the same, while the runtime or an extension goes on
+    SETTLED = 8  # they have ended
 
 
 class Action(IntEnum):
@@ -72,11 +81,21 @@ TRANSITIONS: Mapping[tuple[State, Event], tuple[State, tuple[Action, ...]]] = {
     (State.INITIALISING, Event.EXITED): (State.COLD, (Action.KILL, Action.ANSWER)),
     (State.INITIALISING, Event.STOP): (State.STOPPED, (Action.KILL, Action.ANSWER)),
     (State.INVOKING, Event.ANSWERED): (State.READY, (Action.ANSWER,)),
+    (State.INVOKING, Event.ANSWERED_EARLY): (State.SETTLING, (Action.ANSWER,)),
     (State.INVOKING, Event.EXPIRED): (State.COLD, (Action.KILL, Action.ANSWER)),
     (State.INVOKING, Event.EXITED): (State.COLD, (Action.KILL, Action.ANSWER)),
     (State.INVOKING, Event.STOP): (State.STOPPED, (Action.KILL, Action.ANSWER)),
+    (State.SETTLING, Event.SETTLED): (State.READY, ()),
+    (State.SETTLING, Event.INVOKE): (State.QUEUED, ()),
+    (State.SETTLING, Event.EXPIRED): (State.COLD, (Action.KILL,)),
+    (State.SETTLING, Event.EXITED): (State.COLD, (Action.KILL,)),
+    (State.SETTLING, Event.STOP): (State.STOPPED, (Action.KILL,)),
+    (State.QUEUED, Event.SETTLED): (State.INVOKING, (Action.SEND,)),
+    (State.QUEUED, Event.EXPIRED): (State.INITIALISING, (Action.KILL, Action.REVIVE, Action.SEND)),
+    (State.QUEUED, Event.EXITED): (State.INITIALISING, (Action.KILL, Action.REVIVE, Action.SEND)),
+    (State.QUEUED, Event.STOP): (State.STOPPED, (Action.KILL, Action.ANSWER)),
 }
-BUSY = frozenset({State.INITIALISING, State.INVOKING})
+BUSY = frozenset({State.INITIALISING, State.INVOKING, State.QUEUED})
 # The same table by number: looked at four times in an invocation, and an enum's hash is a function in Python.
 _NEXT = tuple(tuple(TRANSITIONS.get((state, event)) for event in Event) for state in State)
 
@@ -140,29 +159,51 @@ class EnvironmentCore:
         self.outcome = init_error(error_type, document)
         return self._change(Event.INIT_FAILED)
 
-    def expire(self) -> tuple[Action, ...]:
+    def expire(self, now: float) -> tuple[Action, ...]:
         """The deadline has passed."""
         limit = self._init_limit if self.state is State.STARTING else float(self._timeout)
-        self.outcome = timed_out(self.request_id, limit)
-        return self._change(Event.EXPIRED)
+        return self._broken(Event.EXPIRED, timed_out(self.request_id, limit), now)
 
-    def exited(self, ended: Ended) -> tuple[Action, ...]:
+    def exited(self, ended: Ended, now: float) -> tuple[Action, ...]:
         """The process has ended by itself, or by the kernel's hand."""
-        self.outcome = exited(self.request_id, ended.status, ended.signal, out_of_memory=ended.out_of_memory)
-        return self._change(Event.EXITED)
+        outcome = exited(self.request_id, ended.status, ended.signal, out_of_memory=ended.out_of_memory)
+        return self._broken(Event.EXITED, outcome, now)
+
+    def failed(self, error_type: str, text: str, now: float) -> tuple[Action, ...]:
+        """An extension cannot go on, and so the environment cannot."""
+        return self._broken(Event.EXITED, extension_failed(self.request_id, error_type, text), now)
+
+    def _broken(self, event: Event, outcome: Outcome, now: float) -> tuple[Action, ...]:
+        if self.state is State.QUEUED:
+            self._begin(now)  # what broke was of the invocation before
+        else:
+            self.outcome = outcome
+        return self._change(event)
 
     def invoke(self, request_id: str, now: float) -> tuple[Action, ...]:
         """An invocation begins."""
         actions = self._change(Event.INVOKE)
         self.request_id = request_id
         self.invoked_at = now
-        self.deadline = now + self._timeout
-        self.outcome = None
+        if self.state is not State.QUEUED:
+            self._begin(now)
         return actions
 
-    def answered(self) -> tuple[Action, ...]:
-        """The guest answered; the shell has the payload."""
-        return self._change(Event.ANSWERED)
+    def _begin(self, now: float) -> None:
+        self.invoked_at = now
+        self.deadline = now + self._timeout
+        self.outcome = None
+
+    def answered(self, *, early: bool = False) -> tuple[Action, ...]:
+        """The guest answered; the shell has the payload. `early`: the runtime or an extension goes on."""
+        return self._change(Event.ANSWERED_EARLY if early else Event.ANSWERED)
+
+    def settled(self, now: float) -> tuple[Action, ...]:
+        """What went on after an answer has ended."""
+        actions = self._change(Event.SETTLED)
+        if self.state is State.INVOKING:
+            self._begin(now)
+        return actions
 
     def stop(self) -> tuple[Action, ...]:
         """The environment ends. Harmless when it has."""

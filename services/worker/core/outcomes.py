@@ -72,10 +72,23 @@ def init_error(error_type: str, document: bytes) -> Outcome:
     return Outcome(error_type, document, "error", None, None)
 
 
+def extension_failed(request_id: str, error_type: str, text: str) -> Outcome:
+    """An extension has ended, or has said that it cannot go on."""
+    line = f"RequestId: {request_id} Error: {text}"
+    return Outcome(error_type, _document(error_type, line), "error", line, Reason.EXITED)
+
+
 def stopped(request_id: str) -> Outcome:
     """The environment was stopped under the invocation."""
     document = _document("Sandbox.Failure", f"RequestId: {request_id} Error: The execution environment was stopped")
     return Outcome("Sandbox.Failure", document, "error", None, Reason.STOPPED)
+
+
+def runtime_unavailable(request_id: str, runtime: str) -> Outcome:
+    """The worker has no interpreter for the runtime. The name is ours: on AWS there is no such case."""
+    text = f"The worker has no interpreter for the runtime {runtime}; see worker.interpreters"
+    document = _document("Runtime.Unavailable", f"RequestId: {request_id} Error: {text}")
+    return Outcome("Runtime.Unavailable", document, "error", text, None)
 
 
 def response_too_large(limit: int) -> Outcome:

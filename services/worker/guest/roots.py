@@ -5,6 +5,8 @@
 /dev                                                 null zero full random urandom
 /proc                                                each sandbox mounts its own, in part masked
 /var/task /tmp /opt                                  empty until a claim fills them
+/var/runtime                                         the SDKs that every function finds, where they are installed
+/run/lambent/bootstraps                              programs of ours that run a function in another language
 PACKAGES                                             every unpacked package; each sandbox detaches it at its claim
 """
 
@@ -18,6 +20,7 @@ from typing import Any, Dict, List
 kernel: Any = importlib.import_module("_lambent_kernel")
 
 PACKAGES = "/run/lambent/packages"
+BOOTSTRAPS = "/run/lambent/bootstraps"
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -65,10 +68,13 @@ def enter_root(config: Dict[str, Any]) -> None:
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     root = config["staging"]
     kernel.mount("tmpfs", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=8m")
-    for folder in ("proc", "dev", "tmp", "opt", "etc", "var/task", "var/runtime", "run", PACKAGES[1:]):
+    for folder in ("proc", "dev", "tmp", "opt", "etc", "var/task", "var/runtime", "run", PACKAGES[1:], BOOTSTRAPS[1:]):
         os.makedirs(os.path.join(root, folder), 0o755, exist_ok=True)
     os.symlink(sys.base_prefix, os.path.join(root, "var/lang"))  # where AWS's images have the interpreter
-    _system(root, config["prefixes"])
+    _system(root, [*config["prefixes"], *config["folders"]])
+    kernel.bind(config["bootstraps"], root + BOOTSTRAPS, flags=kernel.MS_NOSUID | kernel.MS_NODEV)
+    if config["runtime"]:
+        kernel.bind(config["runtime"], root + "/var/runtime", flags=kernel.MS_NOSUID | kernel.MS_NODEV)
     _etc(root, config["users"])
     for device in _DEVICES:
         target = os.path.join(root, "dev", device)
@@ -94,10 +100,11 @@ def mount_proc() -> None:
     kernel.bind("/proc/sys", "/proc/sys")
 
 
-def readable(prefixes: List[str]) -> List[str]:
+def readable(config: Dict[str, Any]) -> List[str]:
     """What a runtime needs to read where the machine's own file system is all there is."""
     etc = ["/etc/" + name for name in (*_ETC, "passwd", "group")]
-    return ["/" + name for name in _SYSTEM] + prefixes + etc + ["/proc"]
+    ours: List[str] = [config["bootstraps"], *([config["runtime"]] if config["runtime"] else [])]
+    return [*("/" + name for name in _SYSTEM), *config["prefixes"], *config["folders"], *ours, *etc, "/proc"]
 
 
 def devices() -> List[str]:

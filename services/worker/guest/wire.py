@@ -4,14 +4,26 @@
 
 Host to guest:
     CLAIM    meta = JSON object, see zygote.py; the mount namespace to join may come along as a descriptor
-    INIT     meta = JSON object {handler, environ, task_root, response_limit}: become this function
+    INIT     meta = JSON object {handler, environ, task_root, opt_root, runtime_root, response_limit}: become this
+             function
     INVOKE   meta = JSON array [request id, deadline in epoch ms, arn, trace header, client context as JSON
              text or null]; payload = the event
+Host to launcher (launcher.py), which is sent no INVOKE:
+    INIT        meta = JSON object {environ, own_network, extensions: folder, hidden_from_extensions: names,
+             commands: [[program, argument, ...], ...] of which the first that is there is the runtime}
+    START       every extension has registered: start the runtime
+    SIGNAL      meta = {signal}: for the runtime
+    DELIVER     meta = {port, path, type: HTTP or TCP}; payload = telemetry for a listener in the sandbox
 Guest to host:
     READY       meta = usage: the handler is loaded
     INIT_ERROR  meta = usage + error type; payload = the error document; the guest exits after it
     RESPONSE    meta = usage; payload = what the handler returned
     ERROR       meta = usage + error type; payload = the error document
+Launcher to host; each meta is a JSON object:
+    LISTENING         {port, extensions: [name, ...]} + listening socket and read end of the pipe for framed records
+    LAUNCH_FAILED     {type, message}: the runtime or an extension cannot be started
+    RUNTIME_EXITED    {status, signal}, one of which is null
+    EXTENSION_EXITED  the same and {name}
     usage = most memory used so far in KiB:u32; the error type follows it as UTF-8 text.
 
 The host believes nothing that it reads here: lengths are bounded, an unexpected kind ends the sandbox.
@@ -27,10 +39,17 @@ USAGE = struct.Struct("<I")
 CLAIM = 1
 INIT = 2
 INVOKE = 3
+START = 4
+SIGNAL = 5
+DELIVER = 6
 READY = 16
 INIT_ERROR = 17
 RESPONSE = 18
 ERROR = 19
+LISTENING = 20
+LAUNCH_FAILED = 21
+RUNTIME_EXITED = 22
+EXTENSION_EXITED = 23
 
 MAX_META = 1024 * 1024
 

@@ -10,11 +10,11 @@ socket to the worker, one JSON object a message, descriptors beside it:
     child to worker    {"op": "ready", "id": n} + its mount namespace, once nothing but the claim is left to do
 
 CONFIG is JSON: level, network (the profile's name), staging (empty folder to build the root on), packages (the worker's
-unpacked packages), prefixes (folders that the interpreter needs), users [first id, how many]. The child then waits for
-a CLAIM frame on its channel:
+unpacked packages), prefixes (folders that the interpreter needs), folders (others that functions see), bootstraps,
+runtime (folder or null), users [first id, how many]. The child then waits for a CLAIM frame on its channel:
 
-    {"package": folder name, "tmp_mb": n, "uid": n or null, "descriptors": n, "processes": n, "tmp": folder,
-     "task": folder, "joins": bool}
+    {"package": folder name, "opt": folder name or null, "tmp_mb": n, "uid": n or null, "descriptors": n,
+     "processes": n, "tmp": folder, "task": folder, "joins": bool, "launcher": bool}
 
 `tmp` and `task` name host folders and matter where a sandbox has no file system of its own. A claim that joins brings
 the mount namespace of a sandbox that has died, so that its /tmp lives on.
@@ -70,6 +70,7 @@ landlock = _load("landlock")
 documents = _load("documents")
 guestlogs = _load("guestlogs")
 runtime = _load("runtime")
+launcher = _load("launcher")
 
 
 _ORDINARY = os.sched_param(0)
@@ -256,7 +257,7 @@ class Stem:
             kernel.drop_bounding_set()
             if self.config["level"] == "landlock":
                 self.rules = landlock.Ruleset()
-                self.rules.read(roots.readable(self.config["prefixes"]))
+                self.rules.read(roots.readable(self.config))
                 self.rules.write(roots.devices())
             _send(self.control, {"op": "ready", "id": self.number})
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -270,7 +271,7 @@ class Stem:
         if claim is None:
             return 0
         self.settle(claim)
-        code: int = runtime.serve(self.channel)
+        code: int = (launcher if claim["launcher"] else runtime).serve(self.channel)
         return code
 
     def await_claim(self) -> Optional[Dict[str, Any]]:
@@ -307,7 +308,8 @@ class Stem:
             os.chdir(claim["task"])
         kernel.drop_capabilities()
         if self.rules is not None:
-            self.rules.read([claim["task"]])
+            layers = [] if claim["opt"] is None else [self.config["packages"] + "/" + claim["opt"]]
+            self.rules.read([claim["task"], *layers])
             self.rules.write([claim["tmp"]])
             self.rules.restrict()
         # The kernel forgets these two whenever the user changes.
@@ -329,6 +331,9 @@ class Stem:
             kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, size)
             source = roots.PACKAGES + "/" + claim["package"]
             kernel.bind(source, "/var/task", flags=kernel.MS_NOSUID | kernel.MS_NODEV)
+            if claim["opt"] is not None:
+                layers = roots.PACKAGES + "/" + claim["opt"]
+                kernel.bind(layers, "/opt", flags=kernel.MS_NOSUID | kernel.MS_NODEV)
             kernel.unmount(roots.PACKAGES)
         os.chdir("/var/task")
         uid = claim["uid"]

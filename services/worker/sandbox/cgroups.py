@@ -60,6 +60,14 @@ class Group:
         """Give the processes of the group no processor time, or let them go on."""
         _write(f"{self.folders['freezer']}/cgroup.freeze", "1" if frozen else "0")
 
+    def peak_memory_kb(self) -> int:
+        """Most memory that the group has used so far; 0: not known."""
+        name = "memory.peak" if self.unified else "memory.max_usage_in_bytes"
+        try:
+            return int(Path(self.folders["memory"], name).read_text(encoding="ascii")) >> 10
+        except (OSError, ValueError):  # kernels before 5.19 keep none in version 2
+            return 0
+
     def out_of_memory(self) -> bool:
         """Whether the kernel has killed a process of the group for its memory."""
         name = "memory.events" if self.unified else "memory.oom_control"

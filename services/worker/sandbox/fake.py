@@ -38,9 +38,24 @@ class FakeSandbox:
         self._destroyed = False
         self._loop.add_reader(self._guest.fileno(), self._readable)
 
+    runtime_root = "/var/runtime"
+    bootstraps = ""
+    user = None
+    own_network = False
+
     @property
     def task_root(self) -> str:
         return str(self._spec.code)
+
+    @property
+    def opt_root(self) -> str:
+        return "/opt" if self._spec.opt is None else str(self._spec.opt)
+
+    def peak_memory_kb(self) -> int:
+        return 1024
+
+    def out_of_memory(self) -> bool:
+        return False
 
     def _readable(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 _SHARE_DELAY = 0.005  # s
 _WATCH_SECONDS = 0.1
+BOOTSTRAPS = Path(__file__).resolve().parent.parent / "guest" / "bootstraps"
+BOOTSTRAPS_INSIDE = "/run/lambent/bootstraps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,9 @@ class NativeConfig:
     worker_id: str
     packages: Path  # every package folder is below it
     run_dir: Path  # for temporary folders
-    interpreters: Mapping[str, Path]  # runtime name → interpreter
+    interpreters: Mapping[str, Path]  # runtime name → Python interpreter that its sandboxes are forked from
+    runtime_dir: Path | None = None  # what functions find at /var/runtime; None: nothing
+    folders: tuple[Path, ...] = ()  # further folders that functions see, read-only, at the same place
     level: str = "auto"  # auto, or one of LEVELS
     minimum: str = "process"  # a weaker level is refused
     network: str = "full"  # or loopback, none
@@ -83,15 +87,40 @@ class NativeSandbox:
 
     @property
     def task_root(self) -> str:
-        return "/var/task" if self._pool.level in ASIDE else str(self.spec.code)
+        return "/var/task" if self._pool.isolated else str(self.spec.code)
+
+    @property
+    def opt_root(self) -> str:
+        return "/opt" if self._pool.isolated or self.spec.opt is None else str(self.spec.opt)
+
+    @property
+    def runtime_root(self) -> str:
+        return self._pool.runtime_root
+
+    @property
+    def bootstraps(self) -> str:
+        return BOOTSTRAPS_INSIDE if self._pool.isolated else str(BOOTSTRAPS)
+
+    @property
+    def user(self) -> int | None:
+        return self._pool.user_of(self.spec)
+
+    @property
+    def own_network(self) -> bool:
+        return self._pool.own_network
+
+    def peak_memory_kb(self) -> int:
+        return 0 if self.stem.group is None else self.stem.group.peak_memory_kb()
+
+    def out_of_memory(self) -> bool:
+        return self.over_limit or (self.stem.group is not None and self.stem.group.out_of_memory())
 
     def _changed(self, child: Child) -> None:
         if child.status is None or self._exit is not None:
             return
         status = child.status
-        group = self.stem.group
         killed = os.WIFSIGNALED(status)
-        memory = self.over_limit or (killed and group is not None and group.out_of_memory())
+        memory = killed and self.out_of_memory()
         self._exit = Exit(None if killed else os.WEXITSTATUS(status), os.WTERMSIG(status) if killed else None, memory)
         for waiter in self._waiters:
             if not waiter.done():
@@ -198,6 +227,21 @@ class NativePool:
         """Whether sandboxes have namespaces of their own."""
         return self._level in ASIDE
 
+    @property
+    def runtime_root(self) -> str:
+        """Where functions see the platform's SDKs."""
+        folder = self._config.runtime_dir
+        return "/var/runtime" if self.isolated or folder is None else str(folder)
+
+    @property
+    def own_network(self) -> bool:
+        """Whether sandboxes have a network of their own."""
+        return self.isolated and self._config.network != "full"
+
+    def user_of(self, spec: SandboxSpec) -> int | None:
+        """The user id that is this sandbox's alone; None: the level has no such thing."""
+        return self._config.uid_base + spec.slot if self._level == NAMESPACES else None
+
     async def start(self) -> None:
         config = self._config
         candidates = self._candidates()
@@ -280,6 +324,9 @@ class NativePool:
             "staging": str(self._staging.resolve()),
             "packages": str(config.packages.resolve()),
             "users": [config.uid_base, config.users],
+            "bootstraps": str(BOOTSTRAPS),
+            "runtime": None if config.runtime_dir is None else str(config.runtime_dir.resolve()),
+            "folders": [str(folder) for folder in config.folders],
         }
         for interpreter in dict.fromkeys(config.interpreters.values()):
             stems = self._stems[interpreter] = Stems(interpreter, common, config.stems, self, self._lost)
@@ -308,8 +355,10 @@ class NativePool:
             tmp.mkdir(parents=True, exist_ok=True)
         claim: dict[str, Any] = {
             "package": str(spec.code.relative_to(self._config.packages)),
+            "opt": None if spec.opt is None else str(spec.opt.relative_to(self._config.packages)),
             "tmp_mb": spec.ephemeral_storage_mb,
-            "uid": self._config.uid_base + spec.slot if self._level == "namespaces" else None,
+            "uid": self.user_of(spec),
+            "launcher": spec.launcher,
             "descriptors": self._config.descriptors,
             "processes": self._config.processes,
             "tmp": str(tmp),

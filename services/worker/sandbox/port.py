@@ -24,6 +24,8 @@ class SandboxSpec:
     memory_mb: int
     ephemeral_storage_mb: int  # size of /tmp
     cpu_share: float  # virtual CPUs
+    opt: Path | None = None  # unpacked layers on the worker; read-only at /opt inside; None: there are none
+    launcher: bool = False  # the guest is a launcher (guest/launcher.py), not the Python runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,39 @@ class Sandbox(Protocol):
     @property
     def task_root(self) -> str:
         """Where the function finds its package."""
+        ...
+
+    @property
+    def opt_root(self) -> str:
+        """Where the function finds its layers; nothing need be there if it has none."""
+        ...
+
+    @property
+    def runtime_root(self) -> str:
+        """Where the function finds the SDKs that come with the platform."""
+        ...
+
+    @property
+    def bootstraps(self) -> str:
+        """Where the folder services/worker/guest/bootstraps is seen inside."""
+        ...
+
+    @property
+    def user(self) -> int | None:
+        """User id of its processes, where no other sandbox has the same; None: it is shared."""
+        ...
+
+    @property
+    def own_network(self) -> bool:
+        """Whether its loopback interface is its own, so that nobody else reaches what listens inside."""
+        ...
+
+    def peak_memory_kb(self) -> int:
+        """Most memory that its processes have used together so far, as far as it is known."""
+        ...
+
+    def out_of_memory(self) -> bool:
+        """Whether one of its processes was ended for the memory limit."""
         ...
 
     def initialised(self) -> None:

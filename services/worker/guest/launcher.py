@@ -1,0 +1,229 @@
+"""What a sandbox runs when its function brings or needs a program of its own: starts it, watches it, tells its end.
+
+The first process of its pid namespace, as the function's own user. It makes the socket of the Runtime API inside the
+sandbox, whatever network that has, and hands it to the worker, which serves it. It starts the extensions, then, at the
+worker's word, the runtime; it reaps every process that ends here, and delivers telemetry to extensions, since only from
+in here their listeners can be reached.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import http.client
+import importlib
+import json
+import os
+import queue
+import select
+import signal
+import socket
+import threading
+from typing import Any, Dict, List, Optional, Tuple
+
+wire: Any = importlib.import_module("_lambent_wire")
+
+PORT = 9001  # where the network is the sandbox's own
+_DELIVERY_SECONDS = 5.0
+_DELIVERIES = 64  # batches of telemetry that wait; more are dropped
+_BACKLOG = 16
+
+
+class Launcher:
+    """The processes of one sandbox."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        self.buffer = bytearray()
+        self.task: Dict[str, Any] = {}
+        self.environ: Dict[str, str] = {}
+        self.runtime = 0  # its pid; 0: not started
+        self.extensions: Dict[int, str] = {}  # pid → name
+        self.telemetry = -1  # write end of the pipe for framed records
+        self.deliveries: "queue.Queue[Tuple[int, str, str, bytes]]" = queue.Queue(_DELIVERIES)
+        self.deliverer: Optional[threading.Thread] = None
+        self.wake_read = -1
+
+    def send(self, kind: int, meta: Dict[str, Any], descriptors: Tuple[int, ...] = ()) -> None:
+        frame = wire.pack(kind, json.dumps(meta).encode())
+        if descriptors:
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+            sent = self.channel.sendmsg([frame], ancillary)
+            frame = frame[sent:]
+        if frame:
+            self.channel.sendall(frame)
+
+    def run(self) -> int:
+        self.wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(self.channel.fileno(), select.POLLIN)
+        poll.register(self.wake_read, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == self.wake_read:
+                    os.read(self.wake_read, 4096)
+                    self.reap()
+                elif not self.receive():
+                    return 0
+
+    def receive(self) -> bool:
+        data = self.channel.recv(65536)
+        if not data:
+            return False
+        self.buffer += data
+        head = wire.HEAD.size
+        while len(self.buffer) >= head:
+            kind, meta, payload = wire.HEAD.unpack_from(self.buffer)
+            end = head + meta + payload
+            if len(self.buffer) < end:
+                break
+            first, rest = bytes(self.buffer[head : head + meta]), bytes(self.buffer[head + meta : end])
+            del self.buffer[:end]
+            self.frame(kind, json.loads(first) if first else {}, rest)
+        return True
+
+    def frame(self, kind: int, meta: Dict[str, Any], payload: bytes) -> None:
+        if kind == wire.INIT:
+            self.begin(meta)
+        elif kind == wire.START:
+            self.start_runtime()
+        elif kind == wire.SIGNAL and self.runtime:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.runtime, meta["signal"])
+        elif kind == wire.DELIVER:
+            self.deliver(meta["port"], meta["path"], meta["type"], payload)
+
+    def begin(self, task: Dict[str, Any]) -> None:
+        self.task = task
+        self.environ = task["environ"]
+        if "TMPDIR" in os.environ:  # set by the claim where /tmp is not the sandbox's own
+            self.environ.setdefault("TMPDIR", os.environ["TMPDIR"])
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            listener.bind(("127.0.0.1", PORT if task["own_network"] else 0))
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            listener.close()
+            self.failed("the socket of the Runtime API", error)
+            return
+        port = listener.getsockname()[1]
+        self.environ["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:%d" % port
+        read, self.telemetry = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(read, False)
+        names = self.find_extensions()
+        self.send(wire.LISTENING, {"port": port, "extensions": names}, (listener.fileno(), read))
+        listener.close()
+        os.close(read)
+        for name in names:
+            path = os.path.join(task["extensions"], name)
+            try:
+                pid = self.spawn([path], self.extension_environ(), telemetry=False)
+            except OSError as error:
+                kind = "PermissionDenied" if error.errno == errno.EACCES else "LaunchError"
+                text = "fork/exec %s: %s" % (path, (error.strerror or "").lower())
+                self.send(wire.LAUNCH_FAILED, {"type": "Extension." + kind, "message": text})
+                return
+            self.extensions[pid] = name
+        if not names:
+            self.start_runtime()
+
+    def find_extensions(self) -> List[str]:
+        folder = self.task["extensions"]
+        try:
+            entries = [entry for entry in os.scandir(folder) if not entry.is_dir()]
+        except OSError:
+            return []
+        return sorted(entry.name for entry in entries)
+
+    def extension_environ(self) -> Dict[str, str]:
+        hidden = self.task["hidden_from_extensions"]
+        return {name: value for name, value in self.environ.items() if name not in hidden}
+
+    def start_runtime(self) -> None:
+        if self.runtime:
+            return
+        candidates: List[List[str]] = self.task["commands"]
+        found = [command for command in candidates if os.path.lexists(command[0])]
+        if not found:
+            tried = " ".join(command[0] for command in candidates)
+            text = "Couldn't find valid bootstrap(s): [%s]" % tried
+            self.send(wire.LAUNCH_FAILED, {"type": "Runtime.InvalidEntrypoint", "message": text})
+            return
+        command = found[0]
+        try:
+            self.runtime = self.spawn(command, self.environ, telemetry=True)
+        except OSError as error:
+            self.failed("fork/exec %s" % command[0], error)
+
+    def failed(self, what: str, error: OSError) -> None:
+        text = "%s: %s" % (what, (error.strerror or str(error)).lower())
+        self.send(wire.LAUNCH_FAILED, {"type": "Runtime.InvalidEntrypoint", "message": text})
+
+    def spawn(self, command: List[str], environ: Dict[str, str], telemetry: bool) -> int:
+        """Start a program; its output goes where ours goes. Raises OSError where it cannot."""
+        if telemetry:
+            os.set_inheritable(self.telemetry, True)
+            environ = {**environ, "_LAMBDA_TELEMETRY_LOG_FD": str(self.telemetry)}
+        try:
+            return os.posix_spawn(
+                command[0],
+                command,
+                environ,
+                setsigdef=[signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ],
+                file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            )
+        finally:
+            if telemetry:
+                os.set_inheritable(self.telemetry, False)
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            killed = os.WIFSIGNALED(status)
+            told = {
+                "status": None if killed else os.WEXITSTATUS(status),
+                "signal": os.WTERMSIG(status) if killed else None,
+            }
+            if pid == self.runtime:
+                self.runtime = 0
+                self.send(wire.RUNTIME_EXITED, told)
+            elif pid in self.extensions:
+                self.send(wire.EXTENSION_EXITED, {"name": self.extensions.pop(pid), **told})
+
+    # Telemetry
+
+    def deliver(self, port: int, path: str, kind: str, payload: bytes) -> None:
+        if self.deliverer is None:
+            self.deliverer = threading.Thread(target=self.post_all, name="telemetry", daemon=True)
+            self.deliverer.start()
+        with contextlib.suppress(queue.Full):
+            self.deliveries.put_nowait((port, path, kind, payload))
+
+    def post_all(self) -> None:
+        while True:
+            port, path, kind, payload = self.deliveries.get()
+            if kind == "TCP":
+                with (
+                    contextlib.suppress(OSError),
+                    socket.create_connection(("127.0.0.1", port), _DELIVERY_SECONDS) as connection,
+                ):
+                    connection.sendall(payload)
+                continue
+            connection_http = http.client.HTTPConnection("127.0.0.1", port, timeout=_DELIVERY_SECONDS)
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection_http.request("POST", path, payload, {"Content-Type": "application/json"})
+                connection_http.getresponse().read()
+            connection_http.close()
+
+
+def serve(channel: socket.socket) -> int:
+    """Serve until the worker is gone; answers the exit status."""
+    return Launcher(channel).run()

@@ -1,0 +1,108 @@
+"""How an environment talks to what runs in its sandbox, whichever way that speaks; and which way a runtime does.
+
+Two implementations: `NativeGuest`, frames to the Python runtime of our own, and `runtime_api.guest.ApiGuest`, a
+launcher and the Runtime API for everything else. Both call back the environment, their `Owner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from lambent.domain.runtimes import family
+from lambent.infra.frames import Invoke
+from lambent.internal.v1.deployment_pb2 import Deployment
+from services.worker.channel import GuestChannel
+from services.worker.guest import wire
+from services.worker.sandbox.port import Sandbox
+
+_encode = msgspec.json.Encoder().encode
+# Of the variables a function has, those that extensions do not see.
+# Source: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
+HIDDEN_FROM_EXTENSIONS = (
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_XRAY_CONTEXT_MISSING",
+    "AWS_XRAY_DAEMON_ADDRESS",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
+    "_AWS_XRAY_DAEMON_ADDRESS",
+    "_AWS_XRAY_DAEMON_PORT",
+    "_HANDLER",
+)
+
+
+class Guest(Protocol):
+    """What runs in one sandbox."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether an event that is sent now begins to run now: nothing goes on after the last answer."""
+        ...
+
+    def begin(self, task: Mapping[str, Any]) -> None:
+        """Start the init phase."""
+        ...
+
+    def invoke(self, request: Invoke, deadline_ms: int, payload: bytes) -> None:
+        """Hand over an event; `deadline_ms`: epoch milliseconds."""
+        ...
+
+    def drain(self) -> None:
+        """Take what was printed until now."""
+        ...
+
+    def end(self, reason: str, done: Callable[[], None]) -> float:
+        """Tell what runs that it ends (SPINDOWN, TIMEOUT or FAILURE); answers how many seconds it may take, and calls
+        `done` if it takes less. 0: nothing wants to be told."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening."""
+        ...
+
+
+class NativeGuest(GuestChannel):
+    """The Python runtime of our own, which is the sandbox's only process."""
+
+    __slots__ = ()
+    settled = True
+
+    def begin(self, task: Mapping[str, Any]) -> None:
+        self.send(wire.pack(wire.INIT, _encode(task)))
+
+    def invoke(self, request: Invoke, deadline_ms: int, payload: bytes) -> None:
+        meta = _encode((request.request_id, deadline_ms, request.arn, request.trace, request.client_context))
+        self.send(wire.HEAD.pack(wire.INVOKE, len(meta), len(payload)) + meta + payload)
+
+    def end(self, reason: str, done: Callable[[], None]) -> float:
+        return 0.0
+
+
+def is_native(runtime: str) -> bool:
+    """Whether a runtime is served by frames rather than by the Runtime API."""
+    return family(runtime) == "python"
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """The programs that are runtimes, beside those that a function or a layer brings."""
+
+    interpreters: Mapping[str, Path]  # runtime name → interpreter
+
+    def commands(self, deployment: Deployment, sandbox: Sandbox) -> list[list[str]] | None:
+        """Commands of which the first whose program exists is the function's runtime; None: the worker lacks it."""
+        kind = family(deployment.runtime)
+        if kind == "provided":
+            return [[f"{sandbox.task_root}/bootstrap"], [f"{sandbox.opt_root}/bootstrap"]]
+        interpreter = self.interpreters.get(deployment.runtime)
+        if interpreter is None:
+            return None
+        command = [str(interpreter), f"{sandbox.bootstraps}/{kind}/bootstrap.mjs", deployment.handler]
+        wrapper = deployment.variables.get("AWS_LAMBDA_EXEC_WRAPPER")
+        return [[wrapper, *command] if wrapper else command]
