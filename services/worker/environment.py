@@ -9,25 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
-from lambent.infra.frames import Invoke, Reject, Result
+from lambent.infra.frames import Invoke, Result
 from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.core.environment import BUSY, Action, Ended, EnvironmentCore, Event, State
 from services.worker.core.outcomes import exited, response_too_large, runtime_unavailable
 from services.worker.core.reasons import Reason
-from services.worker.counters import WorkerCounters
+from services.worker.counters import InvocationRecord, WorkerCounters
 from services.worker.environment_log import EnvironmentLog, billed, iso
+from services.worker.freezing import Freezer
 from services.worker.guest import wire
-from services.worker.guests import HIDDEN_FROM_EXTENSIONS, Guest, NativeGuest, Programs, is_native
-from services.worker.runtime_api.core import Identity
-from services.worker.runtime_api.guest import ApiGuest, ApiLimits
+from services.worker.guests import Guest, Programs, guest_for
 from services.worker.sandbox.port import Exit, Sandbox, SandboxPool, SandboxSpec, SandboxUnavailable
 from services.worker.variables import (
     environment_variables,
@@ -42,21 +40,6 @@ _LINGER_SECONDS = 0.1  # how long a process may go on after its socket's end
 _EXIT_SECONDS = 5.0  # how long the kernel may take to end one
 _SIGKILL = 9
 _FLOOD_BYTES = 4 * 1024 * 1024  # of output in one invocation
-
-
-@dataclass(frozen=True, slots=True)
-class InvocationRecord:
-    """What came of one invocation, for spans and metrics."""
-
-    request_id: str
-    arn: str
-    trace: str
-    started: float  # epoch seconds
-    duration_ms: float
-    init_ms: float | None
-    error_type: str | None
-    reason: Reason | None  # set where the function did not answer itself
-    cold: bool
 
 
 class Caller(Protocol):
@@ -77,11 +60,10 @@ class Host(Protocol):
     ids: Ids
     tasks: TaskOwner
     counters: WorkerCounters
+    freezer: Freezer
     on_invocation: Callable[[InvocationRecord], None] | None
 
     def environment_ready(self, environment: Environment) -> None: ...
-
-    def environment_awake(self, environment: Environment) -> None: ...
 
     def environment_gone(self, environment: Environment, reason: Reason) -> None: ...
 
@@ -134,8 +116,8 @@ class Environment:
         )
         self._used_mb = 0
         self._cold = True  # no invocation has run since the process started
-        self._frozen = False
-        self._idle_since = now
+        self.frozen = False
+        self.idle_since = now
         # The invocation that runs
         self._caller: Caller | None = None
         self._call = 0
@@ -156,13 +138,21 @@ class Environment:
         return self._core.state
 
     @property
+    def sandbox(self) -> Sandbox | None:
+        """What it runs in."""
+        return self._sandbox
+
+    @property
     def tenant(self) -> Tenant:
         """Whose it is."""
         return self._tenant
 
     def start(self) -> None:
         """Take a sandbox and begin the init phase. Raises SandboxUnavailable."""
-        self._adopt(self._host.pool.take(self._spec), "init")
+        if self._host.programs.have(self.deployment.runtime):
+            self._adopt(self._host.pool.take(self._spec), "init")
+        else:
+            self._host.loop.call_soon(self._lacks_runtime)
         self._arm(self._core.deadline)
 
     # Invocations
@@ -172,8 +162,8 @@ class Environment:
         core, host = self._core, self._host
         if not core.allows(Event.INVOKE):
             return Reason.STARTING if core.state is State.STARTING else Reason.BUSY
-        if self._frozen:
-            self._thaw()
+        if self.frozen:
+            host.freezer.thaw(self)
         now = host.clock.monotonic()
         actions = core.invoke(request.request_id, now)
         self._caller, self._call, self._request, self._payload = caller, call, request, payload
@@ -204,8 +194,8 @@ class Environment:
             if self._leaving is not None and reason is Reason.CLOSING:
                 self._leave()
             return
-        if self._frozen:
-            self._thaw()
+        if self.frozen:
+            self._host.freezer.thaw(self)
         self._gone_for = reason
         self._act(self._core.stop())
         if self._leaving is None:
@@ -214,20 +204,6 @@ class Environment:
     def _gone(self) -> None:
         self._log.flush(self._host.clock.epoch())
         self._host.environment_gone(self, self._gone_for)
-
-    def freeze_if_idle(self, since: float) -> bool:
-        """Freeze it if it has been idle since that moment (monotonic seconds); answers whether it needs no more looks
-        until `Host.environment_awake` names it again."""
-        if self._core.state is State.READY and self._idle_since <= since and self._sandbox is not None:
-            self._sandbox.freeze()
-            self._frozen = True
-        return self._frozen or self._core.state in (State.COLD, State.STOPPED)
-
-    def _thaw(self) -> None:
-        self._frozen = False
-        if self._sandbox is not None:
-            self._sandbox.thaw()
-        self._host.environment_awake(self)
 
     # Actions
 
@@ -256,7 +232,7 @@ class Environment:
 
     def _announce(self) -> None:
         self._disarm()
-        self._idle_since = self._host.clock.monotonic()
+        self.idle_since = self._host.clock.monotonic()
         if not self.announced:
             self.announced = True
             self._host.counters.inits += 1
@@ -314,8 +290,9 @@ class Environment:
         self._leave()
         try:
             if self._sandbox is None:
-                raise SandboxUnavailable("there never was one")
-            self._adopt(self._sandbox.reset(), "invoke")
+                self._host.loop.call_soon(self._lacks_runtime)
+            else:
+                self._adopt(self._sandbox.reset(), "invoke")
         except SandboxUnavailable as error:
             _log.error("no process for an environment", extra={"environment": self.id, "cause": str(error)})
             self._act(self._core.exited(Ended(None, 9, False), self._host.clock.monotonic()))
@@ -325,46 +302,9 @@ class Environment:
     def _adopt(self, sandbox: Sandbox, phase: str) -> None:
         host, deployment = self._host, self.deployment
         self._sandbox = sandbox
-        self._frozen = False
-        host.environment_awake(self)
-        limit = host.limits.sync_response_bytes
+        host.freezer.started(self)
         environ = environment_variables(deployment, self._stream, sandbox, provisioned=self.provisioned)
-        task: dict[str, Any]
-        if is_native(deployment.runtime):
-            # A little room: the guest may escape what it says about an error, and bounds it itself.
-            self._guest = NativeGuest(
-                host.loop,
-                sandbox.channel,
-                sandbox.output,
-                limit + 65536,
-                self.guest_frame,
-                self.guest_printed,
-                self.guest_ended,
-            )
-            task = {
-                "handler": deployment.handler,
-                "environ": environ,
-                "task_root": sandbox.task_root,
-                "opt_root": sandbox.opt_root,
-                "runtime_root": sandbox.runtime_root,
-                "response_limit": limit,
-            }
-        else:
-            identity = Identity(deployment.function_name, deployment.version, deployment.handler, deployment.account)
-            self._guest = ApiGuest(
-                host.loop, host.tasks, sandbox, identity, ApiLimits(limit), self, host.clock, host.ids
-            )
-            commands = host.programs.commands(deployment, sandbox)
-            task = {
-                "environ": environ,
-                "own_network": sandbox.own_network,
-                "extensions": f"{sandbox.opt_root}/extensions",
-                "hidden_from_extensions": HIDDEN_FROM_EXTENSIONS,
-                "commands": commands,
-            }
-            if commands is None:
-                host.loop.call_soon(self._lacks_runtime)
-                return
+        self._guest, task = guest_for(host, self, sandbox, deployment, environ)
         self._guest.begin(task)
         if phase == "init":  # within an invocation AWS's log shows none
             version = runtime_version(deployment.runtime)
@@ -412,8 +352,8 @@ class Environment:
         if not core.allows(Event.SETTLED):
             return
         queued = core.state is State.QUEUED
-        self._idle_since = self._host.clock.monotonic()
-        actions = core.settled(self._idle_since)
+        self.idle_since = self._host.clock.monotonic()
+        actions = core.settled(self.idle_since)
         if queued:
             self._begin(actions)
         else:
@@ -500,7 +440,7 @@ class Environment:
         host, core, request = self._host, self._core, self._request
         if request is None:
             return
-        now = self._idle_since = host.clock.monotonic()
+        now = self.idle_since = host.clock.monotonic()
         self._drain()
         epoch = host.clock.epoch()
         duration = (now - core.invoked_at) * 1000
@@ -552,11 +492,6 @@ class Environment:
                     cold,
                 )
             )
-
-
-def reject(reason: Reason) -> Reject:
-    """The frame that says that an invocation was not begun."""
-    return Reject(reason.value)
 
 
 def _text(meta: bytes) -> str:

@@ -19,8 +19,9 @@ from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable, Unpacked
 from services.worker.core.environment import State
 from services.worker.core.reasons import Reason
-from services.worker.counters import WorkerCounters
-from services.worker.environment import Environment, InvocationRecord
+from services.worker.counters import InvocationRecord, WorkerCounters
+from services.worker.environment import Environment
+from services.worker.freezing import Freezer
 from services.worker.guests import Programs, is_native
 from services.worker.sandbox.port import SandboxPool, SandboxSpec, SandboxUnavailable
 
@@ -48,16 +49,13 @@ class Shared:
     ids: Ids
     tasks: TaskOwner
     counters: WorkerCounters
+    freezer: Freezer
     on_invocation: Callable[[InvocationRecord], None] | None
     owner: Environments | None = None
 
     def environment_ready(self, environment: Environment) -> None:
         if self.owner is not None:
             self.owner.became_ready(environment)
-
-    def environment_awake(self, environment: Environment) -> None:
-        if self.owner is not None:
-            self.owner.woke(environment)
 
     def environment_gone(self, environment: Environment, reason: Reason) -> None:
         if self.owner is not None:
@@ -74,18 +72,13 @@ class Environments:
         most: int,
         *,
         provisioning: int = 4,
-        freeze_after: float = 0.1,
     ) -> None:
         """`most`: environments. `provisioning`: how many of provisioned concurrency start at once; nobody waits for
-        one of them, and all at once would keep every invocation on this worker waiting. `freeze_after`: seconds that
-        an environment is idle before it is frozen."""
+        one of them, and all at once would keep every invocation on this worker waiting."""
         self._shared = shared
         self._provisioning = provisioning
         self._queued: dict[str, tuple[int, bytes]] = {}  # orders for provisioned concurrency, in their order
         self._underway: set[str] = set()  # those that start
-        self._freeze_after = freeze_after
-        self._awake: set[Environment] = set()  # those that may have to be frozen, sooner or later
-        self._freezing: asyncio.TimerHandle | None = None
         self._artifacts = artifacts
         self._free = list(range(most))  # a heap: low numbers first, so that user ids are few
         self._starting: dict[str, asyncio.Task[None]] = {}
@@ -207,27 +200,10 @@ class Environments:
             failed = environment.state is State.COLD
             self.reporter.ready(environment.id, environment.slot, init_failed=failed)
 
-    def woke(self, environment: Environment) -> None:
-        """It has processor time again, or for the first time."""
-        self._awake.add(environment)
-        if self._freezing is None:
-            self._freezing = self._shared.loop.call_later(self._freeze_after, self._freeze)
-
-    def _freeze(self) -> None:
-        """Freeze what has been idle for long enough: one timer for all, and none while all is frozen."""
-        since = self._shared.clock.monotonic() - self._freeze_after
-        self._awake = {environment for environment in self._awake if not environment.freeze_if_idle(since)}
-        self._freezing = None
-        if self._awake:
-            self._freezing = self._shared.loop.call_later(self._freeze_after / 2, self._freeze)
-
     def went(self, environment: Environment, reason: Reason) -> None:
         """It has stopped."""
         self._started(environment.id)
-        self._awake.discard(environment)
-        if not self._awake and self._freezing is not None:
-            self._freezing.cancel()
-            self._freezing = None
+        self._shared.freezer.gone(environment)
         if self.by_id.pop(environment.id, None) is None:
             return
         self._shared.counters.stops += 1

@@ -6,6 +6,7 @@ launcher and the Runtime API for everything else. Both call back the environment
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,16 @@ from typing import Any, Protocol
 
 import msgspec
 
+from lambent.domain.clock import Clock, Ids
+from lambent.domain.limits import Limits
 from lambent.domain.runtimes import family
 from lambent.infra.frames import Invoke
+from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.channel import GuestChannel
 from services.worker.guest import wire
+from services.worker.runtime_api.core import Identity
+from services.worker.runtime_api.guest import ApiGuest, ApiLimits, Owner
 from services.worker.sandbox.port import Sandbox
 
 _encode = msgspec.json.Encoder().encode
@@ -95,14 +101,58 @@ class Programs:
 
     interpreters: Mapping[str, Path]  # runtime name → interpreter
 
-    def commands(self, deployment: Deployment, sandbox: Sandbox) -> list[list[str]] | None:
-        """Commands of which the first whose program exists is the function's runtime; None: the worker lacks it."""
+    def have(self, runtime: str) -> bool:
+        """Whether functions of this runtime can run here."""
+        return is_native(runtime) or family(runtime) == "provided" or runtime in self.interpreters
+
+    def commands(self, deployment: Deployment, sandbox: Sandbox) -> list[list[str]]:
+        """Commands of which the first whose program exists is the function's runtime, one that they have."""
         kind = family(deployment.runtime)
         if kind == "provided":
             return [[f"{sandbox.task_root}/bootstrap"], [f"{sandbox.opt_root}/bootstrap"]]
-        interpreter = self.interpreters.get(deployment.runtime)
-        if interpreter is None:
-            return None
-        command = [str(interpreter), f"{sandbox.bootstraps}/{kind}/bootstrap.mjs", deployment.handler]
+        command = [
+            str(self.interpreters[deployment.runtime]),
+            f"{sandbox.bootstraps}/{kind}/bootstrap.mjs",
+            deployment.handler,
+        ]
         wrapper = deployment.variables.get("AWS_LAMBDA_EXEC_WRAPPER")
         return [[wrapper, *command] if wrapper else command]
+
+
+class Shared(Protocol):
+    """What guests of a worker share."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    limits: Limits
+    ids: Ids
+    tasks: TaskOwner
+    programs: Programs
+
+
+def guest_for(
+    shared: Shared, owner: Owner, sandbox: Sandbox, deployment: Deployment, environ: Mapping[str, str]
+) -> tuple[Guest, Mapping[str, Any]]:
+    """The guest of a fresh sandbox and the task that it begins with."""
+    limit = shared.limits.sync_response_bytes
+    if is_native(deployment.runtime):
+        # A little room: the guest may escape what it says about an error, and bounds it itself.
+        room = limit + 65536
+        frames = (owner.guest_frame, owner.guest_printed, owner.guest_ended)
+        return NativeGuest(shared.loop, sandbox.channel, sandbox.output, room, *frames), {
+            "handler": deployment.handler,
+            "environ": environ,
+            "task_root": sandbox.task_root,
+            "opt_root": sandbox.opt_root,
+            "runtime_root": sandbox.runtime_root,
+            "response_limit": limit,
+        }
+    identity = Identity(deployment.function_name, deployment.version, deployment.handler, deployment.account)
+    guest = ApiGuest(shared.loop, shared.tasks, sandbox, identity, ApiLimits(limit), owner, shared.clock, shared.ids)
+    return guest, {
+        "environ": environ,
+        "own_network": sandbox.own_network,
+        "extensions": f"{sandbox.opt_root}/extensions",
+        "hidden_from_extensions": HIDDEN_FROM_EXTENSIONS,
+        "commands": shared.programs.commands(deployment, sandbox),
+    }

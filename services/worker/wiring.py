@@ -25,9 +25,9 @@ from lambent.internal.v1 import worker_service_pb2 as pb
 from services.worker.agent import SchedulerAgent
 from services.worker.artifacts.cache import ArtifactCache
 from services.worker.core.reasons import Reason
-from services.worker.counters import WorkerCounters
-from services.worker.environment import InvocationRecord
+from services.worker.counters import InvocationRecord, WorkerCounters
 from services.worker.environments import Environments, Shared
+from services.worker.freezing import Freezer
 from services.worker.guests import Programs, is_native
 from services.worker.invocations import InvocationServer
 from services.worker.sandbox.native import NativeConfig, NativePool
@@ -141,8 +141,9 @@ class Worker:
         raise_descriptor_limit(config.max_environments * _DESCRIPTORS_EACH + 1024)
         await self.pool.start()
         _log.info("sandboxes are up", extra={"isolation": self.pool.level, "reason": self.pool.reason})
+        loop = asyncio.get_running_loop()
         shared = Shared(
-            loop=asyncio.get_running_loop(),
+            loop=loop,
             clock=self._clock,
             limits=config.limits,
             logs=self._logs,
@@ -151,11 +152,10 @@ class Worker:
             ids=self._ids,
             tasks=self._tasks,
             counters=self.counters,
+            freezer=Freezer(loop, self._clock, config.freeze_after_ms / 1000),
             on_invocation=self._on_invocation,
         )
-        environments = Environments(
-            shared, self._artifacts, config.max_environments, freeze_after=config.freeze_after_ms / 1000
-        )
+        environments = Environments(shared, self._artifacts, config.max_environments)
         self._environments = environments
         self._server = InvocationServer(config.address, config.token, environments.by_slot, self.counters)
         await self._server.start()

@@ -85,14 +85,14 @@ async def test_an_idle_environment_gets_no_processor_time_and_goes_on_later(clus
     assert len(guests(cluster)) == 2
     last = 0
     for _ in range(2):
-        await cluster.until(lambda: environment._frozen)
+        await cluster.until(lambda: environment.frozen)
         pids = guests(cluster)
         await halted(pids)
         count = (await cluster.invoke(identity)).json
         assert count > last
         last = count
-        assert not environment._frozen
-    await cluster.until(lambda: environment._frozen)
+        assert not environment.frozen
+    await cluster.until(lambda: environment.frozen)
     cluster.stop(identity)
     await cluster.scheduler.until(lambda: cluster.scheduler.gone.get(identity) == "Stopped")
     await cluster.until(lambda: not living(pids))
@@ -104,10 +104,10 @@ async def test_what_runs_is_not_frozen_and_nothing_is_looked_at_while_all_is(tmp
         identity = await cluster.deploy(slow)
         environments = cluster.worker.environments
         environment = environments.by_id[identity]
-        await cluster.until(lambda: environment._frozen)
-        assert (environments._awake, environments._freezing) == (set(), None)
+        await cluster.until(lambda: environment.frozen)
+        assert environments._shared.freezer.at_rest
         assert (await cluster.invoke(identity, 0.15)).result.error is None
-        assert environments._awake == {environment}
+        assert not environments._shared.freezer.at_rest
 
 
 WORKER = """

@@ -27,7 +27,7 @@ from lambent.infra.log_store import MemoryLogStore
 from lambent.internal.v1 import worker_service_pb2 as pb
 from lambent.internal.v1.deployment_pb2 import Deployment
 from lambent.internal.v1.worker_service_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
-from services.worker.environment import InvocationRecord
+from services.worker.counters import InvocationRecord
 from services.worker.sandbox.fake import FakePool
 from services.worker.wiring import Worker, WorkerConfig
 
@@ -347,7 +347,7 @@ async def test_provisioned_environments_start_a_few_at_a_time_and_nobody_waits_f
 
 async def test_what_cannot_be_started_is_gone_with_a_reason(cluster: Cluster) -> None:
     missing = cluster.order(ECHO, code_sha256="0" * 64)
-    foreign = cluster.order(ECHO, runtime="cobol")
+    foreign = cluster.order(ECHO, runtime="python3.8")
     scheduler = cluster.scheduler
     await scheduler.until(lambda: len(scheduler.gone) == 2)
     assert scheduler.gone == {missing: "PackageUnavailable", foreign: "SandboxUnavailable"}

@@ -100,11 +100,10 @@ def mount_proc() -> None:
     kernel.bind("/proc/sys", "/proc/sys")
 
 
-def readable(config: Dict[str, Any]) -> List[str]:
+def readable(prefixes: List[str]) -> List[str]:
     """What a runtime needs to read where the machine's own file system is all there is."""
     etc = ["/etc/" + name for name in (*_ETC, "passwd", "group")]
-    ours: List[str] = [config["bootstraps"], *([config["runtime"]] if config["runtime"] else [])]
-    return [*("/" + name for name in _SYSTEM), *config["prefixes"], *config["folders"], *ours, *etc, "/proc"]
+    return ["/" + name for name in _SYSTEM] + prefixes + etc + ["/proc"]
 
 
 def devices() -> List[str]:

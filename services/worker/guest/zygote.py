@@ -14,10 +14,10 @@ unpacked packages), prefixes (folders that the interpreter needs), folders (othe
 runtime (folder or null), users [first id, how many]. The child then waits for a CLAIM frame on its channel:
 
     {"package": folder name, "opt": folder name or null, "tmp_mb": n, "uid": n or null, "descriptors": n,
-     "processes": n, "tmp": folder, "task": folder, "joins": bool, "launcher": bool}
+     "processes": n or null, "tmp": folder, "task": folder, "layers": folder or null, "joins": bool, "launcher": bool}
 
-`tmp` and `task` name host folders and matter where a sandbox has no file system of its own. A claim that joins brings
-the mount namespace of a sandbox that has died, so that its /tmp lives on.
+`tmp`, `task` and `layers` name host folders and matter where a sandbox has no file system of its own. A claim that
+joins brings the mount namespace of a sandbox that has died, so that its /tmp lives on.
 """
 
 from __future__ import annotations
@@ -257,7 +257,9 @@ class Stem:
             kernel.drop_bounding_set()
             if self.config["level"] == "landlock":
                 self.rules = landlock.Ruleset()
-                self.rules.read(roots.readable(self.config))
+                seen = [*self.config["prefixes"], *self.config["folders"]]
+                self.rules.read(roots.readable(seen))
+                self.rules.read(filter(None, (self.config["bootstraps"], self.config["runtime"])))
                 self.rules.write(roots.devices())
             _send(self.control, {"op": "ready", "id": self.number})
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -308,8 +310,7 @@ class Stem:
             os.chdir(claim["task"])
         kernel.drop_capabilities()
         if self.rules is not None:
-            layers = [] if claim["opt"] is None else [self.config["packages"] + "/" + claim["opt"]]
-            self.rules.read([claim["task"], *layers])
+            self.rules.read(filter(None, (claim["task"], claim["layers"])))
             self.rules.write([claim["tmp"]])
             self.rules.restrict()
         # The kernel forgets these two whenever the user changes.
@@ -339,7 +340,10 @@ class Stem:
         uid = claim["uid"]
         if uid is not None:
             most = claim["processes"]
-            resource.setrlimit(resource.RLIMIT_NPROC, (most, most))  # counted for the user, which is this sandbox's
+            if most is not None:
+                # Counted for the user, which is this sandbox's own, unless another worker here uses the same ids: no
+                # control group would count those.
+                resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
 

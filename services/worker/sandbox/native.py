@@ -360,9 +360,10 @@ class NativePool:
             "uid": self.user_of(spec),
             "launcher": spec.launcher,
             "descriptors": self._config.descriptors,
-            "processes": self._config.processes,
+            "processes": self._config.processes if self._groups is None else None,
             "tmp": str(tmp),
             "task": str(spec.code),
+            "layers": None if spec.opt is None else str(spec.opt),
             "joins": namespace is not None,
         }
         frame = wire.pack(wire.CLAIM, json.dumps(claim).encode())
