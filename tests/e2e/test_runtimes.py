@@ -13,7 +13,8 @@ import pytest
 
 from lambent.v1 import invocation_service_pb2 as pb
 from tests.e2e.harness import Cluster, error_of, zipped
-from tests.integration.test_runtime_api import STREAMING, packed
+from tests.integration.test_runtime_api import packed
+from tests.integration.test_runtime_streaming import STREAMING
 
 NODE = """\
 const text = (n) => "x".repeat(n);

@@ -27,8 +27,8 @@ from lambent.infra.log_store import MemoryLogStore
 from lambent.internal.v1 import worker_service_pb2 as pb
 from lambent.internal.v1.deployment_pb2 import Deployment
 from lambent.internal.v1.worker_service_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
+from services.worker.counters import InvocationRecord
 from services.worker.sandbox.fake import FakePool
-from services.worker.surroundings import InvocationRecord
 from services.worker.wiring import Worker, WorkerConfig
 
 STRONGEST = "namespaces" if os.geteuid() == 0 else "process"
@@ -179,6 +179,7 @@ class Cluster:
     level: str = STRONGEST
     network: str = "full"
     private: tuple[tuple[str, int], ...] = ()
+    control_groups: bool = True
     limits: Limits = field(default_factory=Limits)
     interpreters: dict[str, Path] = field(default_factory=dict)  # beside Python's
 
@@ -202,6 +203,7 @@ class Cluster:
             isolation="auto" if self.level == "fake" else self.level,
             network=self.network,
             private=self.private,
+            control_groups=self.control_groups,
             max_environments=50,
             pool_size=2,
             log_flush_seconds=0.05,

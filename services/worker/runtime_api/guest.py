@@ -33,7 +33,7 @@ from services.worker.sandbox.port import Sandbox
 
 _CONNECTIONS = 64  # from one sandbox at once
 _REFUSALS = 200  # in one invocation, or one init phase: a runtime that does not stop is ended
-_TRUNCATED_SECONDS = 0.05
+_TRUNCATED_SECONDS = 0.5
 _SMALL_BYTES = 64 * 1024  # body of a call that carries no payload
 _RECORD_READ = 65536
 _RECORD_READS = 16
