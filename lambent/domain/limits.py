@@ -43,7 +43,7 @@ class Limits:
     log_page_events: int = count(10_000, "events", "Events in one page of CloudWatch Logs.")
     log_page_bytes: int = count(1024 * 1024, "bytes", "Text of the events in one page of CloudWatch Logs.")
     log_search_bytes: int = count(
-        64 * 1024 * 1024, "bytes", "Text that is searched for one page of FilterLogEvents; Lambent's own guard."
+        16 * 1024 * 1024, "bytes", "Text that is searched for one page of FilterLogEvents; Lambent's own guard."
     )
     list_page_items: int = count(50, "items", "Most items in one page of a list.")
     concurrent_executions: int = count(1000, "executions", "Concurrency of one account and region.")
