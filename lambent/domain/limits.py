@@ -28,6 +28,11 @@ class Limits:
         1024 * 1024, "bytes", "Payload of an asynchronous invocation; 262144 until late 2025."
     )
     sync_response_bytes: int = count(6 * 1024 * 1024 + 100, "bytes", "Response of a synchronous invocation.")
+    streamed_response_bytes: int = count(200 * 1024 * 1024, "bytes", "Response that a function streams.")
+    streamed_free_bytes: int = count(
+        6 * 1024 * 1024, "bytes", "How much of a streamed response goes out as fast as it can."
+    )
+    streamed_bytes_per_second: float = limit(2.0 * 1024 * 1024, "bytes/s", "How fast the rest of it goes out.")
     control_request_bytes: int = count(70_167_211, "bytes", "Body of any other request.")
     request_head_bytes: int = count(1024 * 1024, "bytes", "Request line and headers together.")
     zip_bytes: int = count(50 * 1024 * 1024, "bytes", "Package sent directly, zipped.")

@@ -20,9 +20,10 @@ from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable, U
 from services.worker.core.environment import State
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
-from services.worker.environment import Environment, InvocationRecord
+from services.worker.environment import Environment
 from services.worker.guests import Programs, is_native
 from services.worker.sandbox.port import SandboxPool, SandboxSpec, SandboxUnavailable
+from services.worker.surroundings import InvocationRecord
 
 _log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.log_files import DirectoryLogStore
 from lambent.infra.prometheus import PrometheusServer, port_after
 from lambent.infra.telemetry import Telemetry, parent_of
-from services.worker.environment import InvocationRecord
 from services.worker.sandbox.port import SandboxUnavailable
+from services.worker.surroundings import InvocationRecord
 from services.worker.wiring import Worker, WorkerConfig
 
 _log = logging.getLogger(__name__)

@@ -26,12 +26,12 @@ from services.worker.agent import SchedulerAgent
 from services.worker.artifacts.cache import ArtifactCache
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
-from services.worker.environment import InvocationRecord
 from services.worker.environments import Environments, Shared
 from services.worker.guests import Programs, is_native
 from services.worker.invocations import InvocationServer
 from services.worker.sandbox.native import NativeConfig, NativePool
 from services.worker.sandbox.port import SandboxPool
+from services.worker.surroundings import InvocationRecord
 
 _log = logging.getLogger(__name__)
 _DESCRIPTORS_EACH = 8  # of an environment: channel, pipe, process, namespace, and some room

@@ -27,8 +27,8 @@ from lambent.infra.log_store import MemoryLogStore
 from lambent.internal.v1 import worker_service_pb2 as pb
 from lambent.internal.v1.deployment_pb2 import Deployment
 from lambent.internal.v1.worker_service_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
-from services.worker.environment import InvocationRecord
 from services.worker.sandbox.fake import FakePool
+from services.worker.surroundings import InvocationRecord
 from services.worker.wiring import Worker, WorkerConfig
 
 STRONGEST = "namespaces" if os.geteuid() == 0 else "process"
