@@ -5,6 +5,7 @@ Each page is a function without arguments; PAGES names them.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 
 from lambent.cli.main import COMMANDS, cli
 from lambent.domain.errors import ERRORS
+from lambent.domain.limits import Limits
 from lambent.infra.config import Row, table
 from lambent.infra.telemetry import METRICS
 from services.frontend.operations.unserved import UNSERVED
@@ -61,12 +63,18 @@ def limits() -> str:
     lines = [
         "# Limits\n",
         _MADE,
-        "What AWS fixes as a number is a setting here, with AWS's value as its default. What happens beyond a limit is",
-        "said where AWS says it: in the error (see [errors](errors.md)) or in the function's error document.\n",
-        "| setting | default | unit | meaning |",
-        "| --- | --- | --- | --- |",
+        "What AWS fixes as a number is a setting here, with AWS's value as its default. Exceptions are in the table of",
+        "[errors](errors.md); a function error is in the function's error document. A function's own timeout, memory",
+        "and size of its `/tmp` are limits with the same consequence as their defaults below.\n",
+        "| setting | default | unit | meaning | beyond it |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    lines += [f"| `{row.key}` | {_value(row)} | {row.unit} | {row.doc} |" for row in table() if row.group == "limits"]
+    beyond = {field.name: field.metadata["beyond"] for field in dataclasses.fields(Limits)}
+    lines += [
+        f"| `{row.key}` | {_value(row)} | {row.unit} | {row.doc} | {beyond[row.name]} |"
+        for row in table()
+        if row.group == "limits"
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -85,6 +85,9 @@ class Worker:
     )
     environments: int = setting(1000, "Most environments on one worker.", unit="environments", minimum=1)
     pool: int = setting(4, "Sandboxes made in advance for each interpreter.", unit="sandboxes", minimum=0)
+    freeze_after_ms: int = setting(
+        100, "How long an environment is idle before it is frozen: given no processor time.", unit="ms", minimum=1
+    )
     uid_base: int = setting(200_000, "First user id that functions run as; one each.", minimum=1000)
     interpreters: str = setting("", "name=/path,... for runtimes; empty: found on PATH, others share the worker's own.")
     runtime_dir: str = setting(

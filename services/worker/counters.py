@@ -1,4 +1,4 @@
-"""What the worker counts: plain integers, read by whoever exports them."""
+"""What the worker counts, plain integers that are read by whoever exports them, and what is told of each invocation."""
 
 from __future__ import annotations
 
@@ -33,3 +33,18 @@ class WorkerCounters:
             self.out_of_memory += 1
         elif reason is Reason.EXITED:
             self.crashes += 1
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationRecord:
+    """What came of one invocation, for spans and metrics."""
+
+    request_id: str
+    arn: str
+    trace: str
+    started: float  # epoch seconds
+    duration_ms: float
+    init_ms: float | None
+    error_type: str | None
+    reason: Reason | None  # set where the function did not answer itself
+    cold: bool

@@ -15,11 +15,12 @@ from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.core.environment import BUSY, Action, Ended, EnvironmentCore, Event, State
 from services.worker.core.outcomes import exited, response_too_large, runtime_unavailable
 from services.worker.core.reasons import Reason
+from services.worker.counters import InvocationRecord
 from services.worker.environment_log import EnvironmentLog, billed, iso
 from services.worker.guest import wire
 from services.worker.guests import Guest, guest_for
 from services.worker.sandbox.port import Exit, Sandbox, SandboxSpec, SandboxUnavailable
-from services.worker.surroundings import Caller, Host, InvocationRecord
+from services.worker.surroundings import Caller, Host
 from services.worker.variables import (
     environment_variables,
     log_group_name,
@@ -84,6 +85,8 @@ class Environment:
         )
         self._used_mb = 0
         self._cold = True  # no invocation has run since the process started
+        self.frozen = False
+        self.idle_since = now
         # The invocation that runs
         self._caller: Caller | None = None
         self._call = 0
@@ -102,6 +105,11 @@ class Environment:
     def state(self) -> State:
         """Where it is in its life."""
         return self._core.state
+
+    @property
+    def sandbox(self) -> Sandbox | None:
+        """What it runs in."""
+        return self._sandbox
 
     @property
     def tenant(self) -> Tenant:
@@ -123,6 +131,8 @@ class Environment:
         core, host = self._core, self._host
         if not core.allows(Event.INVOKE):
             return Reason.STARTING if core.state is State.STARTING else Reason.BUSY
+        if self.frozen:
+            host.freezer.thaw(self)
         now = host.clock.monotonic()
         actions = core.invoke(request.request_id, now)
         self._caller, self._call, self._request, self._payload = caller, call, request, payload
@@ -159,6 +169,8 @@ class Environment:
             if self._leaving is not None and reason is Reason.CLOSING:
                 self._leave()
             return
+        if self.frozen:
+            self._host.freezer.thaw(self)
         self._gone_for = reason
         self._act(self._core.stop())
         if self._leaving is None:
@@ -195,6 +207,7 @@ class Environment:
 
     def _announce(self) -> None:
         self._disarm()
+        self.idle_since = self._host.clock.monotonic()
         if not self.announced:
             self.announced = True
             self._host.counters.inits += 1
@@ -264,6 +277,7 @@ class Environment:
     def _adopt(self, sandbox: Sandbox, phase: str) -> None:
         host, deployment = self._host, self.deployment
         self._sandbox = sandbox
+        host.freezer.started(self)
         environ = environment_variables(deployment, self._stream, sandbox, provisioned=self.provisioned)
         self._guest, task = guest_for(host, self, sandbox, deployment, environ)
         self._guest.begin(task)
@@ -313,7 +327,8 @@ class Environment:
         if not core.allows(Event.SETTLED):
             return
         queued = core.state is State.QUEUED
-        actions = core.settled(self._host.clock.monotonic())
+        self.idle_since = self._host.clock.monotonic()
+        actions = core.settled(self.idle_since)
         if queued:
             self._begin(actions)
         else:
@@ -416,7 +431,7 @@ class Environment:
         host, core, request = self._host, self._core, self._request
         if request is None:
             return
-        now = host.clock.monotonic()
+        now = self.idle_since = host.clock.monotonic()
         self._drain()
         epoch = host.clock.epoch()
         duration = (now - core.invoked_at) * 1000

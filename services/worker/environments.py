@@ -19,11 +19,11 @@ from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable, Unpacked
 from services.worker.core.environment import State
 from services.worker.core.reasons import Reason
-from services.worker.counters import WorkerCounters
+from services.worker.counters import InvocationRecord, WorkerCounters
 from services.worker.environment import Environment
+from services.worker.freezing import Freezer
 from services.worker.guests import Programs, is_native
 from services.worker.sandbox.port import SandboxPool, SandboxSpec, SandboxUnavailable
-from services.worker.surroundings import InvocationRecord
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Shared:
     ids: Ids
     tasks: TaskOwner
     counters: WorkerCounters
+    freezer: Freezer
     on_invocation: Callable[[InvocationRecord], None] | None
     owner: Environments | None = None
 
@@ -64,7 +65,14 @@ class Shared:
 class Environments:
     """The environments by slot and by id."""
 
-    def __init__(self, shared: Shared, artifacts: ArtifactCache, most: int, *, provisioning: int = 4) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        artifacts: ArtifactCache,
+        most: int,
+        *,
+        provisioning: int = 4,
+    ) -> None:
         """`most`: environments. `provisioning`: how many of provisioned concurrency start at once; nobody waits for
         one of them, and all at once would keep every invocation on this worker waiting."""
         self._shared = shared
@@ -195,6 +203,7 @@ class Environments:
     def went(self, environment: Environment, reason: Reason) -> None:
         """It has stopped."""
         self._started(environment.id)
+        self._shared.freezer.gone(environment)
         if self.by_id.pop(environment.id, None) is None:
             return
         self._shared.counters.stops += 1

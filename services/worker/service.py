@@ -21,8 +21,8 @@ from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.log_files import DirectoryLogStore
 from lambent.infra.prometheus import PrometheusServer, port_after
 from lambent.infra.telemetry import Telemetry, parent_of
+from services.worker.counters import InvocationRecord
 from services.worker.sandbox.port import SandboxUnavailable
-from services.worker.surroundings import InvocationRecord
 from services.worker.wiring import Worker, WorkerConfig
 
 _log = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ class WorkerService:
             max_environments=settings.worker.environments,
             pool_size=settings.worker.pool,
             uid_base=settings.worker.uid_base,
+            freeze_after_ms=settings.worker.freeze_after_ms,
         )
         self._worker = Worker(
             config,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from lambent.domain.clock import Clock, Ids
@@ -13,27 +12,13 @@ from lambent.infra.frames import Result
 from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from services.worker.core.reasons import Reason
-from services.worker.counters import WorkerCounters
+from services.worker.counters import InvocationRecord, WorkerCounters
+from services.worker.freezing import Freezer
 from services.worker.guests import Programs
 from services.worker.sandbox.port import SandboxPool
 
 if TYPE_CHECKING:
     from services.worker.environment import Environment
-
-
-@dataclass(frozen=True, slots=True)
-class InvocationRecord:
-    """What came of one invocation, for spans and metrics."""
-
-    request_id: str
-    arn: str
-    trace: str
-    started: float  # epoch seconds
-    duration_ms: float
-    init_ms: float | None
-    error_type: str | None
-    reason: Reason | None  # set where the function did not answer itself
-    cold: bool
 
 
 class Caller(Protocol):
@@ -58,6 +43,7 @@ class Host(Protocol):
     ids: Ids
     tasks: TaskOwner
     counters: WorkerCounters
+    freezer: Freezer
     on_invocation: Callable[[InvocationRecord], None] | None
 
     def environment_ready(self, environment: Environment) -> None: ...

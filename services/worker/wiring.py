@@ -25,13 +25,13 @@ from lambent.internal.v1 import worker_service_pb2 as pb
 from services.worker.agent import SchedulerAgent
 from services.worker.artifacts.cache import ArtifactCache
 from services.worker.core.reasons import Reason
-from services.worker.counters import WorkerCounters
+from services.worker.counters import InvocationRecord, WorkerCounters
 from services.worker.environments import Environments, Shared
+from services.worker.freezing import Freezer
 from services.worker.guests import Programs, is_native
 from services.worker.invocations import InvocationServer
 from services.worker.sandbox.native import NativeConfig, NativePool
 from services.worker.sandbox.port import SandboxPool
-from services.worker.surroundings import InvocationRecord
 
 _log = logging.getLogger(__name__)
 _DESCRIPTORS_EACH = 8  # of an environment: channel, pipe, process, namespace, and some room
@@ -55,10 +55,12 @@ class WorkerConfig:
     minimum_isolation: str = "process"  # a weaker level than this is refused
     network: str = "full"  # or loopback, none
     private: tuple[tuple[str, int], ...] = ()  # hosts and ports of the platform that functions must not reach
+    control_groups: bool = True  # False: do without them, as where the machine has none for us
     memory_mb: int = 4096  # that environments may be promised together
     max_environments: int = 1000
     pool_size: int = 4  # sandboxes made in advance, for each interpreter
     uid_base: int = 200_000
+    freeze_after_ms: int = 100  # idle before an environment is frozen
     log_flush_seconds: float = 0.2
 
 
@@ -103,6 +105,7 @@ class Worker:
                 minimum=config.minimum_isolation,
                 network=config.network,
                 private=config.private,
+                control_groups=config.control_groups,
                 stems=config.pool_size,
                 users=config.max_environments,
                 uid_base=config.uid_base,
@@ -138,8 +141,9 @@ class Worker:
         raise_descriptor_limit(config.max_environments * _DESCRIPTORS_EACH + 1024)
         await self.pool.start()
         _log.info("sandboxes are up", extra={"isolation": self.pool.level, "reason": self.pool.reason})
+        loop = asyncio.get_running_loop()
         shared = Shared(
-            loop=asyncio.get_running_loop(),
+            loop=loop,
             clock=self._clock,
             limits=config.limits,
             logs=self._logs,
@@ -148,6 +152,7 @@ class Worker:
             ids=self._ids,
             tasks=self._tasks,
             counters=self.counters,
+            freezer=Freezer(loop, self._clock, config.freeze_after_ms / 1000),
             on_invocation=self._on_invocation,
         )
         environments = Environments(shared, self._artifacts, config.max_environments)

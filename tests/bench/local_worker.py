@@ -26,6 +26,7 @@ from services.worker.artifacts.cache import ArtifactCache
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
 from services.worker.environments import Environments, Shared
+from services.worker.freezing import Freezer
 from services.worker.guests import Programs
 from services.worker.sandbox.native import NativeConfig, NativePool
 from services.worker.wiring import raise_descriptor_limit
@@ -157,7 +158,7 @@ async def local_worker(source: str, *, most: int = 1000, pool_size: int = 4) -> 
         )  # fmt: skip
         shared = Shared(
             asyncio.get_running_loop(), SystemClock(), limits, _NoLogs(), pool, Programs({}), SystemIds(), tasks,
-            WorkerCounters(), None,
+            WorkerCounters(), Freezer(asyncio.get_running_loop(), SystemClock(), 0.1), None,
         )  # fmt: skip
         environments = Environments(shared, artifacts, most)
         try:

@@ -30,6 +30,10 @@ def handler(event, context):
     print("called with", event)
     if event == "exit":
         sys.exit(3)
+    if event == "child" and os.fork() == 0:
+        os.setsid()
+        while True:
+            signal.pause()
     if event == "bomb":
         while True:
             try:
@@ -226,6 +230,30 @@ async def test_reset_kills_and_keeps_tmp(pool: SandboxPool, tmp_path: Path) -> N
         one.close()
 
 
+async def test_what_is_frozen_does_nothing_until_it_is_thawed_and_can_be_killed(
+    pool: SandboxPool, tmp_path: Path
+) -> None:
+    guest = await taken(pool, tmp_path)
+    for _ in range(2):
+        guest.sandbox.freeze()
+        guest.sandbox.freeze()
+        answer = asyncio.ensure_future(guest.invoke("look"))
+        done, _ = await asyncio.wait((answer,), timeout=0.05)
+        assert not done
+        guest.sandbox.thaw()
+        guest.sandbox.thaw()
+        assert await answer is False
+    guest.sandbox.freeze()
+    fresh = Guest(guest.sandbox.reset())
+    assert await guest.exited() == Exit(None, 9, False)
+    await fresh.init()
+    fresh.sandbox.freeze()
+    fresh.sandbox.destroy("test")
+    assert await fresh.exited() == Exit(None, 9, False)
+    for one in (guest, fresh):
+        one.close()
+
+
 async def test_environments_do_not_share_tmp(pool: SandboxPool, tmp_path: Path) -> None:
     one, two = await taken(pool, tmp_path, 0), await taken(pool, tmp_path, 1)
     assert await one.invoke("write") is True
@@ -265,9 +293,9 @@ async def test_more_than_are_kept_in_advance_can_be_taken_at_once(pool: SandboxP
 async def test_memory_and_processes_are_limited_without_control_groups(level: str, tmp_path: Path) -> None:
     lay_out(tmp_path)
     interpreters = {RUNTIME: Path(sys.executable)}
+    folders = tmp_path / "packages", tmp_path / "run"
     config = NativeConfig(
-        "sampled", tmp_path / "packages", tmp_path / "run", interpreters, level=level, stems=1, processes=64,
-        control_groups=False,
+        "sampled", *folders, interpreters, level=level, stems=1, processes=24, control_groups=False
     )  # fmt: skip
     pool = NativePool(config)
     await pool.start()

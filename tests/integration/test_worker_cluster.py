@@ -27,8 +27,8 @@ from lambent.infra.log_store import MemoryLogStore
 from lambent.internal.v1 import worker_service_pb2 as pb
 from lambent.internal.v1.deployment_pb2 import Deployment
 from lambent.internal.v1.worker_service_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
+from services.worker.counters import InvocationRecord
 from services.worker.sandbox.fake import FakePool
-from services.worker.surroundings import InvocationRecord
 from services.worker.wiring import Worker, WorkerConfig
 
 STRONGEST = "namespaces" if os.geteuid() == 0 else "process"
@@ -120,6 +120,8 @@ class Client(asyncio.Protocol):
     def __init__(self) -> None:
         self.reader = frames.FrameReader()
         self.waiting: dict[int, asyncio.Future[tuple[Any, bytes]]] = {}
+        self.pieces: dict[int, list[Any]] = {}  # by call: the head of a response that streams, and what has come of it
+        self.takes = True  # whether it takes the pieces of such a response
         self.lost = asyncio.Event()
         self.calls = 0
         self.transport: asyncio.Transport
@@ -128,8 +130,15 @@ class Client(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        for _, call, meta, payload in self.reader.feed(data):
-            self.waiting.pop(call).set_result((meta, payload))
+        for kind, call, meta, payload in self.reader.feed(data):
+            if kind == frames.Kind.STREAM:
+                self.pieces[call] = [meta]
+            elif kind == frames.Kind.PIECE:
+                self.pieces[call].append(payload)
+                if self.takes:
+                    self.transport.write(frames.encode(frames.Kind.CREDIT, call, frames.Credit(len(payload))))
+            else:
+                self.waiting.pop(call).set_result((meta, payload))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set()
@@ -170,6 +179,7 @@ class Cluster:
     level: str = STRONGEST
     network: str = "full"
     private: tuple[tuple[str, int], ...] = ()
+    control_groups: bool = True
     limits: Limits = field(default_factory=Limits)
     interpreters: dict[str, Path] = field(default_factory=dict)  # beside Python's
 
@@ -193,6 +203,7 @@ class Cluster:
             isolation="auto" if self.level == "fake" else self.level,
             network=self.network,
             private=self.private,
+            control_groups=self.control_groups,
             max_environments=50,
             pool_size=2,
             log_flush_seconds=0.05,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from lambent.domain.clock import Clock
@@ -293,7 +293,7 @@ class Invoker:
         trace: str,
         client_context: str | None,
         tail: bool,
-    ) -> AsyncIterator[bytes | frames.Stream | Outcome]:
+    ) -> AsyncGenerator[bytes | frames.Stream | Outcome]:
         """Run one invocation whose response is taken piece by piece: a Stream and pieces, where the function streams,
         and then the outcome. No more is on its way than `frames.WINDOW`.
 

@@ -113,14 +113,18 @@ class Zygote:
         poll = select.poll()
         poll.register(self.control.fileno(), select.POLLIN)
         poll.register(wake_read, select.POLLIN)
-        while True:
-            for descriptor, _ in poll.poll():
-                if descriptor == wake_read:
-                    os.read(wake_read, 4096)
-                    self.reap()
-                elif not self.command((wake_read, wake_write)):
-                    self.end()
-                    return
+        going = True
+        while going:
+            try:
+                for descriptor, _ in poll.poll():
+                    if descriptor == wake_read:
+                        os.read(wake_read, 4096)
+                        self.reap()
+                    else:
+                        going = self.command((wake_read, wake_write))
+            except ConnectionError:  # the worker went while it was told something
+                going = False
+        self.end()
 
     def reap(self) -> None:
         while self.children:

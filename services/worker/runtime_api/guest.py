@@ -33,6 +33,7 @@ from services.worker.sandbox.port import Sandbox
 
 _CONNECTIONS = 64  # from one sandbox at once
 _REFUSALS = 200  # in one invocation, or one init phase: a runtime that does not stop is ended
+_TRUNCATED_SECONDS = 0.5
 _SMALL_BYTES = 64 * 1024  # body of a call that carries no payload
 _RECORD_READ = 65536
 _RECORD_READS = 16
@@ -281,7 +282,8 @@ class ApiGuest:
         self._connections.discard(connection)
         streaming = self._stream
         if streaming is not None and streaming.connection is connection and not self._closed:
-            self._end_stream(streaming, "Runtime.TruncatedResponse", "The response ended before it was complete")
+            # A little later: a runtime that has ended closes its connection first, and is told by how it ended.
+            self._loop.call_later(_TRUNCATED_SECONDS, self._truncated, streaming)
 
     def body_limit(self, route: Route) -> int:
         if route in (Route.RESPONSE, Route.ERROR, Route.INIT_ERROR):
@@ -339,6 +341,10 @@ class ApiGuest:
         self._forget_stream()
         self.call(connection, Route.RESPONSE, streaming.request_id, trailers, b"")
 
+    def _truncated(self, streaming: _Streaming) -> None:
+        if self._stream is streaming and not self._closed:
+            self._end_stream(streaming, "Runtime.TruncatedResponse", "The response ended before it was complete")
+
     def _end_stream(self, streaming: _Streaming, kind: str, text: str) -> None:
         """A response that streams does not come to its end."""
         self._forget_stream()
@@ -372,6 +378,8 @@ class ApiGuest:
         if core is None or self._closed:
             connection.close()
             return
+        if route is Route.NEXT and self._stream is not None and not self._stream.connection.open:
+            self._truncated(self._stream)
         if route is Route.RESPONSE and "lambda-runtime-function-error-type" in headers:
             # Behind a response that streamed: its runtime met an error on the way.
             route, body = Route.ERROR, _decoded(headers.get("lambda-runtime-function-error-body", ""))

@@ -15,7 +15,7 @@ class ResponseStream:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.total = 0  # bytes
-        self._outstanding = 0  # bytes that the caller has not taken
+        self._outstanding = 0  # bytes that the caller has not taken; below 0: it takes more than has come
         self._slow_since: float | None = None  # when what is not paced had gone out; None: it has not
 
     @property
@@ -41,4 +41,4 @@ class ResponseStream:
 
     def taken(self, size: int) -> None:
         """The caller has taken so many bytes."""
-        self._outstanding = max(0, self._outstanding - size)
+        self._outstanding -= size

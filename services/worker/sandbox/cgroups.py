@@ -10,11 +10,13 @@ import contextlib
 import errno
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 _MOUNT = Path("/sys/fs/cgroup")
 _V1 = ("memory", "pids", "cpu")
+_BESIDE = _MOUNT / "unified"  # where a machine that uses version 1 has version 2 as well
 _ABANDONED_SECONDS = 60.0
 _PERIOD = 100_000  # µs; the kernel's default
 
@@ -48,6 +50,15 @@ class Group:
             _write(f"{folder}/cpu.cfs_quota_us", str(quota))
         with contextlib.suppress(OSError):  # kernels before 5.14 know no burst
             _write(f"{folder}/cpu.max.burst" if self.unified else f"{folder}/cpu.cfs_burst_us", str(quota))
+
+    @property
+    def freezes(self) -> bool:
+        """Whether `freeze` can be had: version 1's own freezer is not used, as what it has frozen cannot be killed."""
+        return "freezer" in self.folders
+
+    def freeze(self, *, frozen: bool) -> None:
+        """Give the processes of the group no processor time, or let them go on."""
+        _write(f"{self.folders['freezer']}/cgroup.freeze", "1" if frozen else "0")
 
     def peak_memory_kb(self) -> int:
         """Most memory that the group has used so far; 0: not known."""
@@ -116,7 +127,7 @@ class Groups:
         self.unified = not (_MOUNT / "memory" / "memory.limit_in_bytes").exists()
         if self.unified:
             home = str(_MOUNT / "lambent" / worker)
-            self._homes = dict.fromkeys(_V1, home)
+            self._homes = dict.fromkeys((*_V1, "freezer"), home)
             os.makedirs(home, exist_ok=True)
             for folder in (_MOUNT, _MOUNT / "lambent", Path(home)):
                 _write(str(folder / "cgroup.subtree_control"), "+memory +pids +cpu")
@@ -124,9 +135,18 @@ class Groups:
             self._homes = {name: str(_MOUNT / name / "lambent" / worker) for name in _V1}
             for home in self._homes.values():
                 os.makedirs(home, exist_ok=True)
+            with contextlib.suppress(OSError):
+                os.makedirs(_BESIDE / "lambent" / worker, exist_ok=True)
+                if (_BESIDE / "lambent" / worker / "cgroup.freeze").exists():
+                    self._homes["freezer"] = str(_BESIDE / "lambent" / worker)
         self._clear()
         self._sweep()
         self.make().remove()  # a machine that forbids it says so here
+
+    @property
+    def freeze(self) -> bool:
+        """Whether groups can be frozen."""
+        return "freezer" in self._homes
 
     def make(self) -> Group:
         """A new group with the limits that are the same for every function."""
@@ -203,18 +223,15 @@ def sampled(pid: int, memory_mb: int) -> Use:
     What is cheap to read counts memory that processes share once for each; only where that comes to more than
     `memory_mb` it is looked at closely, and shared memory divided among those that share it.
     """
-    tasks, waiting = 0, [pid]
+    tasks = 0
     own: dict[int, int] = {}  # process → bytes that it shares with no file
     page = os.sysconf("SC_PAGE_SIZE")
-    while waiting:
-        member = waiting.pop()
+    for member in family(pid):
         try:
             with open(f"/proc/{member}/statm", encoding="ascii") as file:
                 fields = file.read().split()
-            with open(f"/proc/{member}/stat", encoding="ascii") as file:
+            with open(f"/proc/{member}/stat", encoding="ascii", errors="replace") as file:
                 tasks += int(file.read().rpartition(")")[2].split()[17])
-            with open(f"/proc/{member}/task/{member}/children", encoding="ascii") as file:
-                waiting.extend(int(child) for child in file.read().split())
         except OSError:
             continue
         own[member] = (int(fields[1]) - int(fields[2])) * page
@@ -231,3 +248,33 @@ def _proportional(pid: int, otherwise: int) -> int:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
     except (OSError, StopIteration):
         return otherwise
+
+
+def stop_all(pid: int) -> None:
+    """Stop a process and everything below it by signals.
+
+    Weaker than a group's `freeze`: a process can have a timer send it SIGCONT.
+    """
+    stopped: set[int] = set()
+    while found := [member for member in family(pid) if member not in stopped]:
+        for member in found:  # with the signal on its way a process forks no more
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(member, signal.SIGSTOP)
+        stopped.update(found)
+
+
+def continue_all(pid: int) -> None:
+    """Let go on what `stop_all` has stopped."""
+    for member in family(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member, signal.SIGCONT)
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process and everything below it."""
+    waiting = [pid]
+    while waiting:
+        member = waiting.pop()
+        yield member
+        with contextlib.suppress(OSError), open(f"/proc/{member}/task/{member}/children", encoding="ascii") as file:
+            waiting.extend(int(child) for child in file.read().split())

@@ -121,6 +121,14 @@ class FakeSandbox:
     def initialised(self) -> None:
         """There is no share."""
 
+    def freeze(self) -> None:
+        if not self._exit.done():
+            self._loop.remove_reader(self._guest.fileno())
+
+    def thaw(self) -> None:
+        if not self._exit.done():
+            self._loop.add_reader(self._guest.fileno(), self._readable)
+
     def kill(self) -> None:
         self._end(Exit(None, 9, False))
 

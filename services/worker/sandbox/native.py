@@ -22,7 +22,7 @@ from typing import Any
 from lambent.infra.clock import SystemClock
 from lambent.infra.tasks import TaskOwner
 from services.worker.guest import wire
-from services.worker.sandbox.cgroups import Group, Groups, sampled
+from services.worker.sandbox.cgroups import Group, Groups, continue_all, sampled, stop_all
 from services.worker.sandbox.firewall import Firewall, FirewallUnavailable, endpoints_of
 from services.worker.sandbox.port import Exit, SandboxSpec, SandboxUnavailable
 from services.worker.sandbox.promises import ASIDE, LEVELS, NAMESPACES
@@ -73,6 +73,7 @@ class NativeSandbox:
         self._exit: Exit | None = None
         self._waiters: list[asyncio.Future[Exit]] = []
         self._destroyed = False
+        self._frozen = False
         self.over_limit = False  # found by the sampler, where there are no control groups
         stem.child.on_change = self._changed
 
@@ -142,6 +143,24 @@ class NativeSandbox:
         if self.stem.group is not None and self._exit is None and not self._destroyed:
             with contextlib.suppress(OSError):  # it has just ended
                 self.stem.group.limit_cpu(self.spec.cpu_share)
+
+    def freeze(self) -> None:
+        if not self._frozen and self._exit is None and not self._destroyed:
+            self._frozen = True
+            self._hold()
+
+    def thaw(self) -> None:
+        if self._frozen:
+            self._frozen = False
+            self._hold()
+
+    def _hold(self) -> None:
+        group, pid = self.stem.group, self.stem.child.pid
+        with contextlib.suppress(OSError):  # it has just ended
+            if group is not None and group.freezes:
+                group.freeze(frozen=self._frozen)
+            elif pid is not None:
+                (stop_all if self._frozen else continue_all)(pid)
 
     def kill(self) -> None:
         self.stem.child.kill()
@@ -216,12 +235,12 @@ class NativePool:
 
     @property
     def own_network(self) -> bool:
-        """Whether each sandbox has a network of its own."""
-        return self._config.network != "full"
+        """Whether sandboxes have a network of their own."""
+        return self.isolated and self._config.network != "full"
 
     def user_of(self, spec: SandboxSpec) -> int | None:
         """The user id that is this sandbox's alone; None: the level has no such thing."""
-        return self._config.uid_base + spec.slot if self._level == "namespaces" else None
+        return self._config.uid_base + spec.slot if self._level == NAMESPACES else None
 
     async def start(self) -> None:
         config = self._config
@@ -253,10 +272,14 @@ class NativePool:
         if self._config.control_groups:
             try:
                 self._groups = Groups(self._config.worker_id, self._config.processes, SystemClock().epoch())
-                return f"limits by control groups version {2 if self._groups.unified else 1}"
+                frozen = "frozen by control groups version 2" if self._groups.freeze else "stopped by signals"
+                return f"limits by control groups version {2 if self._groups.unified else 1}; {frozen} when idle"
             except OSError as error:
                 cause = error.strerror or str(error)
-        return f"no control groups ({cause}): memory and processes are limited by sampling, CPU is not"
+        return (
+            f"no control groups ({cause}): memory and processes are limited by sampling, CPU is not; "
+            "stopped by signals when idle"
+        )
 
     def _start_network(self) -> str:
         """Close the platform's ports to functions; answers what is in force."""

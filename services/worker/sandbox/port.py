@@ -95,6 +95,14 @@ class Sandbox(Protocol):
         """The init phase has ended: the CPU share holds from now on. Before, there is none, as AWS has it."""
         ...
 
+    def freeze(self) -> None:
+        """Give everything inside no processor time until `thaw`. Harmless when it is frozen."""
+        ...
+
+    def thaw(self) -> None:
+        """Let it go on. Harmless, and free, when it is not frozen; need not come before `kill` or `destroy`."""
+        ...
+
     def kill(self) -> None:
         """Kill everything inside at once; /tmp stays for `reset`."""
         ...
