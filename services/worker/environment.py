@@ -80,6 +80,8 @@ class Environment:
             deployment.version,
             stream,
             json_form=deployment.log_format == "JSON",
+            application_level=deployment.application_log_level,
+            system_level=deployment.system_log_level,
             memory_mb=deployment.memory_mb,
             tail_bytes=host.limits.log_tail_bytes,
             flood_bytes=_FLOOD_BYTES,

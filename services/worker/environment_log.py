@@ -15,6 +15,7 @@ import msgspec
 
 from lambent.domain.names import Tenant
 from lambent.infra.log_store import LogChunk, LogWriter
+from services.worker.core.log_levels import application_kept, system_kept
 
 MAX_LINE = 256 * 1024  # AWS's largest log event; what is longer goes on in the next
 _CHUNK_BYTES = 128 * 1024
@@ -39,10 +40,15 @@ class EnvironmentLog:
         stream: str,
         *,
         json_form: bool,
+        application_level: str,
+        system_level: str,
         memory_mb: int,
         tail_bytes: int,
         flood_bytes: int,
     ) -> None:
+        """`application_level`, `system_level`: the least that is written of a log in JSON form (core/log_levels.py)."""
+        self._application_level = application_level
+        self._system_level = system_level
         self._store = store
         self._tenant = tenant
         self._group = group
@@ -224,9 +230,11 @@ class EnvironmentLog:
             self._taken = self._dropped = 0
 
     def _add(self, line: bytes, now: float, kind: str = "function") -> None:
-        self._pending += len(line)
         if self.tap is not None:
             self.tap(kind, line.decode("utf-8", "replace"), now)
+        if self._json and not application_kept(line, self._application_level):
+            return
+        self._pending += len(line)
         for start in range(0, max(1, len(line)), MAX_LINE):
             self._lines.append(line[start : start + MAX_LINE].decode("utf-8", "replace"))
 
@@ -243,7 +251,7 @@ class EnvironmentLog:
     def _platform(self, kind: str, record: dict[str, Any], now: float) -> None:
         if self.tap is not None:
             self.tap(f"platform.{kind}", record, now)
-        if self._json:
+        if self._json and system_kept(kind, record.get("status"), self._system_level):
             line = {"time": iso(now), "type": f"platform.{kind}", "record": record}
             self._line(msgspec.json.encode(line).decode(), now)
 

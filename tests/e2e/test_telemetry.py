@@ -135,6 +135,7 @@ def test_prometheus_reads_the_counts(own_cluster: Any) -> None:
 
 
 def test_nothing_more_listens_by_default(cluster: Cluster) -> None:
+    """Beside the two doors, only the Runtime APIs of environments that live, on the loopback interface."""
     pids = [cluster.pid(service) for service in ("frontend", "scheduler", "worker", "poller")]
     sockets = {link.readlink() for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
     listening = set()
@@ -142,8 +143,11 @@ def test_nothing_more_listens_by_default(cluster: Cluster) -> None:
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             columns = line.split()
             if columns[3] == "0A" and Path(f"socket:[{columns[9]}]") in sockets:
-                listening.add(int(columns[1].rpartition(":")[2], 16))
-    assert listening == {int(cluster.http.rpartition(":")[2]), int(cluster.grpc.rpartition(":")[2])}
+                listening.add((columns[1].rpartition(":")[0], int(columns[1].rpartition(":")[2], 16)))
+    doors = {int(cluster.http.rpartition(":")[2]), int(cluster.grpc.rpartition(":")[2])}
+    assert doors <= {port for _, port in listening}
+    loopback = "0100007F"  # as the kernel writes 127.0.0.1
+    assert {address for address, port in listening if port not in doors} <= {loopback}
 
 
 def test_our_own_logs_are_json_with_request_ids(own_cluster: Any) -> None:

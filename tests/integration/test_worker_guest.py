@@ -468,3 +468,19 @@ async def test_a_zygote_that_dies_takes_its_children_along_and_is_replaced(clust
     zygote._process.kill()
     await cluster.until(lambda: cluster.worker.environments.by_id[identity].state.name == "COLD")
     assert (await cluster.invoke(identity, 5)).json == 5
+
+
+async def test_levels_leave_lines_out_of_a_json_log(cluster: Cluster) -> None:
+    source = (
+        "import logging\n"
+        "log = logging.getLogger()\n"
+        "def handler(event, context):\n"
+        "    print('printed')\n"
+        "    log.info('ordinary')\n"
+        "    log.error('bad')\n"
+    )
+    levels = {"log_format": "JSON", "application_log_level": "ERROR", "system_log_level": "WARN"}
+    identity = await cluster.deploy(source, **levels)
+    await cluster.invoke(identity)
+    lines = [json.loads(line) for line in cluster.log_lines()]
+    assert [line.get("message") for line in lines] == ["bad"]

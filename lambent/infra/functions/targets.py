@@ -53,6 +53,7 @@ def _deployment(
         variables=open_variables(secrets, tenant, name, configuration.variables) or {},
         log_format=configuration.log_format,
         application_log_level=configuration.application_log_level or "",
+        system_log_level=configuration.system_log_level or "",
         log_group=configuration.log_group,
         layer_sha256=[layer.code.sha256 for layer in configuration.layers],
     )
