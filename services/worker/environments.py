@@ -158,6 +158,7 @@ class Environments:
             memory_mb=deployment.memory_mb,
             ephemeral_storage_mb=deployment.ephemeral_storage_mb or self._shared.limits.default_ephemeral_storage_mb,
             cpu_share=deployment.memory_mb / self._shared.limits.vcpu_memory_mb,
+            background=provisioned,
             launcher=not is_native(deployment.runtime),
         )
         environment = Environment(
