@@ -38,6 +38,18 @@ class Limits:
         "Response of a synchronous invocation.",
         "Function error `Function.ResponseSizeTooLarge`; the environment goes on.",
     )
+    streamed_response_bytes: int = count(
+        200 * 1024 * 1024,
+        "bytes",
+        "Response that a function streams.",
+        "The response ends with `Function.ResponseSizeTooLarge`; the environment goes on.",
+    )
+    streamed_free_bytes: int = count(
+        6 * 1024 * 1024, "bytes", "How much of a streamed response goes out as fast as it can.", "The rest is paced."
+    )
+    streamed_bytes_per_second: float = limit(
+        2.0 * 1024 * 1024, "bytes/s", "How fast the rest of it goes out.", "The function waits."
+    )
     control_request_bytes: int = count(
         70_167_211, "bytes", "Body of any other request.", "`RequestEntityTooLargeException` (413)."
     )

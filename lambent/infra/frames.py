@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from typing import Any
 
 import msgspec
 
@@ -31,6 +32,9 @@ class Kind(IntEnum):
     RESULT = 3  # worker → caller: Result, payload = the response or the error document.
     REJECT = 4  # worker → caller: Reject. The handler did not run; the caller may lease another environment.
     CANCEL = 5  # caller → worker: the call's outcome is not wanted; the environment is stopped and replaced.
+    STREAM = 6  # worker → caller: Stream. The response comes piece by piece, before a result without payload.
+    PIECE = 7  # worker → caller: payload = the next bytes of a response that streams.
+    CREDIT = 8  # caller → worker: Credit. So much more of the response may be sent.
 
 
 class Hello(msgspec.Struct, array_like=True):
@@ -50,6 +54,7 @@ class Invoke(msgspec.Struct, array_like=True):
     trace: str  # X-Amzn-Trace-Id header for the function
     client_context: str | None  # JSON text, already decoded from base64
     tail: bool  # whether the last 4 KB of the log are wanted
+    streams: bool = False  # whether the caller takes the response piece by piece
 
 
 class Result(msgspec.Struct, array_like=True):
@@ -72,21 +77,32 @@ class Reject(msgspec.Struct, array_like=True):
     reason: str  # a value of services/worker/core/reasons.py
 
 
-_META: dict[
-    int,
-    msgspec.msgpack.Decoder[Hello]
-    | msgspec.msgpack.Decoder[Invoke]
-    | msgspec.msgpack.Decoder[Result]
-    | msgspec.msgpack.Decoder[Reject],
-] = {
+class Stream(msgspec.Struct, array_like=True):
+    """A response begins that comes piece by piece."""
+
+    content_type: str  # as the function gave it
+
+
+class Credit(msgspec.Struct, array_like=True):
+    """How much of a response its caller has taken."""
+
+    size: int  # bytes
+
+
+# How much of a response may be on its way without having been taken. Bytes.
+WINDOW = 256 * 1024
+
+_META: dict[int, msgspec.msgpack.Decoder[Any]] = {
     Kind.HELLO: msgspec.msgpack.Decoder(Hello),
     Kind.INVOKE: msgspec.msgpack.Decoder(Invoke),
     Kind.RESULT: msgspec.msgpack.Decoder(Result),
     Kind.REJECT: msgspec.msgpack.Decoder(Reject),
+    Kind.STREAM: msgspec.msgpack.Decoder(Stream),
+    Kind.CREDIT: msgspec.msgpack.Decoder(Credit),
 }
 _ENCODER = msgspec.msgpack.Encoder()
 
-Meta = Hello | Invoke | Result | Reject | None
+Meta = Hello | Invoke | Result | Reject | Stream | Credit | None
 Frame = tuple[int, int, Meta, bytes]  # kind, call, meta, payload
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Literal, cast
 
 import httptools
@@ -46,6 +48,7 @@ class HttpConnection(asyncio.Protocol):
         "_request",
         "_server",
         "_started",
+        "_taken",
         "_task",
         "_timed",
         "_transport",
@@ -81,6 +84,7 @@ class HttpConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None  # the handler that runs
         self._reading_paused = False
         self._writing_paused = False
+        self._taken: asyncio.Future[None] | None = None  # done when the peer has taken what was written
         self._discarding = False  # whatever else comes is thrown away
         self._half_closed = False  # the peer sends nothing more, but may still read
 
@@ -99,6 +103,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport = None
         self.deadline = None
         self._discarding = True
+        self._has_taken()
         self._drop_body()
         self._drop_waiting()
         if self._task is None:
@@ -156,6 +161,7 @@ class HttpConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        self._has_taken()
         if self._task is None and (self._waiting or not self._discarding):
             self._serve_next()
 
@@ -280,10 +286,14 @@ class HttpConnection(asyncio.Protocol):
 
     async def _handle(self, request: HttpRequest, keep: bool) -> None:
         try:
-            response = await self._server.service.handle(request)
-        except Exception as error:
-            _log.error("handler failed", extra={"path": request.raw_path.decode("latin-1")}, exc_info=error)
-            response = self._server.service.refused(500, "Internal error")
+            try:
+                response = await self._server.service.handle(request)
+            except Exception as error:
+                _log.error("handler failed", extra={"path": request.raw_path.decode("latin-1")}, exc_info=error)
+                response = self._server.service.refused(500, "Internal error")
+            keep = keep and not self._server.draining
+            if response.pieces is not None:
+                await self._write_pieces(request.method, response, response.pieces, keep)
         finally:
             self._task = None
             self._server.buffered -= len(request.body)
@@ -291,12 +301,41 @@ class HttpConnection(asyncio.Protocol):
                 self._server.closed(self)
         if self._transport is None:
             return
-        keep = keep and not self._server.draining
-        self._write(request.method, response, keep)
+        if response.pieces is None:
+            self._write(request.method, response, keep)
         if not keep:
             self._end()
         elif not self._writing_paused:
             self._serve_next()
+
+    async def _write_pieces(
+        self, method: str, response: HttpResponse, pieces: AsyncGenerator[bytes], keep: bool
+    ) -> None:
+        """Answer with a body as it is made, no faster than the peer takes it. When the peer has gone, what it is made
+        of still runs to its end."""
+        try:
+            if self._transport is not None:
+                self._write(method, response, keep)
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    if self._transport is not None and piece:
+                        self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    while self._writing_paused and self._transport is not None:
+                        self._expect_within(self._server.limits.write_seconds)
+                        self._taken = self._loop.create_future()
+                        await self._taken
+                        self.deadline = None
+        except Exception as error:
+            _log.error("a response was cut off", exc_info=error)
+            if self._transport is not None:
+                self._transport.abort()
+        else:
+            if self._transport is not None:
+                self._transport.write(b"0\r\n\r\n")
+
+    def _has_taken(self) -> None:
+        if self._taken is not None and not self._taken.done():
+            self._taken.set_result(None)
 
     def _serve_next(self) -> None:
         """Go on with what waits; else expect the peer to speak."""
@@ -339,7 +378,9 @@ class HttpConnection(asyncio.Protocol):
         transport, status, body = self._transport, response.status, response.body
         assert transport is not None
         lines = [b": ".join(header) for header in response.headers]
-        if status not in _BODILESS:
+        if response.pieces is not None:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif status not in _BODILESS:
             lines.append(b"Content-Length: %d" % len(body))
         if not keep:
             lines.append(b"Connection: close")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -38,14 +38,22 @@ class HttpRequest:
 
 
 class HttpResponse:
-    """What to answer. Framing headers (Content-Length, Connection, Date) are the server's."""
+    """What to answer. Framing headers (Content-Length, Transfer-Encoding, Connection, Date) are the server's."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "headers", "pieces", "status")
 
-    def __init__(self, status: int, headers: list[tuple[bytes, bytes]] | None = None, body: bytes = b"") -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]] | None = None,
+        body: bytes = b"",
+        pieces: AsyncGenerator[bytes] | None = None,
+    ) -> None:
+        """`pieces`: the body as it is made, where it is not there yet; one that raises cuts the answer off."""
         self.status = status
         self.headers = headers if headers is not None else []
         self.body = body
+        self.pieces = pieces
 
 
 Handler = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]

@@ -161,3 +161,229 @@ class InvokeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__status_code) -> _WhichOneofReturnType__status_code | None: ...
 
 Global___InvokeResponse: _TypeAlias = InvokeResponse  # noqa: Y015
+
+@_typing.final
+class InvokeWithResponseStreamRequest(_message.Message):
+    """One invocation whose response is wanted as it is made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    INVOCATION_TYPE_FIELD_NUMBER: _builtins.int
+    LOG_TYPE_FIELD_NUMBER: _builtins.int
+    CLIENT_CONTEXT_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    QUALIFIER_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    function_name: _builtins.str
+    """Name, name:qualifier, partial ARN or full ARN of the function."""
+    invocation_type: _builtins.str
+    """RequestResponse runs the function, DryRun only checks. Absent: RequestResponse."""
+    log_type: _builtins.str
+    """Tail returns the last 4 KB of this invocation's log at its end. Absent: None."""
+    client_context: _builtins.str
+    """Base64 of a JSON document for context.client_context, at most 3,583 bytes."""
+    payload: _builtins.bytes
+    """JSON text. Absent or empty: {}."""
+    qualifier: _builtins.str
+    """Version, alias or $LATEST. Absent: unqualified, which means $LATEST."""
+    tenant_id: _builtins.str
+    """Tenant, for functions that isolate tenants."""
+    def __init__(
+        self,
+        *,
+        function_name: _builtins.str | None = ...,
+        invocation_type: _builtins.str | None = ...,
+        log_type: _builtins.str | None = ...,
+        client_context: _builtins.str | None = ...,
+        payload: _builtins.bytes | None = ...,
+        qualifier: _builtins.str | None = ...,
+        tenant_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_client_context", b"_client_context", "_function_name", b"_function_name", "_invocation_type", b"_invocation_type", "_log_type", b"_log_type", "_payload", b"_payload", "_qualifier", b"_qualifier", "_tenant_id", b"_tenant_id", "client_context", b"client_context", "function_name", b"function_name", "invocation_type", b"invocation_type", "log_type", b"log_type", "payload", b"payload", "qualifier", b"qualifier", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client_context", b"_client_context", "_function_name", b"_function_name", "_invocation_type", b"_invocation_type", "_log_type", b"_log_type", "_payload", b"_payload", "_qualifier", b"_qualifier", "_tenant_id", b"_tenant_id", "client_context", b"client_context", "function_name", b"function_name", "invocation_type", b"invocation_type", "log_type", b"log_type", "payload", b"payload", "qualifier", b"qualifier", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__client_context: _TypeAlias = _typing.Literal["client_context"]  # noqa: Y015
+    _WhichOneofArgType__client_context: _TypeAlias = _typing.Literal["_client_context", b"_client_context"]  # noqa: Y015
+    _WhichOneofReturnType__function_name: _TypeAlias = _typing.Literal["function_name"]  # noqa: Y015
+    _WhichOneofArgType__function_name: _TypeAlias = _typing.Literal["_function_name", b"_function_name"]  # noqa: Y015
+    _WhichOneofReturnType__invocation_type: _TypeAlias = _typing.Literal["invocation_type"]  # noqa: Y015
+    _WhichOneofArgType__invocation_type: _TypeAlias = _typing.Literal["_invocation_type", b"_invocation_type"]  # noqa: Y015
+    _WhichOneofReturnType__log_type: _TypeAlias = _typing.Literal["log_type"]  # noqa: Y015
+    _WhichOneofArgType__log_type: _TypeAlias = _typing.Literal["_log_type", b"_log_type"]  # noqa: Y015
+    _WhichOneofReturnType__payload: _TypeAlias = _typing.Literal["payload"]  # noqa: Y015
+    _WhichOneofArgType__payload: _TypeAlias = _typing.Literal["_payload", b"_payload"]  # noqa: Y015
+    _WhichOneofReturnType__qualifier: _TypeAlias = _typing.Literal["qualifier"]  # noqa: Y015
+    _WhichOneofArgType__qualifier: _TypeAlias = _typing.Literal["_qualifier", b"_qualifier"]  # noqa: Y015
+    _WhichOneofReturnType__tenant_id: _TypeAlias = _typing.Literal["tenant_id"]  # noqa: Y015
+    _WhichOneofArgType__tenant_id: _TypeAlias = _typing.Literal["_tenant_id", b"_tenant_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__client_context) -> _WhichOneofReturnType__client_context | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__function_name) -> _WhichOneofReturnType__function_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__invocation_type) -> _WhichOneofReturnType__invocation_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_type) -> _WhichOneofReturnType__log_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__payload) -> _WhichOneofReturnType__payload | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__qualifier) -> _WhichOneofReturnType__qualifier | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant_id) -> _WhichOneofReturnType__tenant_id | None: ...
+
+Global___InvokeWithResponseStreamRequest: _TypeAlias = InvokeWithResponseStreamRequest  # noqa: Y015
+
+@_typing.final
+class InvokeWithResponseStreamResponse(_message.Message):
+    """One step of a response."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_CODE_FIELD_NUMBER: _builtins.int
+    EXECUTED_VERSION_FIELD_NUMBER: _builtins.int
+    EVENT_STREAM_FIELD_NUMBER: _builtins.int
+    RESPONSE_STREAM_CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    status_code: _builtins.int
+    """HTTP status: 200 runs, 204 dry run. In the first item only."""
+    executed_version: _builtins.str
+    """The version that runs. In the first item only."""
+    response_stream_content_type: _builtins.str
+    """Over gRPC what the function says its response is; over REST application/vnd.amazon.eventstream. In the first item only."""
+    @_builtins.property
+    def event_stream(self) -> Global___InvokeWithResponseStreamResponseEvent:
+        """What happened."""
+
+    def __init__(
+        self,
+        *,
+        status_code: _builtins.int | None = ...,
+        executed_version: _builtins.str | None = ...,
+        event_stream: Global___InvokeWithResponseStreamResponseEvent | None = ...,
+        response_stream_content_type: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_event_stream", b"_event_stream", "_executed_version", b"_executed_version", "_response_stream_content_type", b"_response_stream_content_type", "_status_code", b"_status_code", "event_stream", b"event_stream", "executed_version", b"executed_version", "response_stream_content_type", b"response_stream_content_type", "status_code", b"status_code"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_event_stream", b"_event_stream", "_executed_version", b"_executed_version", "_response_stream_content_type", b"_response_stream_content_type", "_status_code", b"_status_code", "event_stream", b"event_stream", "executed_version", b"executed_version", "response_stream_content_type", b"response_stream_content_type", "status_code", b"status_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__event_stream: _TypeAlias = _typing.Literal["event_stream"]  # noqa: Y015
+    _WhichOneofArgType__event_stream: _TypeAlias = _typing.Literal["_event_stream", b"_event_stream"]  # noqa: Y015
+    _WhichOneofReturnType__executed_version: _TypeAlias = _typing.Literal["executed_version"]  # noqa: Y015
+    _WhichOneofArgType__executed_version: _TypeAlias = _typing.Literal["_executed_version", b"_executed_version"]  # noqa: Y015
+    _WhichOneofReturnType__response_stream_content_type: _TypeAlias = _typing.Literal["response_stream_content_type"]  # noqa: Y015
+    _WhichOneofArgType__response_stream_content_type: _TypeAlias = _typing.Literal["_response_stream_content_type", b"_response_stream_content_type"]  # noqa: Y015
+    _WhichOneofReturnType__status_code: _TypeAlias = _typing.Literal["status_code"]  # noqa: Y015
+    _WhichOneofArgType__status_code: _TypeAlias = _typing.Literal["_status_code", b"_status_code"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event_stream) -> _WhichOneofReturnType__event_stream | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__executed_version) -> _WhichOneofReturnType__executed_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__response_stream_content_type) -> _WhichOneofReturnType__response_stream_content_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status_code) -> _WhichOneofReturnType__status_code | None: ...
+
+Global___InvokeWithResponseStreamResponse: _TypeAlias = InvokeWithResponseStreamResponse  # noqa: Y015
+
+@_typing.final
+class InvokeWithResponseStreamResponseEvent(_message.Message):
+    """What happens to a response: exactly one of these."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYLOAD_CHUNK_FIELD_NUMBER: _builtins.int
+    INVOKE_COMPLETE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payload_chunk(self) -> Global___InvokeResponseStreamUpdate:
+        """The next bytes."""
+
+    @_builtins.property
+    def invoke_complete(self) -> Global___InvokeWithResponseStreamCompleteEvent:
+        """The end, good or not."""
+
+    def __init__(
+        self,
+        *,
+        payload_chunk: Global___InvokeResponseStreamUpdate | None = ...,
+        invoke_complete: Global___InvokeWithResponseStreamCompleteEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_invoke_complete", b"_invoke_complete", "_payload_chunk", b"_payload_chunk", "invoke_complete", b"invoke_complete", "payload_chunk", b"payload_chunk"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_invoke_complete", b"_invoke_complete", "_payload_chunk", b"_payload_chunk", "invoke_complete", b"invoke_complete", "payload_chunk", b"payload_chunk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__invoke_complete: _TypeAlias = _typing.Literal["invoke_complete"]  # noqa: Y015
+    _WhichOneofArgType__invoke_complete: _TypeAlias = _typing.Literal["_invoke_complete", b"_invoke_complete"]  # noqa: Y015
+    _WhichOneofReturnType__payload_chunk: _TypeAlias = _typing.Literal["payload_chunk"]  # noqa: Y015
+    _WhichOneofArgType__payload_chunk: _TypeAlias = _typing.Literal["_payload_chunk", b"_payload_chunk"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__invoke_complete) -> _WhichOneofReturnType__invoke_complete | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__payload_chunk) -> _WhichOneofReturnType__payload_chunk | None: ...
+
+Global___InvokeWithResponseStreamResponseEvent: _TypeAlias = InvokeWithResponseStreamResponseEvent  # noqa: Y015
+
+@_typing.final
+class InvokeResponseStreamUpdate(_message.Message):
+    """The next bytes of a response."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    payload: _builtins.bytes
+    """As the function wrote them."""
+    def __init__(
+        self,
+        *,
+        payload: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_payload", b"_payload", "payload", b"payload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_payload", b"_payload", "payload", b"payload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__payload: _TypeAlias = _typing.Literal["payload"]  # noqa: Y015
+    _WhichOneofArgType__payload: _TypeAlias = _typing.Literal["_payload", b"_payload"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__payload) -> _WhichOneofReturnType__payload | None: ...
+
+Global___InvokeResponseStreamUpdate: _TypeAlias = InvokeResponseStreamUpdate  # noqa: Y015
+
+@_typing.final
+class InvokeWithResponseStreamCompleteEvent(_message.Message):
+    """The end of a response."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    ERROR_DETAILS_FIELD_NUMBER: _builtins.int
+    LOG_RESULT_FIELD_NUMBER: _builtins.int
+    error_code: _builtins.str
+    """Set when the function failed: Unhandled."""
+    error_details: _builtins.str
+    """The error document."""
+    log_result: _builtins.str
+    """Base64 of the log's last 4 KB, on request."""
+    def __init__(
+        self,
+        *,
+        error_code: _builtins.str | None = ...,
+        error_details: _builtins.str | None = ...,
+        log_result: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_details", b"_error_details", "_log_result", b"_log_result", "error_code", b"error_code", "error_details", b"error_details", "log_result", b"log_result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_details", b"_error_details", "_log_result", b"_log_result", "error_code", b"error_code", "error_details", b"error_details", "log_result", b"log_result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
+    _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015
+    _WhichOneofReturnType__error_details: _TypeAlias = _typing.Literal["error_details"]  # noqa: Y015
+    _WhichOneofArgType__error_details: _TypeAlias = _typing.Literal["_error_details", b"_error_details"]  # noqa: Y015
+    _WhichOneofReturnType__log_result: _TypeAlias = _typing.Literal["log_result"]  # noqa: Y015
+    _WhichOneofArgType__log_result: _TypeAlias = _typing.Literal["_log_result", b"_log_result"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error_code) -> _WhichOneofReturnType__error_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error_details) -> _WhichOneofReturnType__error_details | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_result) -> _WhichOneofReturnType__log_result | None: ...
+
+Global___InvokeWithResponseStreamCompleteEvent: _TypeAlias = InvokeWithResponseStreamCompleteEvent  # noqa: Y015

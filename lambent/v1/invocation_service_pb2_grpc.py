@@ -40,6 +40,11 @@ class InvocationServiceStub:
                 request_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeRequest.SerializeToString,
                 response_deserializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeResponse.FromString,
                 _registered_method=True)
+        self.InvokeWithResponseStream = channel.unary_stream(
+                '/lambent.v1.InvocationService/InvokeWithResponseStream',
+                request_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamRequest.SerializeToString,
+                response_deserializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamResponse.FromString,
+                _registered_method=True)
 
 
 class InvocationServiceServicer:
@@ -53,6 +58,14 @@ class InvocationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InvokeWithResponseStream(self, request, context):
+        """Runs a function and answers with its response as it is made, for functions that stream; others answer at their end.
+        The first item has what comes before the response; each has one event, the last one InvokeComplete.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InvocationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_InvocationServiceServicer_to_server(servicer, server):
                     servicer.Invoke,
                     request_deserializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeRequest.FromString,
                     response_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeResponse.SerializeToString,
+            ),
+            'InvokeWithResponseStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.InvokeWithResponseStream,
+                    request_deserializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamRequest.FromString,
+                    response_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class InvocationService:
             '/lambent.v1.InvocationService/Invoke',
             lambent_dot_v1_dot_invocation__service__pb2.InvokeRequest.SerializeToString,
             lambent_dot_v1_dot_invocation__service__pb2.InvokeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InvokeWithResponseStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lambent.v1.InvocationService/InvokeWithResponseStream',
+            lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamRequest.SerializeToString,
+            lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

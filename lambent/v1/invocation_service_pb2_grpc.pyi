@@ -35,6 +35,10 @@ class InvocationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> InvocationServiceAsyncStub: ...
     Invoke: _grpc.UnaryUnaryMultiCallable[_invocation_service_pb2.InvokeRequest, _invocation_service_pb2.InvokeResponse]
     """Runs a function with a payload of JSON text. A function that fails still answers 200, with function_error set."""
+    InvokeWithResponseStream: _grpc.UnaryStreamMultiCallable[_invocation_service_pb2.InvokeWithResponseStreamRequest, _invocation_service_pb2.InvokeWithResponseStreamResponse]
+    """Runs a function and answers with its response as it is made, for functions that stream; others answer at their end.
+    The first item has what comes before the response; each has one event, the last one InvokeComplete.
+    """
 
 @_typing.type_check_only
 class InvocationServiceAsyncStub(InvocationServiceStub):
@@ -43,6 +47,10 @@ class InvocationServiceAsyncStub(InvocationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Invoke: _aio.UnaryUnaryMultiCallable[_invocation_service_pb2.InvokeRequest, _invocation_service_pb2.InvokeResponse]  # type: ignore[assignment]
     """Runs a function with a payload of JSON text. A function that fails still answers 200, with function_error set."""
+    InvokeWithResponseStream: _aio.UnaryStreamMultiCallable[_invocation_service_pb2.InvokeWithResponseStreamRequest, _invocation_service_pb2.InvokeWithResponseStreamResponse]  # type: ignore[assignment]
+    """Runs a function and answers with its response as it is made, for functions that stream; others answer at their end.
+    The first item has what comes before the response; each has one event, the last one InvokeComplete.
+    """
 
 class InvocationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Running functions."""
@@ -54,5 +62,15 @@ class InvocationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_invocation_service_pb2.InvokeResponse, _abc.Awaitable[_invocation_service_pb2.InvokeResponse]]:
         """Runs a function with a payload of JSON text. A function that fails still answers 200, with function_error set."""
+
+    @_abc_1.abstractmethod
+    def InvokeWithResponseStream(
+        self,
+        request: _invocation_service_pb2.InvokeWithResponseStreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_invocation_service_pb2.InvokeWithResponseStreamResponse], _abc.AsyncIterator[_invocation_service_pb2.InvokeWithResponseStreamResponse]]:
+        """Runs a function and answers with its response as it is made, for functions that stream; others answer at their end.
+        The first item has what comes before the response; each has one event, the last one InvokeComplete.
+        """
 
 def add_InvocationServiceServicer_to_server(servicer: InvocationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Protocol
 
-from lambent.domain.clock import Clock, Ids
-from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.infra.frames import Invoke, Result
-from lambent.infra.log_store import LogWriter
-from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.core.environment import BUSY, Action, Ended, EnvironmentCore, Event, State
 from services.worker.core.outcomes import exited, response_too_large, runtime_unavailable
 from services.worker.core.reasons import Reason
-from services.worker.counters import InvocationRecord, WorkerCounters
+from services.worker.counters import InvocationRecord
 from services.worker.environment_log import EnvironmentLog, billed, iso
-from services.worker.freezing import Freezer
 from services.worker.guest import wire
-from services.worker.guests import Guest, Programs, guest_for
-from services.worker.sandbox.port import Exit, Sandbox, SandboxPool, SandboxSpec, SandboxUnavailable
+from services.worker.guests import Guest, guest_for
+from services.worker.sandbox.port import Exit, Sandbox, SandboxSpec, SandboxUnavailable
+from services.worker.surroundings import Caller, Host
 from services.worker.variables import (
     environment_variables,
     log_group_name,
@@ -39,33 +33,8 @@ _log = logging.getLogger(__name__)
 _LINGER_SECONDS = 0.1  # how long a process may go on after its socket's end
 _EXIT_SECONDS = 5.0  # how long the kernel may take to end one
 _SIGKILL = 9
+_ALL = 1 << 62  # bytes: whatever still comes
 _FLOOD_BYTES = 4 * 1024 * 1024  # of output in one invocation
-
-
-class Caller(Protocol):
-    """Where an answer goes: a connection."""
-
-    def answer(self, call: int, result: Result, payload: bytes) -> None: ...
-
-
-class Host(Protocol):
-    """What every environment of a worker shares."""
-
-    loop: asyncio.AbstractEventLoop
-    clock: Clock
-    limits: Limits
-    logs: LogWriter
-    pool: SandboxPool
-    programs: Programs
-    ids: Ids
-    tasks: TaskOwner
-    counters: WorkerCounters
-    freezer: Freezer
-    on_invocation: Callable[[InvocationRecord], None] | None
-
-    def environment_ready(self, environment: Environment) -> None: ...
-
-    def environment_gone(self, environment: Environment, reason: Reason) -> None: ...
 
 
 class Environment:
@@ -187,6 +156,12 @@ class Environment:
         """The caller has gone: what runs goes on, its answer is dropped."""
         if self._caller is caller:
             self._caller = None
+            self.credit(_ALL)
+
+    def credit(self, size: int) -> None:
+        """The caller has taken so many bytes of a response that streams."""
+        if self._guest is not None:
+            self._guest.credit(size)
 
     def stop(self, reason: Reason) -> None:
         """End it, at once and for good."""
@@ -375,6 +350,22 @@ class Environment:
             self._begin(actions)  # an invocation waited for the end of what went on: it begins anew
         else:
             self._act(actions)
+
+    def guest_streams(self, content_type: str) -> bool:
+        """The response begins to come piece by piece; False: the caller does not take it so."""
+        request = self._request
+        if request is None or not request.streams or self._core.state is not State.INVOKING:
+            return False
+        if self._caller is not None:
+            self._caller.streams(self._call, content_type)
+        else:
+            self.credit(_ALL)  # nobody takes it, and nobody waits for that
+        return True
+
+    def guest_piece(self, data: bytes) -> None:
+        """The next bytes of it."""
+        if self._caller is not None:
+            self._caller.piece(self._call, data)
 
     def guest_recorded(self, text: bytes) -> None:
         """A log record that the runtime framed itself."""

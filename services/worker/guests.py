@@ -59,6 +59,10 @@ class Guest(Protocol):
         """Hand over an event; `deadline_ms`: epoch milliseconds."""
         ...
 
+    def credit(self, size: int) -> None:
+        """So many bytes of a response that streams have been taken."""
+        ...
+
     def drain(self) -> None:
         """Take what was printed until now."""
         ...
@@ -85,6 +89,9 @@ class NativeGuest(GuestChannel):
     def invoke(self, request: Invoke, deadline_ms: int, payload: bytes) -> None:
         meta = _encode((request.request_id, deadline_ms, request.arn, request.trace, request.client_context))
         self.send(wire.HEAD.pack(wire.INVOKE, len(meta), len(payload)) + meta + payload)
+
+    def credit(self, size: int) -> None:
+        """It answers in one piece."""
 
     def end(self, reason: str, done: Callable[[], None]) -> float:
         return 0.0
@@ -148,7 +155,9 @@ def guest_for(
             "response_limit": limit,
         }
     identity = Identity(deployment.function_name, deployment.version, deployment.handler, deployment.account)
-    guest = ApiGuest(shared.loop, shared.tasks, sandbox, identity, ApiLimits(limit), owner, shared.clock, shared.ids)
+    guest = ApiGuest(
+        shared.loop, shared.tasks, sandbox, identity, ApiLimits(limit, shared.limits), owner, shared.clock, shared.ids
+    )
     return guest, {
         "environ": environ,
         "own_network": sandbox.own_network,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from lambent.infra.frames import FrameError, FrameReader, Hello, Invoke, Kind, Reject, Result, encode
+from lambent.infra.frames import Credit, FrameError, FrameReader, Hello, Invoke, Kind, Reject, Result, Stream, encode
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
 from services.worker.environment import Environment
@@ -23,6 +23,7 @@ from services.worker.environment import Environment
 _log = logging.getLogger(__name__)
 _HELLO_SECONDS = 10.0
 _INVOKE, _RESULT, _REJECT, _CANCEL = int(Kind.INVOKE), int(Kind.RESULT), int(Kind.REJECT), int(Kind.CANCEL)
+_STREAM, _PIECE, _CREDIT = int(Kind.STREAM), int(Kind.PIECE), int(Kind.CREDIT)
 
 
 class Connection(asyncio.Protocol):
@@ -68,6 +69,10 @@ class Connection(asyncio.Protocol):
                     return
             elif kind == _INVOKE and type(meta) is Invoke:
                 self._invoke(call, meta, payload)
+            elif kind == _CREDIT and type(meta) is Credit:
+                environment = self._running.get(call)
+                if environment is not None:
+                    environment.credit(meta.size)
             elif kind == _CANCEL:
                 environment = self._running.get(call)
                 if environment is not None:
@@ -110,6 +115,14 @@ class Connection(asyncio.Protocol):
         """Tell the caller what came of a call."""
         self._running.pop(call, None)
         self._queue(encode(_RESULT, call, result, payload))
+
+    def streams(self, call: int, content_type: str) -> None:
+        """Tell the caller that the response comes piece by piece."""
+        self._queue(encode(_STREAM, call, Stream(content_type)))
+
+    def piece(self, call: int, data: bytes) -> None:
+        """Send the next bytes of a response that streams."""
+        self._queue(encode(_PIECE, call, None, data))
 
     def _queue(self, frame: bytes) -> None:
         out = self._out

@@ -83,6 +83,12 @@ class LocalWorker:
 
     # services.worker.environment.Caller
 
+    def streams(self, call: int, content_type: str) -> None:
+        """Never: nothing here streams."""
+
+    def piece(self, call: int, data: bytes) -> None:
+        """Never: nothing here streams."""
+
     def answer(self, call: int, result: Result, payload: bytes) -> None:
         """An invocation has ended."""
         self._calls.pop(call).set_result((result, payload))

@@ -166,7 +166,8 @@ def location_problems(field: Any, theirs: Any, where: str) -> list[str]:
         "header": (options_pb2.LOCATION_HEADER, name),
         "statusCode": (options_pb2.LOCATION_STATUS_CODE, ""),
     }[location]
-    if theirs.type_name == "blob" and rule.location == options_pb2.LOCATION_PAYLOAD and location is None:
+    is_payload = theirs.type_name == "blob" or theirs.serialization.get("eventstream", False)
+    if is_payload and rule.location == options_pb2.LOCATION_PAYLOAD and location is None:
         return []  # `payload` is a trait of the structure, and botocore's shape of the member does not repeat it
     if (rule.location, rule.name) != expected:
         return [f"{where}: location {rule.location} {rule.name!r}, AWS's {location} {name!r}"]

@@ -120,6 +120,8 @@ class Client(asyncio.Protocol):
     def __init__(self) -> None:
         self.reader = frames.FrameReader()
         self.waiting: dict[int, asyncio.Future[tuple[Any, bytes]]] = {}
+        self.pieces: dict[int, list[Any]] = {}  # by call: the head of a response that streams, and what has come of it
+        self.takes = True  # whether it takes the pieces of such a response
         self.lost = asyncio.Event()
         self.calls = 0
         self.transport: asyncio.Transport
@@ -128,8 +130,15 @@ class Client(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        for _, call, meta, payload in self.reader.feed(data):
-            self.waiting.pop(call).set_result((meta, payload))
+        for kind, call, meta, payload in self.reader.feed(data):
+            if kind == frames.Kind.STREAM:
+                self.pieces[call] = [meta]
+            elif kind == frames.Kind.PIECE:
+                self.pieces[call].append(payload)
+                if self.takes:
+                    self.transport.write(frames.encode(frames.Kind.CREDIT, call, frames.Credit(len(payload))))
+            else:
+                self.waiting.pop(call).set_result((meta, payload))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set()

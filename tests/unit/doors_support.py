@@ -109,6 +109,23 @@ class EchoInvocations:
             return inv.InvokeResponse(status_code=202)
         return inv.InvokeResponse(status_code=200, payload=request.payload or b"null", executed_version="$LATEST")
 
+    async def invoke_with_response_stream(
+        self, request: inv.InvokeWithResponseStreamRequest, call: Call
+    ) -> AsyncIterator[inv.InvokeWithResponseStreamResponse]:
+        """The payload, byte by byte; `broken` fails before the first, `breaks` before the last."""
+        if request.function_name == "broken":
+            raise AwsError("ServiceException", "It is broken.")
+        yield inv.InvokeWithResponseStreamResponse(status_code=200, executed_version="7")
+        for number in range(len(request.payload)):
+            if request.function_name == "breaks" and number == len(request.payload) - 1:
+                raise AwsError("ServiceException", "It broke.")
+            update = inv.InvokeResponseStreamUpdate(payload=request.payload[number : number + 1])
+            event = inv.InvokeWithResponseStreamResponseEvent(payload_chunk=update)
+            yield inv.InvokeWithResponseStreamResponse(event_stream=event)
+        complete = inv.InvokeWithResponseStreamCompleteEvent(log_result="bG9n")
+        event = inv.InvokeWithResponseStreamResponseEvent(invoke_complete=complete)
+        yield inv.InvokeWithResponseStreamResponse(event_stream=event)
+
 
 class EchoLogs:
     """LogService with as many lines as the limit says."""

@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EventStreamError
 
 from tests.unit.doors_support import ACCOUNT, KEY, REGION, Doors, both_doors, run
 
@@ -212,3 +212,27 @@ async def test_aws_command_line(doors: Doors, tmp_path: Path) -> None:
     status, text, errors = await run(*base, "get-function", "--function-name", "missing", env=env)
     assert status != 0
     assert "ResourceNotFoundException" in errors
+
+
+async def test_a_stream_is_read_event_by_event(doors: Doors) -> None:
+    answer = await call(client(doors).invoke_with_response_stream, FunctionName="hello", Payload=b'"ab"')
+    assert (answer["StatusCode"], answer["ExecutedVersion"]) == (200, "7")
+    assert answer["ResponseStreamContentType"] == "application/vnd.amazon.eventstream"
+    events = await asyncio.to_thread(list, answer["EventStream"])
+    assert [event["PayloadChunk"]["Payload"] for event in events[:-1]] == [b'"', b"a", b"b", b'"']
+    assert events[-1] == {"InvokeComplete": {"LogResult": "bG9n"}}
+
+
+async def test_a_stream_that_fails_before_it_begins_is_an_error_like_any_other(doors: Doors) -> None:
+    response = await failure(client(doors).invoke_with_response_stream, FunctionName="broken", Payload=b"1")
+    assert (response["Error"]["Code"], response["Error"]["Message"]) == ("ServiceException", "It is broken.")
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 500
+
+
+async def test_a_stream_that_breaks_says_so_as_its_last_event(doors: Doors) -> None:
+    answer = await call(client(doors).invoke_with_response_stream, FunctionName="breaks", Payload=b"12")
+    stream = iter(answer["EventStream"])
+    assert next(stream) == {"PayloadChunk": {"Payload": b"1"}}
+    with pytest.raises(EventStreamError, match="It broke"):
+        next(stream)
+    answer["EventStream"].close()

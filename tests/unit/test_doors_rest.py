@@ -178,7 +178,7 @@ def test_two_rpcs_cannot_claim_one_route() -> None:
         RouteTable([*entries, entries[0]])
 
 
-def test_streams_have_no_path() -> None:
+def test_what_has_a_path_is_served_and_nothing_else() -> None:
     table = RouteTable(Dispatch(services(), clock=SystemClock()).entries.values())
     assert {route.entry.name for route in table.routes} == {
         "CreateFunction",
@@ -189,6 +189,7 @@ def test_streams_have_no_path() -> None:
         "UpdateFunctionConfiguration",
         "DeleteFunction",
         "Invoke",
+        "InvokeWithResponseStream",
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from lambent.domain.clock import Clock
@@ -150,6 +151,17 @@ class _Invocation:
         meta.slot, meta.environment_id = lease.slot, lease.environment_id
         self._sent = self._invoker.links.invoke(lease.address, self, meta, self._payload)
 
+    def begun(self, sent: tuple[str, int]) -> None:
+        self._sent = sent
+        if self._lease is None:  # given up while its worker was dialled
+            self._invoker.links.cancel(sent)
+
+    def streams(self, content_type: str) -> None:
+        """Never: it did not ask for that."""
+
+    def piece(self, data: bytes) -> None:
+        """Never: it did not ask for that."""
+
     def _done_with_lease(self, *, reusable: bool) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
@@ -190,6 +202,42 @@ class _Invocation:
         if self._sent is not None:
             self._invoker.links.cancel(self._sent)
         self._done_with_lease(reusable=False)
+
+
+class _Streamed(_Invocation):
+    """An invocation whose response is taken piece by piece."""
+
+    __slots__ = ("_changed", "_pieces", "_taken")
+
+    def __init__(self, invoker: Invoker, target: Target, meta: frames.Invoke, payload: bytes) -> None:
+        super().__init__(invoker, target, meta, payload)
+        self._pieces: deque[bytes | frames.Stream] = deque()
+        self._taken = 0  # bytes that were taken and not yet told of
+        self._changed = asyncio.Event()
+        self.future.add_done_callback(lambda _: self._changed.set())
+
+    def streams(self, content_type: str) -> None:
+        self._pieces.append(frames.Stream(content_type))
+        self._changed.set()
+
+    def piece(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._changed.set()
+
+    async def next(self) -> bytes | frames.Stream | Outcome:
+        """What comes next: at most one Stream, then pieces, at last the outcome. Raises as `Invoker.invoke` does."""
+        while not self._pieces:
+            if self.future.done():
+                return self.future.result()
+            self._changed.clear()
+            await self._changed.wait()
+        item = self._pieces.popleft()
+        if isinstance(item, bytes):
+            self._taken += len(item)
+            if self._taken >= frames.WINDOW // 4 and self._sent is not None:
+                self._invoker.links.credit(self._sent, self._taken)
+                self._taken = 0
+        return item
 
 
 class Invoker:
@@ -233,9 +281,45 @@ class Invoker:
             invocation.cancel()
             raise
         finally:
-            self._running -= 1
-            if self._idle is not None and not self._running:
-                self._idle.set()
+            self._ended()
+
+    async def stream(
+        self,
+        target: Target,
+        payload: bytes,
+        *,
+        request_id: str,
+        arn: str,
+        trace: str,
+        client_context: str | None,
+        tail: bool,
+    ) -> AsyncGenerator[bytes | frames.Stream | Outcome]:
+        """Run one invocation whose response is taken piece by piece: a Stream and pieces, where the function streams,
+        and then the outcome. No more is on its way than `frames.WINDOW`.
+
+        Raises as `invoke` does. An iteration that is given up stops the environment.
+        """
+        meta = frames.Invoke(0, "", request_id, arn, trace, client_context, tail, True)
+        invocation = _Streamed(self, target, meta, payload)
+        self._running += 1
+        try:
+            invocation.begin()
+            while True:
+                item = await invocation.next()
+                yield item
+                if isinstance(item, Outcome):
+                    return
+        except (asyncio.CancelledError, GeneratorExit):
+            if not invocation.future.done():
+                invocation.cancel()
+            raise
+        finally:
+            self._ended()
+
+    def _ended(self) -> None:
+        self._running -= 1
+        if self._idle is not None and not self._running:
+            self._idle.set()
 
     def ask_soon(self) -> None:
         """Ask the scheduler for those who wait and whom no lease here has served in a moment."""

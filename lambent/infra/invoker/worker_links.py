@@ -12,13 +12,26 @@ from lambent.infra.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
 _INVOKE = int(frames.Kind.INVOKE)
+_STREAMED = frozenset({int(frames.Kind.STREAM), int(frames.Kind.PIECE)})
 
 
 class Call(Protocol):
     """One invocation on its way."""
 
+    def begun(self, sent: tuple[str, int]) -> None:
+        """It was sent once its worker had been dialled; `sent` is what `cancel` and `credit` take."""
+        ...
+
     def answered(self, result: frames.Result, payload: bytes) -> None:
         """The handler ran, well or not."""
+        ...
+
+    def streams(self, content_type: str) -> None:
+        """The response comes piece by piece; `answered` is its end. Only for a call that takes it so."""
+        ...
+
+    def piece(self, data: bytes) -> None:
+        """The next bytes of such a response."""
         ...
 
     def rejected(self, reason: str) -> None:
@@ -75,7 +88,10 @@ class _Link(asyncio.Protocol):
             _log.exception("a worker sent what is no frame")
             self.close()
             return
-        for _, number, meta, payload in received:
+        for kind, number, meta, payload in received:
+            if kind in _STREAMED:
+                self._streamed(number, meta, payload)
+                continue
             call = self._calls.pop(number, None)
             if call is None:
                 continue
@@ -83,6 +99,19 @@ class _Link(asyncio.Protocol):
                 call.answered(meta, payload)
             elif isinstance(meta, frames.Reject):
                 call.rejected(meta.reason)
+
+    def _streamed(self, number: int, meta: frames.Meta, payload: bytes) -> None:
+        call = self._calls.get(number)
+        if call is None:
+            return  # given up
+        if isinstance(meta, frames.Stream):
+            call.streams(meta.content_type)
+        else:
+            call.piece(payload)
+
+    def credit(self, number: int, size: int) -> None:
+        if number in self._calls:
+            self._send(frames.encode(frames.Kind.CREDIT, number, frames.Credit(size)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -125,6 +154,12 @@ class WorkerLinks:
         if link is not None:
             link.cancel(sent[1])
 
+    def credit(self, sent: tuple[str, int], size: int) -> None:
+        """So many bytes of a response have been taken: as many more may come."""
+        link = self._links.get(sent[0])
+        if link is not None:
+            link.credit(sent[1], size)
+
     async def _dial(self, address: str) -> None:
         loop = asyncio.get_running_loop()
 
@@ -148,7 +183,7 @@ class WorkerLinks:
             return
         self._links[address] = link
         for call, meta, payload in self._dialling.pop(address):
-            link.invoke(call, meta, payload)
+            call.begun((address, link.invoke(call, meta, payload)))
 
     async def close(self) -> None:
         """Close every connection."""

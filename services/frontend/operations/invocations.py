@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 
 import msgspec
 
@@ -12,9 +14,10 @@ from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.functions import State
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, not_found, parse
+from lambent.infra.frames import Stream
 from lambent.infra.functions.directory import FunctionDirectory, Known
 from lambent.infra.invocation_telemetry import InvocationTelemetry
-from lambent.infra.invoker.invoker import Invoker
+from lambent.infra.invoker.invoker import Invoker, Outcome
 from lambent.v1 import invocation_service_pb2 as pb
 from services.frontend.events import EventAcceptor
 from services.frontend.operations.settling import Settler
@@ -86,7 +89,51 @@ class InvocationOperations:
             response.log_result = base64.b64encode(result.tail).decode()
         return response
 
-    def _payload(self, request: pb.InvokeRequest, kind: str) -> bytes:
+    async def invoke_with_response_stream(
+        self, request: pb.InvokeWithResponseStreamRequest, call: Call
+    ) -> AsyncIterator[pb.InvokeWithResponseStreamResponse]:
+        """Run a function and hand its response on as it comes; the checks are those of `invoke`."""
+        ref = parse(request.function_name, request.qualifier if request.HasField("qualifier") else None, call.tenant)
+        known = await self._find(ref)
+        target = known.target if known.additional is None else known.draw(self._rng.random())
+        assert target is not None
+        kind = request.invocation_type or "RequestResponse"
+        payload = self._payload(request, kind)
+        if request.HasField("tenant_id"):
+            refuse_unserved(request)
+        context = self._client_context(request.client_context) if request.client_context else None
+        if kind == "DryRun":
+            yield pb.InvokeWithResponseStreamResponse(status_code=204)
+            return
+        head = pb.InvokeWithResponseStreamResponse(status_code=200, executed_version=target.version)
+        head.response_stream_content_type = "application/octet-stream"
+        begun = False
+        with self._telemetry.invocation(call, target) as span:
+            items = self._invoker.stream(
+                target,
+                payload,
+                request_id=call.request_id,
+                arn=ref.arn,
+                trace=span.trace_header,
+                client_context=context,
+                tail=request.log_type == "Tail",
+            )
+            async with aclosing(items):
+                async for item in items:
+                    if isinstance(item, Outcome):
+                        span.ended(item)
+                        if not begun:
+                            yield head
+                        for step in _completion(item):
+                            yield step
+                    elif isinstance(item, Stream):
+                        begun = True
+                        head.response_stream_content_type = item.content_type
+                        yield head
+                    else:
+                        yield _piece(item)
+
+    def _payload(self, request: pb.InvokeRequest | pb.InvokeWithResponseStreamRequest, kind: str) -> bytes:
         """The event: JSON text within the limit; nothing at all is an empty object."""
         payload, limits = request.payload, self._limits
         limit = limits.async_request_bytes if kind == "Event" else limits.sync_request_bytes
@@ -132,6 +179,27 @@ class InvocationOperations:
             raise AwsError(
                 "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object."
             ) from None
+
+
+def _piece(data: bytes) -> pb.InvokeWithResponseStreamResponse:
+    update = pb.InvokeResponseStreamUpdate(payload=data)
+    event = pb.InvokeWithResponseStreamResponseEvent(payload_chunk=update)
+    return pb.InvokeWithResponseStreamResponse(event_stream=event)
+
+
+def _completion(outcome: Outcome) -> Iterator[pb.InvokeWithResponseStreamResponse]:
+    """What is told at the end: the response of a function that did not stream, then how it went."""
+    result = outcome.result
+    complete = pb.InvokeWithResponseStreamCompleteEvent()
+    if result.error is not None:
+        complete.error_code = result.error
+        complete.error_details = outcome.payload.decode("utf-8", "replace")
+    elif outcome.payload:
+        yield _piece(outcome.payload)
+    if result.tail is not None:
+        complete.log_result = base64.b64encode(result.tail).decode()
+    event = pb.InvokeWithResponseStreamResponseEvent(invoke_complete=complete)
+    yield pb.InvokeWithResponseStreamResponse(event_stream=event)
 
 
 def _check_json(payload: bytes) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
+from typing import Any
 
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.errors import AwsError
@@ -19,6 +20,7 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.infra.http_messages import REFUSALS, RETRY_AFTER, Handler, HttpRequest, HttpResponse, error_response
 from lambent.infra.sigv4 import Verifier
+from services.frontend.transport import event_stream
 from services.frontend.transport.call import Call
 from services.frontend.transport.dispatch import NO_OPERATION, Dispatch
 from services.frontend.transport.routes import Match, Route, RouteTable
@@ -105,8 +107,10 @@ class RestDoor:
                 message = await asyncio.to_thread(route.request.read, match.variables, request.raw_query, headers, body)
             else:
                 message = route.request.read(match.variables, request.raw_query, headers, body)
-            assert run is not None
             entered = True
+            if entry.stream is not None:
+                return await self._streamed(route, entry.stream(message, call), call)
+            assert run is not None
             status, out, answer = route.response.write(await run(message, call))
         except AwsError as error:
             if not entered:
@@ -127,6 +131,33 @@ class RestDoor:
         if call.trace_out is not None:
             out.append((b"X-Amzn-Trace-Id", call.trace_out.encode()))
         return HttpResponse(status, out, answer)
+
+    async def _streamed(self, route: Route, items: AsyncIterator[Any], call: Call) -> HttpResponse:
+        """The answer of an RPC that answers with a stream: the first item says what comes before it."""
+        first = await anext(items)
+        status, out, _ = route.response.write(first)
+        union = route.response.payload
+        out = [header for header in out if header[0] != b"Content-Type"]
+        out.append((b"x-amzn-RequestId", call.request_id.encode()))
+        if call.trace_out is not None:
+            out.append((b"X-Amzn-Trace-Id", call.trace_out.encode()))
+        if status == 204 or union is None:
+            async for _ in items:
+                pass
+            return HttpResponse(status, out)
+
+        async def pieces() -> AsyncGenerator[bytes]:
+            try:
+                for encoded in event_stream.events(getattr(first, union)):
+                    yield encoded
+                async for item in items:
+                    for encoded in event_stream.events(getattr(item, union)):
+                        yield encoded
+            except AwsError as error:
+                yield event_stream.error(error)
+
+        out.append((b"Content-Type", event_stream.CONTENT_TYPE.encode()))
+        return HttpResponse(status, out, pieces=pieces())
 
     def body_limit(self, head: HttpRequest) -> int:
         route = self._route(head)

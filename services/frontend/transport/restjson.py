@@ -157,6 +157,11 @@ class ResponseCodec:
         # A response without body members has an empty body, as those of deletions.
         self._write = _writer(body, {}) if body else None
 
+    @property
+    def payload(self) -> str | None:
+        """The member that is the body itself; None: there is none."""
+        return self._payload
+
     def write(self, message: Any) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         """Status, headers and body."""
         status = self._success

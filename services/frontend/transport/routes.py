@@ -70,8 +70,6 @@ class RouteTable:
             verb = http.WhichOneof("pattern")
             if verb is None:
                 continue
-            if entry.run is None:
-                raise DispatchError(f"{entry.full_name}: the REST door serves no streams")
             self._add(entry, verb.upper(), getattr(http, verb))
         self._cached: Callable[[bytes], Match | None] = lru_cache(maxsize=4096)(self._walk)
 

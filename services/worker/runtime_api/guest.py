@@ -7,6 +7,8 @@ and so both run on one state machine.
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import json
 import os
 import socket
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lambent.domain.clock import Clock, Ids
+from lambent.domain.limits import Limits
 from lambent.infra.frames import Invoke
 from lambent.infra.tasks import TaskOwner
 from services.worker.guest import wire
@@ -25,10 +28,12 @@ from services.worker.runtime_api.launcher_channel import LauncherChannel
 from services.worker.runtime_api.peers import owner as owner_of
 from services.worker.runtime_api.records import RecordReader
 from services.worker.runtime_api.routes import Route
+from services.worker.runtime_api.streaming import ResponseStream
 from services.worker.sandbox.port import Sandbox
 
 _CONNECTIONS = 64  # from one sandbox at once
 _REFUSALS = 200  # in one invocation, or one init phase: a runtime that does not stop is ended
+_TRUNCATED_SECONDS = 0.5
 _SMALL_BYTES = 64 * 1024  # body of a call that carries no payload
 _RECORD_READ = 65536
 _RECORD_READS = 16
@@ -46,6 +51,14 @@ class Owner(Protocol):
 
     def guest_recorded(self, text: bytes) -> None:
         """A log record that the runtime framed itself: one event, whatever lines it has."""
+        ...
+
+    def guest_streams(self, content_type: str) -> bool:
+        """The response begins to come piece by piece; False: the caller does not take it so."""
+        ...
+
+    def guest_piece(self, data: bytes) -> None:
+        """The next bytes of it."""
         ...
 
     def guest_ended(self, broken: bool) -> None: ...
@@ -68,6 +81,17 @@ class ApiLimits:
     """Bounds of one environment's API."""
 
     response_bytes: int
+    all: Limits
+
+
+@dataclass(slots=True)
+class _Streaming:
+    """A response that comes piece by piece."""
+
+    connection: ApiConnection
+    request_id: str
+    response: ResponseStream
+    timer: asyncio.TimerHandle | None = None  # nothing is read before
 
 
 class ApiGuest:
@@ -106,6 +130,7 @@ class ApiGuest:
         self._request_id = ""
         self._arn = ""
         self._refusals = 0
+        self._stream: _Streaming | None = None  # the response that comes piece by piece
         self._closed = False
         self._ending = False  # ends of processes are expected
         self._running: set[str] = set()  # processes that live: RUNTIME and names of extensions
@@ -160,6 +185,7 @@ class ApiGuest:
             return
         self._closed = True
         self._on_all_ended = None
+        self._forget_stream()
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
@@ -254,20 +280,83 @@ class ApiGuest:
 
     def closed(self, connection: ApiConnection) -> None:
         self._connections.discard(connection)
+        streaming = self._stream
+        if streaming is not None and streaming.connection is connection and not self._closed:
+            # A little later: a runtime that has ended closes its connection first, and is told by how it ended.
+            self._loop.call_later(_TRUNCATED_SECONDS, self._truncated, streaming)
 
     def body_limit(self, route: Route) -> int:
         if route in (Route.RESPONSE, Route.ERROR, Route.INIT_ERROR):
             return self._limits.response_bytes
         return _SMALL_BYTES
 
+    # Responses that stream
+
     def begin_stream(self, connection: ApiConnection, request_id: str, headers: Mapping[str, str]) -> bool:
+        core = self._core
+        if core is None or not core.allows_response(request_id) or self._stream is not None:
+            return False
+        self._stream = _Streaming(connection, request_id, ResponseStream(self._limits.all))
+        if self._owner.guest_streams(headers.get("content-type", "application/octet-stream")):
+            return True
+        self._stream = None
         return False
 
     def stream(self, connection: ApiConnection, data: bytes) -> None:
-        """Nothing streams yet."""
+        streaming = self._stream
+        if streaming is None or streaming.connection is not connection:
+            return  # it was given up
+        response = streaming.response
+        delay = response.sent(len(data), self._loop.time())
+        if response.too_large:
+            limit = self._limits.all.streamed_response_bytes
+            text = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
+            self._end_stream(streaming, "Function.ResponseSizeTooLarge", text)
+            connection.close()
+            return
+        self._owner.guest_piece(data)
+        if delay > 0 and streaming.timer is None:
+            streaming.timer = self._loop.call_later(delay, self._go_on, streaming)
+        if delay > 0 or response.full:
+            connection.pause()
+
+    def credit(self, size: int) -> None:
+        """The caller has taken so many bytes."""
+        streaming = self._stream
+        if streaming is not None:
+            streaming.response.taken(size)
+            if not streaming.response.full and streaming.timer is None:
+                streaming.connection.resume()
+
+    def _go_on(self, streaming: _Streaming) -> None:
+        streaming.timer = None
+        if self._stream is streaming and not streaming.response.full:
+            streaming.connection.resume()
 
     def end_stream(self, connection: ApiConnection, trailers: Mapping[str, str]) -> None:
-        """Nothing streams yet."""
+        streaming, core = self._stream, self._core
+        if core is None or streaming is None or streaming.connection is not connection:
+            connection.answer(refusal(403, "InvalidStateTransition", "State transition is not allowed"))
+            return
+        self._forget_stream()
+        self.call(connection, Route.RESPONSE, streaming.request_id, trailers, b"")
+
+    def _truncated(self, streaming: _Streaming) -> None:
+        if self._stream is streaming and not self._closed:
+            self._end_stream(streaming, "Runtime.TruncatedResponse", "The response ended before it was complete")
+
+    def _end_stream(self, streaming: _Streaming, kind: str, text: str) -> None:
+        """A response that streams does not come to its end."""
+        self._forget_stream()
+        document = json.dumps({"errorType": kind, "errorMessage": text}, separators=(",", ":")).encode()
+        if self._core is not None and self._core.allows_response(streaming.request_id):
+            self._core.call(Route.ERROR, streaming.request_id, {}, document)
+            self._report(wire.ERROR, kind, document)
+
+    def _forget_stream(self) -> None:
+        streaming, self._stream = self._stream, None
+        if streaming is not None and streaming.timer is not None:
+            streaming.timer.cancel()
 
     def too_large(self, connection: ApiConnection, route: Route, request_id: str) -> None:
         limit = self.body_limit(route)
@@ -289,6 +378,11 @@ class ApiGuest:
         if core is None or self._closed:
             connection.close()
             return
+        if route is Route.NEXT and self._stream is not None and not self._stream.connection.open:
+            self._truncated(self._stream)
+        if route is Route.RESPONSE and "lambda-runtime-function-error-type" in headers:
+            # Behind a response that streamed: its runtime met an error on the way.
+            route, body = Route.ERROR, _decoded(headers.get("lambda-runtime-function-error-body", ""))
         answer, signals = core.call(route, request_id, headers, body)
         if isinstance(answer, Answer):
             connection.answer(answer)
@@ -377,3 +471,10 @@ class ApiGuest:
                 self._tell(who, tuple(headers), payload)
             else:
                 self._tell(who, (), json.dumps(invoked).encode())
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return text.encode()

@@ -43,8 +43,9 @@ export class RuntimeApi {
   }
 
   // A request whose body goes out as it is written. `done` resolves when the platform has taken it.
-  stream(requestId) {
+  stream(requestId, contentType) {
     const headers = {
+      "Content-Type": contentType,
       "Lambda-Runtime-Function-Response-Mode": "streaming",
       "Transfer-Encoding": "chunked",
       Trailer: ["Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Error-Body"],

@@ -91,13 +91,14 @@ async function serve(handler) {
         const context = contextOf(headers, state);
         const event = JSON.parse(body.toString("utf8") || "null");
         if (isStreaming(handler)) {
-          const stream = new ResponseStream(api.stream(requestId));
+          const stream = new ResponseStream((type) => api.stream(requestId, type));
           try {
             await handler(event, stream, context);
             await stream.finished();
           } catch (error) {
-            if (!(await stream.fail(documentOf(error)))) throw error;
             log.error("Invoke Error", error);
+            const document = documentOf(error);
+            if (!(await stream.fail(document))) await api.fail(requestId, document);
           }
           return;
         }

@@ -28,19 +28,20 @@ export function isStreaming(handler) {
 }
 
 export class ResponseStream extends Writable {
-  #request;
-  #begun = false;
+  #open;
+  #request = null; // null: nothing was written yet
+  #type = "application/octet-stream";
   #prelude = null;
 
-  constructor(request) {
+  constructor(open) {
     super();
-    this.#request = request;
-    request.done.catch((error) => this.destroy(error));
+    this.#open = open; // (content type) => a request whose body goes out as it is written
+    this.on("error", () => {}); // whoever waits for the end is told
   }
 
   setContentType(type) {
-    if (this.#begun) throw new Error("Cannot set the content type: the response has begun");
-    this.#request.setHeader("Content-Type", type);
+    if (this.#request) throw new Error("Cannot set the content type: the response has begun");
+    this.#type = type;
   }
 
   onBegin(make) {
@@ -48,9 +49,9 @@ export class ResponseStream extends Writable {
   }
 
   #begin() {
-    if (this.#begun) return;
-    this.#begun = true;
-    if (!this.#request.getHeader("Content-Type")) this.#request.setHeader("Content-Type", "application/octet-stream");
+    if (this.#request) return;
+    this.#request = this.#open(this.#type);
+    this.#request.done.catch((error) => this.destroy(error));
     if (this.#prelude) this.#request.write(this.#prelude());
   }
 
@@ -70,6 +71,7 @@ export class ResponseStream extends Writable {
   // The handler has returned: wait until its stream has ended, which it may do later.
   finished() {
     if (this.writableFinished) return Promise.resolve();
+    if (this.errored) return Promise.reject(this.errored);
     return new Promise((resolve, reject) => {
       this.once("finish", resolve);
       this.once("error", reject);
@@ -78,10 +80,7 @@ export class ResponseStream extends Writable {
 
   // The handler has failed. False: nothing was written yet, so it can be told as any other error.
   async fail(document) {
-    if (!this.#begun) {
-      this.#request.destroy();
-      return false;
-    }
+    if (!this.#request) return false;
     this.#request.addTrailers({
       "Lambda-Runtime-Function-Error-Type": String(document.errorType).replace(/[^\x20-\x7e]/g, "?"),
       "Lambda-Runtime-Function-Error-Body": Buffer.from(JSON.stringify(document)).toString("base64"),
