@@ -100,7 +100,7 @@ class Limits:
         "The page ends, with a token for the next.",
     )
     log_search_bytes: int = count(
-        64 * 1024 * 1024,
+        16 * 1024 * 1024,
         "bytes",
         "Text that is searched for one page of FilterLogEvents; Lambent's own guard.",
         "The page ends, with a token for the next.",

@@ -19,6 +19,7 @@ from services.worker.counters import InvocationRecord
 from services.worker.environment_log import EnvironmentLog, billed, iso
 from services.worker.guest import wire
 from services.worker.guests import Guest, guest_for
+from services.worker.runtime_api.guest import ApiGuest
 from services.worker.sandbox.port import Exit, Sandbox, SandboxSpec, SandboxUnavailable
 from services.worker.surroundings import Caller, Host
 from services.worker.variables import (
@@ -175,6 +176,8 @@ class Environment:
         self._act(self._core.stop())
         if self._leaving is None:
             self._gone()
+        elif reason is Reason.CLOSING:
+            self._leave()
 
     def _gone(self) -> None:
         self._log.flush(self._host.clock.epoch())
@@ -280,6 +283,7 @@ class Environment:
         host.freezer.started(self)
         environ = environment_variables(deployment, self._stream, sandbox, provisioned=self.provisioned)
         self._guest, task = guest_for(host, self, sandbox, deployment, environ)
+        self._log.tap = self._guest.telemetry if isinstance(self._guest, ApiGuest) else None
         self._guest.begin(task)
         if phase == "init":  # within an invocation AWS's log shows none
             version = runtime_version(deployment.runtime)
@@ -366,6 +370,10 @@ class Environment:
         """The next bytes of it."""
         if self._caller is not None:
             self._caller.piece(self._call, data)
+
+    def guest_extension_printed(self, data: bytes) -> None:
+        """What an extension printed."""
+        self._log.extension_printed(data, self._host.clock.epoch())
 
     def guest_recorded(self, text: bytes) -> None:
         """A log record that the runtime framed itself."""

@@ -7,6 +7,7 @@ meanwhile, so that somebody who follows the log sees them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,6 +55,9 @@ class EnvironmentLog:
         self._flood_bytes = flood_bytes
         self._lines: list[str] = []
         self._partial = b""
+        self._extension_partial = b""
+        # Told of every event as extensions know it: its kind, what it says, epoch seconds. None: nobody listens.
+        self.tap: Callable[[str, object, float], None] | None = None
         self._request_id: str | None = None
         self._taken = 0  # bytes of output since the invocation, or the init phase, began
         self._pending = 0  # bytes in `_lines`
@@ -65,31 +69,29 @@ class EnvironmentLog:
 
     def init_start(self, runtime: str, arn: str, phase: str, now: float) -> None:
         """The init phase begins."""
-        if self._json:
-            record = {
-                "initializationType": "on-demand",
-                "phase": phase,
-                "runtimeVersion": runtime,
-                "runtimeVersionArn": arn,
-                "functionName": self._function,
-                "functionVersion": self._version,
-            }
-            self._platform("initStart", record, now)
-        else:
+        record = {
+            "initializationType": "on-demand",
+            "phase": phase,
+            "runtimeVersion": runtime,
+            "runtimeVersionArn": arn,
+            "functionName": self._function,
+            "functionVersion": self._version,
+        }
+        self._platform("initStart", record, now)
+        if not self._json:
             self._line(f"INIT_START Runtime Version: {runtime}\tRuntime Version ARN: {arn}", now)
 
     def init_report(self, duration_ms: float, status: str, error_type: str, now: float) -> None:
         """The init phase did not end well."""
-        if self._json:
-            record = {
-                "initializationType": "on-demand",
-                "phase": "init",
-                "status": status,
-                "errorType": error_type,
-                "metrics": {"durationMs": round(duration_ms, 3)},
-            }
-            self._platform("initReport", record, now)
-        else:
+        record = {
+            "initializationType": "on-demand",
+            "phase": "init",
+            "status": status,
+            "errorType": error_type,
+            "metrics": {"durationMs": round(duration_ms, 3)},
+        }
+        self._platform("initReport", record, now)
+        if not self._json:
             kind = "" if status == "timeout" else f"\tError Type: {error_type}"
             self._line(f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: init\tStatus: {status}{kind}", now)
         self.flush(now)
@@ -102,14 +104,14 @@ class EnvironmentLog:
         self._taken = self._dropped = 0
         self._tail.clear()
         self._since = now
-        if self._json:
+        if self._json or self.tap is not None:
             self._platform("start", {"requestId": request_id, "version": self._version}, now)
-        else:
+        if not self._json:
             self._lines.append(f"START RequestId: {request_id} Version: {self._version}")
 
     def note(self, text: str, now: float) -> None:
         """A line of the platform's about what happened to the invocation."""
-        self._cut()
+        self._cut(now)
         if not self._json:
             self._line(text, now)
 
@@ -128,11 +130,11 @@ class EnvironmentLog:
     ) -> bytes | None:
         """The invocation has ended: END and REPORT; answers the tail where it is wanted."""
         if self._partial:
-            self._cut()
+            self._cut(now)
         if self._dropped:
             self._line(f"Lambent: {self._dropped} bytes of output were dropped, as one invocation wrote too much", now)
         request_id = self._request_id
-        if self._json:
+        if self._json or self.tap is not None:
             metrics: dict[str, Any] = {
                 "durationMs": round(duration_ms, 3),
                 "billedDurationMs": billed_ms,
@@ -145,7 +147,7 @@ class EnvironmentLog:
             if error_type is not None:
                 record["errorType"] = error_type
             self._platform("report", record, now)
-        else:
+        if not self._json:
             extra = "" if init_ms is None else f"Init Duration: {init_ms:.2f} ms\t"
             if crashed:
                 extra += "Status: timeout" if status == "timeout" else f"Status: {status}\tError Type: {error_type}"
@@ -178,16 +180,16 @@ class EnvironmentLog:
         lines = (self._partial + data).split(b"\n")
         self._partial = lines.pop()
         for line in lines:
-            self._add(line)
+            self._add(line, now)
         if len(self._partial) > MAX_LINE:
-            self._cut()
+            self._cut(now)
         if self._pending > _CHUNK_BYTES or (now - self._since > _CHUNK_SECONDS and self._lines):
             self._keep_tail()
             self._send(now)
 
     def record(self, text: bytes, now: float) -> None:
         """A record that the runtime framed itself: one event, whatever lines it has."""
-        self._cut()
+        self._cut(now)
         room = self._flood_bytes - self._taken
         if len(text) > room:
             self._dropped += len(text)
@@ -195,29 +197,43 @@ class EnvironmentLog:
         self._taken += len(text)
         if not self._lines:
             self._since = now
-        self._add(text)
+        self._add(text, now)
         if self._pending > _CHUNK_BYTES:
             self._keep_tail()
             self._send(now)
 
+    def extension_printed(self, data: bytes, now: float) -> None:
+        """What an extension printed, in lines of its own."""
+        room = max(0, self._flood_bytes - self._taken)
+        self._dropped += max(0, len(data) - room)
+        self._taken += min(len(data), room)
+        lines = (self._extension_partial + data[:room]).split(b"\n")
+        self._extension_partial = lines.pop()[-MAX_LINE:]
+        if lines and not self._lines:
+            self._since = now
+        for line in lines:
+            self._add(line, now, "extension")
+
     def flush(self, now: float) -> None:
         """Let go of what is there."""
         if self._partial:
-            self._cut()
+            self._cut(now)
         if self._lines:
             self._send(now)
         if self._request_id is None:
             self._taken = self._dropped = 0
 
-    def _add(self, line: bytes) -> None:
+    def _add(self, line: bytes, now: float, kind: str = "function") -> None:
         self._pending += len(line)
+        if self.tap is not None:
+            self.tap(kind, line.decode("utf-8", "replace"), now)
         for start in range(0, max(1, len(line)), MAX_LINE):
             self._lines.append(line[start : start + MAX_LINE].decode("utf-8", "replace"))
 
-    def _cut(self) -> None:
+    def _cut(self, now: float) -> None:
         if self._partial:
             partial, self._partial = self._partial, b""
-            self._add(partial)
+            self._add(partial, now)
 
     def _line(self, text: str, now: float) -> None:
         if not self._lines:
@@ -225,8 +241,11 @@ class EnvironmentLog:
         self._lines.append(text)
 
     def _platform(self, kind: str, record: dict[str, Any], now: float) -> None:
-        line = {"time": iso(now), "type": f"platform.{kind}", "record": record}
-        self._line(msgspec.json.encode(line).decode(), now)
+        if self.tap is not None:
+            self.tap(f"platform.{kind}", record, now)
+        if self._json:
+            line = {"time": iso(now), "type": f"platform.{kind}", "record": record}
+            self._line(msgspec.json.encode(line).decode(), now)
 
     def _keep_tail(self) -> None:
         kept, size = [], 0

@@ -22,7 +22,7 @@ from services.worker.core.reasons import Reason
 from services.worker.counters import InvocationRecord, WorkerCounters
 from services.worker.environment import Environment
 from services.worker.freezing import Freezer
-from services.worker.guests import Programs, is_native
+from services.worker.guests import Programs, needs_launcher
 from services.worker.sandbox.port import SandboxPool, SandboxSpec, SandboxUnavailable
 
 _log = logging.getLogger(__name__)
@@ -158,8 +158,8 @@ class Environments:
             memory_mb=deployment.memory_mb,
             ephemeral_storage_mb=deployment.ephemeral_storage_mb or self._shared.limits.default_ephemeral_storage_mb,
             cpu_share=deployment.memory_mb / self._shared.limits.vcpu_memory_mb,
+            launcher=needs_launcher(deployment.runtime, unpacked.opt),
             background=provisioned,
-            launcher=not is_native(deployment.runtime),
         )
         environment = Environment(
             self._shared, spec, deployment, generation, self._shared.ids.token(16), provisioned=provisioned

@@ -98,8 +98,13 @@ class NativeGuest(GuestChannel):
 
 
 def is_native(runtime: str) -> bool:
-    """Whether a runtime is served by frames rather than by the Runtime API."""
+    """Whether a runtime is our own: served by frames, unless extensions need the Runtime API."""
     return family(runtime) == "python"
+
+
+def needs_launcher(runtime: str, opt: Path | None) -> bool:
+    """Whether programs have to be started in the sandbox. `opt`: the function's layers as they are unpacked here."""
+    return not is_native(runtime) or (opt is not None and (opt / "extensions").is_dir())
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +147,19 @@ def guest_for(
 ) -> tuple[Guest, Mapping[str, Any]]:
     """The guest of a fresh sandbox and the task that it begins with."""
     limit = shared.limits.sync_response_bytes
-    if is_native(deployment.runtime):
+    native = is_native(deployment.runtime)
+    task: dict[str, Any] = {
+        "handler": deployment.handler,
+        "task_root": sandbox.task_root,
+        "opt_root": sandbox.opt_root,
+        "runtime_root": sandbox.runtime_root,
+        "response_limit": limit,
+    }
+    if native and not sandbox.launcher:
         # A little room: the guest may escape what it says about an error, and bounds it itself.
         room = limit + 65536
         frames = (owner.guest_frame, owner.guest_printed, owner.guest_ended)
-        return NativeGuest(shared.loop, sandbox.channel, sandbox.output, room, *frames), {
-            "handler": deployment.handler,
-            "environ": environ,
-            "task_root": sandbox.task_root,
-            "opt_root": sandbox.opt_root,
-            "runtime_root": sandbox.runtime_root,
-            "response_limit": limit,
-        }
+        return NativeGuest(shared.loop, sandbox.channel, sandbox.output, room, *frames), {**task, "environ": environ}
     identity = Identity(deployment.function_name, deployment.version, deployment.handler, deployment.account)
     guest = ApiGuest(
         shared.loop, shared.tasks, sandbox, identity, ApiLimits(limit, shared.limits), owner, shared.clock, shared.ids
@@ -163,5 +169,6 @@ def guest_for(
         "own_network": sandbox.own_network,
         "extensions": f"{sandbox.opt_root}/extensions",
         "hidden_from_extensions": HIDDEN_FROM_EXTENSIONS,
-        "commands": shared.programs.commands(deployment, sandbox),
+        "commands": [] if native else shared.programs.commands(deployment, sandbox),
+        "python": task if native else None,
     }

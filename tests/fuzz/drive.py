@@ -222,7 +222,8 @@ def _judge_json(sent: RestCase, status: int, shown: str, body: bytes) -> None:
     if sent.method == "HEAD" or b"HEAD" in sent.wire[:10]:
         return
     document = json.loads(body)
-    if status != 400 or document["__type"] not in ERRORS or not isinstance(document["Message"], str):
+    text = document.get("Message", document.get("message"))  # services spell it both ways
+    if status != 400 or document["__type"] not in ERRORS or not isinstance(text, str):
         raise Wrong(f"not a row of the error table: {shown}")
 
 

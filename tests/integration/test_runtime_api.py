@@ -388,6 +388,34 @@ async def test_a_node_function_runs_as_on_aws(tmp_path: Path) -> None:
             assert (await cluster.invoke(await function(handler))).json["errorType"] == kind
 
 
+async def test_a_runtime_may_come_from_a_layer(cluster: Cluster) -> None:
+    source = CLIENT + (
+        "while True:\n"
+        "    request, headers, body = next()\n"
+        "    respond(request, [sys.argv[0], sorted(os.listdir(os.environ['LAMBDA_TASK_ROOT']))])\n"
+    )
+    lower = cluster.code.put(packed({"bootstrap": "#!/bin/sh\nexit 3\n", "bin/tool": ""}))
+    upper = cluster.code.put(packed({"bootstrap": source}))
+    identity = await deploy(cluster, {"data.txt": "x"}, layer_sha256=[lower, upper])
+    program, files = (await cluster.invoke(identity)).json
+    assert files == ["data.txt"]
+    assert program.endswith("/bootstrap")
+    if cluster.worker.pool.level != "process":
+        assert program == "/opt/bootstrap"
+
+
+@needs_node
+async def test_node_modules_may_come_from_a_layer(tmp_path: Path) -> None:
+    assert NODE is not None
+    async with cluster_of(tmp_path, interpreters={"nodejs20.x": Path(NODE)}) as cluster:
+        layer = cluster.code.put(packed({"nodejs/node_modules/part/index.js": "exports.name = 'of a layer';\n"}))
+        files: dict[str, str | bytes] = {"app.js": "exports.handler = async () => require('part').name;\n"}
+        identity = await deploy(
+            cluster, files, runtime="nodejs20.x", handler="app.handler", memory_mb=256, layer_sha256=[layer]
+        )
+        assert (await cluster.invoke(identity)).json == "of a layer"
+
+
 async def test_a_runtime_without_an_interpreter_says_so(cluster: Cluster) -> None:
     identity = await deploy(cluster, {"app.js": ""}, runtime="nodejs22.x")
     for _ in range(2):

@@ -83,19 +83,21 @@ def forward(
     """
     page: list[Event] = []
     taken = searched = 0
-    after = start
+    last: Event | None = None
+    whole = True
     for event in found:
         if event.place < start:
             continue
         size = len(event.message)
-        if len(page) >= most or (searched and (taken + size > most_bytes or searched + size > most_searched)):
-            return Page(page, start, after, False)
+        if len(page) >= most or (last and (taken + size > most_bytes or searched + size > most_searched)):
+            whole = False
+            break
         searched += size
-        after = event.behind
+        last = event
         if wanted(event):
             taken += size
             page.append(event)
-    return Page(page, start, after, True)
+    return Page(page, start, start if last is None else last.behind, whole)
 
 
 def backward(found: Iterator[Event], end: Boundary, *, nothing: Boundary, most: int, most_bytes: int) -> Page:

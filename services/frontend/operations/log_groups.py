@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from lambent.domain import log_filters
 from lambent.domain.clock import Clock
@@ -18,10 +19,15 @@ from services.frontend.operations import log_events, paging
 from services.frontend.operations.log_events import Boundary
 from services.frontend.transport.call import Call
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 # How long groups can be kept. Source: API_PutRetentionPolicy.
 RETENTION_DAYS = (
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
 )  # fmt: skip
+# Requests that read logs at the same time.
+SEARCHES = 2
 _FORWARD, _BACKWARD, _END = "f/", "b/", "/s"
 
 
@@ -48,6 +54,13 @@ class LogGroupOperations:
         self._logs = logs
         self._limits = limits
         self._clock = clock
+        # A search holds a core for as long as it takes, and invocations want theirs.
+        self._searches = asyncio.Semaphore(SEARCHES)
+
+    async def _read(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Ask the store, in a thread."""
+        async with self._searches:
+            return await asyncio.to_thread(read, *args, **kwargs)
 
     async def describe_log_groups(
         self, request: pb.DescribeLogGroupsRequest, call: Call
@@ -73,7 +86,7 @@ class LogGroupOperations:
             page, token = paging.page(wanted, lambda group: group.name, size)
             return [self._group_message(group, call.tenant) for group in page], token
 
-        found, token = await asyncio.to_thread(describe)
+        found, token = await self._read(describe)
         return pb.DescribeLogGroupsResponse(log_groups=found, next_token=token)
 
     def _group_message(self, group: log_store.LogGroup, tenant: Tenant) -> pb.LogGroup:
@@ -97,7 +110,7 @@ class LogGroupOperations:
         if by_time and request.HasField("log_stream_name_prefix"):
             raise _invalid("Cannot order by LastEventTime with a logStreamNamePrefix.")
         group = await self._group(request, call)
-        streams = await asyncio.to_thread(self._logs.streams, call.tenant, group)
+        streams = await self._read(self._logs.streams, call.tenant, group)
 
         def key(stream: log_store.LogStream) -> str:
             return f"{stream.last_ms:020d} {stream.name}" if by_time else stream.name
@@ -126,7 +139,7 @@ class LogGroupOperations:
     async def get_log_events(self, request: pb.GetLogEventsRequest, call: Call) -> pb.GetLogEventsResponse:
         """One page of a stream, from its end, its beginning, or a token on."""
         group = await self._group(request, call)
-        stream = (await asyncio.to_thread(self._logs.streams, call.tenant, group)).get(request.log_stream_name)
+        stream = (await self._read(self._logs.streams, call.tenant, group)).get(request.log_stream_name)
         if stream is None:
             raise AwsError("ResourceNotFoundException", "The specified log stream does not exist.")
         start_ms = max(request.start_time, stream.first_ms)
@@ -147,7 +160,7 @@ class LogGroupOperations:
             nothing = place if request.HasField("next_token") else Boundary(start_ms)
             return log_events.backward(found, place, nothing=nothing, most=most, most_bytes=most_bytes)
 
-        page = await asyncio.to_thread(read)
+        page = await self._read(read)
         return pb.GetLogEventsResponse(
             events=[
                 pb.OutputLogEvent(timestamp=each.place.time_ms, message=each.message, ingestion_time=each.place.time_ms)
@@ -181,7 +194,7 @@ class LogGroupOperations:
                 wanted=log_events.of_filter(pattern, names, prefix),
             )
 
-        page = await asyncio.to_thread(search)
+        page = await self._read(search)
         return pb.FilterLogEventsResponse(
             events=[
                 pb.FilteredLogEvent(
@@ -204,13 +217,13 @@ class LogGroupOperations:
             raise _invalid("No other class of log groups than STANDARD is served.")
         made_ms = int(self._clock.epoch() * 1000)
         group = log_store.LogGroup(request.log_group_name, made_ms, tags=dict(request.tags))
-        if not await asyncio.to_thread(self._logs.create, call.tenant, group):
+        if not await self._read(self._logs.create, call.tenant, group):
             raise AwsError("ResourceAlreadyExistsException", "The specified log group already exists")
         return pb.CreateLogGroupResponse()
 
     async def delete_log_group(self, request: pb.DeleteLogGroupRequest, call: Call) -> pb.DeleteLogGroupResponse:
         """Forget a group and its events."""
-        if not await asyncio.to_thread(self._logs.delete, call.tenant, request.log_group_name):
+        if not await self._read(self._logs.delete, call.tenant, request.log_group_name):
             raise _no_group()
         return pb.DeleteLogGroupResponse()
 
@@ -238,7 +251,7 @@ class LogGroupOperations:
         self, request: pb.LogGroupServiceListTagsForResourceRequest, call: Call
     ) -> pb.LogGroupServiceListTagsForResourceResponse:
         """Tags of a group."""
-        group = await asyncio.to_thread(self._logs.group, call.tenant, _group_of(request.resource_arn, call.tenant))
+        group = await self._read(self._logs.group, call.tenant, _group_of(request.resource_arn, call.tenant))
         if group is None:
             raise _no_group()
         return pb.LogGroupServiceListTagsForResourceResponse(tags=group.tags)
@@ -270,7 +283,7 @@ class LogGroupOperations:
         return pb.LogGroupServiceUntagResourceResponse()
 
     async def _change(self, call: Call, group: str, change: Change) -> None:
-        if not await asyncio.to_thread(self._logs.change, call.tenant, group, change):
+        if not await self._read(self._logs.change, call.tenant, group, change):
             raise _no_group()
 
     async def _group(self, request: _OfGroup, call: Call) -> str:
@@ -278,7 +291,7 @@ class LogGroupOperations:
         if bool(request.log_group_name) == bool(request.log_group_identifier):
             raise _invalid("Exactly one of logGroupName and logGroupIdentifier must be specified.")
         name = request.log_group_name or _group_of(request.log_group_identifier, call.tenant)
-        if await asyncio.to_thread(self._logs.group, call.tenant, name) is None:
+        if await self._read(self._logs.group, call.tenant, name) is None:
             raise _no_group()
         return name
 

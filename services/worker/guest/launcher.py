@@ -20,7 +20,7 @@ import select
 import signal
 import socket
 import threading
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 wire: Any = importlib.import_module("_lambent_wire")
 
@@ -33,14 +33,17 @@ _BACKLOG = 16
 class Launcher:
     """The processes of one sandbox."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, client: Callable[[], Any]) -> None:
+        """`client` loads the module of that name, which only a Python function with extensions needs."""
         self.channel = channel
+        self.client = client
         self.buffer = bytearray()
         self.task: Dict[str, Any] = {}
         self.environ: Dict[str, str] = {}
         self.runtime = 0  # its pid; 0: not started
         self.extensions: Dict[int, str] = {}  # pid → name
         self.telemetry = -1  # write end of the pipe for framed records
+        self.output = -1  # write end of the pipe that extensions print to
         self.deliveries: "queue.Queue[Tuple[int, str, str, bytes]]" = queue.Queue(_DELIVERIES)
         self.deliverer: Optional[threading.Thread] = None
         self.wake_read = -1
@@ -112,11 +115,12 @@ class Launcher:
         port = listener.getsockname()[1]
         self.environ["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:%d" % port
         read, self.telemetry = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(read, False)
+        heard, self.output = os.pipe2(os.O_CLOEXEC)
         names = self.find_extensions()
-        self.send(wire.LISTENING, {"port": port, "extensions": names}, (listener.fileno(), read))
+        self.send(wire.LISTENING, {"port": port, "extensions": names}, (listener.fileno(), read, heard))
         listener.close()
         os.close(read)
+        os.close(heard)
         for name in names:
             path = os.path.join(task["extensions"], name)
             try:
@@ -145,6 +149,9 @@ class Launcher:
     def start_runtime(self) -> None:
         if self.runtime:
             return
+        if self.task["python"] is not None:
+            self.runtime = self.fork_python()
+            return
         candidates: List[List[str]] = self.task["commands"]
         found = [command for command in candidates if os.path.lexists(command[0])]
         if not found:
@@ -158,12 +165,31 @@ class Launcher:
         except OSError as error:
             self.failed("fork/exec %s" % command[0], error)
 
+    def fork_python(self) -> int:
+        """The Python runtime of our own: this process has it already."""
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.channel.close()
+            client = self.client()
+            code = client.serve({**self.task["python"], "environ": self.environ})
+        finally:
+            os._exit(code)
+
     def failed(self, what: str, error: OSError) -> None:
         text = "%s: %s" % (what, (error.strerror or str(error)).lower())
         self.send(wire.LAUNCH_FAILED, {"type": "Runtime.InvalidEntrypoint", "message": text})
 
     def spawn(self, command: List[str], environ: Dict[str, str], telemetry: bool) -> int:
-        """Start a program; its output goes where ours goes. Raises OSError where it cannot."""
+        """Start a program. Raises OSError where it cannot. `telemetry`: it is the runtime, not an extension, and may
+        frame its records; its output goes where ours goes."""
+        actions: List[Tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+        if not telemetry:
+            actions += [(os.POSIX_SPAWN_DUP2, self.output, number) for number in (1, 2)]
         if telemetry:
             os.set_inheritable(self.telemetry, True)
             environ = {**environ, "_LAMBDA_TELEMETRY_LOG_FD": str(self.telemetry)}
@@ -173,7 +199,7 @@ class Launcher:
                 command,
                 environ,
                 setsigdef=[signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ],
-                file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+                file_actions=actions,
             )
         finally:
             if telemetry:
@@ -224,6 +250,6 @@ class Launcher:
             connection_http.close()
 
 
-def serve(channel: socket.socket) -> int:
+def serve(channel: socket.socket, client: Callable[[], Any]) -> int:
     """Serve until the worker is gone; answers the exit status."""
-    return Launcher(channel).run()
+    return Launcher(channel, client).run()

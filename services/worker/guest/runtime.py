@@ -257,6 +257,10 @@ class Server:
                 stream.flush()
             except Exception:
                 pass  # the function has put something else, or nothing, in its place
+        self.post(kind, extra, payload)
+
+    def post(self, kind: int, extra: bytes, payload: bytes) -> None:
+        """Tell the worker; nothing is printed from here on."""
         usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self.channel.sendall(wire.pack(kind, wire.USAGE.pack(usage) + extra, payload))
 
@@ -458,9 +462,14 @@ def open_streams() -> None:
 
 def serve(channel: socket.socket) -> int:
     """Serve until the worker is gone or the function's process ends; answers the exit status."""
+    _server.channel = channel
+    return ended(_server.run)
+
+
+def ended(run: Callable[[], int]) -> int:
+    """Run to the process's end, whichever way it comes; answers the exit status."""
     try:
-        _server.channel = channel
-        code = _server.run()
+        code = run()
     except SystemExit as request:
         code = request.code if isinstance(request.code, int) else 0 if request.code is None else 1
         if request.code is not None and not isinstance(request.code, int):

@@ -10,7 +10,8 @@ Host to guest:
              text or null]; payload = the event
 Host to launcher (launcher.py), which is sent no INVOKE:
     INIT        meta = JSON object {environ, own_network, extensions: folder, hidden_from_extensions: names,
-             commands: [[program, argument, ...], ...] of which the first that is there is the runtime}
+             commands: [[program, argument, ...], ...] of which the first that is there is the runtime, python: what
+             the Python runtime of our own is told in an INIT, but its environ; or null}
     START       every extension has registered: start the runtime
     SIGNAL      meta = {signal}: for the runtime
     DELIVER     meta = {port, path, type: HTTP or TCP}; payload = telemetry for a listener in the sandbox
@@ -20,7 +21,8 @@ Guest to host:
     RESPONSE    meta = usage; payload = what the handler returned
     ERROR       meta = usage + error type; payload = the error document
 Launcher to host; each meta is a JSON object:
-    LISTENING         {port, extensions: [name, ...]} + listening socket and read end of the pipe for framed records
+    LISTENING         {port, extensions: [name, ...]} + listening socket, read ends of the pipe for framed records and
+                      of the one that extensions print to
     LAUNCH_FAILED     {type, message}: the runtime or an extension cannot be started
     RUNTIME_EXITED    {status, signal}, one of which is null
     EXTENSION_EXITED  the same and {name}

@@ -95,6 +95,18 @@ def receive(channel: socket.socket, size: int) -> Tuple[bytes, List[int]]:
     return data, list(descriptors)
 
 
+_CLIENT = os.path.join(_HERE, "client.py")
+with open(_CLIENT, encoding="utf-8") as _file:
+    _client_code = compile(_file.read(), _CLIENT, "exec")
+
+
+def load_client() -> Any:
+    """The module client.py, compiled here and run where it is needed: the file is out of sight of a sandbox."""
+    module = type(sys)("_lambent_client")
+    exec(_client_code, module.__dict__)
+    return module
+
+
 class Zygote:
     """The loop that forks, reaps and reports."""
 
@@ -262,7 +274,7 @@ class Stem:
         if claim is None:
             return 0
         self.settle(claim)
-        code: int = (launcher if claim["launcher"] else runtime).serve(self.channel)
+        code: int = launcher.serve(self.channel, load_client) if claim["launcher"] else runtime.serve(self.channel)
         return code
 
     def await_claim(self) -> Optional[Dict[str, Any]]:

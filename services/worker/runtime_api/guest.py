@@ -10,7 +10,6 @@ import asyncio
 import base64
 import binascii
 import json
-import os
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -24,25 +23,25 @@ from lambent.infra.tasks import TaskOwner
 from services.worker.guest import wire
 from services.worker.runtime_api.connection import ApiConnection
 from services.worker.runtime_api.core import RUNTIME, Answer, ApiCore, Held, Identity, Signal, refusal
+from services.worker.runtime_api.deliveries import Deliveries
 from services.worker.runtime_api.launcher_channel import LauncherChannel
 from services.worker.runtime_api.peers import owner as owner_of
+from services.worker.runtime_api.pipes import Pipe
 from services.worker.runtime_api.records import RecordReader
+from services.worker.runtime_api.responses import StreamedResponses, Taker
 from services.worker.runtime_api.routes import Route
-from services.worker.runtime_api.streaming import ResponseStream
+from services.worker.runtime_api.telemetry import InvalidSubscription
 from services.worker.sandbox.port import Sandbox
 
 _CONNECTIONS = 64  # from one sandbox at once
 _REFUSALS = 200  # in one invocation, or one init phase: a runtime that does not stop is ended
-_TRUNCATED_SECONDS = 0.5
 _SMALL_BYTES = 64 * 1024  # body of a call that carries no payload
-_RECORD_READ = 65536
-_RECORD_READS = 16
 _SIGTERM, _SIGKILL = 15, 9
 INTERNAL_SECONDS = 0.5  # for a runtime to end, where only extensions inside it have registered
 EXTERNAL_SECONDS = 2.0  # for the runtime and its extensions together
 
 
-class Owner(Protocol):
+class Owner(Taker, Protocol):
     """The environment."""
 
     def guest_frame(self, kind: int, meta: bytes, payload: bytes) -> None: ...
@@ -53,12 +52,8 @@ class Owner(Protocol):
         """A log record that the runtime framed itself: one event, whatever lines it has."""
         ...
 
-    def guest_streams(self, content_type: str) -> bool:
-        """The response begins to come piece by piece; False: the caller does not take it so."""
-        ...
-
-    def guest_piece(self, data: bytes) -> None:
-        """The next bytes of it."""
+    def guest_extension_printed(self, data: bytes) -> None:
+        """What an extension printed."""
         ...
 
     def guest_ended(self, broken: bool) -> None: ...
@@ -82,16 +77,6 @@ class ApiLimits:
 
     response_bytes: int
     all: Limits
-
-
-@dataclass(slots=True)
-class _Streaming:
-    """A response that comes piece by piece."""
-
-    connection: ApiConnection
-    request_id: str
-    response: ResponseStream
-    timer: asyncio.TimerHandle | None = None  # nothing is read before
 
 
 class ApiGuest:
@@ -120,17 +105,19 @@ class ApiGuest:
             loop, sandbox.channel, sandbox.output, self._frame, owner.guest_printed, owner.guest_ended
         )
         self._core: ApiCore | None = None  # None: nothing listens yet
+        self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
-        self._records = -1
-        self._reader = RecordReader()
+        self._pipes: list[Pipe] = []  # framed records of the runtime; what extensions print
         self._connections: set[ApiConnection] = set()
         self._waiting: dict[str, deque[ApiConnection]] = {}  # polls, by who asked
         self._unserved: list[tuple[str, tuple[tuple[str, str], ...], bytes]] = []  # events whose poll was lost
         self._event: tuple[Invoke, int, bytes] | None = None  # to be handed out
         self._request_id = ""
         self._arn = ""
+        self._since = loop.time()  # when the init phase, or the invocation that runs, began
         self._refusals = 0
-        self._stream: _Streaming | None = None  # the response that comes piece by piece
+        self._streams = StreamedResponses(loop, limits.all, owner, self._failed_stream)
+        self._deliveries = Deliveries(loop, clock, self._channel.send)
         self._closed = False
         self._ending = False  # ends of processes are expected
         self._running: set[str] = set()  # processes that live: RUNTIME and names of extensions
@@ -158,7 +145,8 @@ class ApiGuest:
     def drain(self) -> None:
         """Take what was printed and recorded until now."""
         self._channel.drain()
-        self._read_records()
+        for pipe in self._pipes:
+            pipe.drain()
 
     def end(self, reason: str, done: Callable[[], None]) -> float:
         """Tell what runs that it ends; answers how many seconds it may take, and calls `done` if it takes less.
@@ -173,6 +161,7 @@ class ApiGuest:
         seconds = EXTERNAL_SECONDS if any(one.external for one in core.extensions.values()) else INTERNAL_SECONDS
         deadline = int((self._clock.epoch() + seconds) * 1000)
         event = {"eventType": "SHUTDOWN", "shutdownReason": reason.lower(), "deadlineMs": deadline}
+        self._deliveries.flush()
         for who in core.shutdown():
             self._tell(who, (), json.dumps(event).encode())
         signal = _SIGTERM if reason == "SPINDOWN" else _SIGKILL  # a runtime that has failed is not asked
@@ -185,15 +174,16 @@ class ApiGuest:
             return
         self._closed = True
         self._on_all_ended = None
-        self._forget_stream()
+        self._streams.close()
+        self._deliveries.close()
         if self._server is not None:
             self._server.close()
+        if self._listener is not None:
+            self._listener.close()
         for connection in list(self._connections):
             connection.close()
-        if self._records >= 0:
-            self._loop.remove_reader(self._records)
-            os.close(self._records)
-            self._records = -1
+        for pipe in self._pipes:
+            pipe.close()
         self._channel.close()
 
     # The launcher
@@ -215,18 +205,23 @@ class ApiGuest:
             self._owner.guest_ended(True)
 
     def _listen(self, names: list[str]) -> None:
-        if self._core is not None or len(self._channel.descriptors) < 2:
-            raise ValueError("listening once, with two descriptors")
+        if self._core is not None or len(self._channel.descriptors) < 3:
+            raise ValueError("listening once, with three descriptors")
         listener = socket.socket(fileno=self._channel.descriptors.pop(0))
-        self._records = self._channel.descriptors.pop(0)
-        os.set_blocking(self._records, False)
         listener.setblocking(False)
-        self._loop.add_reader(self._records, self._read_records)
+        reader = RecordReader()
+        self._pipes = [
+            Pipe(self._loop, self._channel.descriptors.pop(0), lambda data: self._recorded(reader.feed(data))),
+            Pipe(self._loop, self._channel.descriptors.pop(0), self._owner.guest_extension_printed),
+        ]
         self._core = ApiCore(self._identity, [str(name) for name in names], self._ids.uuid)
         self._running = {RUNTIME, *map(str, names)}
+        self._listener = listener
         self._tasks.start(f"runtime-api-{self._identity.function_name}", self._serve(listener))
 
     async def _serve(self, listener: socket.socket) -> None:
+        if self._closed:
+            return
         server = await self._loop.create_server(lambda: ApiConnection(self), sock=listener)
         if self._closed:
             server.close()
@@ -251,21 +246,9 @@ class ApiGuest:
             how = f"signal {signal}" if signal is not None else f"exit status {status}"
             self._owner.guest_failed("Extension.Crash", how)
 
-    def _read_records(self) -> None:
-        for _ in range(_RECORD_READS):
-            if self._records < 0:
-                return
-            try:
-                data = os.read(self._records, _RECORD_READ)
-            except (BlockingIOError, InterruptedError):
-                return
-            if not data:
-                self._loop.remove_reader(self._records)
-                os.close(self._records)
-                self._records = -1
-                return
-            for text in self._reader.feed(data):
-                self._owner.guest_recorded(text)
+    def _recorded(self, texts: list[bytes]) -> None:
+        for text in texts:
+            self._owner.guest_recorded(text)
 
     # Connections
 
@@ -280,10 +263,7 @@ class ApiGuest:
 
     def closed(self, connection: ApiConnection) -> None:
         self._connections.discard(connection)
-        streaming = self._stream
-        if streaming is not None and streaming.connection is connection and not self._closed:
-            # A little later: a runtime that has ended closes its connection first, and is told by how it ended.
-            self._loop.call_later(_TRUNCATED_SECONDS, self._truncated, streaming)
+        self._streams.lost(connection)
 
     def body_limit(self, route: Route) -> int:
         if route in (Route.RESPONSE, Route.ERROR, Route.INIT_ERROR):
@@ -294,69 +274,30 @@ class ApiGuest:
 
     def begin_stream(self, connection: ApiConnection, request_id: str, headers: Mapping[str, str]) -> bool:
         core = self._core
-        if core is None or not core.allows_response(request_id) or self._stream is not None:
+        if core is None or not core.allows_response(request_id):
             return False
-        self._stream = _Streaming(connection, request_id, ResponseStream(self._limits.all))
-        if self._owner.guest_streams(headers.get("content-type", "application/octet-stream")):
-            return True
-        self._stream = None
-        return False
+        return self._streams.begin(connection, request_id, headers.get("content-type", "application/octet-stream"))
 
     def stream(self, connection: ApiConnection, data: bytes) -> None:
-        streaming = self._stream
-        if streaming is None or streaming.connection is not connection:
-            return  # it was given up
-        response = streaming.response
-        delay = response.sent(len(data), self._loop.time())
-        if response.too_large:
-            limit = self._limits.all.streamed_response_bytes
-            text = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
-            self._end_stream(streaming, "Function.ResponseSizeTooLarge", text)
-            connection.close()
-            return
-        self._owner.guest_piece(data)
-        if delay > 0 and streaming.timer is None:
-            streaming.timer = self._loop.call_later(delay, self._go_on, streaming)
-        if delay > 0 or response.full:
-            connection.pause()
+        self._streams.piece(connection, data)
 
     def credit(self, size: int) -> None:
         """The caller has taken so many bytes."""
-        streaming = self._stream
-        if streaming is not None:
-            streaming.response.taken(size)
-            if not streaming.response.full and streaming.timer is None:
-                streaming.connection.resume()
-
-    def _go_on(self, streaming: _Streaming) -> None:
-        streaming.timer = None
-        if self._stream is streaming and not streaming.response.full:
-            streaming.connection.resume()
+        self._streams.credit(size)
 
     def end_stream(self, connection: ApiConnection, trailers: Mapping[str, str]) -> None:
-        streaming, core = self._stream, self._core
-        if core is None or streaming is None or streaming.connection is not connection:
+        request_id = self._streams.end(connection)
+        if request_id is None:
             connection.answer(refusal(403, "InvalidStateTransition", "State transition is not allowed"))
-            return
-        self._forget_stream()
-        self.call(connection, Route.RESPONSE, streaming.request_id, trailers, b"")
+        else:
+            self.call(connection, Route.RESPONSE, request_id, trailers, b"")
 
-    def _truncated(self, streaming: _Streaming) -> None:
-        if self._stream is streaming and not self._closed:
-            self._end_stream(streaming, "Runtime.TruncatedResponse", "The response ended before it was complete")
-
-    def _end_stream(self, streaming: _Streaming, kind: str, text: str) -> None:
+    def _failed_stream(self, request_id: str, kind: str, text: str) -> None:
         """A response that streams does not come to its end."""
-        self._forget_stream()
         document = json.dumps({"errorType": kind, "errorMessage": text}, separators=(",", ":")).encode()
-        if self._core is not None and self._core.allows_response(streaming.request_id):
-            self._core.call(Route.ERROR, streaming.request_id, {}, document)
+        if self._core is not None and self._core.allows_response(request_id):
+            self._core.call(Route.ERROR, request_id, {}, document)
             self._report(wire.ERROR, kind, document)
-
-    def _forget_stream(self) -> None:
-        streaming, self._stream = self._stream, None
-        if streaming is not None and streaming.timer is not None:
-            streaming.timer.cancel()
 
     def too_large(self, connection: ApiConnection, route: Route, request_id: str) -> None:
         limit = self.body_limit(route)
@@ -378,8 +319,11 @@ class ApiGuest:
         if core is None or self._closed:
             connection.close()
             return
-        if route is Route.NEXT and self._stream is not None and not self._stream.connection.open:
-            self._truncated(self._stream)
+        if route in (Route.TELEMETRY, Route.LOGS):
+            connection.answer(self._subscribe(core, headers, body))
+            return
+        if route is Route.NEXT:
+            self._streams.truncated()
         if route is Route.RESPONSE and "lambda-runtime-function-error-type" in headers:
             # Behind a response that streamed: its runtime met an error on the way.
             route, body = Route.ERROR, _decoded(headers.get("lambda-runtime-function-error-body", ""))
@@ -392,6 +336,40 @@ class ApiGuest:
             self._wait(answer.who, connection)
         for signal in () if self._ending else signals:
             self._signal(signal, body)
+
+    def telemetry(self, kind: str, record: object, epoch: float) -> None:
+        """Something has happened of which extensions may be told: a kind of event and what it says."""
+        self._deliveries.tell(kind, record, epoch)
+
+    def _tell_inited(self, core: ApiCore) -> None:
+        epoch = self._clock.epoch()
+        phase = {"initializationType": "on-demand", "phase": "init", "status": "success"}
+        self.telemetry("platform.initRuntimeDone", phase, epoch)
+        for one in core.extensions.values():
+            told = {"name": one.name, "state": "Ready", "events": sorted(one.events)}
+            self.telemetry("platform.extension", told, epoch)
+        metrics = {"durationMs": round((self._loop.time() - self._since) * 1000, 3)}
+        self.telemetry("platform.initReport", {**phase, "metrics": metrics}, epoch)
+        self._deliveries.inited()
+
+    def _tell_done(self, status: str, size: int) -> None:
+        metrics = {"durationMs": round((self._loop.time() - self._since) * 1000, 3), "producedBytes": size}
+        told = {"requestId": self._request_id, "status": status, "metrics": metrics}
+        self.telemetry("platform.runtimeDone", told, self._clock.epoch())
+
+    def _subscribe(self, core: ApiCore, headers: Mapping[str, str], body: bytes) -> Answer:
+        who, refused = core.extension(headers)
+        if refused is not None:
+            return refused
+        if core.inited:
+            return refusal(403, "Telemetry.SubscriptionClosed", "Subscriptions are taken in the init phase only")
+        try:
+            types = self._deliveries.subscribe(who, body)
+        except InvalidSubscription as error:
+            return refusal(400, "ValidationError", str(error))
+        told = {"name": core.extensions[who].name, "state": "Subscribed", "types": types}
+        self.telemetry("platform.telemetrySubscription", told, self._clock.epoch())
+        return Answer(200, b"OK", (("Content-Type", "text/plain"),))
 
     def refused(self) -> None:
         self._refusals += 1
@@ -421,14 +399,17 @@ class ApiGuest:
         failure = core.failure
         if signal is Signal.INITED:
             self._refusals = 0
+            self._tell_inited(core)
             self._report(wire.READY, "", b"")
             if self._event is not None and core.idle:
                 self._hand_out()
         elif signal is Signal.SETTLED:
             self._owner.guest_settled()
         elif signal is Signal.RESPONDED:
+            self._tell_done("success", len(body))
             self._report(wire.RESPONSE, "", body)
         elif signal is Signal.ERRED and failure is not None:
+            self._tell_done("error", len(body))
             self._report(wire.ERROR, failure.error_type, failure.document)
         elif signal is Signal.INIT_FAILED and failure is not None:
             self._report(wire.INIT_ERROR, failure.error_type, failure.document)
@@ -448,6 +429,7 @@ class ApiGuest:
         if event is None or core is None:
             return
         request, deadline, payload = event
+        self._since = self._loop.time()
         told = core.offer(request.request_id)
         headers = [
             ("Lambda-Runtime-Aws-Request-Id", request.request_id),

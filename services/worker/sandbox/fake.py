@@ -40,6 +40,7 @@ class FakeSandbox:
 
     runtime_root = "/var/runtime"
     bootstraps = ""
+    launcher = False
     user = None
     own_network = False
 

@@ -102,6 +102,10 @@ class NativeSandbox:
         return BOOTSTRAPS_INSIDE if self._pool.isolated else str(BOOTSTRAPS)
 
     @property
+    def launcher(self) -> bool:
+        return self.spec.launcher
+
+    @property
     def user(self) -> int | None:
         return self._pool.user_of(self.spec)
 

@@ -75,6 +75,11 @@ class Sandbox(Protocol):
         ...
 
     @property
+    def launcher(self) -> bool:
+        """Whether the guest is a launcher."""
+        ...
+
+    @property
     def user(self) -> int | None:
         """User id of its processes, where no other sandbox has the same; None: it is shared."""
         ...
