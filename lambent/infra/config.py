@@ -60,6 +60,11 @@ class Cluster:
         1, "Schedulers that `lambent up` starts: one leads, the others are hot standbys.", unit="processes", minimum=1
     )
     redis_url: str = setting("", "Redis-compatible server to use; empty: an embedded one is started.")
+    runtimes: str = setting(
+        "",
+        "Runtimes that functions may be created with, separated by commas; empty: all that Lambent runs. A function "
+        "whose runtime no worker has is told at its first use.",
+    )
     examples: bool = setting(True, "Deploy and invoke the example `hello` when the data folder is empty.")
 
 

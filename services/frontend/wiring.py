@@ -59,6 +59,7 @@ from services.frontend.layers.redis_store import RedisLayerStore
 from services.frontend.operations.account import AccountOperations
 from services.frontend.operations.aliases import AliasOperations
 from services.frontend.operations.concurrency import ConcurrencyOperations
+from services.frontend.operations.configuration import runtimes
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.event_invoke_configs import EventInvokeConfigOperations
 from services.frontend.operations.functions import FunctionOperations
@@ -138,6 +139,10 @@ class FrontendService:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        try:
+            self._runtimes = runtimes(settings.cluster.runtimes)
+        except ValueError as error:
+            raise StartError(str(error)) from None
         self._layout = layout(settings.cluster.data)
         self._clock, self._ids, self._rng = SystemClock(), SystemIds(), random.Random()
         self._id = f"frontend-{self._ids.token(6)}"
@@ -243,6 +248,7 @@ class FrontendService:
             secrets=secrets,
             urls=self._urls,
             limits=limits,
+            runtimes=self._runtimes,
             clock=self._clock,
             ids=self._ids,
         )

@@ -124,6 +124,11 @@ def test_the_page_on_auto_scaling_can_be_followed(cluster: Cluster) -> None:
     client.delete_function(FunctionName="greet-scaled")
 
 
+def test_the_page_on_runtimes_can_be_followed(cluster: Cluster, tmp_path: Path) -> None:
+    script, *_ = code_blocks((ROOT / "docs/howto/runtimes.md").read_text(), "sh")
+    assert '{"shell": {"a": 1}}' in shell(cluster, script.replace("/tmp/shell", str(tmp_path / "shell")))
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_of_the_documentation_lead_somewhere(page: Path) -> None:
     import re

@@ -146,3 +146,30 @@ def test_a_compiled_bootstrap_with_awss_go_client(cluster: Cluster, tmp_path: Pa
     answer = cluster.client().invoke(FunctionName=name, Payload=b'{"a": 2, "b": 3}')
     document = json.loads(answer["Payload"].read())
     assert document == {"sum": 5, "request": answer["ResponseMetadata"]["RequestId"]}
+
+
+SDKS = """\
+import boto3, sys
+def handler(event, context):
+    client = boto3.client("lambda", region_name="us-east-1")
+    return [boto3.__file__, sys.path[-1], client.meta.service_model.service_name]
+"""
+
+
+def test_a_python_function_finds_boto3_without_bringing_it(cluster: Cluster) -> None:
+    name = cluster.create("sdk", zipped({"app.py": SDKS}), Timeout=30, MemorySize=512)
+    answer = json.loads(cluster.client().invoke(FunctionName=name)["Payload"].read())
+    assert answer == ["/var/runtime/boto3/__init__.py", "/var/runtime", "lambda"]
+    # What a package brings comes first.
+    own = cluster.create(
+        "own-sdk",
+        zipped({"app.py": "import boto3\ndef handler(e, c):\n    return boto3.OWN\n", "boto3.py": "OWN = 1\n"}),
+    )
+    assert cluster.client().invoke(FunctionName=own)["Payload"].read() == b"1"
+
+
+def test_which_runtimes_are_there_is_told(cluster: Cluster) -> None:
+    shown = json.loads(cluster.lambent("runtimes", "list", "--output", "json").stdout)
+    assert shown["runtimes"]["provided.al2023"] == "the function's own bootstrap"
+    assert shown["runtimes"]["python3.11"].startswith("/")
+    assert shown["sdks"].endswith("share/lambent/runtimes")

@@ -422,3 +422,25 @@ async def test_a_runtime_without_an_interpreter_says_so(cluster: Cluster) -> Non
         document = (await cluster.invoke(identity)).json
         assert document["errorType"] == "Runtime.Unavailable"
         assert "no interpreter for the runtime nodejs22.x" in document["errorMessage"]
+
+
+async def test_limits_hold_for_a_runtime_that_is_started_in_the_sandbox(cluster: Cluster) -> None:
+    source = CLIENT + (
+        "import resource\n"
+        "while True:\n"
+        "    request, headers, body = next()\n"
+        "    how = json.loads(body)\n"
+        "    if how == 'memory':\n"
+        "        hog = bytearray(400 * 1024 * 1024)\n"
+        "        hog[::4096] = b'x' * len(hog[::4096])\n"
+        "    respond(request, [resource.getrlimit(resource.RLIMIT_NOFILE)[0], os.getuid(), os.getpid()])\n"
+    )
+    identity = await deploy(cluster, {"bootstrap": source}, timeout_seconds=20)
+    files, user, number = (await cluster.invoke(identity)).json
+    assert files == 1024
+    if cluster.worker.pool.level == "namespaces":
+        assert (user >= 200_000, number) == (True, 2)  # the launcher is the first process
+    hog = await cluster.invoke(identity, "memory", request_id="r-1")
+    assert hog.json["errorMessage"] == "RequestId: r-1 Error: Runtime exited with error: signal: killed"
+    assert cluster.records[-1].reason == "OutOfMemory"
+    assert (await cluster.invoke(identity)).json[0] == 1024

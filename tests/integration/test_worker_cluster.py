@@ -182,6 +182,7 @@ class Cluster:
     control_groups: bool = True
     limits: Limits = field(default_factory=Limits)
     interpreters: dict[str, Path] = field(default_factory=dict)  # beside Python's
+    through_api: bool = False  # Python functions ask the Runtime API, as with extensions, instead of our own channel
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler()
@@ -251,6 +252,9 @@ class Cluster:
             "log_format": "Text",
             **fields,
         }
+        if self.through_api:
+            # A layer with a folder for extensions and none in it.
+            values.setdefault("layer_sha256", [self.code.put(zipped({"extensions/none/here": ""}))])
         return Deployment(**values)
 
     def order(self, files: dict[str, str] | str, *, provisioned: bool = False, **fields: Any) -> str:

@@ -28,7 +28,16 @@ LIST_OMITS = (
 )  # fmt: skip
 
 
-def check_runtime(runtime: str) -> None:
+def runtimes(named: str) -> frozenset[str]:
+    """Runtimes that functions may be created with, from their names separated by commas; none: all that workers can
+    run. Raises ValueError for a name that they cannot."""
+    found = frozenset(filter(None, (name.strip() for name in named.split(","))))
+    if unknown := sorted(found - SERVED):
+        raise ValueError(f"cluster.runtimes: {unknown[0]} is none of {', '.join(sorted(SERVED))}")
+    return found or SERVED
+
+
+def check_runtime(runtime: str, served: frozenset[str]) -> None:
     """Refuse runtimes that AWS or this cluster does not take."""
     if runtime in RETIRED:
         raise invalid_parameter(
@@ -40,14 +49,19 @@ def check_runtime(runtime: str) -> None:
             f"Value {runtime} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: "
             f"[{', '.join(ACCEPTED)}] or be a valid ARN"
         )
-    if runtime not in SERVED:
+    if runtime not in served:
         raise invalid_parameter(
-            f"Runtime {runtime} is not served by this cluster yet; served: {', '.join(sorted(SERVED))}."
+            f"Runtime {runtime} is not served by this cluster; served: {', '.join(sorted(served))}."
         )
 
 
 def from_create(
-    request: pb.CreateFunctionRequest, tenant: Tenant, name: str, limits: Limits, secrets: SecretBox
+    request: pb.CreateFunctionRequest,
+    tenant: Tenant,
+    name: str,
+    limits: Limits,
+    served: frozenset[str],
+    secrets: SecretBox,
 ) -> Configuration:
     """The configuration that a CreateFunction asks for, with AWS's defaults."""
     if request.package_type == "Image":
@@ -77,7 +91,7 @@ def from_create(
         system_log_level=None,
         log_group=f"/aws/lambda/{name}",
     )
-    return merge(blank, request, tenant, name, limits, secrets)
+    return merge(blank, request, tenant, name, limits, served, secrets)
 
 
 def merge(
@@ -86,12 +100,13 @@ def merge(
     tenant: Tenant,
     name: str,
     limits: Limits,
+    served: frozenset[str],
     secrets: SecretBox,
 ) -> Configuration:
     """`current` with the members that `request` carries; maps are replaced whole."""
     changes: dict[str, object] = {}
     if request.HasField("runtime"):
-        check_runtime(request.runtime)
+        check_runtime(request.runtime, served)
         changes["runtime"] = request.runtime
     for member in ("role", "handler", "description", "timeout"):
         if request.HasField(member):

@@ -44,9 +44,12 @@ class FunctionOperations:
         secrets: SecretBox,
         urls: CodeUrls,
         limits: Limits,
+        runtimes: frozenset[str],
         clock: Clock,
         ids: Ids,
     ) -> None:
+        """`runtimes`: those that functions may have."""
+        self._runtimes = runtimes
         self._store = store
         self._uploads = uploads
         self._layers = layers
@@ -67,7 +70,7 @@ class FunctionOperations:
             raise invalid_parameter("A function cannot be created with a qualifier in its name.")
         refuse_unserved(request)
         refuse_unserved(request.code)
-        configuration = conf.from_create(request, ref.tenant, ref.name, self._limits, self._secrets)
+        configuration = conf.from_create(request, ref.tenant, ref.name, self._limits, self._runtimes, self._secrets)
         configuration = dataclasses.replace(configuration, layers=await self._layers.attach(request.layers, call))
         if await self._store.get(ref.tenant, ref.name) is not None:
             raise _exists(ref)
@@ -172,7 +175,9 @@ class FunctionOperations:
         ref = function_ref(request.function_name, call)
         refuse_unserved(request)
         record = await self._lookups.changeable(ref, request.revision_id if request.HasField("revision_id") else None)
-        configuration = conf.merge(record.configuration, request, ref.tenant, ref.name, self._limits, self._secrets)
+        configuration = conf.merge(
+            record.configuration, request, ref.tenant, ref.name, self._limits, self._runtimes, self._secrets
+        )
         if request.layers:
             configuration = dataclasses.replace(configuration, layers=await self._layers.attach(request.layers, call))
             check_size(record.code.unzipped, configuration.layers, self._limits.unzipped_bytes)

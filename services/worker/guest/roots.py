@@ -78,6 +78,8 @@ def enter_root(config: Dict[str, Any]) -> None:
     kernel.bind(config["bootstraps"], root + BOOTSTRAPS, flags=kernel.MS_NOSUID | kernel.MS_NODEV)
     if config["runtime"]:
         kernel.bind(config["runtime"], root + "/var/runtime", flags=kernel.MS_NOSUID | kernel.MS_NODEV)
+        # Modules of Node.js heed no NODE_PATH; they look for packages in every folder upwards.
+        os.symlink("/var/runtime/node_modules", root + "/node_modules")
     _etc(root, config["users"])
     for device in _DEVICES:
         target = os.path.join(root, "dev", device)
