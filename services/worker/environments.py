@@ -159,6 +159,7 @@ class Environments:
             ephemeral_storage_mb=deployment.ephemeral_storage_mb or self._shared.limits.default_ephemeral_storage_mb,
             cpu_share=deployment.memory_mb / self._shared.limits.vcpu_memory_mb,
             launcher=needs_launcher(deployment.runtime, unpacked.opt),
+            background=provisioned,
         )
         environment = Environment(
             self._shared, spec, deployment, generation, self._shared.ids.token(16), provisioned=provisioned

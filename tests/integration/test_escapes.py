@@ -103,6 +103,7 @@ async def test_what_a_level_promises_holds(level: str, tmp_path: Path) -> None:
 
         # The victim has noticed nothing.
         assert (await cluster.invoke(victim, {"attacks": []})).json == {}
+        await cluster.scheduler.until(lambda: bool(cluster.scheduler.gone))
         assert cluster.scheduler.gone == {attacker: "Stopped"}
 
 

@@ -134,7 +134,8 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize(("level", "groups"), WAYS)
+# What ends sandboxes with their worker is their zygote at the first level, and the kernel at the last.
+@pytest.mark.parametrize(("level", "groups"), [(REAL[0], False), (REAL[0], True), (REAL[-1], True)])
 async def test_a_worker_that_is_killed_leaves_nothing_frozen_behind(level: str, groups: bool, tmp_path: Path) -> None:
     lay_out(tmp_path)
     command = [sys.executable, "-c", WORKER, str(tmp_path), level, str(groups)]

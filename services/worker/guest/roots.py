@@ -24,9 +24,12 @@ BOOTSTRAPS = "/run/lambent/bootstraps"
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
-# What a function has no business with, though its user could read or write little of it anyway.
+# What a function has no business with and its user may read. The rest of the kind is closed by its mode already (kcore,
+# timer_list, sysrq-trigger on most kernels), and every mount is one more for each sandbox to make.
 _MASKED = tuple(
-    path for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sysrq-trigger") if os.path.exists(path)
+    path
+    for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sysrq-trigger")
+    if os.path.exists(path) and os.stat(path).st_mode & 0o006
 )
 _ETC = (
     "ssl",

@@ -248,25 +248,19 @@ class Stem:
         for group in self.groups:
             os.write(group, b"0")
             os.close(group)
-        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self.isolated:
             network = self.config["network"]
-            apart = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
+            apart = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC
             kernel.unshare(apart if network == "full" else apart | kernel.CLONE_NEWNET)
             if network == "loopback":
                 kernel.raise_loopback()
             roots.mount_proc()
-            socket.sethostname("lambent")
-            if self.config["level"] == "namespaces":
-                os.setgroups([])
-            kernel.drop_bounding_set()
             namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             _send(self.control, {"op": "ready", "id": self.number}, (namespace,))
             os.close(namespace)
         else:
             os.setsid()
             kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # nothing that it starts is out of sight while it lives
-            kernel.drop_bounding_set()
             if self.config["level"] == "landlock":
                 self.rules = landlock.Ruleset()
                 seen = [*self.config["prefixes"], *self.config["folders"]]
@@ -274,13 +268,8 @@ class Stem:
                 self.rules.read(filter(None, (self.config["bootstraps"], self.config["runtime"])))
                 self.rules.write(roots.devices())
             _send(self.control, {"op": "ready", "id": self.number})
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self.control.close()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-        # A function that is woken waits its turn like any other, but does not throw the worker that woke it off its
-        # core: the worker then wakes all that it has work for in one go. A tenth of an invocation's processor time.
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, _ORDINARY)
         claim = self.await_claim()
         if claim is None:
             return 0
@@ -314,7 +303,6 @@ class Stem:
         """Become the sandbox that the claim describes, and lose every right to be another."""
         limit = claim["descriptors"]
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (_LOCKED_BYTES, _LOCKED_BYTES))
         if self.isolated:
             self.settle_aside(claim)
         else:
@@ -376,6 +364,24 @@ def system_call_filter(config: Dict[str, Any]) -> Any:
     return kernel.seccomp_filter(instructions)
 
 
+def renounce(config: Dict[str, Any]) -> None:
+    """What every sandbox gives up and its zygote can do without: done once, it is nothing to do for each of them."""
+    if config["level"] in _ASIDE:
+        kernel.unshare(kernel.CLONE_NEWUTS)
+        socket.sethostname("lambent")
+    if config["level"] == "namespaces":
+        os.setgroups([])
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    kernel.drop_bounding_set()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (_LOCKED_BYTES, _LOCKED_BYTES))
+    # A function that is woken waits its turn like any other, but does not throw the worker that woke it off its core:
+    # the worker then wakes all that it has work for in one go. A tenth of an invocation's processor time. Nor does the
+    # zygote throw off whoever wanted another sandbox.
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, _ORDINARY)
+
+
 def main() -> int:
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
@@ -402,6 +408,7 @@ def main() -> int:
             roots.enter_root(config)
         elif config["level"] == "landlock" and landlock.version() < landlock.LEAST:
             raise OSError("needs Landlock in version %d (Linux 6.2)" % landlock.LEAST)
+        renounce(config)
         zygote = Zygote(control, config)
     except OSError as error:
         _send(control, {"op": "failed", "error": str(error)})

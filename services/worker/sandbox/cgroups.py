@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import logging
 import os
 import signal
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
 from pathlib import Path
 
+_log = logging.getLogger(__name__)
 _MOUNT = Path("/sys/fs/cgroup")
 _V1 = ("memory", "pids", "cpu")
 _BESIDE = _MOUNT / "unified"  # where a machine that uses version 1 has version 2 as well
 _ABANDONED_SECONDS = 60.0
+_BEHIND = 10  # how much less than others a group weighs that nobody waits for
+_AHEAD = 16  # groups made in advance
 _PERIOD = 100_000  # µs; the kernel's default
 
 
@@ -27,13 +34,22 @@ class Group:
 
     folders: dict[str, str]  # controller → folder; version 2 has one folder under each name
     unified: bool
+    entries: list[int] = field(default_factory=list)  # of the files through which a process enters by writing "0"
 
-    def open_members(self) -> list[int]:
-        """Descriptors of the files through which a process enters: it writes "0" to each."""
-        return [
-            os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-            for folder in sorted(set(self.folders.values()))
-        ]
+    def open(self) -> None:
+        """Open `entries`."""
+        for folder in sorted(set(self.folders.values())):
+            self.entries.append(os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+
+    def shut(self) -> None:
+        """Close `entries`: nobody else is to enter."""
+        while self.entries:
+            os.close(self.entries.pop())
+
+    def prefer(self, *, preferred: bool) -> None:
+        """Its weight where processor time is short: an environment's, or that of what nobody waits for yet."""
+        name, ordinary = ("cpu.weight", 100) if self.unified else ("cpu.shares", 1024)
+        _write(f"{self.folders['cpu']}/{name}", str(ordinary if preferred else ordinary // _BEHIND))
 
     def limit_memory(self, memory_mb: int) -> None:
         """What the processes of the group may use together."""
@@ -122,7 +138,10 @@ class Groups:
         """
         self._now = now
         self._processes = str(processes)
-        self._next = 0
+        self._numbers = itertools.count(1)
+        self._made: deque[Group] = deque()
+        self._making = False
+        self._closed = False
         self._leaving: list[Group] = []
         self.unified = not (_MOUNT / "memory" / "memory.limit_in_bytes").exists()
         if self.unified:
@@ -141,21 +160,44 @@ class Groups:
                     self._homes["freezer"] = str(_BESIDE / "lambent" / worker)
         self._clear()
         self._sweep()
-        self.make().remove()  # a machine that forbids it says so here
+        self._made.append(self._make())  # a machine that forbids it says so here
 
     @property
     def freeze(self) -> bool:
         """Whether groups can be frozen."""
         return "freezer" in self._homes
 
-    def make(self) -> Group:
-        """A new group with the limits that are the same for every function."""
-        self._next += 1
-        folders = {name: f"{home}/{self._next}" for name, home in self._homes.items()}
+    def take(self, thread: Executor) -> Group:
+        """A new group with the limits that are the same for every function. Some are made in advance, by `thread`,
+        which is one thread: the kernel takes its time, and the caller's loop has other things to do. Raises OSError."""
+        try:
+            group = self._made.popleft()
+        except IndexError:
+            group = self._make()
+        if not self._making and len(self._made) < _AHEAD:
+            self._making = True
+            thread.submit(self._stock)
+        return group
+
+    def _stock(self) -> None:
+        try:
+            while len(self._made) < _AHEAD and not self._closed:
+                self._made.append(self._make())
+        except OSError as error:
+            _log.error("no control group could be made in advance", extra={"cause": str(error)})
+        finally:
+            self._making = False
+
+    def _make(self) -> Group:
+        number = next(self._numbers)
+        folders = {name: f"{home}/{number}" for name, home in self._homes.items()}
+        group = Group(folders, self.unified)
         for folder in sorted(set(folders.values())):
             os.mkdir(folder)
         _write(f"{folders['pids']}/pids.max", self._processes)
-        return Group(folders, self.unified)
+        group.prefer(preferred=False)
+        group.open()
+        return group
 
     def discard(self, group: Group) -> None:
         """Remove a group whose processes have ended or are about to."""
@@ -163,7 +205,10 @@ class Groups:
         self._leaving = [leaving for leaving in self._leaving if not leaving.remove()]
 
     def close(self) -> None:
-        """Remove what is left, the worker's folder included."""
+        """Remove what is left, the worker's folder included. No thread makes groups any more."""
+        self._closed = True
+        while self._made:
+            self._made.popleft().shut()
         self._clear()
         for home in set(self._homes.values()):
             with contextlib.suppress(OSError):

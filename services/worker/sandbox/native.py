@@ -15,7 +15,7 @@ import shutil
 import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,8 @@ class NativeSandbox:
         if self.stem.group is not None and self._exit is None and not self._destroyed:
             with contextlib.suppress(OSError):  # it has just ended
                 self.stem.group.limit_cpu(self.spec.cpu_share)
+                if self.spec.background:
+                    self.stem.group.prefer(preferred=True)
 
     def freeze(self) -> None:
         if not self._frozen and self._exit is None and not self._destroyed:
@@ -215,7 +217,9 @@ class NativePool:
         self._reason = ""
         self._staging: Path | None = None
         self._closed = False
-        # The kernel takes its time to let go of a mount namespace or a control group; the loop does not wait for it.
+        # The kernel takes its time to make a control group, and to let go of one or of a mount namespace; the loop does
+        # not wait for it.
+        self._maker = ThreadPoolExecutor(1, "sandbox-groups")
         self._undertaker = ThreadPoolExecutor(1, "sandbox-remains")
 
     @property
@@ -345,7 +349,7 @@ class NativePool:
         """What `Sandbox.reset` does."""
         namespace, tmp = old.hand_over()
         old.destroy("reset")
-        return self._claim(old.spec, namespace, tmp)
+        return self._claim(replace(old.spec, background=False), namespace, tmp)  # an invocation waits for it
 
     def _claim(self, spec: SandboxSpec, namespace: int | None, tmp: Path | None) -> NativeSandbox:
         try:
@@ -387,6 +391,8 @@ class NativePool:
             stem = stems.take()
             if stem.group is not None:
                 stem.group.limit_memory(spec.memory_mb)
+                if not spec.background:
+                    stem.group.prefer(preferred=True)
         except OSError as error:
             if stem is not None:
                 stems.drop(stem)
@@ -395,7 +401,7 @@ class NativePool:
 
     def new_group(self) -> Group | None:
         """The control group of a sandbox to come; None: there are none here. Raises OSError."""
-        return None if self._groups is None else self._groups.make()
+        return None if self._groups is None else self._groups.take(self._maker)
 
     def released(self, sandbox: NativeSandbox) -> None:
         """The sandbox was destroyed."""
@@ -445,7 +451,9 @@ class NativePool:
             sandbox.destroy("WorkerClosed")
         await self._tasks.close()
         await self._end_zygotes()
-        await asyncio.get_running_loop().run_in_executor(None, self._undertaker.shutdown)
+        loop = asyncio.get_running_loop()
+        for thread in (self._maker, self._undertaker):
+            await loop.run_in_executor(None, thread.shutdown)
         if self._groups is not None:
             self._groups.close()
         if self._firewall is not None:

@@ -136,12 +136,10 @@ class Stems:
         host.setblocking(False)
         read, write = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(read, False)
-        group, members = None, []
+        group = None
         try:
             group = self._remains.new_group()
-            if group is not None:
-                members = group.open_members()
-            child = self.zygote.fork(guest, write, members)
+            child = self.zygote.fork(guest, write, [] if group is None else group.entries)
         except OSError:
             host.close()
             os.close(read)
@@ -150,8 +148,9 @@ class Stems:
             raise
         finally:
             guest.close()
-            for descriptor in (write, *members):
-                os.close(descriptor)
+            os.close(write)
+            if group is not None:
+                group.shut()
         return Stem(child, host, read, group)
 
     def _refill(self) -> None:
