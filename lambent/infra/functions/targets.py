@@ -55,4 +55,5 @@ def _deployment(
         application_log_level=configuration.application_log_level or "",
         log_group=configuration.log_group,
         layer_sha256=[layer.code.sha256 for layer in configuration.layers],
+        role=configuration.role,
     )
