@@ -68,7 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
     # Nearly all that a call makes is gone by its reference counts. With Python's 700 new objects between two looks, the
     # collector walks over the calls under way again and again: a fourteenth of a gRPC call's time.
     gc.set_threshold(_NEW_OBJECTS, 10, 10)
-    return _run(make(loaded.settings), given.ready_fd)
+    try:
+        service = make(loaded.settings)
+    except lifecycle.StartError as error:
+        lifecycle.tell_failed(given.ready_fd, error)
+        return 1
+    return _run(service, given.ready_fd)
 
 
 def _run(service: lifecycle.Service, ready: int | None) -> int:

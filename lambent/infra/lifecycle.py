@@ -42,8 +42,7 @@ async def serve(service: Service, ready: int | None) -> int:
     try:
         facts = await service.start()
     except StartError as error:
-        _tell(ready, {"failed": str(error)})
-        _log.error("cannot start: %s", error)
+        tell_failed(ready, error)
         await service.stop()
         return 1
     _tell(ready, {"ready": dict(facts)})
@@ -51,6 +50,12 @@ async def serve(service: Service, ready: int | None) -> int:
     _log.info("stopping")
     await service.stop()
     return 0
+
+
+def tell_failed(ready: int | None, error: StartError) -> None:
+    """Say to the starter, and to the log, that the process cannot come up."""
+    _tell(ready, {"failed": str(error)})
+    _log.error("cannot start: %s", error)
 
 
 def _tell(ready: int | None, what: Mapping[str, object]) -> None:
