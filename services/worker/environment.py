@@ -19,7 +19,6 @@ from services.worker.counters import InvocationRecord
 from services.worker.environment_log import EnvironmentLog, billed, iso
 from services.worker.guest import wire
 from services.worker.guests import Guest, guest_for
-from services.worker.runtime_api.guest import ApiGuest
 from services.worker.sandbox.port import Exit, Sandbox, SandboxSpec, SandboxUnavailable
 from services.worker.surroundings import Caller, Host
 from services.worker.variables import (
@@ -229,15 +228,15 @@ class Environment:
     def _kill(self) -> None:
         self._disarm()
         guest, core = self._guest, self._core
-        if guest is not None:
-            guest.drain()
-            if core.state is State.STOPPED or core.state is State.COLD:
-                seconds = guest.end(self._why(), self._leave)
-                if seconds and self._leaving is None:
-                    self._leaving = self._host.loop.call_later(seconds, self._leave)
+        if guest is not None and (core.state is State.STOPPED or core.state is State.COLD):
+            seconds = guest.end(self._why(), self._leave)
+            if seconds and self._leaving is None:
+                self._leaving = self._host.loop.call_later(seconds, self._leave)
         self._cold = True
         if self._leaving is None:
             self._end()
+        else:
+            self._drain()  # the answer has what was printed until now
 
     def _why(self) -> str:
         if self._core.state is State.STOPPED:
@@ -247,9 +246,9 @@ class Environment:
 
     def _end(self) -> None:
         """Nothing runs from here on."""
+        self._drain()
         guest, self._guest = self._guest, None
         if guest is not None:
-            guest.drain()
             guest.close()
         if self._sandbox is not None:
             if self._core.state is State.STOPPED:
@@ -293,7 +292,7 @@ class Environment:
             credentials=host.credentials.variables(self),
         )
         self._guest, task = guest_for(host, self, sandbox, deployment, environ)
-        self._log.tap = self._guest.telemetry if isinstance(self._guest, ApiGuest) else None
+        self._log.tap = self._guest.tap
         self._guest.begin(task)
         if phase == "init":  # within an invocation AWS's log shows none
             version = runtime_version(deployment.runtime)
@@ -323,6 +322,8 @@ class Environment:
             self._answered()
         elif kind == wire.READY and core.allows(Event.INITED):
             self._drain()
+            if self._guest is not None:
+                self._log.tap = self._guest.tap  # who has not subscribed by now is told of nothing
             self._act(core.inited(self._host.clock.monotonic()))
             if self._sandbox is not None:
                 self._sandbox.initialised()

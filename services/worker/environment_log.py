@@ -22,6 +22,10 @@ _CHUNK_BYTES = 128 * 1024
 _CHUNK_SECONDS = 1.0
 
 
+# Told of every event as extensions know it: its kind, what it says, epoch seconds.
+Tap = Callable[[str, object, float], None]
+
+
 def iso(epoch: float) -> str:
     """2024-01-02T03:04:05.678Z."""
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
@@ -62,8 +66,7 @@ class EnvironmentLog:
         self._lines: list[str] = []
         self._partial = b""
         self._extension_partial = b""
-        # Told of every event as extensions know it: its kind, what it says, epoch seconds. None: nobody listens.
-        self.tap: Callable[[str, object, float], None] | None = None
+        self.tap: Tap | None = None  # None: nobody listens
         self._request_id: str | None = None
         self._taken = 0  # bytes of output since the invocation, or the init phase, began
         self._pending = 0  # bytes in `_lines`
@@ -71,32 +74,39 @@ class EnvironmentLog:
         self._since = 0.0  # epoch seconds at which the first of `_lines` came
         self._tail: list[str] = []  # lines that have left as chunks already, as many as the tail may need
 
+    @property
+    def _recorded(self) -> bool:
+        """Whether anybody reads the platform's events as records."""
+        return self._json or self.tap is not None
+
     # The platform's lines
 
     def init_start(self, runtime: str, arn: str, phase: str, now: float) -> None:
         """The init phase begins."""
-        record = {
-            "initializationType": "on-demand",
-            "phase": phase,
-            "runtimeVersion": runtime,
-            "runtimeVersionArn": arn,
-            "functionName": self._function,
-            "functionVersion": self._version,
-        }
-        self._platform("initStart", record, now)
+        if self._recorded:
+            record = {
+                "initializationType": "on-demand",
+                "phase": phase,
+                "runtimeVersion": runtime,
+                "runtimeVersionArn": arn,
+                "functionName": self._function,
+                "functionVersion": self._version,
+            }
+            self._platform("initStart", record, now)
         if not self._json:
             self._line(f"INIT_START Runtime Version: {runtime}\tRuntime Version ARN: {arn}", now)
 
     def init_report(self, duration_ms: float, status: str, error_type: str, now: float) -> None:
         """The init phase did not end well."""
-        record = {
-            "initializationType": "on-demand",
-            "phase": "init",
-            "status": status,
-            "errorType": error_type,
-            "metrics": {"durationMs": round(duration_ms, 3)},
-        }
-        self._platform("initReport", record, now)
+        if self._recorded:
+            record = {
+                "initializationType": "on-demand",
+                "phase": "init",
+                "status": status,
+                "errorType": error_type,
+                "metrics": {"durationMs": round(duration_ms, 3)},
+            }
+            self._platform("initReport", record, now)
         if not self._json:
             kind = "" if status == "timeout" else f"\tError Type: {error_type}"
             self._line(f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: init\tStatus: {status}{kind}", now)
@@ -110,7 +120,7 @@ class EnvironmentLog:
         self._taken = self._dropped = 0
         self._tail.clear()
         self._since = now
-        if self._json or self.tap is not None:
+        if self._recorded:
             self._platform("start", {"requestId": request_id, "version": self._version}, now)
         if not self._json:
             self._lines.append(f"START RequestId: {request_id} Version: {self._version}")
@@ -140,7 +150,7 @@ class EnvironmentLog:
         if self._dropped:
             self._line(f"Lambent: {self._dropped} bytes of output were dropped, as one invocation wrote too much", now)
         request_id = self._request_id
-        if self._json or self.tap is not None:
+        if self._recorded:
             metrics: dict[str, Any] = {
                 "durationMs": round(duration_ms, 3),
                 "billedDurationMs": billed_ms,

@@ -21,9 +21,10 @@ from lambent.infra.frames import Invoke
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.channel import GuestChannel
+from services.worker.environment_log import Tap
 from services.worker.guest import wire
 from services.worker.runtime_api.core import Identity
-from services.worker.runtime_api.guest import ApiGuest, ApiLimits, Owner
+from services.worker.runtime_api.guest import ApiGuest, Owner
 from services.worker.sandbox.port import Sandbox
 
 _encode = msgspec.json.Encoder().encode
@@ -49,6 +50,11 @@ class Guest(Protocol):
     @property
     def settled(self) -> bool:
         """Whether an event that is sent now begins to run now: nothing goes on after the last answer."""
+        ...
+
+    @property
+    def tap(self) -> Tap | None:
+        """Whom the log tells of its events; None: nobody wants to know."""
         ...
 
     def begin(self, task: Mapping[str, Any]) -> None:
@@ -82,6 +88,7 @@ class NativeGuest(GuestChannel):
 
     __slots__ = ()
     settled = True
+    tap = None
 
     def begin(self, task: Mapping[str, Any]) -> None:
         self.send(wire.pack(wire.INIT, _encode(task)))
@@ -161,9 +168,7 @@ def guest_for(
         frames = (owner.guest_frame, owner.guest_printed, owner.guest_ended)
         return NativeGuest(shared.loop, sandbox.channel, sandbox.output, room, *frames), {**task, "environ": environ}
     identity = Identity(deployment.function_name, deployment.version, deployment.handler, deployment.account)
-    guest = ApiGuest(
-        shared.loop, shared.tasks, sandbox, identity, ApiLimits(limit, shared.limits), owner, shared.clock, shared.ids
-    )
+    guest = ApiGuest(shared.loop, shared.tasks, sandbox, identity, shared.limits, owner, shared.clock, shared.ids)
     return guest, {
         "environ": environ,
         "own_network": sandbox.own_network,

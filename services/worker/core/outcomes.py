@@ -91,8 +91,21 @@ def runtime_unavailable(request_id: str, runtime: str) -> Outcome:
     return Outcome("Runtime.Unavailable", document, "error", text, None)
 
 
+def launch_failed(request_id: str, error_type: str, text: str) -> Outcome:
+    """The runtime or an extension cannot be started. `request_id`: empty where no invocation waits for it."""
+    message = f"RequestId: {request_id} Error: {text}" if request_id else f"Error: {text}"
+    return Outcome(error_type, _document(error_type, message), "error", None, None)
+
+
+def response_truncated() -> Outcome:
+    """A response that streams has ended before it was complete."""
+    kind = "Runtime.TruncatedResponse"
+    document = _document(kind, "The response ended before it was complete")
+    return Outcome(kind, document, "error", None, Reason.PROTOCOL)
+
+
 def response_too_large(limit: int) -> Outcome:
-    """The guest announced a response beyond the limit."""
+    """The response is, or was announced to be, beyond the limit."""
     text = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
     document = _document("Function.ResponseSizeTooLarge", text)
     return Outcome("Function.ResponseSizeTooLarge", document, "error", None, Reason.PROTOCOL)

@@ -19,6 +19,8 @@ from services.worker.runtime_api.routes import Route, find
 
 HEAD_BYTES = 1_310_720  # of one request; AWS's Python client sends up to 1 MB in one header
 _EXCESS_BYTES = 64 * 1024 * 1024  # read and thrown away behind a limit, before the connection is cut
+_UNKNOWN = refusal(404, "NotFound", "The API does not know this path")
+_OTHER_METHOD = refusal(405, "MethodNotAllowed", "The API does not know this method here")
 _METHODS = {name.encode(): name for name in ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")}
 
 
@@ -65,7 +67,7 @@ class ApiConnection(asyncio.Protocol):
         self._head_size = 0
         self._route: Route | None = None
         self._request_id = ""
-        self._refusal: Answer | None = None  # the answer to the request that is being read, whatever else it says
+        self._refusal = _UNKNOWN  # the answer where there is no such route
         self._body: list[bytes] = []
         self._size = 0
         self._limit = 0
@@ -128,7 +130,7 @@ class ApiConnection(asyncio.Protocol):
         if self._busy:  # nobody of this API sends ahead
             self._closing = True
         self._url, self._headers, self._trailers = b"", {}, None
-        self._body, self._size, self._refusal, self._streams = [], 0, None, False
+        self._body, self._size, self._streams = [], 0, False
         self._route = None
 
     def on_url(self, url: bytes) -> None:
@@ -147,9 +149,7 @@ class ApiConnection(asyncio.Protocol):
         self._route = route
         if route is None:
             self._api.refused()
-            known = refusal(405, "MethodNotAllowed", "The API does not know this method here")
-            unknown = refusal(404, "NotFound", "The API does not know this path")
-            self._refusal = known if other else unknown
+            self._refusal = _OTHER_METHOD if other else _UNKNOWN
             return
         self._limit = self._api.body_limit(route)
         if self._headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
@@ -165,7 +165,7 @@ class ApiConnection(asyncio.Protocol):
             self._api.stream(self, chunk)
             return
         self._size += len(chunk)
-        if self._refusal is None and self._size <= self._limit:
+        if self._route is not None and self._size <= self._limit:
             self._body.append(chunk)
         elif self._size > self._limit + _EXCESS_BYTES:
             self._cut(refusal(413, "RequestEntityTooLarge", "The request does not end"))
@@ -180,8 +180,8 @@ class ApiConnection(asyncio.Protocol):
             self._closing = True
         route, body = self._route, b"".join(self._body)
         self._body.clear()
-        if self._refusal is not None or route is None:
-            self.answer(self._refusal or refusal(404, "NotFound", "The API does not know this path"))
+        if route is None:
+            self.answer(self._refusal)
         elif self._streams:
             self._api.end_stream(self, self._trailers or {})
         elif self._size > self._limit:

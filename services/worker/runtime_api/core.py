@@ -106,6 +106,9 @@ def refusal(status: int, kind: str, message: str) -> Answer:
     return Answer(status, json.dumps({"errorMessage": message, "errorType": kind}).encode())
 
 
+INVALID_TRANSITION = refusal(403, "InvalidStateTransition", "State transition is not allowed")
+
+
 def error_type(header: str, document: bytes) -> str:
     """The type of an error: what its document says, else the header, else that it is not known."""
     try:
@@ -166,7 +169,7 @@ class ApiCore:
         if route in (Route.RESPONSE, Route.ERROR) and request_id != self.request_id:
             return refusal(400, "InvalidRequestID", "Invalid request ID"), ()
         if (state := _RUNTIME.get((self.runtime, route))) is None:
-            return refusal(403, "InvalidStateTransition", "State transition is not allowed"), ()
+            return INVALID_TRANSITION, ()
         before, self.runtime = self.runtime, state
         if route is Route.NEXT:
             return Held(RUNTIME), self._asked(before is Runtime.POLLING)

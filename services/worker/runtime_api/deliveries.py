@@ -35,15 +35,20 @@ class Deliveries:
             asked.add(kind, event, self._loop.time())
         return sorted(asked.types)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody has subscribed, or still may."""
+        return not self._closed and (bool(self._subscriptions) or self._early is not None)
+
     def inited(self) -> None:
         """The init phase has ended: nobody else subscribes."""
         self._early = None
 
     def tell(self, kind: str, record: object, epoch: float) -> None:
         """Keep an event for whoever has asked for its kind."""
-        early = self._early
-        if self._closed or (not self._subscriptions and early is None):
+        if not self.wanted:
             return
+        early = self._early
         now = self._loop.time()
         event = _event(kind, record, epoch)
         if early is not None and len(early) < _EARLY:

@@ -13,16 +13,26 @@ import json
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.limits import Limits
 from lambent.infra.frames import Invoke
 from lambent.infra.tasks import TaskOwner
+from services.worker.core.outcomes import Outcome, launch_failed, response_too_large
+from services.worker.environment_log import Tap
 from services.worker.guest import wire
 from services.worker.runtime_api.connection import ApiConnection
-from services.worker.runtime_api.core import RUNTIME, Answer, ApiCore, Held, Identity, Signal, refusal
+from services.worker.runtime_api.core import (
+    INVALID_TRANSITION,
+    RUNTIME,
+    Answer,
+    ApiCore,
+    Held,
+    Identity,
+    Signal,
+    refusal,
+)
 from services.worker.runtime_api.deliveries import Deliveries
 from services.worker.runtime_api.launcher_channel import LauncherChannel
 from services.worker.runtime_api.peers import owner as owner_of
@@ -71,14 +81,6 @@ class Owner(Taker, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ApiLimits:
-    """Bounds of one environment's API."""
-
-    response_bytes: int
-    all: Limits
-
-
 class ApiGuest:
     """One environment's launcher and API. An `Api` to its connections."""
 
@@ -88,7 +90,7 @@ class ApiGuest:
         tasks: TaskOwner,
         sandbox: Sandbox,
         identity: Identity,
-        limits: ApiLimits,
+        limits: Limits,
         owner: Owner,
         clock: Clock,
         ids: Ids,
@@ -113,10 +115,9 @@ class ApiGuest:
         self._unserved: list[tuple[str, tuple[tuple[str, str], ...], bytes]] = []  # events whose poll was lost
         self._event: tuple[Invoke, int, bytes] | None = None  # to be handed out
         self._request_id = ""
-        self._arn = ""
         self._since = loop.time()  # when the init phase, or the invocation that runs, began
         self._refusals = 0
-        self._streams = StreamedResponses(loop, limits.all, owner, self._failed_stream)
+        self._streams = StreamedResponses(loop, limits, owner, self._fail_response)
         self._deliveries = Deliveries(loop, clock, self._channel.send)
         self._closed = False
         self._ending = False  # ends of processes are expected
@@ -229,9 +230,8 @@ class ApiGuest:
             self._server = server
 
     def _cannot_start(self, kind: str, text: str) -> None:
-        message = f"RequestId: {self._request_id} Error: {text}" if self._request_id else f"Error: {text}"
-        document = json.dumps({"errorType": kind, "errorMessage": message}, separators=(",", ":")).encode()
-        self._report(wire.INIT_ERROR, kind, document)
+        outcome = launch_failed(self._request_id, kind, text)
+        self._report(wire.INIT_ERROR, kind, outcome.document)
 
     def _ended(self, who: str, status: int | None, signal: int | None) -> None:
         self._running.discard(who)
@@ -240,7 +240,6 @@ class ApiGuest:
                 done, self._on_all_ended = self._on_all_ended, None
                 done()
         elif who == RUNTIME:
-            self.drain()
             self._owner.guest_exited(status, signal)
         elif self._core is not None and self._core.extension_ended(who):
             how = f"signal {signal}" if signal is not None else f"exit status {status}"
@@ -267,7 +266,7 @@ class ApiGuest:
 
     def body_limit(self, route: Route) -> int:
         if route in (Route.RESPONSE, Route.ERROR, Route.INIT_ERROR):
-            return self._limits.response_bytes
+            return self._limits.sync_response_bytes
         return _SMALL_BYTES
 
     # Responses that stream
@@ -288,29 +287,22 @@ class ApiGuest:
     def end_stream(self, connection: ApiConnection, trailers: Mapping[str, str]) -> None:
         request_id = self._streams.end(connection)
         if request_id is None:
-            connection.answer(refusal(403, "InvalidStateTransition", "State transition is not allowed"))
+            connection.answer(INVALID_TRANSITION)
         else:
             self.call(connection, Route.RESPONSE, request_id, trailers, b"")
-
-    def _failed_stream(self, request_id: str, kind: str, text: str) -> None:
-        """A response that streams does not come to its end."""
-        document = json.dumps({"errorType": kind, "errorMessage": text}, separators=(",", ":")).encode()
-        if self._core is not None and self._core.allows_response(request_id):
-            self._core.call(Route.ERROR, request_id, {}, document)
-            self._report(wire.ERROR, kind, document)
 
     def too_large(self, connection: ApiConnection, route: Route, request_id: str) -> None:
         limit = self.body_limit(route)
         text = f"Exceeded maximum allowed payload size ({limit} bytes)."
-        core = self._core
-        responds = core is not None and route is Route.RESPONSE and core.allows_response(request_id)
         connection.answer(refusal(413, "RequestEntityTooLarge", text))
-        if responds and core is not None:
-            core.call(Route.ERROR, request_id, {}, b"{}")
-            kind = "Function.ResponseSizeTooLarge"
-            message = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
-            document = json.dumps({"errorType": kind, "errorMessage": message}, separators=(",", ":")).encode()
-            self._report(wire.ERROR, kind, document)
+        if route is Route.RESPONSE:
+            self._fail_response(request_id, response_too_large(limit))
+
+    def _fail_response(self, request_id: str, outcome: Outcome) -> None:
+        """A response that has begun cannot be had: in its place goes an error, as if the runtime had told it."""
+        if self._core is not None and self._core.allows_response(request_id):
+            self._core.call(Route.ERROR, request_id, {}, outcome.document)
+            self._report(wire.ERROR, outcome.error_type, outcome.document)
 
     def call(
         self, connection: ApiConnection, route: Route, request_id: str, headers: Mapping[str, str], body: bytes
@@ -337,25 +329,27 @@ class ApiGuest:
         for signal in () if self._ending else signals:
             self._signal(signal, body)
 
-    def telemetry(self, kind: str, record: object, epoch: float) -> None:
-        """Something has happened of which extensions may be told: a kind of event and what it says."""
-        self._deliveries.tell(kind, record, epoch)
+    @property
+    def tap(self) -> Tap | None:
+        return self._deliveries.tell if self._deliveries.wanted else None
 
     def _tell_inited(self, core: ApiCore) -> None:
         epoch = self._clock.epoch()
         phase = {"initializationType": "on-demand", "phase": "init", "status": "success"}
-        self.telemetry("platform.initRuntimeDone", phase, epoch)
+        self._deliveries.tell("platform.initRuntimeDone", phase, epoch)
         for one in core.extensions.values():
             told = {"name": one.name, "state": "Ready", "events": sorted(one.events)}
-            self.telemetry("platform.extension", told, epoch)
+            self._deliveries.tell("platform.extension", told, epoch)
         metrics = {"durationMs": round((self._loop.time() - self._since) * 1000, 3)}
-        self.telemetry("platform.initReport", {**phase, "metrics": metrics}, epoch)
+        self._deliveries.tell("platform.initReport", {**phase, "metrics": metrics}, epoch)
         self._deliveries.inited()
 
     def _tell_done(self, status: str, size: int) -> None:
+        if not self._deliveries.wanted:
+            return
         metrics = {"durationMs": round((self._loop.time() - self._since) * 1000, 3), "producedBytes": size}
         told = {"requestId": self._request_id, "status": status, "metrics": metrics}
-        self.telemetry("platform.runtimeDone", told, self._clock.epoch())
+        self._deliveries.tell("platform.runtimeDone", told, self._clock.epoch())
 
     def _subscribe(self, core: ApiCore, headers: Mapping[str, str], body: bytes) -> Answer:
         who, refused = core.extension(headers)
@@ -368,7 +362,7 @@ class ApiGuest:
         except InvalidSubscription as error:
             return refusal(400, "ValidationError", str(error))
         told = {"name": core.extensions[who].name, "state": "Subscribed", "types": types}
-        self.telemetry("platform.telemetrySubscription", told, self._clock.epoch())
+        self._deliveries.tell("platform.telemetrySubscription", told, self._clock.epoch())
         return Answer(200, b"OK", (("Content-Type", "text/plain"),))
 
     def refused(self) -> None:
@@ -419,7 +413,6 @@ class ApiGuest:
             self._owner.guest_failed(failure.error_type, "the extension has reported an error")
 
     def _report(self, kind: int, error_type: str, payload: bytes) -> None:
-        self.drain()
         used = wire.USAGE.pack(min(self._sandbox.peak_memory_kb(), 0xFFFFFFFF))
         self._owner.guest_frame(kind, used + error_type.encode("utf-8", "replace"), payload)
 

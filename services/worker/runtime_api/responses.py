@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lambent.domain.limits import Limits
+from services.worker.core.outcomes import Outcome, response_too_large, response_truncated
 from services.worker.runtime_api.connection import ApiConnection
 from services.worker.runtime_api.streaming import ResponseStream
 
@@ -43,9 +44,9 @@ class StreamedResponses:
         loop: asyncio.AbstractEventLoop,
         limits: Limits,
         taker: Taker,
-        on_failure: Callable[[str, str, str], None],
+        on_failure: Callable[[str, Outcome], None],
     ) -> None:
-        """`on_failure(request id, error type, text)`: the response does not come to its end."""
+        """`on_failure(request id, why)`: the response does not come to its end."""
         self._loop = loop
         self._limits = limits
         self._taker = taker
@@ -69,9 +70,7 @@ class StreamedResponses:
             return  # it was given up
         delay = now.response.sent(len(data), self._loop.time())
         if now.response.too_large:
-            limit = self._limits.streamed_response_bytes
-            text = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
-            self._fail("Function.ResponseSizeTooLarge", text)
+            self._fail(response_too_large(self._limits.streamed_response_bytes))
             connection.close()
             return
         self._taker.guest_piece(data)
@@ -114,13 +113,13 @@ class StreamedResponses:
 
     def _truncated(self, streaming: _Streaming) -> None:
         if self._now is streaming:
-            self._fail("Runtime.TruncatedResponse", "The response ended before it was complete")
+            self._fail(response_truncated())
 
-    def _fail(self, kind: str, text: str) -> None:
+    def _fail(self, outcome: Outcome) -> None:
         now = self._now
         self.close()
         if now is not None:
-            self._on_failure(now.request_id, kind, text)
+            self._on_failure(now.request_id, outcome)
 
     def close(self) -> None:
         """Forget the response."""
