@@ -11,7 +11,6 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
-import http.client
 import importlib
 import json
 import os
@@ -188,11 +187,11 @@ class Launcher:
         """Start a program. Raises OSError where it cannot. `telemetry`: it is the runtime, not an extension, and may
         frame its records; its output goes where ours goes."""
         actions: List[Tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-        if not telemetry:
-            actions += [(os.POSIX_SPAWN_DUP2, self.output, number) for number in (1, 2)]
         if telemetry:
             os.set_inheritable(self.telemetry, True)
             environ = {**environ, "_LAMBDA_TELEMETRY_LOG_FD": str(self.telemetry)}
+        else:
+            actions += [(os.POSIX_SPAWN_DUP2, self.output, number) for number in (1, 2)]
         try:
             return os.posix_spawn(
                 command[0],
@@ -234,6 +233,8 @@ class Launcher:
             self.deliveries.put_nowait((port, path, kind, payload))
 
     def post_all(self) -> None:
+        import http.client  # here, as every zygote and what comes of it would have it and what it needs
+
         while True:
             port, path, kind, payload = self.deliveries.get()
             if kind == "TCP":
