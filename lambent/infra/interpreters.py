@@ -6,13 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import lru_cache
 from pathlib import Path
 
 from lambent.domain.runtimes import SERVED, family
 
 # Where `lambent runtimes install` puts the SDKs: beside the installation that it belongs to.
 INSTALLED_RUNTIMES = Path(sys.prefix) / "share" / "lambent" / "runtimes"
+
+
+_OWN_NAME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class UnusableInterpreter(Exception):
@@ -31,9 +33,7 @@ def interpreters(given: str) -> tuple[dict[str, Path], list[str]]:
     node = shutil.which("node")
     if node is not None and _is_program(node):
         found.update({name: Path(node).resolve() for name in SERVED if family(name) == "nodejs"})
-    exact = {f"python{sys.version_info.major}.{sys.version_info.minor}"} | {
-        name for name, path in found.items() if path != own and family(name) == "python"
-    }
+    exact = {_OWN_NAME} | {name for name, path in found.items() if path != own and family(name) == "python"}
     for item in filter(None, (part.strip() for part in given.split(","))):
         name, _, path = item.partition("=")
         if name not in SERVED or family(name) == "provided" or not os.access(path, os.X_OK):
@@ -48,9 +48,13 @@ def interpreters(given: str) -> tuple[dict[str, Path], list[str]]:
             )
     shared: dict[Path, list[str]] = {}
     for name in sorted(found.keys() - exact):
-        if _version(found[name]) != name.removesuffix(".x"):
-            shared.setdefault(found[name], []).append(name)
-    warnings = [f"{', '.join(names)} run on {_version(path) or path}" for path, names in shared.items()]
+        shared.setdefault(found[name], []).append(name)
+    warnings = []
+    for interpreter, names in shared.items():
+        version = _OWN_NAME if interpreter == own else _version(interpreter)
+        others = [name for name in names if name.removesuffix(".x") != version]
+        if others:
+            warnings.append(f"{', '.join(others)} run on {version or interpreter}")
     return found, warnings
 
 
@@ -62,7 +66,7 @@ def _pythons(own: Path) -> dict[str, Path]:
     for name in sorted(name for name in SERVED if family(name) == "python"):
         path = shutil.which(name)
         found[name] = Path(path).resolve() if path and _is_program(path) else own
-    found[f"python{sys.version_info.major}.{sys.version_info.minor}"] = own
+    found[_OWN_NAME] = own
     return found
 
 
@@ -72,7 +76,6 @@ def _is_program(path: str) -> bool:
         return file.read(4) == b"\x7fELF"
 
 
-@lru_cache(maxsize=32)
 def _version(interpreter: Path) -> str:
     """The runtime name that an interpreter is of, as nodejs20 or python3.11; empty: it does not tell."""
     try:

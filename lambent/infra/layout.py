@@ -68,7 +68,7 @@ class Layout:
 
     def cluster_token(self) -> str:
         """What our processes show each other."""
-        return load_or_make_key(self.keys / "cluster.key").hex()
+        return self.session_key().hex()
 
     def session_key(self) -> bytes:
         """What temporary credentials of functions are made with."""

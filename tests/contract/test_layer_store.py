@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -98,7 +99,7 @@ async def test_bytes_count_with_those_of_functions(stores: Stores) -> None:
     assert await store.get(LAYER, 1) is None
 
 
-async def test_a_store_that_is_away_says_so(short_tmp) -> None:  # type: ignore[no-untyped-def]
+async def test_a_store_that_is_away_says_so(short_tmp: Path) -> None:
     client = connect(f"unix://{short_tmp}/nobody.sock")
     with pytest.raises(AwsError, match="ServiceUnavailableException"):
         await RedisLayerStore(client).get(LAYER, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from lambent.internal.v1 import worker_service_pb2 as pb
 from tests.integration.test_runtime_api import CLIENT, PYTHON, packed
-from tests.integration.test_worker_cluster import ECHO, Cluster, cluster_of
+from tests.integration.test_worker_cluster import ECHO, Cluster
 
 # What every extension of these tests begins with. What it has seen goes to a file that functions can read.
 EXTENSION = PYTHON + (
@@ -44,12 +43,6 @@ READ = (
     "    except OSError:\n"
     "        return []\n"
 )
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with cluster_of(tmp_path) as made:
-        yield made
 
 
 async def deploy(cluster: Cluster, files: dict[str, str], extensions: dict[str, str], **fields: Any) -> str:

@@ -10,7 +10,6 @@ import shutil
 import stat
 import sys
 import zipfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +46,6 @@ def packed(files: dict[str, str | bytes]) -> bytes:
             info.external_attr = (stat.S_IFREG | 0o755) << 16
             archive.writestr(info, data)
     return out.getvalue()
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with cluster_of(tmp_path) as made:
-        yield made
 
 
 async def deploy(cluster: Cluster, files: dict[str, str | bytes], **fields: Any) -> str:

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from lambent.domain.limits import Limits
 from lambent.infra import frames
 from tests.integration.test_runtime_api import CLIENT, NODE, deploy, needs_node
 from tests.integration.test_worker_cluster import Cluster, cluster_of
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with cluster_of(tmp_path) as made:
-        yield made
-
 
 # A runtime that streams: `begin` sends the head, `piece` one chunk, `end` the last with what stands behind it.
 STREAMING = CLIENT + (

@@ -17,7 +17,7 @@ from lambent.domain.names import FunctionRef, not_found, parse
 from lambent.infra.frames import Stream
 from lambent.infra.functions.directory import FunctionDirectory, Known
 from lambent.infra.invocation_telemetry import InvocationTelemetry
-from lambent.infra.invoker.invoker import Invoker, Outcome
+from lambent.infra.invoker.invoker import Invoker, Outcome, Target
 from lambent.v1 import invocation_service_pb2 as pb
 from services.frontend.events import EventAcceptor
 from services.frontend.operations.settling import Settler
@@ -54,16 +54,9 @@ class InvocationOperations:
     async def invoke(self, request: pb.InvokeRequest, call: Call) -> pb.InvokeResponse:
         """Run a function, in AWS's order of checks: name, existence, state, size, JSON, then admission."""
         ref = parse(request.function_name, request.qualifier if request.HasField("qualifier") else None, call.tenant)
-        known = self._directory.known(ref.tenant, ref.name, ref.qualifier)
-        if known is None or known.target is None:
-            known = await self._find(ref)
-        target = known.target if known.additional is None else known.draw(self._rng.random())
-        assert target is not None
+        target = self._known(ref) or self._drawn(await self._find(ref))
         kind = request.invocation_type or "RequestResponse"
-        payload = self._payload(request, kind)
-        if request.HasField("tenant_id") or request.HasField("durable_execution_name"):
-            refuse_unserved(request)
-        context = self._client_context(request.client_context) if request.client_context else None
+        payload, context = self._checked(request, kind)
         if kind == "DryRun":
             return pb.InvokeResponse(status_code=204)
         if kind == "Event":
@@ -94,14 +87,9 @@ class InvocationOperations:
     ) -> AsyncIterator[pb.InvokeWithResponseStreamResponse]:
         """Run a function and hand its response on as it comes; the checks are those of `invoke`."""
         ref = parse(request.function_name, request.qualifier if request.HasField("qualifier") else None, call.tenant)
-        known = await self._find(ref)
-        target = known.target if known.additional is None else known.draw(self._rng.random())
-        assert target is not None
+        target = self._known(ref) or self._drawn(await self._find(ref))
         kind = request.invocation_type or "RequestResponse"
-        payload = self._payload(request, kind)
-        if request.HasField("tenant_id"):
-            refuse_unserved(request)
-        context = self._client_context(request.client_context) if request.client_context else None
+        payload, context = self._checked(request, kind)
         if kind == "DryRun":
             yield pb.InvokeWithResponseStreamResponse(status_code=204)
             return
@@ -133,6 +121,16 @@ class InvocationOperations:
                     else:
                         yield _piece(item)
 
+    def _checked(
+        self, request: pb.InvokeRequest | pb.InvokeWithResponseStreamRequest, kind: str
+    ) -> tuple[bytes, str | None]:
+        """Payload and client context of a request, once it has been found to be one that is served."""
+        payload = self._payload(request, kind)
+        durable = isinstance(request, pb.InvokeRequest) and request.HasField("durable_execution_name")
+        if durable or request.HasField("tenant_id"):
+            refuse_unserved(request)
+        return payload, self._client_context(request.client_context) if request.client_context else None
+
     def _payload(self, request: pb.InvokeRequest | pb.InvokeWithResponseStreamRequest, kind: str) -> bytes:
         """The event: JSON text within the limit; nothing at all is an empty object."""
         payload, limits = request.payload, self._limits
@@ -146,6 +144,17 @@ class InvocationOperations:
             return b"{}"
         _check_json(payload)
         return payload
+
+    def _known(self, ref: FunctionRef) -> Target | None:
+        """What is to run, if the directory has it here. None: the store has to be asked."""
+        known = self._directory.known(ref.tenant, ref.name, ref.qualifier)
+        return None if known is None or known.target is None else self._drawn(known)
+
+    def _drawn(self, known: Known) -> Target:
+        """What is to run: for an alias with weights, one of its two versions."""
+        target = known.target if known.additional is None else known.draw(self._rng.random())
+        assert target is not None
+        return target
 
     async def _find(self, ref: FunctionRef) -> Known:
         """The function from the store, in a state in which it can be invoked."""

@@ -109,9 +109,10 @@ class RestDoor:
                 message = route.request.read(match.variables, request.raw_query, headers, body)
             entered = True
             if entry.stream is not None:
-                return await self._streamed(route, entry.stream(message, call), call)
-            assert run is not None
-            status, out, answer = route.response.write(await run(message, call))
+                response = await self._streamed(route, entry.stream(message, call))
+            else:
+                assert run is not None
+                response = HttpResponse(*route.response.write(await run(message, call)))
         except AwsError as error:
             if not entered:
                 self._observe(_name(route), error.name)
@@ -127,20 +128,17 @@ class RestDoor:
             if not entered:
                 self._observe(_name(route), "ServiceException")
             return error_answer(AwsError("ServiceException", "An internal error occurred."), request_id)
-        out.append((b"x-amzn-RequestId", request_id.encode()))
+        response.headers.append((b"x-amzn-RequestId", request_id.encode()))
         if call.trace_out is not None:
-            out.append((b"X-Amzn-Trace-Id", call.trace_out.encode()))
-        return HttpResponse(status, out, answer)
+            response.headers.append((b"X-Amzn-Trace-Id", call.trace_out.encode()))
+        return response
 
-    async def _streamed(self, route: Route, items: AsyncIterator[Any], call: Call) -> HttpResponse:
+    async def _streamed(self, route: Route, items: AsyncIterator[Any]) -> HttpResponse:
         """The answer of an RPC that answers with a stream: the first item says what comes before it."""
         first = await anext(items)
         status, out, _ = route.response.write(first)
         union = route.response.payload
         out = [header for header in out if header[0] != b"Content-Type"]
-        out.append((b"x-amzn-RequestId", call.request_id.encode()))
-        if call.trace_out is not None:
-            out.append((b"X-Amzn-Trace-Id", call.trace_out.encode()))
         if status == 204 or union is None:
             async for _ in items:
                 pass
