@@ -88,7 +88,7 @@ class Environment:
         self._used_mb = 0
         self._cold = True  # no invocation has run since the process started
         self.frozen = False
-        self.fresh_until = float("inf")  # while its process may have a new invocation: then credentials expire
+        self.fresh_until = float("inf")  # how long it takes new invocations; its process's credentials say so
         self.idle_since = now
         # The invocation that runs
         self._caller: Caller | None = None

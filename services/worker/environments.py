@@ -222,9 +222,12 @@ class Environments:
         """Every environment."""
         return list(self.by_id.values())
 
-    def stop_idle(self, reason: Reason) -> int:
-        """Stop what runs no invocation; answers how many do."""
+    def drain(self) -> int:
+        """Stop those in which nothing goes on, and have the callers of the others told to use theirs no more; answers
+        how many there still are."""
         for environment in self.running():
-            if not environment.busy:
-                environment.stop(reason)
+            if environment.busy or environment.state is State.SETTLING:
+                environment.fresh_until = 0.0
+            else:
+                environment.stop(Reason.DRAINED)
         return len(self.by_id)

@@ -196,13 +196,12 @@ class Worker:
         self._agent.drain()
         deadline = self._clock.monotonic() + seconds
         environments = self._environments
-        while environments.stop_idle(Reason.DRAINED):
+        while environments.drain():
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 return False
-            await asyncio.sleep(
-                min(0.02, left)
-            )  # an invocation that ends is seen here rather than told on the warm path
+            # An invocation that ends is seen here rather than told on the warm path.
+            await asyncio.sleep(min(0.02, left))
         return True
 
     async def close(self) -> None:

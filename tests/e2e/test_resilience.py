@@ -6,20 +6,51 @@ import json
 import os
 import select
 import signal
+import tempfile
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.harness import Cluster, descendants, most_at_once, zipped
+from tests.e2e.harness import Cluster, command_of, descendants, most_at_once, zipped
+from tests.integration.test_extensions import LINGERING
+from tests.integration.test_runtime_api import CLIENT, packed
 
 NAP = zipped(
     {
         "app.py": "import time\ndef handler(event, context):\n    time.sleep(event.get('s', 0))\n    return event.get('n')\n"
     }
 )
+# The same with a runtime of its own, and an extension.
+OWN = CLIENT + (
+    "import time\n"
+    "while True:\n"
+    "    request, headers, body = next()\n"
+    "    event = json.loads(body)\n"
+    "    time.sleep(event.get('s', 0))\n"
+    "    respond(request, event.get('n'))\n"
+)
+FUNCTIONS = ("nap", "own")
+
+
+@pytest.fixture(scope="module")
+def napping() -> Iterator[Cluster]:
+    """A cluster with both, whose workers may be hurt."""
+    with tempfile.TemporaryDirectory(prefix="lo-", dir="/tmp") as folder:
+        data = Path(folder) / "data"
+        cluster = Cluster(data, "--no-examples", LAMBENT_SCHEDULING_PLACEMENT="balance").start()
+        content = {"ZipFile": packed({"extensions/watch": LINGERING})}
+        layer = cluster.client().publish_layer_version(LayerName="watch", Content=content)["LayerVersionArn"]
+        own = {"Runtime": "provided.al2023", "Handler": "any", "MemorySize": 512, "Layers": [layer]}
+        cluster.create("nap", NAP, Timeout=60)
+        cluster.create("own", packed({"bootstrap": OWN}), Timeout=60, **own)
+        yield cluster
+        cluster.stop()
 
 
 def test_the_scheduler_dies_and_comes_back_while_invocations_run(own_cluster: Any) -> None:
@@ -54,29 +85,71 @@ def test_the_scheduler_dies_and_comes_back_while_invocations_run(own_cluster: An
     assert cluster.pid("scheduler") != before
 
 
-def test_a_killed_worker_is_told_at_once_and_leaves_nothing_behind(own_cluster: Any) -> None:
-    cluster: Cluster = own_cluster("--no-examples")
-    cluster.create("nap", NAP, Timeout=60)
-    cluster.client().invoke(FunctionName="nap", Payload=b"{}")
+def test_a_killed_worker_is_told_at_once_and_leaves_nothing_behind(napping: Cluster) -> None:
+    cluster = napping
     worker = cluster.pid("worker")
     family: list[int] = []
-    with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(cluster.client().invoke, FunctionName="nap", Payload=b'{"s": 50}')
-        # It is running once it holds the environment: a second invocation then needs another.
-        cluster.client().invoke(FunctionName="nap", Payload=b"{}")
-        family = [os.pidfd_open(pid) for pid in descendants(worker)]
+    with ThreadPoolExecutor(2) as threads:
+        running = [
+            threads.submit(cluster.client().invoke, FunctionName=name, Payload=b'{"s": 50}') for name in FUNCTIONS
+        ]
+        for name in FUNCTIONS:
+            # While one runs, a second invocation needs another environment, which is then idle.
+            cluster.client().invoke(FunctionName=name, Payload=b'{"s": 0.3}')
+        started = {pid: command_of(pid) for pid in descendants(worker)}
+        assert any("extensions/watch" in command for command in started.values())
+        family = [os.pidfd_open(pid) for pid in started]
         os.kill(worker, signal.SIGKILL)
-        error = running.exception(timeout=20)
-    assert isinstance(error, ClientError)
-    assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 500
-    assert error.response["Error"]["Code"] == "ServiceException"
+        errors = [one.exception(timeout=20) for one in running]
+    for error in errors:
+        assert isinstance(error, ClientError)
+        assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+        assert error.response["Error"]["Code"] == "ServiceException"
     patient = cluster.client(retries=8)
     assert patient.invoke(FunctionName="nap", Payload=b'{"n": 3}')["Payload"].read() == b"3"
-    assert len(family) > 2
     for process in family:
         # Readable once the process has ended.
         assert select.select([process], [], [], 10)[0], "a process of the worker's outlived it"
         os.close(process)
+
+
+def test_a_worker_told_to_stop_ends_what_runs_and_nobody_notices(napping: Cluster) -> None:
+    """Two workers share the load; one is told to stop. No caller gets an error, and it leaves nothing behind."""
+    cluster = napping
+    socket = f"unix:{cluster.data}/run/worker-2.sock"
+    apart = {'\nworker = ""': f'\nworker = "{socket}"', "uid_base = 200000": "uid_base = 210000"}
+    cluster.another("worker", apart)
+    second = cluster.others[0]
+    stop = threading.Event()
+    answers: Counter[bytes] = Counter()
+
+    def warm(name: str) -> None:
+        mine = cluster.client(retries=0)
+        while not stop.is_set():
+            answers[mine.invoke(FunctionName=name, Payload=b'{"n": 1}')["Payload"].read()] += 1
+
+    with ThreadPoolExecutor(8) as threads:
+        nap = {"Payload": b'{"s": 1.5, "n": 7}'}
+        long = [threads.submit(cluster.client(retries=0).invoke, FunctionName=name, **nap) for name in FUNCTIONS * 2]
+        steady = [threads.submit(warm, name) for name in FUNCTIONS * 2]
+        while answers[b"1"] < 50 and not any(one.done() for one in steady):
+            stop.wait(0.01)
+        started = {pid: command_of(pid) for pid in descendants(second.pid)}
+        assert any("extensions/watch" in command for command in started.values())
+        family = [os.pidfd_open(pid) for pid in started]
+        second.terminate()
+        assert second.wait(timeout=20) == 0
+        assert not any(one.done() for one in steady)
+        stop.set()
+        assert [one.result()["Payload"].read() for one in long] == [b"7"] * 4
+        for one in steady:
+            one.result()
+    assert set(answers) == {b"1"}
+    for process in family:
+        assert select.select([process], [], [], 0)[0], "a process of the worker's outlived it"
+        os.close(process)
+    said = cluster.client("logs").filter_log_events(logGroupName="/aws/lambda/own")["events"]
+    assert any(event["message"] == "spindown\n" for event in said)
 
 
 def test_the_limit_is_exact_and_nothing_is_throttled_while_a_slot_is_free(own_cluster: Any) -> None:

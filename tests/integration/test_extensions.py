@@ -10,7 +10,7 @@ import pytest
 
 from lambent.internal.v1 import worker_service_pb2 as pb
 from tests.integration.test_runtime_api import CLIENT, PYTHON, packed
-from tests.integration.test_worker_cluster import ECHO, Cluster
+from tests.integration.test_worker_cluster import ECHO, PATIENCE, Cluster
 
 # What every extension of these tests begins with. What it has seen goes to a file that functions can read.
 EXTENSION = PYTHON + (
@@ -33,6 +33,17 @@ EXTENSION = PYTHON + (
     "def note(value):\n"
     "    with open(os.environ.get('TMPDIR', '/tmp') + '/seen', 'a') as file:\n"
     "        file.write(json.dumps(value) + '\\n')\n"
+)
+# One that does something after each answer, and says why it is told to end.
+LINGERING = EXTENSION + (
+    "register('INVOKE', 'SHUTDOWN')\n"
+    "while True:\n"
+    "    event = call('GET', 'event/next')[2]\n"
+    "    if event['eventType'] == 'SHUTDOWN':\n"
+    "        print(event['shutdownReason'], flush=True)\n"
+    "        sys.exit(0)\n"
+    "    time.sleep(0.2)\n"
+    "    print('sent everything', flush=True)\n"
 )
 READ = (
     "import json, os\n"
@@ -96,6 +107,15 @@ async def test_what_goes_on_in_an_extension_delays_the_next_invocation_and_not_t
     first = await cluster.invoke(identity, request_id="r-1")
     assert (first.json, first.result.duration_ms < 300) == ([], True)
     assert (await cluster.invoke(identity, request_id="r-2")).json == ["after r-1"]
+
+
+async def test_draining_lets_an_extension_end_what_it_does_and_tells_it(cluster: Cluster) -> None:
+    identity = await deploy(cluster, {"app.py": ECHO}, {"slow": LINGERING})
+    await cluster.invoke(identity)
+    assert await cluster.worker.drain(PATIENCE)
+    await cluster.scheduler.until(lambda: cluster.scheduler.gone == {identity: "WorkerDrained"})
+    lines = cluster.log_lines()
+    assert lines[lines.index("sent everything") :] == ["sent everything", "spindown"]
 
 
 FAULTS = {

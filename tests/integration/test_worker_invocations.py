@@ -133,7 +133,9 @@ async def test_draining_waits_for_what_runs(cluster: Cluster) -> None:
     draining = asyncio.ensure_future(cluster.worker.drain(PATIENCE))
     gate.touch()
     assert await draining
-    assert (await running)[1] == b'"ended"'
+    result, answer = await running
+    assert answer == b'"ended"'
+    assert not result.reusable  # else its caller would use it again, and again
     await cluster.scheduler.until(lambda: cluster.scheduler.gone.get(identity) == "WorkerDrained")
 
 

@@ -1,0 +1,29 @@
+"""Where functions are told that services are."""
+
+from __future__ import annotations
+
+from lambent.domain.names import Tenant
+from lambent.infra.connections import Connection, Connections
+from services.worker.endpoints import Endpoints
+
+ROWS = [
+    Connection("http://one", "k", "s", service="sqs", account="111111111111"),
+    Connection("http://all", "k", "s", service="sqs"),
+    Connection("http://bucket", "k", "s", arn="arn:aws:s3:::bucket"),
+    Connection("http://elsewhere", "k", "s", service="lambda"),
+]
+ENDPOINTS = Endpoints("http://api", Connections(ROWS))
+OURS = dict.fromkeys(
+    ("AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING"),
+    "http://api",
+)
+
+
+def test_each_account_is_told_of_its_own_connections_and_of_this_cluster() -> None:
+    for account, endpoint in (("111111111111", "http://one"), ("222222222222", "http://all")):
+        found = ENDPOINTS.variables(Tenant(account, "us-east-1"), {"AWS_ENDPOINT_URL_S3": "http://mine"})
+        assert found == {**OURS, "AWS_ENDPOINT_URL_SQS": endpoint}
+
+
+def test_a_function_that_says_where_every_service_is_is_told_of_none() -> None:
+    assert ENDPOINTS.variables(Tenant("1", "r"), {"AWS_ENDPOINT_URL": "http://mine"}) == {}
