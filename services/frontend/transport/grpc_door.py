@@ -143,7 +143,7 @@ class GrpcDoor:
                 response = await run(parse(raw), call)
             except (DecodeError, AwsError) as error:
                 await self._refuse(context, entry, error, request_id, call)
-            context.set_trailing_metadata(_trailer(request_id, call))
+            context.set_trailing_metadata(_trailer(call.answered_id or request_id, call))
             return response
 
         return unary

@@ -127,7 +127,7 @@ class RestDoor:
             if not entered:
                 self._observe(_name(route), "ServiceException")
             return error_answer(AwsError("ServiceException", "An internal error occurred."), request_id)
-        out.append((b"x-amzn-RequestId", request_id.encode()))
+        out.append((b"x-amzn-RequestId", (call.answered_id or request_id).encode()))
         if call.trace_out is not None:
             out.append((b"X-Amzn-Trace-Id", call.trace_out.encode()))
         return HttpResponse(status, out, answer)
