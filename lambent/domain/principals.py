@@ -17,6 +17,7 @@ class Principal:
     access_key_id: str
     account: str  # twelve digits
     arn: str  # e.g. arn:aws:iam::123456789012:user/deploy
+    powerless: bool = False  # known, and may do nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,15 @@ class AccessKey:
         """The key of a named user of an account; `root` is the account itself, as in AWS's ARNs."""
         resource = "root" if user == "root" else f"user/{user}"
         return cls(key_id, secret, account, Principal(key_id, account, f"arn:aws:iam::{account}:{resource}"))
+
+    @classmethod
+    def of_session(
+        cls, key_id: str, secret: str, account: str, role: str, name: str, *, powerless: bool = False
+    ) -> AccessKey:
+        """The temporary key of a session in which somebody has assumed a role. `role`: its ARN, of which the session's
+        has the last part of the name; `name`: the session's."""
+        arn = f"arn:aws:sts::{account}:assumed-role/{role.rpartition('/')[2]}/{name}"
+        return cls(key_id, secret, account, Principal(key_id, account, arn, powerless))
 
 
 class KeyRing:

@@ -67,6 +67,11 @@ class Cluster:
     )
     examples: bool = setting(True, "Deploy and invoke the example `hello` when the data folder is empty.")
 
+    @property
+    def url(self) -> str:
+        """How the REST API is reached, without a final slash."""
+        return (self.public_url or f"http://{self.http.replace('0.0.0.0', '127.0.0.1')}").rstrip("/")
+
 
 @dataclass(frozen=True, slots=True)
 class Worker:
@@ -94,6 +99,23 @@ class Worker:
         100, "How long an environment is idle before it is frozen: given no processor time.", unit="ms", minimum=1
     )
     uid_base: int = setting(200_000, "First user id that functions run as; one each.", minimum=1000)
+    credentials: str = setting(
+        "full",
+        "What functions may do at this cluster's API with the credentials that they find: full (whatever their "
+        "account's access keys may), none (every call is denied).",
+        pattern="full|none",
+    )
+    credentials_seconds: float = setting(
+        43_200.0,
+        "Age at which a function's process is replaced, since its credentials expire.",
+        unit="seconds",
+        minimum=1,
+    )
+    api_url: str = setting(
+        "",
+        "How functions reach the REST API, for AWS_ENDPOINT_URL_LAMBDA; empty: as other clients do.",
+        pattern=r"|https?://\S+",
+    )
     interpreters: str = setting("", "name=/path,... for runtimes; empty: found on PATH, others share the worker's own.")
     runtime_dir: str = setting(
         "", "Folder with the SDKs that functions find; empty: the one that `lambent runtimes install` makes."

@@ -58,14 +58,17 @@ class Connections:
     def find(self, tenant: Tenant, destination: Destination) -> Connection | None:
         """Where a destination is for a tenant's functions: a row for its ARN before one for its service. None: built
         in."""
-        rows = [row for row in self._rows if row.account in ("", tenant.account)]
-        for row in rows:
+        for row in self._of(tenant):
             if row.arn == destination.arn:
                 return row
-        for row in rows:
-            if row.service == destination.service:
-                return row
-        return None
+        return self.of_service(tenant, destination.service)
+
+    def of_service(self, tenant: Tenant, service: str) -> Connection | None:
+        """Where a service is for a tenant's functions. None: built in."""
+        return next((row for row in self._of(tenant) if row.service == service), None)
+
+    def _of(self, tenant: Tenant) -> list[Connection]:
+        return [row for row in self._rows if row.account in ("", tenant.account)]
 
 
 def load(path: str) -> Connections:

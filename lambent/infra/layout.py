@@ -70,6 +70,10 @@ class Layout:
         """What our processes show each other."""
         return load_or_make_key(self.keys / "cluster.key").hex()
 
+    def session_key(self) -> bytes:
+        """What temporary credentials of functions are made with."""
+        return load_or_make_key(self.keys / "cluster.key")
+
     def root_credentials(self) -> tuple[str, str]:
         """The first access key, made at the first start."""
         path = self.keys / "root.json"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 _log = logging.getLogger(__name__)
+_AGAIN_SECONDS = 5.0
 
 
 class TaskOwner:
@@ -51,9 +52,16 @@ class TaskOwner:
         return not self._tasks
 
     async def close(self) -> None:
-        """Cancel what still runs and wait for it."""
-        tasks = set(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancel what still runs and wait for it.
+
+        A cancellation can get lost in what a task awaits (a library that takes it for its own time-out, say), and the
+        task would go on for ever: whatever has not ended after a while is cancelled again.
+        """
+        while tasks := set(self._tasks):
+            for task in tasks:
+                task.cancel()
+            _, pending = await asyncio.wait(tasks, timeout=_AGAIN_SECONDS)
+            if pending:
+                names = ", ".join(sorted(task.get_name() for task in pending))
+                _log.warning("tasks did not end when cancelled, and are cancelled again: %s", names)
+            await asyncio.sleep(0)  # lets their owner, this one, hear of their end

@@ -8,7 +8,6 @@ Whoever has an access key makes one offline. A token is good for at most twelve 
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hmac
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 import msgspec
 
 from lambent.domain.errors import AwsError
+from lambent.infra import base64url
 
 MAX_SECONDS = 12 * 3600
 # A token that was made on a machine whose clock is ahead of ours.
@@ -49,8 +49,8 @@ def issue(key_id: str, secret: str, region: str, now: float, seconds: int = 3600
     if not 0 < seconds <= MAX_SECONDS:
         raise ValueError(f"a token is good for 1 to {MAX_SECONDS} seconds, not {seconds}")
     claims = msgspec.json.encode(_Claims(1, key_id, region, int(now), int(now) + seconds))
-    first = _encode(claims)
-    return f"{first}.{_encode(_sign(secret, first))}"
+    first = base64url.encode(claims)
+    return f"{first}.{base64url.encode(_sign(secret, first))}"
 
 
 def verify(token: str, secret_of: Callable[[str], str | None], now: float) -> Bearer:
@@ -59,8 +59,8 @@ def verify(token: str, secret_of: Callable[[str], str | None], now: float) -> Be
     if not dot or len(token) > _MAX_LENGTH or not token.isascii():
         raise _unrecognized()
     try:
-        claims = msgspec.json.decode(_decode(first), type=_Claims)
-        signature = _decode(second)
+        claims = msgspec.json.decode(base64url.decode(first), type=_Claims)
+        signature = base64url.decode(second)
     except (msgspec.DecodeError, binascii.Error):
         raise _unrecognized() from None
     secret = secret_of(claims.kid)
@@ -77,17 +77,6 @@ def verify(token: str, secret_of: Callable[[str], str | None], now: float) -> Be
 
 def _sign(secret: str, first: str) -> bytes:
     return hmac.digest(hmac.digest(secret.encode(), _DOMAIN, "sha256"), first.encode(), "sha256")
-
-
-def _encode(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _decode(text: str) -> bytes:
-    raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    if _encode(raw) != text:
-        raise binascii.Error("not canonical")  # one signature has one spelling
-    return raw
 
 
 def _unrecognized() -> AwsError:

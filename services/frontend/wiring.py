@@ -34,6 +34,7 @@ from lambent.infra.queue.redis_inspector import RedisInspector
 from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redis_client import connect
 from lambent.infra.secrets import SecretBox
+from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.sigv4 import Verifier
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry
@@ -193,6 +194,8 @@ class FrontendService:
         await connection.start()
         regions = [region.strip() for region in cluster.regions.split(",") if region.strip()] or None
 
+        sessions = SessionKeys(self._layout.session_key(), powerless=settings.worker.credentials == "none")
+
         def verifier(signing_name: str) -> Verifier:
             return Verifier(
                 keys,
@@ -200,6 +203,7 @@ class FrontendService:
                 presigned_max_seconds=settings.limits.presigned_max_seconds,
                 services=[signing_name],
                 regions=regions,
+                sessions=sessions,
             )
 
         rest = RestDoor(
@@ -221,17 +225,12 @@ class FrontendService:
         self._tasks.start("flush metrics", self._counts.keep_flushing())
         return {"http": cluster.http, "grpc": cluster.grpc}
 
-    def _public_url(self) -> str:
-        """How clients reach the REST door."""
-        cluster = self._settings.cluster
-        return (cluster.public_url or f"http://{cluster.http.replace('0.0.0.0', '127.0.0.1')}").rstrip("/")
-
     def _dispatch(self, connection: InvokerConnection) -> Dispatch:
         """Every RPC with its operation."""
         limits = self._settings.limits
         secrets = self._secrets
         url_key = hmac.new(self._layout.master_key(), b"package-urls", hashlib.sha256).digest()
-        self._urls = CodeUrls(self._code, url_key, self._public_url(), limits.package_url_seconds, self._clock)
+        self._urls = CodeUrls(self._code, url_key, self._settings.cluster.url, limits.package_url_seconds, self._clock)
         self._directory = FunctionDirectory(self._store, secrets, connection.leases)
         self._settler = Settler(self._store, self._code, self._directory, limits, self._clock, self._ids)
         lookups = Lookups(self._store, self._settler)

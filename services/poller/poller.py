@@ -7,7 +7,8 @@ import itertools
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from lambent.domain.async_events import Condition, Decision, End, Outcome, RetryPolicy, decide, too_old
 from lambent.domain.destinations import Ended
@@ -78,9 +79,18 @@ class Poller:
         """Begin to read. Raises ServiceUnavailableException."""
         await self._queue.synchronize()
         for name, loop in (
-            ("choose", self._choose()), ("listen", self._listen()), ("look", self._look()), ("renew", self._renew()),
+            ("choose", self._choose), ("listen", self._listen), ("look", self._look), ("renew", self._renew),
         ):  # fmt: skip
-            self._reading.start(name, loop)
+            self._reading.start(name, self._kept(name, loop))
+
+    async def _kept(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a loop for ever: a defect that ends it must not end the reading of queues."""
+        while True:
+            try:
+                await loop()
+            except Exception:
+                _log.exception("the poller's loop %s failed and begins again", name)
+            await asyncio.sleep(AWAY_SECONDS)
 
     async def stop(self, seconds: float) -> None:
         """Read no more, let what runs end, at most `seconds`; what does not is taken over by another poller."""

@@ -89,6 +89,7 @@ class Environment:
         self._used_mb = 0
         self._cold = True  # no invocation has run since the process started
         self.frozen = False
+        self.fresh_until = float("inf")  # while its process may have a new invocation: then credentials expire
         self.idle_since = now
         # The invocation that runs
         self._caller: Caller | None = None
@@ -283,7 +284,14 @@ class Environment:
         host, deployment = self._host, self.deployment
         self._sandbox = sandbox
         host.freezer.started(self)
-        environ = environment_variables(deployment, self._stream, sandbox, provisioned=self.provisioned)
+        environ = environment_variables(
+            deployment,
+            self._stream,
+            sandbox,
+            provisioned=self.provisioned,
+            endpoints=host.endpoints.variables(self._tenant, deployment.variables),
+            credentials=host.credentials.variables(self),
+        )
         self._guest, task = guest_for(host, self, sandbox, deployment, environ)
         self._log.tap = self._guest.telemetry if isinstance(self._guest, ApiGuest) else None
         self._guest.begin(task)
@@ -472,7 +480,7 @@ class Environment:
             counters.count_error(outcome.reason if outcome is not None else None)
         error = None if error_type is None else "Unhandled"
         if caller is not None:
-            reusable = core.state is not State.STOPPED
+            reusable = core.state is not State.STOPPED and now < self.fresh_until
             caller.answer(
                 call,
                 Result(error, error_type, duration, init_ms, bill, self._used_mb, self._started, tail, reusable),
@@ -480,19 +488,8 @@ class Environment:
             )
         if host.on_invocation is not None:
             reason = outcome.reason if outcome is not None else None
-            host.on_invocation(
-                InvocationRecord(
-                    request.request_id,
-                    request.arn,
-                    request.trace,
-                    self._started,
-                    duration,
-                    init_ms,
-                    error_type,
-                    reason,
-                    cold,
-                )
-            )
+            told = (self._started, duration, init_ms, error_type, reason, cold)
+            host.on_invocation(InvocationRecord(request.request_id, request.arn, request.trace, *told))
 
 
 def _text(meta: bytes) -> str:

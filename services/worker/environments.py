@@ -20,6 +20,8 @@ from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable, U
 from services.worker.core.environment import State
 from services.worker.core.reasons import Reason
 from services.worker.counters import InvocationRecord, WorkerCounters
+from services.worker.credentials import Credentials
+from services.worker.endpoints import Endpoints
 from services.worker.environment import Environment
 from services.worker.freezing import Freezer
 from services.worker.guests import Programs, needs_launcher
@@ -50,6 +52,8 @@ class Shared:
     tasks: TaskOwner
     counters: WorkerCounters
     freezer: Freezer
+    credentials: Credentials
+    endpoints: Endpoints
     on_invocation: Callable[[InvocationRecord], None] | None
     owner: Environments | None = None
 
@@ -205,6 +209,7 @@ class Environments:
         """It has stopped."""
         self._started(environment.id)
         self._shared.freezer.gone(environment)
+        self._shared.credentials.gone(environment)
         if self.by_id.pop(environment.id, None) is None:
             return
         self._shared.counters.stops += 1

@@ -15,6 +15,7 @@ from lambent.domain import tracing
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.code_store import DirectoryCodeStore
 from lambent.infra.config import Settings
+from lambent.infra.connections import ConnectionsError, load
 from lambent.infra.interpreters import UnusableInterpreter, interpreters, runtime_dir
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
@@ -77,7 +78,8 @@ class WorkerService:
         try:
             found, warnings = interpreters(settings.worker.interpreters)
             runtimes = runtime_dir(settings.worker.runtime_dir)
-        except UnusableInterpreter as error:
+            connections = load(settings.queue.connections)
+        except (UnusableInterpreter, ConnectionsError) as error:
             raise StartError(str(error)) from None
         for warning in warnings:
             _log.warning("runtimes share an interpreter", extra={"runtimes": warning})
@@ -86,6 +88,8 @@ class WorkerService:
             scheduler_address=settings.internal.scheduler or here.scheduler_addresses(settings.cluster.schedulers),
             address=settings.internal.worker or f"unix:{here.run}/worker.sock",
             token=here.cluster_token(),
+            session_key=here.session_key(),
+            api_url=(settings.worker.api_url or settings.cluster.url).rstrip("/"),
             data_dir=here.data / "worker",
             run_dir=here.run / "worker",
             interpreters=found,
@@ -100,6 +104,8 @@ class WorkerService:
             pool_size=settings.worker.pool,
             uid_base=settings.worker.uid_base,
             freeze_after_ms=settings.worker.freeze_after_ms,
+            credentials_seconds=settings.worker.credentials_seconds,
+            connections=connections,
         )
         self._worker = Worker(
             config,

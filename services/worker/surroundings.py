@@ -13,6 +13,8 @@ from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from services.worker.core.reasons import Reason
 from services.worker.counters import InvocationRecord, WorkerCounters
+from services.worker.credentials import Credentials
+from services.worker.endpoints import Endpoints
 from services.worker.freezing import Freezer
 from services.worker.guests import Programs
 from services.worker.sandbox.port import SandboxPool
@@ -44,6 +46,8 @@ class Host(Protocol):
     tasks: TaskOwner
     counters: WorkerCounters
     freezer: Freezer
+    credentials: Credentials
+    endpoints: Endpoints
     on_invocation: Callable[[InvocationRecord], None] | None
 
     def environment_ready(self, environment: Environment) -> None: ...

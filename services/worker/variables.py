@@ -6,6 +6,7 @@ Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Protocol
@@ -57,8 +58,17 @@ def runtime_arn(region: str, version: str) -> str:
     return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(version.encode()).hexdigest()}"
 
 
-def environment_variables(deployment: Deployment, stream: str, places: Places, *, provisioned: bool) -> dict[str, str]:
-    """What the function's process finds in its environment. `provisioned`: it is provisioned concurrency."""
+def environment_variables(
+    deployment: Deployment,
+    stream: str,
+    places: Places,
+    *,
+    provisioned: bool,
+    endpoints: Mapping[str, str],
+    credentials: Mapping[str, str],
+) -> dict[str, str]:
+    """What the function's process finds in its environment. `provisioned`: it is provisioned concurrency; `endpoints`,
+    `credentials`: the variables for those, of which the function's own replace the former."""
     task_root, opt_root, root = places.task_root, places.opt_root, places.runtime_root
     kind = family(deployment.runtime)
     path = f"/usr/local/bin:/usr/bin/:/bin:{opt_root}/bin"
@@ -75,6 +85,7 @@ def environment_variables(deployment: Deployment, stream: str, places: Places, *
         "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000",
         "_AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1",
         "_AWS_XRAY_DAEMON_PORT": "2000",
+        **endpoints,
     }
     if kind == "python":
         free["PYTHONPATH"] = root
@@ -95,6 +106,7 @@ def environment_variables(deployment: Deployment, stream: str, places: Places, *
         "LAMBDA_TASK_ROOT": task_root,
         "LAMBDA_RUNTIME_DIR": root,
         "_HANDLER": deployment.handler,
+        **credentials,
     }
     if kind != "provided":
         reserved["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{deployment.runtime}"

@@ -19,13 +19,17 @@ from lambent.domain.clock import Clock, Ids
 from lambent.domain.limits import Limits
 from lambent.domain.runtimes import SERVED
 from lambent.infra.code_store import CodeStore
+from lambent.infra.connections import Connections
 from lambent.infra.log_store import LogWriter
+from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import worker_service_pb2 as pb
 from services.worker.agent import SchedulerAgent
 from services.worker.artifacts.cache import ArtifactCache
 from services.worker.core.reasons import Reason
 from services.worker.counters import InvocationRecord, WorkerCounters
+from services.worker.credentials import Credentials
+from services.worker.endpoints import Endpoints
 from services.worker.environments import Environments, Shared
 from services.worker.freezing import Freezer
 from services.worker.guests import Programs, is_native
@@ -45,6 +49,8 @@ class WorkerConfig:
     scheduler_address: str  # host:port, or unix:/path
     address: str  # where invocations come in: unix:/path or host:port
     token: str  # the cluster's shared secret
+    session_key: bytes  # what the credentials of functions are made with
+    api_url: str  # the REST API as functions reach it
     data_dir: Path  # unpacked packages; survives restarts
     run_dir: Path  # sockets and temporary folders
     interpreters: Mapping[str, Path]  # runtime name → interpreter; at least one Python
@@ -61,6 +67,8 @@ class WorkerConfig:
     pool_size: int = 4  # sandboxes made in advance, for each interpreter
     uid_base: int = 200_000
     freeze_after_ms: int = 100  # idle before an environment is frozen
+    credentials_seconds: float = 43_200.0  # age at which a process is replaced, since its credentials expire
+    connections: Connections = field(default_factory=lambda: Connections(()))
     log_flush_seconds: float = 0.2
 
 
@@ -153,6 +161,10 @@ class Worker:
             tasks=self._tasks,
             counters=self.counters,
             freezer=Freezer(loop, self._clock, config.freeze_after_ms / 1000),
+            credentials=Credentials(
+                loop, self._clock, self._ids, SessionKeys(config.session_key), config.credentials_seconds
+            ),
+            endpoints=Endpoints(config.api_url, config.connections),
             on_invocation=self._on_invocation,
         )
         environments = Environments(shared, self._artifacts, config.max_environments)

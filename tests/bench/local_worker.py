@@ -18,13 +18,17 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.code_store import MemoryCodeStore
+from lambent.infra.connections import Connections
 from lambent.infra.frames import Invoke, Result
 from lambent.infra.log_store import LogChunk, LogWriter
+from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.artifacts.cache import ArtifactCache
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
+from services.worker.credentials import Credentials
+from services.worker.endpoints import Endpoints
 from services.worker.environments import Environments, Shared
 from services.worker.freezing import Freezer
 from services.worker.guests import Programs
@@ -156,9 +160,11 @@ async def local_worker(source: str, *, most: int = 1000, pool_size: int = 4) -> 
             runtime=RUNTIME, handler="app.handler", code_sha256=digest, memory_mb=128, timeout_seconds=30,
             log_format="Text", log_group="/aws/lambda/bench",
         )  # fmt: skip
+        loop, clock, ids = asyncio.get_running_loop(), SystemClock(), SystemIds()
         shared = Shared(
-            asyncio.get_running_loop(), SystemClock(), limits, _NoLogs(), pool, Programs({}), SystemIds(), tasks,
-            WorkerCounters(), Freezer(asyncio.get_running_loop(), SystemClock(), 0.1), None,
+            loop, clock, limits, _NoLogs(), pool, Programs({}), ids, tasks, WorkerCounters(), Freezer(loop, clock, 0.1),
+            Credentials(loop, clock, ids, SessionKeys(b"bench"), 43_200.0),
+            Endpoints("http://127.0.0.1:9001", Connections(())), None,
         )  # fmt: skip
         environments = Environments(shared, artifacts, most)
         try:

@@ -158,7 +158,7 @@ def creation(**changes: Any) -> dict[str, Any]:
         ({"Role": "nonsense"}, "ValidationException", "'role' failed to satisfy constraint"),
         ({"Runtime": "python2.7"}, "InvalidParameterValueException", "no longer supported"),
         ({"Runtime": "cobol85"}, "InvalidParameterValueException", "enum value set"),
-        ({"Runtime": "ruby3.4"}, "InvalidParameterValueException", "not served by this cluster yet"),
+        ({"Runtime": "ruby3.4"}, "InvalidParameterValueException", "not served by this cluster"),
         ({"Runtime": None}, "InvalidParameterValueException", "Runtime and Handler are mandatory"),
         ({"FunctionName": "x" * 65}, "InvalidParameterValueException", "less than or equal to 64"),
         ({"FunctionName": "a b"}, "ValidationException", "regular expression pattern"),

@@ -62,7 +62,7 @@ async def test_an_extension_is_told_of_invocations_and_of_the_end(cluster: Clust
         "said = register('INVOKE', 'SHUTDOWN')\n"
         "note(said[2])\n"
         "note(sorted(name for name in os.environ if name in ('AWS_EXECUTION_ENV', '_HANDLER', 'LAMBDA_TASK_ROOT',"
-        " 'AWS_LAMBDA_FUNCTION_NAME')))\n"
+        " 'AWS_LAMBDA_FUNCTION_NAME', 'AWS_SESSION_TOKEN', 'AWS_ENDPOINT_URL_LAMBDA')))\n"
         "print('the extension is here', flush=True)\n"
         "while True:\n"
         "    event = call('GET', 'event/next')[2]\n"
@@ -82,7 +82,7 @@ async def test_an_extension_is_told_of_invocations_and_of_the_end(cluster: Clust
         "handler": "app.handler",
         "accountId": "123456789012",
     }
-    assert seen[1] == ["AWS_LAMBDA_FUNCTION_NAME"]
+    assert seen[1] == ["AWS_ENDPOINT_URL_LAMBDA", "AWS_LAMBDA_FUNCTION_NAME", "AWS_SESSION_TOKEN"]
     again = (await cluster.invoke(identity, request_id="r-2")).json
     arn = "arn:aws:lambda:us-east-1:123456789012:function:fn"
     assert {"eventType": "INVOKE", "requestId": "r-1", "invokedFunctionArn": arn} in again

@@ -23,6 +23,7 @@ from lambent.infra import frames
 from lambent.infra.batches import Outbox
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.code_store import MemoryCodeStore
+from lambent.infra.connections import Connection, Connections
 from lambent.infra.log_store import MemoryLogStore
 from lambent.internal.v1 import worker_service_pb2 as pb
 from lambent.internal.v1.deployment_pb2 import Deployment
@@ -35,7 +36,12 @@ STRONGEST = "namespaces" if os.geteuid() == 0 else "process"
 RUNTIME = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 TENANT = Tenant("123456789012", "us-east-1")
 TOKEN = "a shared secret"
+SESSION_KEY = b"what sessions are made with"
 PATIENCE = 20.0
+CONNECTIONS = Connections(
+    [Connection(f"http://{service}.test", "key", "secret", service=service) for service in ("sqs", "s3")]
+    + [Connection("http://other.test", "key", "secret", service="sns", account="999999999999")]
+)
 ECHO = "def handler(event, context):\n    return event\n"
 
 
@@ -181,6 +187,7 @@ class Cluster:
     private: tuple[tuple[str, int], ...] = ()
     control_groups: bool = True
     limits: Limits = field(default_factory=Limits)
+    credentials_seconds: float = 43_200.0
     interpreters: dict[str, Path] = field(default_factory=dict)  # beside Python's
     through_api: bool = False  # Python functions ask the Runtime API, as with extensions, instead of our own channel
 
@@ -197,6 +204,10 @@ class Cluster:
             scheduler_address=f"unix:{self.folder}/scheduler.sock",
             address=f"unix:{self.folder}/run/worker.sock",
             token=TOKEN,
+            session_key=SESSION_KEY,
+            api_url="http://api.test",
+            connections=CONNECTIONS,
+            credentials_seconds=self.credentials_seconds,
             data_dir=self.folder / "data",
             run_dir=self.folder / "run",
             interpreters={RUNTIME: Path(sys.executable), **self.interpreters},
@@ -384,6 +395,20 @@ async def test_a_scheduler_that_restarts_is_told_what_runs_and_disturbs_nothing(
     assert (running.ready, running.busy, running.generation) == (True, False, 1)
     again.ready[identity] = slot
     assert (await cluster.invoke(identity, 2)).json == 2
+
+
+async def test_an_environment_ends_before_its_credentials(tmp_path: Path) -> None:
+    async with cluster_of(tmp_path, level="fake", credentials_seconds=0.3) as cluster:
+        identity = cluster.order(ECHO)
+        await cluster.scheduler.until(lambda: identity in cluster.scheduler.gone)
+        assert cluster.scheduler.gone == {identity: "CredentialsExpire"}
+
+
+async def test_the_caller_of_an_environment_that_is_too_old_is_told_not_to_use_it_again(cluster: Cluster) -> None:
+    identity = await cluster.deploy(ECHO)
+    assert (await cluster.invoke(identity)).result.reusable
+    cluster.worker.environments.by_id[identity].fresh_until = 0.0
+    assert not (await cluster.invoke(identity)).result.reusable
 
 
 async def test_draining_ends_what_is_idle_and_refuses_what_is_new(cluster: Cluster) -> None:

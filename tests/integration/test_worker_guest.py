@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from lambent.domain.limits import Limits
-from tests.integration.test_worker_cluster import ECHO, STRONGEST, Cluster, cluster_of
+from lambent.infra.session_credentials import SessionKeys
+from tests.integration.test_worker_cluster import ECHO, SESSION_KEY, STRONGEST, Cluster, cluster_of
 
 ISOLATED = pytest.mark.skipif(STRONGEST == "process", reason="needs root for the level namespaces")
 
@@ -141,7 +142,8 @@ async def test_the_context_and_the_variables_are_lambdas(cluster: Cluster) -> No
         " c.identity.cognito_identity_id, c.get_remaining_time_in_millis(), c.tenant_id,"
         " dict(os.environ), os.getcwd()]\n"
     )
-    identity = await cluster.deploy(source, variables={"COLOUR": "blue", "TZ": "Europe/Berlin"})
+    own = {"COLOUR": "blue", "TZ": "Europe/Berlin", "AWS_ENDPOINT_URL_SQS": "http://mine"}
+    identity = await cluster.deploy(source, variables=own, role="arn:aws:iam::123456789012:role/service-role/reader")
     request: dict[str, Any] = {"request_id": "r-1", "client_context": '{"custom": {"k": "v"}}'}
     got = (await cluster.invoke(identity, trace="Root=1-x", **request)).json
     assert got[:5] == ["r-1", "fn", "$LATEST", "arn:aws:lambda:us-east-1:123456789012:function:fn", "128"]
@@ -154,6 +156,17 @@ async def test_the_context_and_the_variables_are_lambdas(cluster: Cluster) -> No
     assert environ["_HANDLER"] == "app.handler"
     assert environ["AWS_LAMBDA_LOG_STREAM_NAME"] == got[6]
     assert environ["LAMBDA_TASK_ROOT"] == got[12]
+    assert {name: url for name, url in environ.items() if name.startswith("AWS_ENDPOINT")} == {
+        "AWS_ENDPOINT_URL_LAMBDA": "http://api.test",
+        "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": "http://api.test",
+        "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING": "http://api.test",
+        "AWS_ENDPOINT_URL_S3": "http://s3.test",
+        "AWS_ENDPOINT_URL_SQS": "http://mine",
+    }
+    session = SessionKeys(SESSION_KEY).open(environ["AWS_SESSION_TOKEN"])
+    assert session is not None
+    assert (session.key.id, session.key.secret) == (environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"])
+    assert session.key.principal.arn == "arn:aws:sts::123456789012:assumed-role/reader/fn"
     assert not {name for name in environ if name in os.environ and name not in ("PATH", "LANG", "PWD", "TZ", "SHLVL")}
     assert "_X_AMZN_TRACE_ID" not in (await cluster.invoke(identity, **request)).json[11]
 

@@ -17,6 +17,7 @@ from lambent.infra.queue.memory_queue import MemoryQueue
 from lambent.infra.queue.port import Item, Place, QueueKey
 from lambent.infra.queue.records import Event, decode_state, encode
 from lambent.infra.telemetry import Telemetry
+from services.poller import poller as poller_module
 from services.poller.attempts import Attempt, Attempts, Request
 from services.poller.outbox import Outbox
 from services.poller.poller import Poller
@@ -110,6 +111,28 @@ async def test_stopping_lets_what_runs_end_and_leaves_the_rest(world: World) -> 
     [depth] = await world.queue.depths(ONE)
     assert depth.counts[Place.LEASED] == 0, "what was leased was not settled"
     assert depth.counts[Place.FRESH] == 30 - len(world.attempts.ran)
+
+
+async def test_a_defect_that_ends_a_loop_does_not_end_the_reading(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller_module, "AWAY_SECONDS", 0.01)
+    world.attempts.gate.set()
+    failures = iter([ValueError("a defect"), KeyError("another")])
+    choose = Poller._choose
+
+    async def defective(poller: Poller) -> None:
+        for failure in failures:
+            raise failure
+        await choose(poller)
+
+    monkeypatch.setattr(Poller, "_choose", defective)
+    world.attempts.outcomes = {"fails": [FAILURE]}
+    await world.poller.start()
+    await world.append("fails")
+    await world.until(dead=1)
+    await world.poller.stop(5)
+    assert next(failures, None) is None
 
 
 def test_what_runs_events_is_what_the_poller_takes() -> None:

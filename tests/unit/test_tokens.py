@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from lambent.domain.errors import AwsError
-from lambent.infra import tokens
+from lambent.infra import base64url, tokens
 
 SECRETS = {"AKID": "secret"}
 NOW = 1_700_000_000.5
@@ -36,7 +36,7 @@ def test_no_longer_than_twelve_hours(seconds: int) -> None:
 def test_a_self_made_longer_token_is_refused() -> None:
     claims = {"v": 1, "kid": "AKID", "region": "us-east-1", "iat": int(NOW), "exp": int(NOW) + tokens.MAX_SECONDS + 1}
     first = base64.urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b"=").decode()
-    token = f"{first}.{tokens._encode(tokens._sign('secret', first))}"
+    token = f"{first}.{base64url.encode(tokens._sign('secret', first))}"
     assert refusal(token) == "UnrecognizedClientException"
 
 

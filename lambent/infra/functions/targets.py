@@ -56,4 +56,5 @@ def _deployment(
         system_log_level=configuration.system_log_level or "",
         log_group=configuration.log_group,
         layer_sha256=[layer.code.sha256 for layer in configuration.layers],
+        role=configuration.role,
     )

@@ -6,7 +6,6 @@ both directions meet, and a page that is empty leads on to whatever comes later.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 from collections import deque
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from lambent.domain.errors import AwsError
 from lambent.domain.log_filters import Filter
+from lambent.infra import base64url
 from lambent.infra.log_store import StoredChunk
 
 _EVENT_ID_DIGITS = 56
@@ -125,13 +125,13 @@ def of_filter(pattern: Filter, streams: frozenset[str], prefix: str) -> Callable
 
 def write_token(place: Boundary) -> str:
     """A boundary as text."""
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+    return base64url.encode(json.dumps(place).encode())
 
 
 def read_token(token: str) -> Boundary:
     """The boundary that a text carries. Raises InvalidParameterException."""
     try:
-        time_ms, source, offset, line = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), b"-_", True))
+        time_ms, source, offset, line = json.loads(base64url.decode(token))
     except (ValueError, TypeError, binascii.Error, RecursionError):
         raise invalid_token() from None
     numbers = (time_ms, offset, line)

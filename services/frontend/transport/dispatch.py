@@ -43,6 +43,7 @@ class Entry:
     full_name: str  # e.g. lambent.v1.FunctionService.CreateFunction
     method: MethodDescriptor
     rule: options_pb2.MethodRule
+    action: str  # as policies call it, e.g. lambda:CreateFunction
     request_class: type[Message]
     response_class: type[Message]
     check: Callable[[Message], None]  # raises ValidationException
@@ -69,14 +70,16 @@ class Surroundings:
 def _unary(entry: Entry, around: Surroundings, operation: Unary, check: Callable[[Message], None] | None) -> Unary:
     """What stands between a door and an operation, in one coroutine: a warm invocation pays for every one it enters.
 
-    Values out of shape never reach the operation (`check`; None: the door has checked). One that outlasts its caller's
-    patience is cancelled. A defect of ours becomes ServiceException: the client gets the request id, the log gets the
-    rest. Every call is counted by RPC and outcome.
+    Who may do nothing is told so. Values out of shape never reach the operation (`check`; None: the door has checked).
+    One that outlasts its caller's patience is cancelled. A defect of ours becomes ServiceException: the client gets the
+    request id, the log gets the rest. Every call is counted by RPC and outcome.
     """
     observe, clock, name = around.observe, around.clock, entry.name
 
     async def run(request: Any, call: Call) -> Any:
         try:
+            if call.principal.powerless:
+                raise _denied(entry, call)
             if check is not None:
                 check(request)
             if call.deadline is None:
@@ -117,6 +120,8 @@ def _stream(entry: Entry, around: Surroundings, operation: Stream) -> Stream:
     async def streamed(request: Any, call: Call) -> AsyncIterator[Any]:
         outcome = "Cancelled"
         try:
+            if call.principal.powerless:
+                raise _denied(entry, call)
             check(request)
             limit = None if call.deadline is None else call.deadline - around.clock.monotonic()
             bound = asyncio.timeout(limit)
@@ -148,6 +153,12 @@ def _defect(entry: Entry, call: Call, error: Exception) -> AwsError:
         exc_info=error,
     )
     return AwsError("ServiceException", f"An internal error occurred. Request id: {call.request_id}")
+
+
+def _denied(entry: Entry, call: Call) -> AwsError:
+    who, action = call.principal.arn, entry.action
+    why = f"because no identity-based policy allows the {action} action"
+    return AwsError("AccessDeniedException", f"User: {who} is not authorized to perform: {action} {why}")
 
 
 def _too_late() -> AwsError:
@@ -202,6 +213,7 @@ def _entry(method: MethodDescriptor, operation: Any, around: Surroundings) -> En
         full_name=method.full_name,
         method=method,
         rule=rule,
+        action=_action(method.name, rule, service),
         request_class=request_class,
         response_class=GetMessageClass(method.output_type),
         check=validator(request_class, service.invalid_request or "ValidationException"),
@@ -214,6 +226,21 @@ def _entry(method: MethodDescriptor, operation: Any, around: Surroundings) -> En
     return replace(
         entry, run=_unary(entry, around, operation, entry.check), run_checked=_unary(entry, around, operation, None)
     )
+
+
+# Operations whose action has another name, and the prefix of what is not AWS's.
+# Source: https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
+_ACTIONS = {
+    "Invoke": "InvokeFunction",
+    "InvokeWithResponseStream": "InvokeFunction",
+    "GetLayerVersionByArn": "GetLayerVersion",
+}
+_OURS = "lambent"
+
+
+def _action(name: str, rule: options_pb2.MethodRule, service: options_pb2.ServiceRule) -> str:
+    prefix = service.signing_name or ("lambda" if rule.aws_operation else _OURS)
+    return f"{prefix}:{_ACTIONS.get(rule.aws_operation, rule.aws_operation or name)}"
 
 
 def _public_coroutines(operations: object) -> set[str]:

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     NO_SANDBOX = "SandboxUnavailable"  # the machine could not make one
     FULL = "WorkerFull"  # more environments were ordered than this worker said it can hold
     DRAINED = "WorkerDrained"
+    WORN = "CredentialsExpire"  # its process is as old as its credentials let it get
     # Ends of an invocation that the function did not end itself
     TIMED_OUT = "TimedOut"
     EXITED = "Exited"
