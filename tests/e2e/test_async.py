@@ -139,9 +139,8 @@ def test_an_event_is_not_run_before_its_time(quick: Cluster, told: Effects) -> N
     begun, clock = SystemClock().monotonic(), datetime.now(UTC)
     with Client(quick.grpc, access_key=KEY, secret_key=SECRET) as client:
         late = client.invoke_async(name, {"n": 1}, not_before=clock + timedelta(seconds=wait))
-        listed = quick.lambent("queue", "events", name, "--state", "delayed")
-        assert late in listed.stdout, listed.stderr
-        assert "NotBefore" in listed.stdout
+        [event] = client.list_events(name, state="delayed", max_items=9)
+        assert (event.request_id, event.reason) == (late, "NotBefore")
     at_once = send(with_headers(quick.client(), {"X-Lambent-Not-Before": "1"}), name, n=2)
     seen = {request_id: at for request_id, _, _, at in told.wait(2)}
     assert seen.keys() == {late, at_once}

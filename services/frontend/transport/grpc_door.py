@@ -143,7 +143,7 @@ class GrpcDoor:
                 response = await run(parse(raw), call)
             except (DecodeError, AwsError) as error:
                 await self._refuse(context, entry, error, request_id, call)
-            context.set_trailing_metadata(_trailer(call.answered_id or request_id, call))
+            context.set_trailing_metadata(_trailer(request_id, call))
             return response
 
         return unary
@@ -220,6 +220,8 @@ def _malformed(entry: Entry) -> AwsError:
 
 
 def _trailer(request_id: str, call: Call | None) -> tuple[tuple[str, str], ...]:
+    if call is not None and call.answered_id is not None:
+        request_id = call.answered_id
     if call is None or call.trace_out is None:
         return (("x-amzn-requestid", request_id),)
     return (("x-amzn-requestid", request_id), ("x-amzn-trace-id", call.trace_out))
