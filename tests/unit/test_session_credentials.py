@@ -126,6 +126,7 @@ def test_nothing_else_is_a_token(text: str) -> None:
 
 
 def test_a_sealed_statement_of_another_version_is_none() -> None:
-    for document in (msgspec.structs.replace(STATEMENT, v=2), {"v": 1}, [], "x"):
+    documents: list[Any] = [msgspec.structs.replace(STATEMENT, v=2), {"v": 1}, [], "x"]
+    for document in documents:
         body = base64url.encode(msgspec.json.encode(document))
         assert KEYS.open(f"{body}.{base64url.encode(KEYS._digest('token', body))}") is None
