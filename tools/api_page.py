@@ -113,6 +113,8 @@ def _member(field: Any) -> str:
     }.get(rule.location, "")
     if not place and any("{" + field.name + "}" in template for template in _templates(field)):
         place = " (p)"
+    if rule.extension:
+        place += " (Lambent's own)"
     return f"{field.json_name}{'*' if rule.required else ''}{place}"
 
 

@@ -18,21 +18,30 @@ from lambent.client import Client
 @click.option("--qualifier", help="Version or alias.")
 @click.option("--log", "log_tail", is_flag=True, help="Print the end of the invocation's log to standard error.")
 @click.option("--async", "later", is_flag=True, help="Queue an event and do not wait; prints its request id.")
+@click.option(
+    "--dedup-token", help="With --async: queue nothing if an event with this token was queued a short while ago."
+)
+@click.option("--not-before", help="With --async: when to run at the soonest, epoch seconds or 2030-01-31T08:00:00Z.")
 @click.option("--wait", is_flag=True, help="With --async: wait until the event has ended; exit code 3 if given up.")
 @output_option
 @connected
 def command(
-    connection: Connection, name: str, payload: str, qualifier: str | None, log_tail: bool, later: bool, wait: bool,
-    output: str,
+    connection: Connection, name: str, payload: str, qualifier: str | None, log_tail: bool, later: bool,
+    dedup_token: str | None, not_before: str | None, wait: bool, output: str,
 ) -> None:  # fmt: skip
     """Run a function. Its answer goes to standard output; exit code 3 if the function failed."""
     if later and log_tail:
         raise click.UsageError("--log waits for the invocation, --async does not; see `lambent logs --request-id`")
     if wait and not later:
         raise click.UsageError("--wait is for --async; without it `lambent invoke` waits anyway")
+    if not later and (dedup_token is not None or not_before is not None):
+        raise click.UsageError("--dedup-token and --not-before are for --async")
     with connection.open() as client:
         if later:
-            _invoke_async(client, name, _payload(payload), qualifier, wait, output)
+            request_id = client.invoke_async(
+                name, _payload(payload), qualifier=qualifier, dedup_token=dedup_token, not_before=not_before
+            )
+            _tell_event(client, name, request_id, wait, output)
             return
         result = client.invoke(name, _payload(payload), qualifier=qualifier, log_tail=log_tail)
     if output == "json":
@@ -54,8 +63,7 @@ def command(
         raise click.exceptions.Exit(3)
 
 
-def _invoke_async(client: Client, name: str, payload: bytes, qualifier: str | None, wait: bool, output: str) -> None:
-    request_id = client.invoke_async(name, payload, qualifier=qualifier)
+def _tell_event(client: Client, name: str, request_id: str, wait: bool, output: str) -> None:
     if output == "table":
         click.echo(request_id)
     ended = client.wait_for_event(name, request_id) if wait else None

@@ -14,6 +14,7 @@ from lambent.client.calls import (
     OPTIONS,
     Credentials,
     Payload,
+    event_request,
     invoke_request,
     logs_request,
     pauses,
@@ -74,9 +75,12 @@ class AsyncClient:
         response, request_id = await self._call(self._invocations.Invoke, request, timeout)
         return InvokeResult.of(response, request_id, self._clock.monotonic() - started)
 
-    async def invoke_async(self, name: str, payload: Payload = None, *, qualifier: str | None = None) -> str:
+    async def invoke_async(
+        self, name: str, payload: Payload = None, *, qualifier: str | None = None, dedup_token: str | None = None,
+        not_before: datetime | str | None = None,
+    ) -> str:  # fmt: skip
         """Queue an event for a function; see `Client.invoke_async`."""
-        request = invoke_request(name, payload, qualifier, later=True)
+        request = event_request(name, payload, qualifier, dedup_token, not_before)
         return (await self._call(self._invocations.Invoke, request, self._timeout))[1]
 
     async def create_function(self, request: fn.CreateFunctionRequest) -> fn.FunctionConfiguration:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -46,10 +46,25 @@ class Credentials:
         return (("authorization", f"Bearer {self._token}"),)
 
 
-def invoke_request(
-    name: str, payload: Payload, qualifier: str | None, *, log_tail: bool = False, later: bool = False
+def event_request(
+    name: str, payload: Payload, qualifier: str | None, dedup_token: str | None, not_before: datetime | str | None
 ) -> invocation_service_pb2.InvokeRequest:
-    """An invocation; bytes and text are sent as they are, everything else as JSON. `later`: an asynchronous one."""
+    """An asynchronous invocation. A time without a zone is UTC; text is sent as it is."""
+    request = invoke_request(name, payload, qualifier)
+    request.invocation_type = "Event"
+    if dedup_token is not None:
+        request.dedup_token = dedup_token
+    if isinstance(not_before, datetime):
+        not_before = (not_before if not_before.tzinfo else not_before.replace(tzinfo=UTC)).isoformat()
+    if not_before is not None:
+        request.not_before = not_before
+    return request
+
+
+def invoke_request(
+    name: str, payload: Payload, qualifier: str | None, *, log_tail: bool = False
+) -> invocation_service_pb2.InvokeRequest:
+    """An invocation; bytes and text are sent as they are, everything else as JSON."""
     if isinstance(payload, str):
         body = payload.encode()
     elif isinstance(payload, bytes):
@@ -61,8 +76,6 @@ def invoke_request(
         request.qualifier = qualifier
     if log_tail:
         request.log_type = "Tail"
-    if later:
-        request.invocation_type = "Event"
     return request
 
 

@@ -14,6 +14,7 @@ from lambent.client.calls import (
     OPTIONS,
     Credentials,
     Payload,
+    event_request,
     invoke_request,
     logs_request,
     pauses,
@@ -80,9 +81,17 @@ class Client:
         response, request_id = self._call(self._invocations.Invoke, request, timeout)
         return InvokeResult.of(response, request_id, self._clock.monotonic() - started)
 
-    def invoke_async(self, name: str, payload: Payload = None, *, qualifier: str | None = None) -> str:
-        """Queue an event for a function, which runs soon, at least once; answers the request id of every attempt."""
-        request = invoke_request(name, payload, qualifier, later=True)
+    def invoke_async(
+        self, name: str, payload: Payload = None, *, qualifier: str | None = None, dedup_token: str | None = None,
+        not_before: datetime | str | None = None,
+    ) -> str:  # fmt: skip
+        """Queue an event for a function, which runs soon, at least once; answers the request id of every attempt.
+
+        `dedup_token`: 1 to 128 visible ASCII characters; if an event with it was queued for the function a short while
+        ago (the cluster's `queue.dedup_seconds`), nothing is queued and that event's id is the answer. `not_before`:
+        when the event may run at the soonest; as text, epoch seconds or as RFC 3339 writes it. Raises InvalidRequest.
+        """
+        request = event_request(name, payload, qualifier, dedup_token, not_before)
         return self._call(self._invocations.Invoke, request, self._timeout)[1]
 
     def create_function(self, request: fn.CreateFunctionRequest) -> fn.FunctionConfiguration:

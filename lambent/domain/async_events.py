@@ -61,7 +61,7 @@ class RetryPolicy:
 class Progress:
     """How far an event has come; epoch seconds."""
 
-    accepted: float
+    accepted: float  # from then its age counts
     attempts: int = 0  # times that the handler ran
     deferrals: int = 0  # times in a row that it was put off without an attempt
 

@@ -221,6 +221,9 @@ class Queue:
         unit="seconds",
         minimum=0.1,
     )
+    dedup_seconds: float = setting(
+        300.0, "How long a token stands for the event that first came with it.", unit="seconds", minimum=0.001
+    )
     delivery_seconds: float = setting(
         21_600.0, "How long it is tried to tell a destination or a dead-letter queue.", unit="seconds", minimum=0
     )

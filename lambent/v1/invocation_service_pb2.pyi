@@ -30,6 +30,8 @@ class InvokeRequest(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     QUALIFIER_FIELD_NUMBER: _builtins.int
     TENANT_ID_FIELD_NUMBER: _builtins.int
+    DEDUP_TOKEN_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_FIELD_NUMBER: _builtins.int
     function_name: _builtins.str
     """Name, name:qualifier, partial ARN or full ARN of the function."""
     invocation_type: _builtins.str
@@ -46,6 +48,14 @@ class InvokeRequest(_message.Message):
     """Version, alias or $LATEST. Absent: unqualified, which means $LATEST."""
     tenant_id: _builtins.str
     """Tenant, for functions that isolate tenants."""
+    dedup_token: _builtins.str
+    """Lambent's own, for Event: 1 to 128 visible ASCII characters. An event whose token was seen for the function a short
+    while ago (queue.dedup_seconds) is not queued; the answer has the request id of the one that was.
+    """
+    not_before: _builtins.str
+    """Lambent's own, for Event: the function is not run before this time, in epoch seconds or as RFC 3339 writes it. At most
+    the maximal age of the function's events ahead; their age counts from then.
+    """
     def __init__(
         self,
         *,
@@ -57,13 +67,17 @@ class InvokeRequest(_message.Message):
         payload: _builtins.bytes | None = ...,
         qualifier: _builtins.str | None = ...,
         tenant_id: _builtins.str | None = ...,
+        dedup_token: _builtins.str | None = ...,
+        not_before: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_client_context", b"_client_context", "_durable_execution_name", b"_durable_execution_name", "_function_name", b"_function_name", "_invocation_type", b"_invocation_type", "_log_type", b"_log_type", "_payload", b"_payload", "_qualifier", b"_qualifier", "_tenant_id", b"_tenant_id", "client_context", b"client_context", "durable_execution_name", b"durable_execution_name", "function_name", b"function_name", "invocation_type", b"invocation_type", "log_type", b"log_type", "payload", b"payload", "qualifier", b"qualifier", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_client_context", b"_client_context", "_dedup_token", b"_dedup_token", "_durable_execution_name", b"_durable_execution_name", "_function_name", b"_function_name", "_invocation_type", b"_invocation_type", "_log_type", b"_log_type", "_not_before", b"_not_before", "_payload", b"_payload", "_qualifier", b"_qualifier", "_tenant_id", b"_tenant_id", "client_context", b"client_context", "dedup_token", b"dedup_token", "durable_execution_name", b"durable_execution_name", "function_name", b"function_name", "invocation_type", b"invocation_type", "log_type", b"log_type", "not_before", b"not_before", "payload", b"payload", "qualifier", b"qualifier", "tenant_id", b"tenant_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client_context", b"_client_context", "_durable_execution_name", b"_durable_execution_name", "_function_name", b"_function_name", "_invocation_type", b"_invocation_type", "_log_type", b"_log_type", "_payload", b"_payload", "_qualifier", b"_qualifier", "_tenant_id", b"_tenant_id", "client_context", b"client_context", "durable_execution_name", b"durable_execution_name", "function_name", b"function_name", "invocation_type", b"invocation_type", "log_type", b"log_type", "payload", b"payload", "qualifier", b"qualifier", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client_context", b"_client_context", "_dedup_token", b"_dedup_token", "_durable_execution_name", b"_durable_execution_name", "_function_name", b"_function_name", "_invocation_type", b"_invocation_type", "_log_type", b"_log_type", "_not_before", b"_not_before", "_payload", b"_payload", "_qualifier", b"_qualifier", "_tenant_id", b"_tenant_id", "client_context", b"client_context", "dedup_token", b"dedup_token", "durable_execution_name", b"durable_execution_name", "function_name", b"function_name", "invocation_type", b"invocation_type", "log_type", b"log_type", "not_before", b"not_before", "payload", b"payload", "qualifier", b"qualifier", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__client_context: _TypeAlias = _typing.Literal["client_context"]  # noqa: Y015
     _WhichOneofArgType__client_context: _TypeAlias = _typing.Literal["_client_context", b"_client_context"]  # noqa: Y015
+    _WhichOneofReturnType__dedup_token: _TypeAlias = _typing.Literal["dedup_token"]  # noqa: Y015
+    _WhichOneofArgType__dedup_token: _TypeAlias = _typing.Literal["_dedup_token", b"_dedup_token"]  # noqa: Y015
     _WhichOneofReturnType__durable_execution_name: _TypeAlias = _typing.Literal["durable_execution_name"]  # noqa: Y015
     _WhichOneofArgType__durable_execution_name: _TypeAlias = _typing.Literal["_durable_execution_name", b"_durable_execution_name"]  # noqa: Y015
     _WhichOneofReturnType__function_name: _TypeAlias = _typing.Literal["function_name"]  # noqa: Y015
@@ -72,6 +86,8 @@ class InvokeRequest(_message.Message):
     _WhichOneofArgType__invocation_type: _TypeAlias = _typing.Literal["_invocation_type", b"_invocation_type"]  # noqa: Y015
     _WhichOneofReturnType__log_type: _TypeAlias = _typing.Literal["log_type"]  # noqa: Y015
     _WhichOneofArgType__log_type: _TypeAlias = _typing.Literal["_log_type", b"_log_type"]  # noqa: Y015
+    _WhichOneofReturnType__not_before: _TypeAlias = _typing.Literal["not_before"]  # noqa: Y015
+    _WhichOneofArgType__not_before: _TypeAlias = _typing.Literal["_not_before", b"_not_before"]  # noqa: Y015
     _WhichOneofReturnType__payload: _TypeAlias = _typing.Literal["payload"]  # noqa: Y015
     _WhichOneofArgType__payload: _TypeAlias = _typing.Literal["_payload", b"_payload"]  # noqa: Y015
     _WhichOneofReturnType__qualifier: _TypeAlias = _typing.Literal["qualifier"]  # noqa: Y015
@@ -81,6 +97,8 @@ class InvokeRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__client_context) -> _WhichOneofReturnType__client_context | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dedup_token) -> _WhichOneofReturnType__dedup_token | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__durable_execution_name) -> _WhichOneofReturnType__durable_execution_name | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__function_name) -> _WhichOneofReturnType__function_name | None: ...
@@ -88,6 +106,8 @@ class InvokeRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__invocation_type) -> _WhichOneofReturnType__invocation_type | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__log_type) -> _WhichOneofReturnType__log_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__not_before) -> _WhichOneofReturnType__not_before | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__payload) -> _WhichOneofReturnType__payload | None: ...
     @_typing.overload

@@ -204,6 +204,7 @@ class FieldRule(_message.Message):
     KEY_LENGTH_FIELD_NUMBER: _builtins.int
     ITEM_VALUE_FIELD_NUMBER: _builtins.int
     CLEARABLE_FIELD_NUMBER: _builtins.int
+    EXTENSION_FIELD_NUMBER: _builtins.int
     location: Global___Location.ValueType
     name: _builtins.str
     """Name of the header or query parameter."""
@@ -223,6 +224,8 @@ class FieldRule(_message.Message):
     """On requests for changes: an empty list takes away what was there, while an absent one leaves it. Messages cannot
     tell the two apart, so that over gRPC one empty item stands for the empty list; the REST door writes it.
     """
+    extension: _builtins.bool
+    """Only Lambent has this member, AWS's model does not; a header of it begins with X-Lambent-."""
     @_builtins.property
     def value(self) -> Global___Bounds:
         """Bounds of a number's value, in the unit that the field's comment names."""
@@ -260,10 +263,11 @@ class FieldRule(_message.Message):
         key_length: Global___Bounds | None = ...,
         item_value: Global___Bounds | None = ...,
         clearable: _builtins.bool = ...,
+        extension: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["item_value", b"item_value", "key_length", b"key_length", "length", b"length", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clearable", b"clearable", "emit_empty", b"emit_empty", "item_pattern", b"item_pattern", "item_value", b"item_value", "key_length", b"key_length", "key_pattern", b"key_pattern", "length", b"length", "location", b"location", "name", b"name", "pattern", b"pattern", "required", b"required", "sensitive", b"sensitive", "value", b"value", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clearable", b"clearable", "emit_empty", b"emit_empty", "extension", b"extension", "item_pattern", b"item_pattern", "item_value", b"item_value", "key_length", b"key_length", "key_pattern", b"key_pattern", "length", b"length", "location", b"location", "name", b"name", "pattern", b"pattern", "required", b"required", "sensitive", b"sensitive", "value", b"value", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -74,7 +74,7 @@ class EventQueue(_message.Message):
     waiting: _builtins.int
     """Never tried yet."""
     delayed: _builtins.int
-    """Between attempts: after an error, a throttle, or a fault of the platform."""
+    """Between attempts, after an error, a throttle, or a fault of the platform; and those whose not-before is to come."""
     running: _builtins.int
     """A poller has them."""
     given_up: _builtins.int
@@ -220,7 +220,7 @@ class QueuedEvent(_message.Message):
     attempts: _builtins.int
     """Times that the function ran."""
     reason: _builtins.str
-    """Why it waits or was given up: FunctionError, Throttled, SystemError, RetriesExhausted, EventAgeExceeded, ..."""
+    """Why it waits or was given up: FunctionError, Throttled, SystemError, NotBefore, RetriesExhausted, EventAgeExceeded, ..."""
     detail: _builtins.str
     """What stood against it at the last attempt."""
     qualifier: _builtins.str

@@ -181,7 +181,9 @@ class FrontendService:
         )
         self._scheduler_calls = SchedulerCalls(scheduler_address(settings, self._layout), self._layout.cluster_token())
         queue = self._queue = redis_queue(self._redis, self._blocking, self._clock, self._id, settings.queue)
-        self._events = EventAcceptor(queue, self._telemetry, settings.queue.accept_seconds)
+        self._events = EventAcceptor(
+            queue, self._telemetry, settings.queue.accept_seconds, settings.queue.dedup_seconds
+        )
         try:
             await self._events.start()
         except AwsError as error:

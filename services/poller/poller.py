@@ -187,7 +187,7 @@ class Poller:
         policy = self._policy
         if isinstance(found, Known) and found.event_config is not None:
             policy = found.event_config.policy(policy)
-        progress = before.progress(event.accepted)
+        progress = before.progress(event.ready)
         attempt: Attempt | None = None
         decision: Decision | None = too_old(progress, policy, self._queue.now())
         if decision is None:
@@ -221,7 +221,7 @@ class Poller:
         if isinstance(found, Attempt):
             return found
         if self._ages is not None:
-            self._ages.record((self._queue.now() - event.accepted) * 1000, {"FunctionName": ref.name})
+            self._ages.record((self._queue.now() - event.ready) * 1000, {"FunctionName": ref.name})
         return await self._attempts.run(ref, found, Request(request_id, event.trace), payload)
 
     # Settling and renewing

@@ -113,9 +113,14 @@ def compare(message: Any, shape: Any, *, is_input: bool, seen: frozenset[str] = 
     """Everything in which a message differs from AWS's structure."""
     if shape is None:
         return [] if not message.fields else [f"{message.name}: AWS's operation has no such structure"]
-    fields = {field.json_name: field for field in message.fields}
     name = shape.name
-    problems = [f"{name}.{member}: missing" for member in shape.members if member not in fields]
+    own = [field for field in message.fields if rule_of(field).extension]
+    problems = [
+        f"{name}.{field.json_name}: no extension, AWS has it" for field in own if field.json_name in shape.members
+    ]
+    problems += [f"{name}.{field.json_name}: {rule_of(field).name}" for field in own if not is_our_header(field)]
+    fields = {field.json_name: field for field in message.fields if field not in own}
+    problems += [f"{name}.{member}: missing" for member in shape.members if member not in fields]
     problems += [f"{name}.{member}: unknown to AWS" for member in fields if member not in shape.members]
     for member, theirs in shape.members.items():
         field = fields.get(member)
@@ -132,6 +137,12 @@ def compare(message: Any, shape: Any, *, is_input: bool, seen: frozenset[str] = 
         if inner.type_name == "structure" and inner.name not in seen:
             problems += compare(field.message_type, inner, is_input=is_input, seen=seen | {inner.name})
     return problems
+
+
+def is_our_header(field: Any) -> bool:
+    """An extension travels in a header that AWS will not come to use, and is left out by those who do not know it."""
+    rule = rule_of(field)
+    return rule.location == options_pb2.LOCATION_HEADER and rule.name.startswith("X-Lambent-") and not rule.required
 
 
 def member_problems(field: Any, theirs: Any, where: str) -> list[str]:

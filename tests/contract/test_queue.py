@@ -11,6 +11,7 @@ import pytest
 
 from lambent.domain.errors import AwsError
 from lambent.infra.clock import SystemClock
+from lambent.infra.queue import redis_keys as keys
 from lambent.infra.queue.memory_queue import MemoryQueue
 from lambent.infra.queue.port import (
     Batch,
@@ -25,6 +26,8 @@ from lambent.infra.queue.port import (
     QueueInspector,
     QueueKey,
     Settlement,
+    Terms,
+    Token,
 )
 from lambent.infra.queue.redis_inspector import RedisInspector
 from lambent.infra.queue.redis_queue import RedisQueue
@@ -99,6 +102,58 @@ async def test_one_id_is_queued_once_for_as_long_as_it_is_there(queue: EventQueu
     assert await queue.lease(F, 5, 12.0, 20.0) == Batch((), None)
     await queue.append(ONE, items("a"), 13.0)
     assert ids(await queue.lease(F, 5, 13.0, 20.0)) == ["a"]
+
+
+async def test_an_item_with_a_time_is_not_leased_before_it(queue: EventQueue) -> None:
+    terms = {"a": Terms(not_before=30.0), "b": Terms(not_before=10.0), "c": Terms(not_before=20.0)}
+    assert await queue.append(ONE, items("a"), 10.0, terms) == ["a"]
+    assert await queue.due(ONE, 99.0, 9) == [("f", 30.0)]
+    assert await queue.append(ONE, items("a", "b", "c", "d"), 10.0, terms) == ["a", "b", "c", "d"]
+    assert await queue.due(ONE, 99.0, 9) == [("f", 10.0)]
+    now = await queue.lease(F, 9, 19.999, 50.0)
+    assert ids(now) == ["b", "d"], "what is due already is as fresh as what has no time"
+    assert now.next_due == 20.0
+    later = await queue.lease(F, 9, 30.0, 50.0)
+    assert [(each.id, each.value, each.state) for each in later.items] == [
+        ("c", b"value c", b""),
+        ("a", b"value a", b""),
+    ]
+
+
+async def test_a_token_stands_for_the_item_that_first_came_with_it(queue: EventQueue) -> None:
+    """For as long as it is kept, whatever has become of the item; for each queue and tenant by itself."""
+
+    def terms(*ids: str, until: float) -> dict[str, Terms]:
+        return {id_: Terms(token=Token("t {}", until)) for id_ in ids}
+
+    assert await queue.append(ONE, items("a", "b", "c"), 10.0, terms("a", "b", until=100.0)) == ["a", "a", "c"]
+    assert await queue.append(ONE, items("a"), 10.0, terms("a", until=100.0)) == ["a"], "a command that arrived twice"
+    assert await queue.append(ONE, items("x", name="g"), 10.0, terms("x", until=100.0)) == ["x"]
+    assert await queue.append(OTHER, items("y"), 10.0, terms("y", until=100.0)) == ["y"]
+    batch = await queue.lease(F, 9, 10.0, 20.0)
+    assert ids(batch) == ["a", "c"]
+    await settle(queue, batch, Done(), 11.0)
+    assert await queue.lease(F, 9, 12.0, 20.0) == Batch((), None)
+    assert await queue.append(ONE, items("d"), 99.999, terms("d", until=200.0)) == ["a"]
+    assert [name for name, _ in await queue.due(ONE, 999.0, 9)] == ["g"], "nothing was queued, and nothing is due"
+    assert await queue.append(ONE, items("e"), 100.0, terms("e", until=200.0)) == ["e"]
+    assert ids(await queue.lease(F, 9, 100.0, 120.0)) == ["e"]
+
+
+async def test_a_token_of_a_delayed_item_counts_from_its_acceptance(queue: EventQueue) -> None:
+    both = {id_: Terms(not_before=50.0, token=Token("t", 20.0)) for id_ in "abc"}
+    assert await queue.append(ONE, items("a"), 10.0, both) == ["a"]
+    assert await queue.append(ONE, items("b"), 19.0, both) == ["a"]
+    assert await queue.append(ONE, items("c"), 21.0, both) == ["c"]
+    assert ids(await queue.lease(F, 9, 50.0, 60.0)) == ["a", "c"]
+
+
+async def test_tokens_leave_the_store_by_themselves(redis_url: str) -> None:
+    client = connect(redis_url)
+    queue = RedisQueue(client, client, SystemClock(), "p", dead_seconds=1, dead_items=1)
+    await queue.append(ONE, items("a"), 10.0, {"a": Terms(token=Token("t", 310.0))})
+    assert 290_000 < await client.pttl(keys.of_token(ONE, "f", "t")) <= 300_000
+    await client.aclose()
 
 
 async def test_a_lease_that_runs_out_is_taken_over_and_its_holder_is_fenced(queue: EventQueue) -> None:

@@ -8,12 +8,14 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from lambent.client import Client
+from lambent.infra.clock import SystemClock
 from tests.e2e.effects import PACKAGE, Effects, effects
 from tests.e2e.harness import KEY, SECRET, Cluster, error_of, eventually
 
@@ -104,6 +106,64 @@ def test_what_cannot_be_run_is_refused_before_it_is_accepted(quick: Cluster, tol
     assert len(largest) == limit
     assert invoke(FunctionName=name, InvocationType="Event", Payload=largest)["StatusCode"] == 202
     assert {number for _, number, _, _ in told.wait(1)} == {"7"}
+
+
+def with_headers(client: Any, headers: dict[str, str]) -> Any:
+    """The client, with more headers on each invocation."""
+
+    def add(request: Any, **_: Any) -> None:
+        for name, value in headers.items():
+            request.headers[name] = value
+
+    client.meta.events.register("before-sign.lambda.Invoke", add)
+    return client
+
+
+def test_a_token_queues_one_event_through_every_door(quick: Cluster, told: Effects) -> None:
+    name = create(quick, told, "once")
+    first = send(with_headers(quick.client(), {"X-Lambent-Dedup-Token": "order-1"}), name, n=1)
+    assert send(with_headers(quick.client(), {"X-Lambent-Dedup-Token": "order-1"}), name, n=2) == first
+    with Client(quick.grpc, access_key=KEY, secret_key=SECRET) as client:
+        assert client.invoke_async(name, {"n": 3}, dedup_token="order-1") == first
+        other = client.invoke_async(name, {"n": 4}, dedup_token="order-2")
+    command = quick.lambent("invoke", name, "--async", "--payload", '{"n": 5}', "--dedup-token", "order-2")
+    assert command.stdout.strip() == other != first
+    # Each is in the queue before its answer, so what comes last is run last.
+    last = send(quick.client(), name, n=6)
+    told.wait(3)
+    assert {(request_id, number) for request_id, number, _, _ in told.told} == {(first, "1"), (other, "4"), (last, "6")}
+
+
+def test_an_event_is_not_run_before_its_time(quick: Cluster, told: Effects) -> None:
+    name, wait = create(quick, told, "later"), 2.0
+    begun, clock = SystemClock().monotonic(), datetime.now(UTC)
+    with Client(quick.grpc, access_key=KEY, secret_key=SECRET) as client:
+        late = client.invoke_async(name, {"n": 1}, not_before=clock + timedelta(seconds=wait))
+        [event] = client.list_events(name, state="delayed", max_items=9)
+        assert (event.request_id, event.reason) == (late, "NotBefore")
+    at_once = send(with_headers(quick.client(), {"X-Lambent-Not-Before": "1"}), name, n=2)
+    seen = {request_id: at for request_id, _, _, at in told.wait(2)}
+    assert seen.keys() == {late, at_once}
+    # Clocks of one machine, read one after the other; the store keeps milliseconds.
+    assert seen[at_once] < seen[late] >= begun + wait - 0.01
+
+
+def test_what_is_asked_of_an_event_is_refused_where_it_makes_no_sense(quick: Cluster, told: Effects) -> None:
+    name = create(quick, told, "asks")
+    for headers, kind, says in (
+        ({"X-Lambent-Dedup-Token": "two words"}, "Event", "DedupToken must be"),
+        ({"X-Lambent-Not-Before": "soon"}, "Event", "NotBefore must be epoch seconds"),
+        ({"X-Lambent-Not-Before": "2999-01-01T00:00:00Z"}, "Event", "at most 20 seconds ahead"),
+        ({"X-Lambent-Dedup-Token": "t"}, "RequestResponse", "for the Event invocation type"),
+    ):
+        invoke = with_headers(quick.client(), headers).invoke
+        status, error, text = error_of(invoke, FunctionName=name, InvocationType=kind)
+        assert (status, error) == (400, "InvalidParameterValueException")
+        assert says in text
+    assert quick.lambent("invoke", name, "--dedup-token", "t").returncode == 2
+    refused = quick.lambent("invoke", name, "--async", "--not-before", "soon")
+    assert "NotBefore must be epoch seconds" in refused.stderr
+    assert told.told == []
 
 
 def test_a_function_that_fails_is_tried_three_times_at_growing_distance(quick: Cluster, told: Effects) -> None:

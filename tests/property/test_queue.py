@@ -3,7 +3,6 @@ twice, none is forgotten in a state, no lease is held by two. The one in Redis d
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -14,7 +13,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lambent.infra.clock import SystemClock
 from lambent.infra.queue.memory_queue import MemoryQueue
-from lambent.infra.queue.port import Batch, Dead, Delayed, Done, EventQueue, Item, QueueKey, Settlement, Verdict
+from lambent.infra.queue.port import (
+    Batch,
+    Dead,
+    Delayed,
+    Done,
+    EventQueue,
+    Item,
+    QueueKey,
+    Settlement,
+    Terms,
+    Token,
+    Verdict,
+)
 from lambent.infra.queue.redis_queue import RedisQueue
 from lambent.infra.redis_client import connect
 from tests.records import ONE
@@ -49,6 +60,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.appended: set[str] = set()
         self.ended: dict[str, Verdict] = {}
         self.said: list[tuple[str, str]] = []  # every (id, token) that was ever given
+        self.tokens: dict[str, tuple[str, float]] = {}  # token → the id it stands for, until when
+        self.not_before: dict[str, float] = {}
         self.holding: dict[str, tuple[str, float]] = {}  # id → token and end of the lease that counts
 
     @rule(count=st.integers(1, 4))
@@ -56,6 +69,20 @@ class QueueMachine(RuleBasedStateMachine):
         ids = [f"e{len(self.appended) + number}" for number in range(count)]
         self.appended.update(ids)
         done(self.queue.append(ONE, [Item("f", id_, b"v") for id_ in ids], self.now))
+
+    @rule(token=st.sampled_from("tu"), wait=st.one_of(st.none(), st.floats(0, 20)))
+    def append_on_terms(self, token: str, wait: float | None) -> None:
+        """Later, and only if the token stands for nothing."""
+        id_ = f"e{len(self.appended)}"
+        first, until = self.tokens.get(token, ("", 0.0))
+        kept = cut(until) > cut(self.now)
+        terms = {id_: Terms(None if wait is None else self.now + wait, Token(token, self.now + LEASE))}
+        [answer] = done(self.queue.append(ONE, [Item("f", id_, b"v")], self.now, terms))
+        assert answer == (first if kept else id_)
+        if not kept:
+            self.appended.add(id_)
+            self.tokens[token] = id_, self.now + LEASE
+            self.not_before[id_] = 0.0 if wait is None else self.now + wait
 
     @rule()
     def append_again(self) -> None:
@@ -72,6 +99,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert each.value == b"v"
             assert each.id not in self.ended, "it was finished"
             assert each.id not in self.holding, "another holds it"
+            assert cut(self.not_before.get(each.id, 0.0)) <= cut(self.now), "it is not due"
             self.holding[each.id] = each.token, self.now + LEASE
             self.said.append((each.id, each.token))
 
@@ -125,6 +153,12 @@ TestQueue = QueueMachine.TestCase
 TestQueue.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
+def some_terms(rng: random.Random, now: float) -> Terms:
+    """Mostly none."""
+    token = Token(rng.choice("tu"), now + rng.choice([5.0, 60.0])) if rng.random() < 0.2 else None
+    return Terms(now + rng.choice([-1.0, 0.5, 20.0]) if rng.random() < 0.3 else None, token)
+
+
 async def test_redis_and_its_twin_answer_a_random_history_alike(redis_url: str) -> None:
     client = connect(redis_url)
     kept = {"dead_seconds": 40.0, "dead_items": 5}
@@ -141,7 +175,8 @@ async def test_redis_and_its_twin_answer_a_random_history_alike(redis_url: str) 
             case "append":
                 batch = [Item("f", f"e{number + each}", b"v") for each in range(rng.randrange(1, 4))]
                 number += len(batch)
-                answers: list[Any] = list(await asyncio.gather(*(queue.append(ONE, batch, now) for queue in pair)))
+                terms = {each.id: some_terms(rng, now) for each in batch}
+                answers: list[Any] = [await queue.append(ONE, batch, now, terms) for queue in pair]
             case "lease":
                 count = rng.randrange(1, 5)
                 answers = [await queue.lease(KEY, count, now, now + LEASE) for queue in pair]

@@ -8,9 +8,9 @@ local function enqueue(fresh, values, id, value)
   return redis.call('RPUSH', fresh, id)
 end
 
--- Something can be leased of a queue. `woken`: it had nothing fresh before, which pollers are told.
-local function announce(index, now, name, woken, channel, tenant)
-  redis.call('ZADD', index, 'LT', now, name)
+-- Something can be leased of a queue from a time on. `woken`: it had nothing fresh before, which pollers are told.
+local function announce(index, due, name, woken, channel, tenant)
+  redis.call('ZADD', index, 'LT', due, name)
   if woken then
     redis.call('PUBLISH', channel, tenant .. ' ' .. name)
   end

@@ -11,6 +11,7 @@ from typing import Literal
 from lambent.domain.clock import Clock
 from lambent.domain.names import Tenant
 from lambent.infra.queue.port import (
+    NO_TERMS,
     Batch,
     Dead,
     Delayed,
@@ -22,6 +23,7 @@ from lambent.infra.queue.port import (
     Place,
     QueueKey,
     Settlement,
+    Terms,
 )
 
 
@@ -33,6 +35,7 @@ class _Queue:
     dead: dict[str, float] = field(default_factory=dict)
     values: dict[str, bytes] = field(default_factory=dict)
     states: dict[str, bytes] = field(default_factory=dict)
+    tokens: dict[str, tuple[str, float]] = field(default_factory=dict)  # id, until when it is kept
 
     def forget(self, id_: str) -> None:
         self.values.pop(id_, None)
@@ -69,19 +72,33 @@ class MemoryQueue:
     async def synchronize(self) -> None:
         pass
 
-    async def append(self, tenant: Tenant, items: Sequence[Item], now: float) -> None:
-        for item in items:
-            key = QueueKey(tenant, item.name)
-            queue = self._queues.setdefault(key, _Queue())
-            self._leases.setdefault(tenant, 0)
-            self._index[key] = min(self._index.get(key, now), _cut(now))
-            if item.id in queue.values:
-                continue
-            queue.values[item.id] = item.value
-            queue.fresh.append(item.id)
-            if len(queue.fresh) == 1:
-                for listener in self._listeners:
-                    listener.put_nowait(key)
+    async def append(
+        self, tenant: Tenant, items: Sequence[Item], now: float, terms: Mapping[str, Terms] = NO_TERMS
+    ) -> list[str]:
+        self._leases.setdefault(tenant, 0)
+        return [self._append(tenant, item, _cut(now), terms.get(item.id, Terms())) for item in items]
+
+    def _append(self, tenant: Tenant, item: Item, now: float, terms: Terms) -> str:
+        key = QueueKey(tenant, item.name)
+        queue = self._queues.setdefault(key, _Queue())
+        if terms.token is not None:
+            first, until = queue.tokens.get(terms.token.text, ("", 0.0))
+            if until > now:
+                return first
+            queue.tokens[terms.token.text] = item.id, _cut(terms.token.until)
+        due = max(now, _cut(terms.not_before or 0.0))
+        self._index[key] = min(self._index.get(key, due), due)
+        if item.id in queue.values:
+            return item.id
+        queue.values[item.id] = item.value
+        if due > now:
+            queue.delayed[item.id] = due
+            return item.id
+        queue.fresh.append(item.id)
+        if len(queue.fresh) == 1:
+            for listener in self._listeners:
+                listener.put_nowait(key)
+        return item.id
 
     async def lease(self, key: QueueKey, count: int, now: float, until: float) -> Batch:
         now = _cut(now)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from lambent.domain.names import Tenant
@@ -32,6 +33,25 @@ class Item:
     name: str  # of the queue
     id: str
     value: bytes  # never changed
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Stands for one item of its queue: while it is kept, nothing else that comes with it is queued."""
+
+    text: str
+    until: float  # how long it is kept, if it is not there already
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms an item is queued, beyond being there."""
+
+    not_before: float | None = None  # it is not leased before; None: it may be leased at once
+    token: Token | None = None
+
+
+NO_TERMS: Mapping[str, Terms] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +108,7 @@ class Settlement:
 class Place(StrEnum):
     """Where an item is."""
 
-    FRESH = "fresh"  # never leased
+    FRESH = "fresh"  # never leased, and may be at once
     DELAYED = "delayed"  # not to be leased before a time
     LEASED = "leased"
     DEAD = "dead"
@@ -160,8 +180,13 @@ class EventQueue(Protocol):
         """Set `now` by the store's clock. To be called before anything else, and now and then."""
         ...
 
-    async def append(self, tenant: Tenant, items: Sequence[Item], now: float) -> None:
-        """Queue items, all or none; they are as durable as the store is when this returns."""
+    async def append(
+        self, tenant: Tenant, items: Sequence[Item], now: float, terms: Mapping[str, Terms] = NO_TERMS
+    ) -> list[str]:
+        """Queue items, all or none; they are as durable as the store is when this returns. `terms`: by id.
+
+        Answers, for each item, its id, or that of the item which its token stands for: then it was not queued.
+        """
         ...
 
     async def lease(self, key: QueueKey, count: int, now: float, until: float) -> Batch:

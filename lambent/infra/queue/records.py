@@ -13,12 +13,18 @@ import msgspec
 from lambent.domain.async_events import Progress
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """An event as it was accepted. Its id is its request id, its queue is its function."""
 
     accepted: float  # epoch seconds
     qualifier: str | None  # as requested; what it stands for is looked up at each attempt
     trace: str  # X-Amzn-Trace-Id of its acceptance
+    not_before: float | None = None  # epoch seconds; None: it was to run at once
+
+    @property
+    def ready(self) -> float:
+        """When it could first run; its age counts from then."""
+        return self.accepted if self.not_before is None else max(self.accepted, self.not_before)
 
 
 class EventState(msgspec.Struct, frozen=True):
@@ -32,9 +38,9 @@ class EventState(msgspec.Struct, frozen=True):
     error: str | None = None  # functionError of that attempt
     since: float | None = None  # epoch seconds at which it was queued again after it had been given up
 
-    def progress(self, accepted: float) -> Progress:
-        """For the rules of lambent.domain.async_events."""
-        return Progress(self.since or accepted, self.attempts, self.deferrals)
+    def progress(self, ready: float) -> Progress:
+        """For the rules of lambent.domain.async_events. `ready`: when the event could first run."""
+        return Progress(self.since or ready, self.attempts, self.deferrals)
 
 
 class Delivery(msgspec.Struct, frozen=True):

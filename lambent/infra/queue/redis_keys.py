@@ -12,6 +12,8 @@ lambent:{ACCOUNT:REGION}:async:NAME:tokens    hash: id → token of its lease
 lambent:{ACCOUNT:REGION}:async:NAME:values    hash: id → the item
 lambent:{ACCOUNT:REGION}:async:NAME:states    hash: id → how far it has come
 lambent:{ACCOUNT:REGION}:async:NAME:dead      sorted set: id → when it was given up, milliseconds
+lambent:{ACCOUNT:REGION}:async:NAME:dedup:TOKEN
+                                              string: until when a token is kept, milliseconds, and the id it stands for
 lambent:async-tenants                         set of ACCOUNT:REGION: every tenant that may have queues
 lambent:async-wakes                           channel: "ACCOUNT:REGION NAME" when a queue gets its first fresh item
 """
@@ -38,6 +40,11 @@ def of_tenant(tenant: Tenant, part: str) -> str:
 def of_queue(tenant: Tenant, name: str, *parts: str) -> list[str]:
     """The parts of one queue."""
     return [f"{index(tenant)}:{name}:{part}" for part in parts]
+
+
+def of_token(tenant: Tenant, name: str, token: str) -> str:
+    """What is kept of a token of one queue."""
+    return f"{index(tenant)}:{name}:dedup:{token}"
 
 
 def milliseconds(seconds: float) -> str:

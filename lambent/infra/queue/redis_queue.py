@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -13,7 +13,19 @@ from lambent.domain.clock import Clock
 from lambent.domain.names import Tenant
 from lambent.infra import config
 from lambent.infra.queue import redis_keys as keys
-from lambent.infra.queue.port import Batch, Dead, Delayed, Done, Item, Leased, QueueKey, Settlement, Verdict
+from lambent.infra.queue.port import (
+    NO_TERMS,
+    Batch,
+    Dead,
+    Delayed,
+    Done,
+    Item,
+    Leased,
+    QueueKey,
+    Settlement,
+    Terms,
+    Verdict,
+)
 from lambent.infra.redis_client import store_errors
 
 # How long one read of the channel waits, and the pause before it is subscribed to again.
@@ -50,20 +62,31 @@ class RedisQueue:
             # The server looked somewhere between.
             self._offset = seconds + microseconds / 1e6 - (asked + self._clock.monotonic()) / 2
 
-    async def append(self, tenant: Tenant, items: Sequence[Item], now: float) -> None:
-        number, more = _numbered(tenant, items)
+    async def append(
+        self, tenant: Tenant, items: Sequence[Item], now: float, terms: Mapping[str, Terms] = NO_TERMS
+    ) -> list[str]:
+        number, more = _numbered(tenant, items, "fresh", "values", "delayed")
+        used = [keys.index(tenant), *more]
         parts: list[str | bytes] = []
         for item in items:
             parts += (number[item.name], item.id, item.value)
+            asked = terms.get(item.id)
+            parts.append("0" if asked is None or asked.not_before is None else keys.milliseconds(asked.not_before))
+            if asked is None or asked.token is None:
+                parts += ("0", "")
+            else:
+                used.append(keys.of_token(tenant, item.name, asked.token.text))
+                parts += (str(len(used)), keys.milliseconds(asked.token.until))
         async with store_errors():
             if tenant not in self._known:
                 # Of another hash slot, so not within the script: before it, as a tenant too many does no harm.
                 await cast(Any, self._client.sadd(keys.TENANTS, tenant.text))
                 self._known.add(tenant)
-            await self._append(
-                keys=[keys.index(tenant), *more],
+            answer: Any = await self._append(
+                keys=used,
                 args=[keys.milliseconds(now), keys.WAKES, tenant.text, len(number), *number, *parts],
             )
+        return [id_.decode() for id_ in answer]
 
     async def lease(self, key: QueueKey, count: int, now: float, until: float) -> Batch:
         tenant, name = key
@@ -89,7 +112,7 @@ class RedisQueue:
 
     async def settle(self, key: QueueKey, settlements: Sequence[Settlement], now: float) -> frozenset[str]:
         tenant, name = key
-        number, more = _numbered(tenant, [item for each in settlements for item in each.then])
+        number, more = _numbered(tenant, [item for each in settlements for item in each.then], "fresh", "values")
         parts: list[str | bytes] = []
         for each in settlements:
             parts += (each.id, each.token, *_verdict(each.verdict), str(len(each.then)))
@@ -141,10 +164,10 @@ def redis_queue(client: Redis, blocking: Redis, clock: Clock, owner: str, settin
     )  # fmt: skip
 
 
-def _numbered(tenant: Tenant, items: Sequence[Item]) -> tuple[dict[str, str], list[str]]:
-    """The queues of items, each with its number as scripts count, and their keys."""
+def _numbered(tenant: Tenant, items: Sequence[Item], *parts: str) -> tuple[dict[str, str], list[str]]:
+    """The queues of items, each with its number as scripts count, and these keys of each."""
     number = {name: str(at) for at, name in enumerate(dict.fromkeys(item.name for item in items), 1)}
-    return number, [key for name in number for key in keys.of_queue(tenant, name, "fresh", "values")]
+    return number, [key for name in number for key in keys.of_queue(tenant, name, *parts)]
 
 
 def _verdict(verdict: Verdict) -> tuple[str, str, bytes]:

@@ -10,7 +10,9 @@ from contextlib import aclosing
 
 import msgspec
 
+from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError, invalid_parameter
+from lambent.domain.event_options import EventOptions, event_options
 from lambent.domain.functions import State
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, not_found, parse
@@ -19,7 +21,7 @@ from lambent.infra.functions.directory import FunctionDirectory, Known
 from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.invoker import Invoker, Outcome, Target
 from lambent.v1 import invocation_service_pb2 as pb
-from services.frontend.events import EventAcceptor
+from services.frontend.events import AS_ON_AWS, EventAcceptor
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.unserved import refuse_unserved
 from services.frontend.transport.call import Call
@@ -49,19 +51,26 @@ class InvocationOperations:
         self._events = events
         self._telemetry = telemetry
         self._limits = limits
+        self._retries = RetryPolicy.standard(limits)
         self._rng = rng
 
     async def invoke(self, request: pb.InvokeRequest, call: Call) -> pb.InvokeResponse:
         """Run a function, in AWS's order of checks: name, existence, state, size, JSON, then admission."""
         ref = parse(request.function_name, request.qualifier if request.HasField("qualifier") else None, call.tenant)
-        target = self._known(ref) or self._drawn(await self._find(ref))
+        known = self._known(ref) or await self._find(ref)
+        target = self._drawn(known)
         kind = request.invocation_type or "RequestResponse"
         payload, context = self._checked(request, kind)
+        options = AS_ON_AWS
+        if request.HasField("dedup_token") or request.HasField("not_before"):
+            options = self._event_options(request, kind, known)
         if kind == "DryRun":
             return pb.InvokeResponse(status_code=204)
         if kind == "Event":
             trace = self._telemetry.accepted(call, target)
-            await self._events.accept(ref.tenant, ref.name, ref.qualifier, call.request_id, trace, payload)
+            call.answered_id = await self._events.accept(
+                ref.tenant, ref.name, ref.qualifier, call.request_id, trace, payload, options
+            )
             return pb.InvokeResponse(status_code=202)
         with self._telemetry.invocation(call, target) as span:
             outcome = await self._invoker.invoke(
@@ -87,7 +96,8 @@ class InvocationOperations:
     ) -> AsyncIterator[pb.InvokeWithResponseStreamResponse]:
         """Run a function and hand its response on as it comes; the checks are those of `invoke`."""
         ref = parse(request.function_name, request.qualifier if request.HasField("qualifier") else None, call.tenant)
-        target = self._known(ref) or self._drawn(await self._find(ref))
+        known = self._known(ref) or await self._find(ref)
+        target = self._drawn(known)
         kind = request.invocation_type or "RequestResponse"
         payload, context = self._checked(request, kind)
         if kind == "DryRun":
@@ -145,10 +155,10 @@ class InvocationOperations:
         _check_json(payload)
         return payload
 
-    def _known(self, ref: FunctionRef) -> Target | None:
-        """What is to run, if the directory has it here. None: the store has to be asked."""
+    def _known(self, ref: FunctionRef) -> Known | None:
+        """The function, if the directory has it here and it can be invoked. None: the store has to be asked."""
         known = self._directory.known(ref.tenant, ref.name, ref.qualifier)
-        return None if known is None or known.target is None else self._drawn(known)
+        return None if known is None or known.target is None else known
 
     def _drawn(self, known: Known) -> Target:
         """What is to run: for an alias with weights, one of its two versions."""
@@ -173,6 +183,17 @@ class InvocationOperations:
                 f"The function is currently in the following state: {state}",
             )
         return known
+
+    def _event_options(self, request: pb.InvokeRequest, kind: str, known: Known) -> EventOptions:
+        """What was asked beyond AWS's API. Raises InvalidParameterValueException."""
+        policy = self._retries if known.event_config is None else known.event_config.policy(self._retries)
+        return event_options(
+            request.dedup_token if request.HasField("dedup_token") else None,
+            request.not_before if request.HasField("not_before") else None,
+            kind,
+            self._events.now(),
+            policy.event_age_seconds,
+        )
 
     def _client_context(self, encoded: str) -> str:
         """The JSON text of a client context. Raises what AWS says of one that is too long or no JSON."""

@@ -171,6 +171,8 @@ def _event(key: QueueKey, entry: Entry) -> pb.QueuedEvent:
         event, _ = decode_event(entry.value)
         if event.qualifier is not None:
             message.qualifier = event.qualifier
+        if entry.place is Place.DELAYED and not state.reason and event.not_before is not None:
+            message.reason = "NotBefore"
     return message
 
 

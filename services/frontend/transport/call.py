@@ -24,3 +24,4 @@ class Call:
 
     # answer
     trace_out: str | None = None  # X-Amzn-Trace-Id to send back; None: none is sent
+    answered_id: str | None = None  # request id to send back, where the answer is that of another call; None: its own

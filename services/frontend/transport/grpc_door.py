@@ -220,6 +220,8 @@ def _malformed(entry: Entry) -> AwsError:
 
 
 def _trailer(request_id: str, call: Call | None) -> tuple[tuple[str, str], ...]:
+    if call is not None and call.answered_id is not None:
+        request_id = call.answered_id
     if call is None or call.trace_out is None:
         return (("x-amzn-requestid", request_id),)
     return (("x-amzn-requestid", request_id), ("x-amzn-trace-id", call.trace_out))

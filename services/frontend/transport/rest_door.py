@@ -128,7 +128,7 @@ class RestDoor:
             if not entered:
                 self._observe(_name(route), "ServiceException")
             return error_answer(AwsError("ServiceException", "An internal error occurred."), request_id)
-        response.headers.append((b"x-amzn-RequestId", request_id.encode()))
+        response.headers.append((b"x-amzn-RequestId", (call.answered_id or request_id).encode()))
         if call.trace_out is not None:
             response.headers.append((b"X-Amzn-Trace-Id", call.trace_out.encode()))
         return response
