@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "logs": ("lambent.cli.logs", "Show what a function wrote."),
     "runtimes": ("lambent.cli.runtimes", "Show the runtimes of this machine, and install their SDKs."),
     "simulate": ("lambent.cli.simulate", "Compare settings on a trace, on virtual time."),
+    "keys": ("lambent.cli.keys", "Make the keys and certificates of an installation on Kubernetes."),
     "token": ("lambent.cli.token", "Make a bearer token for gRPC."),
 }
 

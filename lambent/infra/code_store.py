@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Protocol
 
 
-class CodeStore(Protocol):
-    """Where packages are kept. Digests are lower-case hex SHA-256."""
-
-    def put(self, data: bytes) -> str:
-        """Keep `data`, durably, and answer its digest. Storing the same bytes again does nothing."""
-        ...
+class PackageSource(Protocol):
+    """Where packages are had from. Digests are lower-case hex SHA-256."""
 
     def get(self, digest: str) -> bytes:
         """The bytes. Raises KeyError where there are none."""
+        ...
+
+
+class CodeStore(PackageSource, Protocol):
+    """Where packages are kept."""
+
+    def put(self, data: bytes) -> str:
+        """Keep `data`, durably, and answer its digest. Storing the same bytes again does nothing."""
         ...
 
     def __contains__(self, digest: str) -> bool: ...

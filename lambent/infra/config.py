@@ -250,19 +250,50 @@ class Telemetry:
 
 
 @dataclass(frozen=True, slots=True)
+class Storage:
+    """Where packages and logs are kept."""
+
+    code: str = setting(
+        "directory",
+        "Packages and layers: directory (in the data folder, which every process then shares), redis.",
+        pattern="directory|redis",
+    )
+    logs: str = setting(
+        "directory", "What functions wrote: directory (in the data folder), redis.", pattern="directory|redis"
+    )
+    log_group_mb: int = setting(
+        16, "logs = redis: how much is kept of one log group; the oldest goes first.", unit="MB", minimum=1
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Internal:
     """How our processes find each other. On one machine all of it follows from the data folder."""
 
     scheduler: str = setting(
         "",
         "Addresses of the schedulers, unix:/path or host:port, separated by commas; with more than one, they elect a "
-        "leader through Redis. Empty: sockets in the run folder.",
+        "leader through Redis. A name may stand for several hosts. Empty: sockets in the run folder.",
     )
     scheduler_listen: str = setting("", "Where a scheduler listens; empty: the first of those addresses.")
     worker: str = setting(
         "", "Where a worker takes invocations, unix:/path or host:port; empty: a socket in the run folder."
     )
+    worker_advertise: str = setting("", "Where callers reach a worker, where that is not where it listens: host:port.")
     worker_id: str = setting("", "Name of a worker, unique in the cluster; empty: made from the host name.")
+    store_listen: str = setting(
+        "", "Where a frontend gives workers packages and takes their logs, host:port; empty: nowhere."
+    )
+    store: str = setting(
+        "",
+        "Where workers get packages and send logs, the frontends' store_listen, separated by commas; empty: they use "
+        "the stores themselves.",
+    )
+    tls: str = setting(
+        "",
+        "Folder with tls.crt, tls.key and ca.crt, with which our processes know each other; they are read again when "
+        "they change. Empty: the cluster's token alone, unencrypted.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +307,7 @@ class Settings:
     queue: Queue = field(default_factory=Queue)
     telemetry: Telemetry = field(default_factory=Telemetry)
     limits: Limits = field(default_factory=Limits)
+    storage: Storage = field(default_factory=Storage)
     internal: Internal = field(default_factory=Internal)
 
 

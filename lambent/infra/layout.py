@@ -78,12 +78,17 @@ class Layout:
         """The first access key, made at the first start."""
         path = self.keys / "root.json"
         if not path.exists():
-            made = ("LAMBENT" + random_source.token_hex(6).upper(), random_source.token_urlsafe(30))
+            made = new_credentials()
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(msgspec.json.encode(made))
             return made
         return msgspec.json.decode(path.read_bytes(), type=tuple[str, str])
+
+
+def new_credentials() -> tuple[str, str]:
+    """An access key that nobody has: id, secret."""
+    return "LAMBENT" + random_source.token_hex(6).upper(), random_source.token_urlsafe(30)
 
 
 def layout(data: str) -> Layout:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import hmac
+import itertools
 import random
-from collections.abc import Iterator
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Set as AbstractSet
+from typing import Any, TypeVar
 
 import grpc
+
+from lambent.infra.certificates import NAME, Certificates
+
+Answer = TypeVar("Answer")
 
 # A peer that is gone without a word (power cut, partition) is noticed within some five seconds; one that merely
 # exits is noticed at once. Our own messages are small; payloads travel as frames.
@@ -25,31 +35,77 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-def channel(address: str) -> grpc.aio.Channel:
-    """A channel to one of our own processes, `unix:/path` or `host:port`."""
-    return grpc.aio.insecure_channel(address, options=OPTIONS)
+def channel(address: str, certificates: Certificates | None = None) -> grpc.aio.Channel:
+    """A channel to one of our own processes, `unix:/path` or `host:port`. `certificates`: None for no TLS."""
+    if certificates is None or address.startswith("unix:"):
+        return grpc.aio.insecure_channel(address, options=OPTIONS)
+    named = (*OPTIONS, ("grpc.ssl_target_name_override", NAME))
+    return grpc.aio.secure_channel(address, certificates.of_channel(), options=named)
+
+
+def listen(server: grpc.aio.Server, address: str, certificates: Certificates | None = None) -> int:
+    """Have a server listen; answers the port. Raises RuntimeError where the address is taken."""
+    if certificates is None or address.startswith("unix:"):
+        return server.add_insecure_port(address)
+    return server.add_secure_port(address, certificates.of_server())
 
 
 class Candidates:
-    """Several addresses of which one answers: the schedulers, one of which leads. Dialled in turn."""
+    """Several addresses of which one answers: the schedulers, one of which leads. Dialled in turn.
 
-    def __init__(self, addresses: str) -> None:
-        """`addresses`: separated by commas."""
-        self.addresses = [address.strip() for address in addresses.split(",") if address.strip()]
-        self._channels: dict[str, grpc.aio.Channel] = {}
+    A host name may stand for several hosts; it is resolved again before each round, as hosts come and go.
+    """
+
+    def __init__(self, addresses: str, certificates: Certificates | None = None) -> None:
+        """`addresses`: separated by commas. `certificates`: None for no TLS."""
+        self._given = [address.strip() for address in addresses.split(",") if address.strip()]
+        self.addresses = self._given  # as they were resolved last
+        self._certificates = certificates
+        self._channels: dict[tuple[str, int], grpc.aio.Channel] = {}
         self._turn = 0
         self._term = 0
 
-    def channel(self) -> grpc.aio.Channel:
+    async def channel(self) -> grpc.aio.Channel:
         """The channel to try now."""
-        address = self.addresses[self._turn]
-        made = self._channels.get(address)
+        if self._turn == 0:
+            await self._resolve()
+        address = self.addresses[self._turn % len(self.addresses)]
+        version = 0
+        if self._certificates is not None:
+            self._certificates.refresh()
+            version = self._certificates.version
+        made = self._channels.get((address, version))
         if made is None:
-            made = self._channels[address] = channel(address)
+            made = self._channels[address, version] = channel(address, self._certificates)
         return made
 
+    async def _resolve(self) -> None:
+        found = [found for address in self._given for found in await _hosts(address)]
+        self.addresses = list(dict.fromkeys(found))
+        version = 0 if self._certificates is None else self._certificates.version
+        for key in [key for key in self._channels if key[0] not in self.addresses or key[1] < version]:
+            await self._channels.pop(key).close()
+
+    async def ask(
+        self,
+        question: Callable[[grpc.aio.Channel], Awaitable[Answer]],
+        final: AbstractSet[grpc.StatusCode] = frozenset(),
+    ) -> Answer:
+        """The first answer. Raises the last error where nobody answers, and at once one that is `final`."""
+        for attempt in itertools.count(1):
+            channel = await self.channel()
+            try:
+                return await question(channel)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in final:
+                    raise
+                self.next()
+                if attempt >= len(self.addresses):
+                    raise
+        raise AssertionError  # the loop has no end
+
     def next(self) -> bool:
-        """That one did not do. True: all of them have been tried since it was this one's turn last."""
+        """That one did not do. True: the round is over, all of them have been tried in it."""
         self._turn = (self._turn + 1) % len(self.addresses)
         return self._turn == 0
 
@@ -64,6 +120,26 @@ class Candidates:
         """Hang up."""
         for made in self._channels.values():
             await made.close()
+
+
+async def _hosts(address: str) -> list[str]:
+    """The addresses that one stands for; itself where that cannot be said."""
+    if address.startswith("unix:"):
+        return [address]
+    host, _, port = address.rpartition(":")
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError:
+        return [address]
+    hosts = sorted(str(info[4][0]) for info in found)
+    return [f"[{each}]:{port}" if ":" in each else f"{each}:{port}" for each in hosts] or [address]
+
+
+async def require_token(context: grpc.aio.ServicerContext[Any, Any], token: str) -> None:
+    """Cut off whoever does not know the cluster's secret."""
+    shown = dict(context.invocation_metadata() or ()).get("authorization", "")
+    if not hmac.compare_digest(str(shown).encode(), f"Bearer {token}".encode()):
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the cluster's token is missing or wrong")
 
 
 def server() -> grpc.aio.Server:

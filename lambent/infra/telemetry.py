@@ -88,7 +88,7 @@ class Telemetry:
 
     def __init__(self, service: str, *, otlp_endpoint: str, prometheus: bool, instance: str) -> None:
         """`otlp_endpoint`: http(s)://host:port or grpc://host:port, empty for none. `prometheus`: keep metrics ready
-        for `lambent.infra.prometheus` to serve."""
+        for `lambent.infra.operations_port` to serve."""
         resource = Resource.create(
             {
                 "service.name": f"lambent-{service}",

@@ -16,8 +16,8 @@ from redis.exceptions import RedisError
 
 from lambent.domain.errors import AwsError
 from lambent.domain.principals import AccessKey, KeyRing, Principal
+from lambent.infra.certificates import CertificatesError, certificates
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.code_store import DirectoryCodeStore
 from lambent.infra.config import Settings
 from lambent.infra.functions.directory import FunctionDirectory
 from lambent.infra.functions.redis_store import RedisFunctionStore
@@ -27,8 +27,7 @@ from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.connection import InvokerConnection, scheduler_address
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
-from lambent.infra.log_files import DirectoryLogStore
-from lambent.infra.prometheus import PrometheusServer, port_after
+from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.queue import durability
 from lambent.infra.queue.redis_inspector import RedisInspector
 from lambent.infra.queue.redis_queue import redis_queue
@@ -36,6 +35,7 @@ from lambent.infra.redis_client import connect
 from lambent.infra.secrets import SecretBox
 from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.sigv4 import Verifier
+from lambent.infra.stores import code_store, log_store
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry
 from lambent.v1 import (
@@ -86,6 +86,7 @@ from services.frontend.transport.dispatch import Dispatch
 from services.frontend.transport.grpc_door import GrpcDoor
 from services.frontend.transport.json_door import HttpDoors, JsonDoor
 from services.frontend.transport.rest_door import RestDoor
+from services.frontend.transport.store_door import StoreDoor
 
 _log = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ class FrontendService:
         cluster = settings.cluster
         self._redis, self._blocking = connect(cluster.redis_url), connect(cluster.redis_url, blocking=True)
         self._store = RedisFunctionStore(self._redis, self._blocking)
-        self._code = DirectoryCodeStore(self._layout.code)
+        self._code = code_store(settings, self._layout)
         self._telemetry = Telemetry(
             "frontend",
             otlp_endpoint=settings.telemetry.otlp_endpoint,
@@ -162,10 +163,16 @@ class FrontendService:
             self._telemetry, self._clock, self._ids, self._rng, settings.telemetry.sample, "http"
         )
         self._requests = RequestCounts(self._telemetry)
-        self._prometheus = PrometheusServer(port_after(settings.telemetry.prometheus, 0), self._clock)
+        self._operations = OperationsPort(port_after(settings.telemetry.prometheus, 0), self._clock, self._unready)
+        try:
+            self._certificates = certificates(settings.internal.tls)
+        except CertificatesError as error:
+            raise StartError(str(error)) from None
+        self._stopping = False
         self._connection: InvokerConnection | None = None
         self._rest: HttpServer | None = None
         self._grpc: GrpcDoor | None = None
+        self._store_door: StoreDoor | None = None
 
     async def start(self) -> Mapping[str, str]:
         """Connect to store and scheduler, then listen on both doors."""
@@ -177,9 +184,11 @@ class FrontendService:
             raise StartError(f"Redis at {cluster.redis_url} cannot be reached ({error}); check redis_url") from error
         self._secrets = SecretBox(self._layout.master_key())
         connection = self._connection = InvokerConnection(
-            self._id, settings, self._layout, self._store, self._secrets, self._telemetry, self._clock, self._rng
-        )
-        self._scheduler_calls = SchedulerCalls(scheduler_address(settings, self._layout), self._layout.cluster_token())
+            self._id, settings, self._layout, self._store, self._secrets, self._telemetry, self._clock, self._rng,
+            self._certificates,
+        )  # fmt: skip
+        token = self._layout.cluster_token()
+        self._scheduler_calls = SchedulerCalls(scheduler_address(settings, self._layout), token, self._certificates)
         queue = self._queue = redis_queue(self._redis, self._blocking, self._clock, self._id, settings.queue)
         self._events = EventAcceptor(
             queue, self._telemetry, settings.queue.accept_seconds, settings.queue.dedup_seconds
@@ -215,11 +224,16 @@ class FrontendService:
             HttpDoors(rest, json), clock=self._clock, limits=HttpLimits(head_bytes=settings.limits.request_head_bytes)
         )
         self._grpc = GrpcDoor(dispatch, keys, clock=self._clock, ids=self._ids, limits=settings.limits, regions=regions)
+        if settings.internal.store_listen:
+            logs = log_store(settings, self._layout, self._id, self._clock)
+            self._store_door = StoreDoor(settings.internal.store_listen, token, self._code, logs, self._certificates)
         host, _, port = cluster.http.rpartition(":")
         try:
             await self._rest.start(host.strip("[]"), int(port))
             await self._grpc.start(cluster.grpc)
-            await self._prometheus.start()
+            if self._store_door is not None:
+                await self._store_door.start()
+            await self._operations.start()
         except OSError as error:
             raise StartError(f"cannot listen on {cluster.http} or {cluster.grpc}: {error}") from error
         self._tasks.start("flush metrics", self._counts.keep_flushing())
@@ -280,7 +294,7 @@ class FrontendService:
             rng=self._rng,
         )
         scaling = self._scaling(connection, provisioner)
-        logs = DirectoryLogStore(self._layout.logs, "reader", keep_days=self._settings.timing.log_days)
+        logs = log_store(self._settings, self._layout, "reader", self._clock)
         return Dispatch(
             [
                 (scaling_service_pb2.DESCRIPTOR.services_by_name["ScalingService"], scaling),
@@ -346,11 +360,21 @@ class FrontendService:
             ids=self._ids,
         )
 
+    def _unready(self) -> str | None:
+        """Why no request is to come here."""
+        if self._stopping:
+            return "stopping"
+        connected = self._connection is not None and self._connection.leases.connected.is_set()
+        return None if connected else "no scheduler leads"
+
     async def stop(self) -> None:
         """Take nothing new, let running invocations end, hang up."""
+        self._stopping = True
         seconds = self._settings.timing.drain_seconds
         doors = [door.drain(seconds) for door in (self._rest, self._grpc) if door is not None]
         await asyncio.gather(*doors)
+        if self._store_door is not None:
+            await self._store_door.close()
         if self._rest is not None:
             await self._rest.close()
             await self._scaler.close()
@@ -361,7 +385,7 @@ class FrontendService:
             await self._connection.close()
             await self._scheduler_calls.close()
         await self._tasks.close()
-        await self._prometheus.close()
+        await self._operations.close()
         await self._redis.aclose()
         await self._blocking.aclose()
         self._telemetry.close()

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError
+from lambent.infra.certificates import CertificatesError, certificates
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.config import Settings
 from lambent.infra.connections import ConnectionsError
@@ -19,7 +20,7 @@ from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.connection import InvokerConnection
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
-from lambent.infra.prometheus import PrometheusServer, port_after
+from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redis_client import connect
 from lambent.infra.secrets import SecretBox
@@ -58,7 +59,11 @@ class PollerService:
         )
         # Whether an event is traced was decided when it was accepted.
         self._counts = InvocationTelemetry(self._telemetry, self._clock, self._ids, self._rng, 0.0, "pubsub")
-        self._prometheus = PrometheusServer(port_after(telemetry.prometheus, 3), self._clock)
+        self._operations = OperationsPort(port_after(telemetry.prometheus, 3), self._clock, self._unready)
+        try:
+            self._certificates = certificates(settings.internal.tls)
+        except CertificatesError as error:
+            raise StartError(str(error)) from None
         self._connection: InvokerConnection | None = None
         self._directory: FunctionDirectory | None = None
         self._poller: Poller | None = None
@@ -78,8 +83,9 @@ class PollerService:
         secrets = SecretBox(self._layout.master_key())
         store = RedisFunctionStore(self._redis, self._blocking)
         connection = self._connection = InvokerConnection(
-            self._id, settings, self._layout, store, secrets, self._telemetry, self._clock, self._rng
-        )
+            self._id, settings, self._layout, store, secrets, self._telemetry, self._clock, self._rng,
+            self._certificates,
+        )  # fmt: skip
         await connection.start()
         # Frontends tell the scheduler of changes.
         self._directory = FunctionDirectory(store, secrets, None)
@@ -102,9 +108,14 @@ class PollerService:
             await self._poller.start()
         except AwsError as error:
             raise StartError(f"Redis at {url} does not answer ({error.message}); check redis_url") from error
-        await self._prometheus.start()
+        await self._operations.start()
         self._tasks.start("flush metrics", self._counts.keep_flushing())
         return {}
+
+    def _unready(self) -> str | None:
+        """Why no event would be run now."""
+        connected = self._connection is not None and self._connection.leases.connected.is_set()
+        return None if connected else "no scheduler leads"
 
     async def stop(self) -> None:
         """Read no more, let running events end, hang up."""
@@ -115,7 +126,7 @@ class PollerService:
         if self._connection is not None:
             await self._connection.close()
         await self._tasks.close()
-        await self._prometheus.close()
+        await self._operations.close()
         await self._redis.aclose()
         await self._blocking.aclose()
         self._telemetry.close()

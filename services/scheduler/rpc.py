@@ -4,7 +4,6 @@ cut off; what it held is treated as that of any peer that left."""
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast, get_args
 
@@ -13,6 +12,7 @@ import grpc
 from lambent.domain.names import Tenant
 from lambent.domain.scaling import Action, Policy, Resource, Statistic, Suspended, Target, Tracking
 from lambent.domain.schedules import ScheduleError, parse, zone_of
+from lambent.infra import rpc
 from lambent.infra.batches import Outbox, heard
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import lease_service_pb2 as leases
@@ -132,7 +132,7 @@ async def _serve(
     leave: Callable[[str], None],
 ) -> None:
     """One peer's stream: its token, its hello (`join` answers its name), its events, its end."""
-    await require_token(context, token)
+    await rpc.require_token(context, token)
     await require_leading(context, shell)
     owner = TaskOwner("stream")
     name = nonsense = ""
@@ -170,13 +170,6 @@ async def _serve(
     if nonsense:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, nonsense)
     await require_leading(context, shell)
-
-
-async def require_token(context: grpc.aio.ServicerContext[Any, Any], token: str) -> None:
-    """Cut off whoever does not know the cluster's secret."""
-    shown = dict(context.invocation_metadata() or ()).get("authorization", "")
-    if not hmac.compare_digest(str(shown).encode(), f"Bearer {token}".encode()):
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the cluster's token is missing or wrong")
 
 
 async def require_leading(context: grpc.aio.ServicerContext[Any, Any], shell: Shell) -> None:

@@ -9,10 +9,11 @@ import grpc
 
 from lambent.domain.clock import Clock
 from lambent.domain.names import Tenant
+from lambent.infra import rpc
 from lambent.internal.v1 import scheduler_service_pb2 as pb
 from lambent.internal.v1 import scheduler_service_pb2_grpc as pb_grpc
 from services.scheduler.core.machine import Scheduler
-from services.scheduler.rpc import require_leading, require_token
+from services.scheduler.rpc import require_leading
 from services.scheduler.shell import Shell
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -29,7 +30,7 @@ class SchedulerStatus(pb_grpc.SchedulerServiceServicer):
 
     async def _core(self, context: Context) -> Scheduler:
         """The core, for whoever knows the token, while this scheduler leads."""
-        await require_token(context, self._token)
+        await rpc.require_token(context, self._token)
         await require_leading(context, self._shell)
         return self._shell.core
 

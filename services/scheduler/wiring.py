@@ -9,11 +9,12 @@ import grpc
 from redis.asyncio import Redis
 
 from lambent.infra import rpc
+from lambent.infra.certificates import CertificatesError, certificates
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.config import Settings
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
-from lambent.infra.prometheus import PrometheusServer, port_after
+from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.redis_client import connect
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Reading, Telemetry, by_reason
@@ -109,7 +110,12 @@ class SchedulerService:
         )
         self._telemetry.observe("lambent.decisions", lambda: by_reason(self._shell.decisions, "reason"))
         self._telemetry.observe("lambent.environments", self._environments)
-        self._prometheus = PrometheusServer(port_after(settings.telemetry.prometheus, 1), clock)
+        # One that stands by does its part, too.
+        self._operations = OperationsPort(port_after(settings.telemetry.prometheus, 1), clock, lambda: None)
+        try:
+            self._certificates = certificates(settings.internal.tls)
+        except CertificatesError as error:
+            raise StartError(str(error)) from None
 
     async def start(self) -> Mapping[str, str]:
         """Listen."""
@@ -118,7 +124,7 @@ class SchedulerService:
         scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(self._status, self._server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(self._workers, self._server)
         try:
-            self._server.add_insecure_port(self._address)
+            rpc.listen(self._server, self._address, self._certificates)
         except RuntimeError as error:
             raise StartError(f"cannot listen on {self._address}: is another scheduler running there?") from error
         await self._server.start()
@@ -129,7 +135,7 @@ class SchedulerService:
         else:
             self._shell.leading = self._leadership
             self._tasks.start("leadership", self._leadership.run())
-        await self._prometheus.start()
+        await self._operations.start()
         return {"address": self._address}
 
     async def stop(self) -> None:
@@ -142,7 +148,7 @@ class SchedulerService:
             await self._redis.aclose()
         if self._server is not None:
             await self._server.stop(grace=0.5)
-        await self._prometheus.close()
+        await self._operations.close()
         self._telemetry.close()
 
     def _lead(self, term: int) -> None:

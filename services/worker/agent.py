@@ -17,6 +17,7 @@ import grpc.aio
 
 from lambent.infra import rpc
 from lambent.infra.batches import Outbox, OutboxFull, heard
+from lambent.infra.certificates import Certificates
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import worker_service_pb2 as pb
 from lambent.internal.v1.worker_service_pb2_grpc import WorkerServiceStub
@@ -36,9 +37,10 @@ class SchedulerAgent:
         token: str,
         environments: Environments,
         hello: Callable[[], pb.WorkerHello],
+        certificates: Certificates | None = None,
     ) -> None:
-        """`hello` makes the fixed part of the hello; what runs is added here."""
-        self._schedulers = rpc.Candidates(scheduler_address)
+        """`hello` makes the fixed part of the hello; what runs is added here. `certificates`: None for no TLS."""
+        self._schedulers = rpc.Candidates(scheduler_address, certificates)
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._environments = environments
         self._hello = hello
@@ -86,7 +88,7 @@ class SchedulerAgent:
         try:
             while True:
                 try:
-                    await self._attach(WorkerServiceStub(schedulers.channel()))
+                    await self._attach(WorkerServiceStub(await schedulers.channel()))
                     cause = "the stream ended"
                 except grpc.aio.AioRpcError as error:
                     cause = f"{error.code().name}: {error.details()}"

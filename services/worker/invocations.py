@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from lambent.infra.certificates import Certificates
 from lambent.infra.frames import Credit, FrameError, FrameReader, Hello, Invoke, Kind, Reject, Result, Stream, encode
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
@@ -163,8 +164,12 @@ class Connection(asyncio.Protocol):
 class InvocationServer:
     """Listens for callers."""
 
-    def __init__(self, address: str, token: str, slots: list[Environment | None], counters: WorkerCounters) -> None:
-        """`address` is unix:/path or host:port; port 0 takes a free one."""
+    def __init__(
+        self, address: str, token: str, slots: list[Environment | None], counters: WorkerCounters,
+        certificates: Certificates | None = None,
+    ) -> None:  # fmt: skip
+        """`address` is unix:/path or host:port; port 0 takes a free one. `certificates`: None for no TLS."""
+        self._certificates = certificates
         self._wanted = address
         self._token = token.encode()
         self._slots = slots
@@ -191,7 +196,8 @@ class InvocationServer:
             os.chmod(path, 0o600)
         else:
             host, _, port = self._wanted.rpartition(":")
-            self._server = await loop.create_server(connection, host.strip("[]") or None, int(port))
+            tls = None if self._certificates is None else self._certificates.listening()
+            self._server = await loop.create_server(connection, host.strip("[]") or None, int(port), ssl=tls)
             self.address = f"{host}:{self._server.sockets[0].getsockname()[1]}"
 
     def refuse(self) -> None:

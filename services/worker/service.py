@@ -6,30 +6,34 @@ import dataclasses
 import logging
 import os
 import platform
+import random
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from opentelemetry.trace import SpanKind, StatusCode
 
 from lambent.domain import tracing
+from lambent.infra.certificates import CertificatesError, certificates
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.code_store import DirectoryCodeStore
 from lambent.infra.config import Settings
 from lambent.infra.connections import ConnectionsError, load
 from lambent.infra.interpreters import UnusableInterpreter, interpreters, runtime_dir
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
-from lambent.infra.log_files import DirectoryLogStore
-from lambent.infra.prometheus import PrometheusServer, port_after
+from lambent.infra.operations_port import OperationsPort, port_after
+from lambent.infra.stores import code_store, log_store
 from lambent.infra.telemetry import Telemetry, parent_of
 from services.worker.counters import InvocationRecord
 from services.worker.sandbox.port import SandboxUnavailable
+from services.worker.store_client import StoreClient
 from services.worker.wiring import Worker, WorkerConfig
 
 _log = logging.getLogger(__name__)
 
 # Share of the machine's memory that environments may be promised where the settings do not say.
 MEMORY_SHARE = 0.9
+# How long the last logs may take to be sent.
+LAST_LOGS_SECONDS = 5.0
 _METRICS_PORTS = 4  # of frontend, scheduler, worker and poller, one after the other
 
 
@@ -41,7 +45,10 @@ def make(settings: Settings) -> Service:
 def private_ports(settings: Settings) -> tuple[tuple[str, int], ...]:
     """Host and port of whatever of the platform listens on TCP and is not there for everybody."""
     internal = settings.internal
-    addresses = (*internal.scheduler.split(","), internal.scheduler_listen, internal.worker)
+    addresses = (
+        *internal.scheduler.split(","), internal.scheduler_listen, internal.worker, *internal.store.split(","),
+        internal.store_listen,
+    )  # fmt: skip
     found = [_host_and_port(f"//{text.strip()}") for text in addresses if text and not text.startswith("unix:")]
     if settings.cluster.redis_url and not settings.cluster.redis_url.startswith("unix:"):
         found.append(_host_and_port(settings.cluster.redis_url, 6379))
@@ -66,6 +73,7 @@ class WorkerService:
     def __init__(self, settings: Settings) -> None:
         here = layout(settings.cluster.data)
         clock, ids = SystemClock(), SystemIds()
+        self._stopping = False
         self._drain_seconds = settings.timing.drain_seconds
         worker_id = settings.internal.worker_id or f"{platform.node() or 'worker'}-{ids.token(4)}"
         self._telemetry = Telemetry(
@@ -74,19 +82,22 @@ class WorkerService:
             prometheus=bool(settings.telemetry.prometheus),
             instance=worker_id,
         )
-        self._prometheus = PrometheusServer(port_after(settings.telemetry.prometheus, 2), clock)
+        self._operations = OperationsPort(port_after(settings.telemetry.prometheus, 2), clock, self._unready)
+        internal = settings.internal
         try:
+            identity = certificates(internal.tls)
             found, warnings = interpreters(settings.worker.interpreters)
             runtimes = runtime_dir(settings.worker.runtime_dir)
             connections = load(settings.queue.connections)
-        except (UnusableInterpreter, ConnectionsError) as error:
+        except (UnusableInterpreter, ConnectionsError, CertificatesError) as error:
             raise StartError(str(error)) from None
         for warning in warnings:
             _log.warning("runtimes share an interpreter", extra={"runtimes": warning})
         config = WorkerConfig(
             worker_id=worker_id,
-            scheduler_address=settings.internal.scheduler or here.scheduler_addresses(settings.cluster.schedulers),
-            address=settings.internal.worker or f"unix:{here.run}/worker.sock",
+            scheduler_address=internal.scheduler or here.scheduler_addresses(settings.cluster.schedulers),
+            address=internal.worker or f"unix:{here.run}/worker.sock",
+            advertised_address=internal.worker_advertise,
             token=here.cluster_token(),
             session_key=here.session_key(),
             api_url=(settings.worker.api_url or settings.cluster.url).rstrip("/"),
@@ -105,12 +116,18 @@ class WorkerService:
             uid_base=settings.worker.uid_base,
             freeze_after_ms=settings.worker.freeze_after_ms,
             credentials_seconds=settings.worker.credentials_seconds,
+            certificates=identity,
             connections=connections,
         )
+        self._store: StoreClient | None = None
+        if internal.store:
+            self._store = StoreClient(internal.store, config.token, identity, random.Random())
+        elif settings.storage.logs != "directory":
+            raise StartError("workers send logs to frontends where storage.logs is not a directory: set internal.store")
         self._worker = Worker(
             config,
-            code=DirectoryCodeStore(here.code),
-            logs=DirectoryLogStore(here.logs, worker_id, keep_days=settings.timing.log_days),
+            code=self._store or code_store(settings, here),
+            logs=self._store or log_store(settings, here, worker_id, clock),
             clock=clock,
             ids=ids,
             on_invocation=self._trace if self._telemetry.tracer is not None else None,
@@ -119,21 +136,32 @@ class WorkerService:
 
     async def start(self) -> Mapping[str, str]:
         """Bring the sandboxes up and dial the scheduler."""
+        if self._store is not None:
+            self._store.start()
         try:
             await self._worker.start()
         except SandboxUnavailable as error:
             raise StartError(
                 f"{error}; see worker.isolation and worker.minimum_isolation in `lambent config`"
             ) from error
-        await self._prometheus.start()
+        await self._operations.start()
         return {"isolation": self._worker.pool.level, "isolation_reason": self._worker.pool.reason}
 
     async def stop(self) -> None:
         """Take nothing new, let running invocations end, leave nothing behind."""
+        self._stopping = True
         await self._worker.drain(self._drain_seconds)
         await self._worker.close()
-        await self._prometheus.close()
+        if self._store is not None:
+            await self._store.close(LAST_LOGS_SECONDS)
+        await self._operations.close()
         self._telemetry.close()
+
+    def _unready(self) -> str | None:
+        """Why no invocation is to come here."""
+        if self._stopping:
+            return "stopping"
+        return None if self._worker.connected else "no scheduler leads"
 
     def _outcomes(self) -> list[tuple[Mapping[str, str], int]]:
         counters = dataclasses.asdict(self._worker.counters)

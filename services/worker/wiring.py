@@ -18,7 +18,8 @@ from pathlib import Path
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.limits import Limits
 from lambent.domain.runtimes import SERVED
-from lambent.infra.code_store import CodeStore
+from lambent.infra.certificates import Certificates
+from lambent.infra.code_store import PackageSource
 from lambent.infra.connections import Connections
 from lambent.infra.log_store import LogWriter
 from lambent.infra.session_credentials import SessionKeys
@@ -68,6 +69,7 @@ class WorkerConfig:
     uid_base: int = 200_000
     freeze_after_ms: int = 100  # idle before an environment is frozen
     credentials_seconds: float = 43_200.0  # age at which a process is replaced, since its credentials expire
+    certificates: Certificates | None = None  # None: no TLS between processes
     connections: Connections = field(default_factory=lambda: Connections(()))
     log_flush_seconds: float = 0.2
 
@@ -79,7 +81,7 @@ class Worker:
         self,
         config: WorkerConfig,
         *,
-        code: CodeStore,
+        code: PackageSource,
         logs: LogWriter,
         clock: Clock,
         ids: Ids,
@@ -143,6 +145,11 @@ class Worker:
         assert self._server is not None
         return self.config.advertised_address or self._server.address
 
+    @property
+    def connected(self) -> bool:
+        """Whether a scheduler knows this worker."""
+        return self._agent is not None and self._agent.connected.is_set()
+
     async def start(self) -> None:
         """Bring everything up. Raises SandboxUnavailable where the machine allows too little."""
         config = self.config
@@ -169,9 +176,13 @@ class Worker:
         )
         environments = Environments(shared, self._artifacts, config.max_environments)
         self._environments = environments
-        self._server = InvocationServer(config.address, config.token, environments.by_slot, self.counters)
+        self._server = InvocationServer(
+            config.address, config.token, environments.by_slot, self.counters, config.certificates
+        )
         await self._server.start()
-        self._agent = SchedulerAgent(config.scheduler_address, config.token, environments, self._hello)
+        self._agent = SchedulerAgent(
+            config.scheduler_address, config.token, environments, self._hello, config.certificates
+        )
         self._tasks.start("flush-logs", self._flush_logs())
         self._agent.start()
 

@@ -1,18 +1,28 @@
-"""Code stores: the directory and its twin in memory answer alike."""
+"""Code stores: the directory, the one in Redis, and their twin in memory answer alike."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lambent.infra.code_store import CodeStore, DirectoryCodeStore, MemoryCodeStore
+from lambent.infra.redis_client import connect_for_threads
+from lambent.infra.redis_code import RedisCodeStore
 
 
-@pytest.fixture(params=["memory", "directory"])
-def code(request: pytest.FixtureRequest, tmp_path: Path) -> CodeStore:
-    return MemoryCodeStore() if request.param == "memory" else DirectoryCodeStore(tmp_path / "code")
+@pytest.fixture(params=["memory", "directory", "redis"])
+def code(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CodeStore]:
+    match request.param:
+        case "memory":
+            yield MemoryCodeStore()
+        case "directory":
+            yield DirectoryCodeStore(tmp_path / "code")
+        case "redis":
+            with connect_for_threads(request.getfixturevalue("redis_url")) as client:
+                yield RedisCodeStore(client)
 
 
 def test_packages_are_found_by_their_digest(code: CodeStore) -> None:

@@ -1,9 +1,9 @@
-"""Every LogStore answers alike: the one in a folder and its twin in memory."""
+"""Every LogStore answers alike: the one in a folder, the one in Redis, and their twin in memory."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,27 @@ from typing import Any
 import pytest
 
 from lambent.domain.names import Tenant
+from lambent.infra.clock import SystemClock
 from lambent.infra.log_files import DirectoryLogStore
 from lambent.infra.log_store import Change, LogChunk, LogGroup, LogStore, MemoryLogStore
+from lambent.infra.redis_client import connect_for_threads
+from lambent.infra.redis_logs import RedisLogStore
 
 ONE, OTHER = Tenant("000000000001", "us-east-1"), Tenant("000000000001", "eu-west-1")
 STREAM = "2026/01/01/[$LATEST]ab"
 NOW = int(datetime.now(UTC).timestamp() * 1000)
 
 
-@pytest.fixture(params=["memory", "directory"])
-def logs(request: pytest.FixtureRequest, tmp_path: Path) -> LogStore:
-    return MemoryLogStore() if request.param == "memory" else DirectoryLogStore(tmp_path / "logs", "w1")
+@pytest.fixture(params=["memory", "directory", "redis"])
+def logs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogStore]:
+    match request.param:
+        case "memory":
+            yield MemoryLogStore()
+        case "directory":
+            yield DirectoryLogStore(tmp_path / "logs", "w1")
+        case "redis":
+            with connect_for_threads(request.getfixturevalue("redis_url")) as client:
+                yield RedisLogStore(client, SystemClock())
 
 
 def chunk(moment: int, *lines: str, request: str | None = "r", stream: str = STREAM) -> LogChunk:
@@ -210,3 +220,39 @@ def test_several_writers_are_read_in_one_order(tmp_path: Path) -> None:
     for writer in writers:
         writer.flush()
     assert scanned(writers[0]) == every
+
+
+class Later:
+    """A clock that is ahead by some days."""
+
+    def __init__(self, days: float) -> None:
+        self._ahead = days * 86_400
+        self._clock = SystemClock()
+
+    def epoch(self) -> float:
+        return self._clock.epoch() + self._ahead
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+
+def test_redis_keeps_of_a_group_what_is_young_and_small_enough(redis_url: str) -> None:
+    with connect_for_threads(redis_url) as client:
+        store = RedisLogStore(client, SystemClock(), keep_days=5, group_bytes=4000)
+        for number in range(100):
+            store.append(ONE, "/g", chunk(NOW + number, "x" * 200))
+        store.append(ONE, "/h", chunk(NOW, "other group"))
+        store.flush()
+        kept = scanned(store)
+        assert 5 < len(kept) < 20
+        assert kept[-1].time_ms == NOW + 99
+        assert store.stored_bytes(ONE, "/g") == store.streams(ONE, "/g")[STREAM].stored_bytes < 4000
+        later = RedisLogStore(client, Later(6), keep_days=5)
+        assert scanned(later) == []
+        assert store.change(ONE, "/g", kept_for(30))
+        assert scanned(later) == kept
+        assert later.change(ONE, "/g", kept_for(1))
+        later.append(ONE, "/g", chunk(NOW, "new"))
+        later.flush()
+        assert scanned(store) == scanned(later) == []  # written by today's clock, and that is too old
+        assert client.xlen(f"lambent:{ONE.tag}:log:/g") == 0

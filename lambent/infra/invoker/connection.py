@@ -6,6 +6,7 @@ import asyncio
 import random
 
 from lambent.domain.clock import Clock
+from lambent.infra.certificates import Certificates
 from lambent.infra.config import Settings
 from lambent.infra.functions.concurrency_settings import SettingsLink
 from lambent.infra.functions.port import FunctionStore
@@ -40,12 +41,13 @@ class InvokerConnection:
         telemetry: Telemetry,
         clock: Clock,
         rng: random.Random,
+        certificates: Certificates | None,
     ) -> None:
-        """`caller_id`: unique among live callers."""
+        """`caller_id`: unique among live callers. `certificates`: None for no TLS."""
         pool = LeasePool(settings.timing.lease_hold_seconds, settings.timing.alarm_period_seconds)
         self._address, token = scheduler_address(settings, layout), layout.cluster_token()
-        self.leases = LeaseStream(self._address, token, caller_id, pool, clock, rng)
-        self._links = WorkerLinks(caller_id, token)
+        self.leases = LeaseStream(self._address, token, caller_id, pool, clock, rng, certificates)
+        self._links = WorkerLinks(caller_id, token, certificates)
         self.invoker = Invoker(pool, self.leases, self._links, clock)
         # Given before the stream starts: a scheduler is told every limit before anything is asked of it.
         self.settings_link = SettingsLink(store, secrets, self.leases)

@@ -16,6 +16,7 @@ from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant
 from lambent.infra import rpc
 from lambent.infra.batches import Outbox, heard
+from lambent.infra.certificates import Certificates
 from lambent.infra.invoker.budgets import Scope
 from lambent.infra.invoker.pool import (
     Acquire,
@@ -59,12 +60,14 @@ class LeaseStream:
     """One stream to the scheduler and the pool behind it."""
 
     def __init__(
-        self, address: str, token: str, caller_id: str, pool: LeasePool, clock: Clock, rng: random.Random
-    ) -> None:
-        """`address`: of the schedulers, separated by commas. `token`: the cluster's shared secret."""
+        self, address: str, token: str, caller_id: str, pool: LeasePool, clock: Clock, rng: random.Random,
+        certificates: Certificates | None = None,
+    ) -> None:  # fmt: skip
+        """`address`: of the schedulers, separated by commas. `token`: the cluster's shared secret. `certificates`: None
+        for no TLS."""
         self.pool = pool
         self.connected = asyncio.Event()
-        self._schedulers = rpc.Candidates(address)
+        self._schedulers = rpc.Candidates(address, certificates)
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._caller_id = caller_id
         self._clock = clock
@@ -181,7 +184,7 @@ class LeaseStream:
         try:
             while True:
                 try:
-                    await self._hold(pb_grpc.LeaseServiceStub(schedulers.channel()))
+                    await self._hold(pb_grpc.LeaseServiceStub(await schedulers.channel()))
                 except (grpc.RpcError, AwsError, TimeoutError) as error:
                     _log.debug("lease stream broke", extra={"reason": str(error)})
                 if self.connected.is_set():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from lambent.infra import frames
+from lambent.infra.certificates import NAME, Certificates
 from lambent.infra.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
@@ -128,8 +129,9 @@ class _Link(asyncio.Protocol):
 class WorkerLinks:
     """All connections of one caller."""
 
-    def __init__(self, caller_id: str, token: str) -> None:
-        """`token`: the cluster's shared secret."""
+    def __init__(self, caller_id: str, token: str, certificates: Certificates | None = None) -> None:
+        """`token`: the cluster's shared secret. `certificates`: None for no TLS."""
+        self._certificates = certificates
         self._hello = frames.encode(frames.Kind.HELLO, 0, frames.Hello(caller_id, token))
         self._links: dict[str, _Link] = {}
         self._dialling: dict[str, list[tuple[Call, frames.Invoke, bytes]]] = {}
@@ -175,7 +177,10 @@ class WorkerLinks:
                 _, link = await loop.create_unix_connection(make, address.removeprefix("unix:"))
             else:
                 host, _, port = address.rpartition(":")
-                _, link = await loop.create_connection(make, host, int(port))
+                tls = None if self._certificates is None else self._certificates.dialling()
+                _, link = await loop.create_connection(
+                    make, host.strip("[]"), int(port), ssl=tls, server_hostname=None if tls is None else NAME
+                )
         except OSError as error:
             _log.warning("worker not reached", extra={"address": address, "reason": str(error)})
             for call, _, _ in self._dialling.pop(address):

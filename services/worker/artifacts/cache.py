@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from lambent.domain.errors import AwsError
 from lambent.domain.limits import Limits
-from lambent.infra.code_store import CodeStore
+from lambent.infra.code_store import PackageSource
 from lambent.infra.packages import PackageError, unpack
 from lambent.infra.tasks import TaskOwner
 from services.worker.artifacts import layer_sets
@@ -40,7 +41,7 @@ class Unpacked:
 class ArtifactCache:
     """Folders of packages (DIGEST), of single layers (layer-DIGEST), of several (layers-DIGEST of the digests)."""
 
-    def __init__(self, store: CodeStore, folder: Path, limits: Limits, interpreters: Iterable[Path] = ()) -> None:
+    def __init__(self, store: PackageSource, folder: Path, limits: Limits, interpreters: Iterable[Path] = ()) -> None:
         """`interpreters`: sources are compiled with each, beside them."""
         self.folder = folder
         self._interpreters = sorted(set(interpreters))
@@ -104,6 +105,8 @@ class ArtifactCache:
             raise PackageUnavailable(f"package {digest}: {error}") from error
         except OSError as error:
             raise PackageUnavailable(f"package {digest} cannot be unpacked: {error}") from error
+        except AwsError as error:
+            raise PackageUnavailable(f"package {digest} cannot be had: {error.message}") from error
         for interpreter in self._interpreters:
             self._precompile(interpreter, target, root)
         return target

@@ -1,6 +1,12 @@
-"""A process's /metrics, for Prometheus to scrape. Served only where the settings name an address."""
+"""Where a process is looked at from outside: /metrics for Prometheus, /livez and /readyz for Kubernetes. Served only
+where the settings name an address.
+
+/readyz says whether the process can do its part now, with the reason if it cannot; /livez that its loop turns.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -8,6 +14,8 @@ from lambent.domain.clock import Clock
 from lambent.infra.http import HttpServer
 from lambent.infra.http_messages import HttpRequest, HttpResponse, PlainService
 from lambent.infra.lifecycle import StartError
+
+_TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
 
 
 def port_after(address: str, offset: int) -> tuple[str, int] | None:
@@ -18,13 +26,14 @@ def port_after(address: str, offset: int) -> tuple[str, int] | None:
     return host.strip("[]"), int(port) + offset
 
 
-class PrometheusServer:
-    """Serves the process's metrics on one address."""
+class OperationsPort:
+    """Serves the process's metrics and its state on one address."""
 
-    def __init__(self, address: tuple[str, int] | None, clock: Clock) -> None:
-        """None: serve nothing."""
+    def __init__(self, address: tuple[str, int] | None, clock: Clock, unready: Callable[[], str | None]) -> None:
+        """`address`: None to serve nothing. `unready`: why nothing is to be sent here now; None where all is well."""
         self._clock = clock
         self._address = address
+        self._unready = unready
         self._server: HttpServer | None = None
 
     async def start(self) -> None:
@@ -45,8 +54,13 @@ class PrometheusServer:
         if self._server is not None:
             await self._server.close()
 
-    @staticmethod
-    async def _handle(request: HttpRequest) -> HttpResponse:
-        if request.raw_path != b"/metrics":
-            return HttpResponse(404)
-        return HttpResponse(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], generate_latest())
+    async def _handle(self, request: HttpRequest) -> HttpResponse:
+        match request.raw_path:
+            case b"/metrics":
+                return HttpResponse(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], generate_latest())
+            case b"/livez":
+                return HttpResponse(200, list(_TEXT), b"ok\n")
+            case b"/readyz":
+                reason = self._unready()
+                return HttpResponse(200 if reason is None else 503, list(_TEXT), f"{reason or 'ok'}\n".encode())
+        return HttpResponse(404)
