@@ -199,6 +199,13 @@ class Timing:
     capacity_wait_seconds: float = setting(
         10.0, "How long a request waits for room on a worker.", unit="seconds", minimum=0
     )
+    leave_seconds: float = setting(
+        0.0,
+        "How long a frontend that is told to stop still takes requests, not ready any more, so that load balancers hear "
+        "of it and clients connect elsewhere.",
+        unit="seconds",
+        minimum=0,
+    )
     drain_seconds: float = setting(
         900.0, "How long running invocations may take to end at shutdown.", unit="seconds", minimum=0
     )

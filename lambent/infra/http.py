@@ -47,6 +47,7 @@ class HttpServer:
         self.service = service
         self.limits = limits if limits is not None else HttpLimits()
         self.clock = clock
+        self.leaving = False
         self.draining = False
         self.connections: set[HttpConnection] = set()
         self.buffered = 0  # bytes of bodies that are being read, wait, or are worked on
@@ -72,6 +73,10 @@ class HttpServer:
         self._listeners.append(listener)
         if self._sweeper is None:
             self._tick(loop)
+
+    def leave(self) -> None:
+        """Go on serving, and close each connection with its next answer: its client then connects to another server."""
+        self.leaving = True
 
     async def drain(self, seconds: float) -> bool:
         """Stop accepting, close idle connections, let running requests end; True if all did within `seconds`."""

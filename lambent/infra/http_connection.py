@@ -291,7 +291,7 @@ class HttpConnection(asyncio.Protocol):
             except Exception as error:
                 _log.error("handler failed", extra={"path": request.raw_path.decode("latin-1")}, exc_info=error)
                 response = self._server.service.refused(500, "Internal error")
-            keep = keep and not self._server.draining
+            keep = keep and not (self._server.draining or self._server.leaving)
             if response.pieces is not None:
                 await self._write_pieces(request.method, response, response.pieces, keep)
         finally:

@@ -370,6 +370,9 @@ class FrontendService:
     async def stop(self) -> None:
         """Take nothing new, let running invocations end, hang up."""
         self._stopping = True
+        if self._rest is not None and self._settings.timing.leave_seconds:
+            self._rest.leave()
+            await asyncio.sleep(self._settings.timing.leave_seconds)
         seconds = self._settings.timing.drain_seconds
         doors = [door.drain(seconds) for door in (self._rest, self._grpc) if door is not None]
         await asyncio.gather(*doors)

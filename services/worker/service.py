@@ -8,6 +8,7 @@ import os
 import platform
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from opentelemetry.trace import SpanKind, StatusCode
@@ -32,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 # Share of the machine's memory that environments may be promised where the settings do not say.
 MEMORY_SHARE = 0.9
+# Where a container sees its own limit, by control groups of version 2 and of version 1.
+MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 # How long the last logs may take to be sent.
 LAST_LOGS_SECONDS = 5.0
 _METRICS_PORTS = 4  # of frontend, scheduler, worker and poller, one after the other
@@ -64,7 +67,14 @@ def _host_and_port(url: str, default: int = 0) -> tuple[str, int]:
 
 
 def _memory_mb() -> int:
-    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE) // (1024 * 1024)
+    """What environments may be promised together: a share of the machine's memory, or of the container's."""
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in MEMORY_LIMITS:
+        try:
+            most = min(most, int(limit.read_text()))
+        except (OSError, ValueError):
+            continue  # another version of control groups; or "max", which is none
+    return int(most * MEMORY_SHARE) // (1024 * 1024)
 
 
 class WorkerService:

@@ -290,6 +290,20 @@ async def test_drain_ends_idle_ones_and_waits_for_running_ones(server: HttpServe
     busy.writer.close()
 
 
+async def test_one_that_leaves_serves_on_and_sends_its_clients_elsewhere(server: HttpServer, echo: Echo) -> None:
+    port = await server.start("127.0.0.1", 0)
+    known = Peer(*await asyncio.open_connection("127.0.0.1", port))
+    known.send(b"GET / HTTP/1.1\r\n\r\n")
+    assert (await known.answer())[1].get("connection") != "close"
+    server.leave()
+    late = Peer(*await asyncio.open_connection("127.0.0.1", port))
+    for peer in (known, late):
+        peer.send(b"GET / HTTP/1.1\r\n\r\n")
+        status, headers, _ = await peer.answer()
+        assert (status, headers["connection"]) == (200, "close")
+        assert await peer.at_end() == b""
+
+
 async def test_close_cancels_what_runs(server: HttpServer, echo: Echo) -> None:
     async with connect(server) as peer:
         peer.send(b"GET /wait HTTP/1.1\r\n\r\n")
