@@ -302,6 +302,7 @@ async def test_one_that_leaves_serves_on_and_sends_its_clients_elsewhere(server:
         status, headers, _ = await peer.answer()
         assert (status, headers["connection"]) == (200, "close")
         assert await peer.at_end() == b""
+        peer.writer.close()
 
 
 async def test_close_cancels_what_runs(server: HttpServer, echo: Echo) -> None:
