@@ -201,8 +201,8 @@ class Timing:
     )
     leave_seconds: float = setting(
         0.0,
-        "How long a frontend that is told to stop still takes requests, no longer ready, so that load balancers hear of "
-        "it and clients connect elsewhere.",
+        "How long a frontend that is told to stop still takes requests, no longer ready, so that load balancers hear "
+        "of it and clients connect elsewhere.",
         unit="seconds",
         minimum=0,
     )
