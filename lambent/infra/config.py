@@ -98,7 +98,11 @@ class Worker:
     freeze_after_ms: int = setting(
         100, "How long an environment is idle before it is frozen: given no processor time.", unit="ms", minimum=1
     )
-    uid_base: int = setting(200_000, "First user id that functions run as; one each.", minimum=1000)
+    uid_base: int = setting(
+        200_000,
+        "First user id that functions run as, one each; where a container has no such ids, its last.",
+        minimum=1000,
+    )
     credentials: str = setting(
         "full",
         "What functions may do at this cluster's API with the credentials that they find: full (whatever their "

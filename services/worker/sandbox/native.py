@@ -27,6 +27,7 @@ from services.worker.sandbox.firewall import Firewall, FirewallUnavailable, endp
 from services.worker.sandbox.port import Exit, SandboxSpec, SandboxUnavailable
 from services.worker.sandbox.promises import ASIDE, LEVELS, NAMESPACES
 from services.worker.sandbox.stems import Stem, Stems
+from services.worker.sandbox.users import first_user_here
 from services.worker.sandbox.zygotes import Child
 
 _log = logging.getLogger(__name__)
@@ -214,6 +215,7 @@ class NativePool:
         self._groups: Groups | None = None
         self._firewall: Firewall | None = None
         self._level = ""
+        self._uid_base = config.uid_base  # or what this user namespace has instead
         self._reason = ""
         self._staging: Path | None = None
         self._closed = False
@@ -248,7 +250,7 @@ class NativePool:
 
     def user_of(self, spec: SandboxSpec) -> int | None:
         """The user id that is this sandbox's alone; None: the level has no such thing."""
-        return self._config.uid_base + spec.slot if self._level == NAMESPACES else None
+        return self._uid_base + spec.slot if self._level == NAMESPACES else None
 
     async def start(self) -> None:
         config = self._config
@@ -297,7 +299,7 @@ class NativePool:
             return f"network {config.network}"
         cause = "sandboxes have no users of their own"
         if self._level == NAMESPACES:
-            users = range(config.uid_base, config.uid_base + config.users)
+            users = range(self._uid_base, self._uid_base + config.users)
             try:
                 self._firewall = Firewall(f"lambent-{config.worker_id}", users, endpoints)
                 return "network full, the platform's own ports refused"
@@ -319,8 +321,13 @@ class NativePool:
 
     async def _start_level(self, level: str) -> None:
         config = self._config
-        if level == "namespaces" and os.geteuid() != 0:
-            raise SandboxUnavailable("needs root")
+        if level == NAMESPACES:
+            if os.geteuid() != 0:
+                raise SandboxUnavailable("needs root")
+            first = first_user_here(config.uid_base, config.users)
+            if first is None:
+                raise SandboxUnavailable(f"needs {config.users} user ids, and this user namespace has fewer")
+            self._uid_base = first
         if config.network == "loopback" and level not in ASIDE:
             raise SandboxUnavailable("the network profile loopback needs a level with namespaces")
         self._level = level
@@ -331,7 +338,7 @@ class NativePool:
             "network": config.network,
             "staging": str(self._staging.resolve()),
             "packages": str(config.packages.resolve()),
-            "users": [config.uid_base, config.users],
+            "users": [self._uid_base, config.users],
             "bootstraps": str(BOOTSTRAPS),
             "runtime": None if config.runtime_dir is None else str(config.runtime_dir.resolve()),
             "folders": [str(folder) for folder in config.folders],
