@@ -90,6 +90,11 @@ class Worker:
         "their own; needs namespaces), none.",
         pattern="full|loopback|none",
     )
+    unreachable: str = setting(
+        "169.254.169.254,fd00:ec2::254",
+        "What functions must not reach, separated by commas: HOST:PORT, an address, or a network (10.96.0.0/12); needs "
+        "the level namespaces. Left as it is: a cloud's metadata about the machine.",
+    )
     memory_mb: int = setting(
         0, "Memory that environments may be promised together; 0: nine tenths of the machine's.", unit="MB", minimum=0
     )

@@ -9,14 +9,13 @@ import platform
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from opentelemetry.trace import SpanKind, StatusCode
 
 from lambent.domain import tracing
 from lambent.infra.certificates import CertificatesError, certificates
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.config import Settings
+from lambent.infra.config import ConfigError, Settings
 from lambent.infra.connections import ConnectionsError, load
 from lambent.infra.interpreters import UnusableInterpreter, interpreters, runtime_dir
 from lambent.infra.layout import layout
@@ -27,6 +26,7 @@ from lambent.infra.telemetry import Telemetry, parent_of
 from services.worker.counters import InvocationRecord
 from services.worker.sandbox.port import SandboxUnavailable
 from services.worker.store_client import StoreClient
+from services.worker.unreachable import unreachable
 from services.worker.wiring import Worker, WorkerConfig
 
 _log = logging.getLogger(__name__)
@@ -37,33 +37,11 @@ MEMORY_SHARE = 0.9
 MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 # How long the last logs may take to be sent.
 LAST_LOGS_SECONDS = 5.0
-_METRICS_PORTS = 4  # of frontend, scheduler, worker and poller, one after the other
 
 
 def make(settings: Settings) -> Service:
     """The service."""
     return WorkerService(settings)
-
-
-def private_ports(settings: Settings) -> tuple[tuple[str, int], ...]:
-    """Host and port of whatever of the platform listens on TCP and is not there for everybody."""
-    internal = settings.internal
-    addresses = (
-        *internal.scheduler.split(","), internal.scheduler_listen, internal.worker, *internal.store.split(","),
-        internal.store_listen,
-    )  # fmt: skip
-    found = [_host_and_port(f"//{text.strip()}") for text in addresses if text and not text.startswith("unix:")]
-    if settings.cluster.redis_url and not settings.cluster.redis_url.startswith("unix:"):
-        found.append(_host_and_port(settings.cluster.redis_url, 6379))
-    if settings.telemetry.prometheus:
-        host, port = _host_and_port(f"//{settings.telemetry.prometheus}")
-        found += [(host, port + number) for number in range(_METRICS_PORTS)]
-    return tuple(dict.fromkeys(found))
-
-
-def _host_and_port(url: str, default: int = 0) -> tuple[str, int]:
-    parts = urlsplit(url)
-    return parts.hostname or "localhost", parts.port or default
 
 
 def _memory_mb() -> int:
@@ -99,7 +77,7 @@ class WorkerService:
             found, warnings = interpreters(settings.worker.interpreters)
             runtimes = runtime_dir(settings.worker.runtime_dir)
             connections = load(settings.queue.connections)
-        except (UnusableInterpreter, ConnectionsError, CertificatesError) as error:
+        except (UnusableInterpreter, ConnectionsError, CertificatesError, ConfigError) as error:
             raise StartError(str(error)) from None
         for warning in warnings:
             _log.warning("runtimes share an interpreter", extra={"runtimes": warning})
@@ -119,7 +97,7 @@ class WorkerService:
             isolation=settings.worker.isolation,
             minimum_isolation=settings.worker.minimum_isolation,
             network=settings.worker.network,
-            private=private_ports(settings),
+            unreachable=unreachable(settings),
             memory_mb=settings.worker.memory_mb or _memory_mb(),
             max_environments=settings.worker.environments,
             pool_size=settings.worker.pool,

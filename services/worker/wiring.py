@@ -61,7 +61,7 @@ class WorkerConfig:
     isolation: str = "auto"  # auto, namespaces, user-namespace, landlock or process
     minimum_isolation: str = "process"  # a weaker level than this is refused
     network: str = "full"  # or loopback, none
-    private: tuple[tuple[str, int], ...] = ()  # hosts and ports of the platform that functions must not reach
+    unreachable: tuple[tuple[str, int | None], ...] = ()  # for functions; without port: all that is there
     control_groups: bool = True  # False: do without them, as where the machine has none for us
     memory_mb: int = 4096  # that environments may be promised together
     max_environments: int = 1000
@@ -114,7 +114,7 @@ class Worker:
                 level=config.isolation,
                 minimum=config.minimum_isolation,
                 network=config.network,
-                private=config.private,
+                unreachable=config.unreachable,
                 control_groups=config.control_groups,
                 stems=config.pool_size,
                 users=config.max_environments,

@@ -134,16 +134,27 @@ def handler(port, context):
 
 
 @pytest.mark.skipif("namespaces" not in REAL, reason="needs root")
-async def test_the_platforms_own_ports_are_refused_to_functions_and_to_nobody_else(
-    tmp_path: Path, service: int
+@pytest.mark.parametrize(
+    ("network", "machine", "own"),
+    [
+        (None, "ConnectionRefusedError", True),  # the port alone, wherever this machine is called
+        ("127.0.0.0/8", "OSError", "OSError"),
+        ("126.0.0.0/7", "OSError", "OSError"),
+        ("128.0.0.0/1", True, True),
+        ("::/0", True, True),
+    ],
+)
+async def test_what_functions_must_not_reach_is_refused_to_them_and_to_nobody_else(
+    tmp_path: Path, service: int, network: str | None, machine: Any, own: Any
 ) -> None:
-    async with cluster_of(tmp_path, level="namespaces", private=(("localhost", service),)) as cluster:
-        refused = "platform's own ports refused" in cluster.worker.pool.reason
-        assert refused or "can be reached" in cluster.worker.pool.reason
+    place = ("localhost", service) if network is None else (network, None)
+    async with cluster_of(tmp_path, level="namespaces", unreachable=(place,)) as cluster:
+        refused = "but for what functions must not reach" in cluster.worker.pool.reason
+        assert refused or "also what functions must not reach" in cluster.worker.pool.reason
         identity = await cluster.deploy(NETWORK)
         got = (await cluster.invoke(identity, service)).json
-        assert got["machine"] == ("ConnectionRefusedError" if refused else True)
-        assert got["own"] is True
+        assert got["machine"] == (machine if refused else True)
+        assert got["own"] == (own if refused else True)
         socket.create_connection(("127.0.0.1", service), 1).close()
 
 

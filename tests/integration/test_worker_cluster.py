@@ -184,7 +184,7 @@ class Cluster:
     folder: Path
     level: str = STRONGEST
     network: str = "full"
-    private: tuple[tuple[str, int], ...] = ()
+    unreachable: tuple[tuple[str, int], ...] = ()
     control_groups: bool = True
     limits: Limits = field(default_factory=Limits)
     credentials_seconds: float = 43_200.0
@@ -214,7 +214,7 @@ class Cluster:
             limits=self.limits,
             isolation="auto" if self.level == "fake" else self.level,
             network=self.network,
-            private=self.private,
+            unreachable=self.unreachable,
             control_groups=self.control_groups,
             max_environments=50,
             pool_size=2,

@@ -1,8 +1,9 @@
-"""Keeps functions off the platform's own ports: rules of the kernel's packet filter by the sandboxes' user ids.
+"""Keeps functions off what they must not reach: rules of the kernel's packet filter by the sandboxes' user ids.
 
 With the network profile `full` a function reaches what its worker reaches, as on AWS. What of the platform listens on
-TCP and is not public (an internal address of another machine, Redis, metrics) is refused to it here. The rules are in
-a table of their own that the kernel takes down when the worker's socket closes, however it ends. They need
+TCP and is not public (an internal address of another machine, Redis, metrics), and what the settings name beside it
+(the metadata of a cloud's machine, the API of the cluster around it), is refused to it here. The rules are in a table of
+their own that the kernel takes down when the worker's socket closes, however it ends. They need
 CAP_NET_ADMIN over the worker's network namespace, and a user id of its own for each sandbox (level `namespaces`).
 Source of the wire format: the kernel's include/uapi/linux/netfilter/nf_tables.h.
 """
@@ -30,16 +31,16 @@ _EQUAL, _NOT_LESS, _NOT_MORE = 0, 5, 3
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
 _REGISTER, _VERDICT = 1, 0
 _FIB_TYPE, _FIB_DESTINATION, _LOCAL = 3, 2, 2
-_RESET = 1  # NFT_REJECT_TCP_RST
+_RESET, _PROHIBITED = 1, 2  # NFT_REJECT_TCP_RST, NFT_REJECT_ICMPX_UNREACH
 _IPV4, _IPV6, _TCP = 2, 10, 6
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A port that functions must not reach."""
+    """What functions must not reach: a port, or everything, at addresses."""
 
-    address: str | None  # IP address; None: any of this machine's own
-    port: int
+    address: str | None  # IP address, or network with its prefix's length; None: any of this machine's own
+    port: int | None  # of TCP; None: every port, and every protocol
 
 
 class FirewallUnavailable(Exception):
@@ -95,8 +96,11 @@ class Firewall:
         self._socket.close()
 
 
-def endpoints_of(host: str, port: int) -> list[Endpoint]:
-    """A port at a host name or address as endpoints; those of this machine are refused at every address it has."""
+def endpoints_of(host: str, port: int | None) -> list[Endpoint]:
+    """A port at a host name, address or network as endpoints; those of this machine are refused at every address it
+    has."""
+    if "/" in host:
+        return [Endpoint(host, port)]
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     except OSError:
@@ -132,22 +136,32 @@ def _expressions(users: range, endpoint: Endpoint) -> list[bytes]:
         ),
         _compare(_NOT_LESS, struct.pack(">I", users.start)),
         _compare(_NOT_MORE, struct.pack(">I", users.stop - 1)),
-        _meta(_META_PROTOCOL),
-        _compare(_EQUAL, bytes([_TCP])),
-        _load(_TRANSPORT_HEADER, 2, 2),
-        _compare(_EQUAL, struct.pack(">H", endpoint.port)),
     ]
+    if endpoint.port is not None:
+        made.append(_meta(_META_PROTOCOL))
+        made.append(_compare(_EQUAL, bytes([_TCP])))
+        made.append(_load(_TRANSPORT_HEADER, 2, 2))
+        made.append(_compare(_EQUAL, struct.pack(">H", endpoint.port)))
     if endpoint.address is None:
         made.append(_expression("fib", _number(1, _REGISTER) + _number(2, _FIB_TYPE) + _number(3, _FIB_DESTINATION)))
         made.append(_compare(_EQUAL, struct.pack("=I", _LOCAL)))
     else:
-        address = ipaddress.ip_address(endpoint.address)
+        network = ipaddress.ip_network(endpoint.address)
+        address, mask = network.network_address.packed, network.netmask.packed
         made.append(_meta(_META_FAMILY))
-        made.append(_compare(_EQUAL, bytes([_IPV4 if address.version == 4 else _IPV6])))
-        made.append(_load(_NETWORK_HEADER, 16 if address.version == 4 else 24, len(address.packed)))
-        made.append(_compare(_EQUAL, address.packed))
-    made.append(_expression("reject", _number(1, _RESET) + _attribute(2, b"\0")))
+        made.append(_compare(_EQUAL, bytes([_IPV4 if network.version == 4 else _IPV6])))
+        made.append(_load(_NETWORK_HEADER, 16 if network.version == 4 else 24, len(address)))
+        made.append(_masked(mask))
+        made.append(_compare(_EQUAL, address))
+    how, code = (_PROHIBITED, 3) if endpoint.port is None else (_RESET, 0)
+    made.append(_expression("reject", _number(1, how) + _attribute(2, bytes([code]))))
     return made
+
+
+def _masked(mask: bytes) -> bytes:
+    length, nothing = _number(3, len(mask)), _nest(5, _attribute(1, bytes(len(mask))))
+    registers = _number(1, _REGISTER) + _number(2, _REGISTER)
+    return _expression("bitwise", registers + length + _nest(4, _attribute(1, mask)) + nothing)
 
 
 def _meta(key: int) -> bytes:

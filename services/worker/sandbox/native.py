@@ -51,7 +51,7 @@ class NativeConfig:
     level: str = "auto"  # auto, or one of LEVELS
     minimum: str = "process"  # a weaker level is refused
     network: str = "full"  # or loopback, none
-    private: tuple[tuple[str, int], ...] = ()  # hosts and ports of the platform that functions must not reach
+    unreachable: tuple[tuple[str, int | None], ...] = ()  # for functions; without port: all that is there
     stems: int = 4  # kept in advance for each runtime
     users: int = 1000  # how many user ids may be needed
     uid_base: int = 200_000
@@ -292,9 +292,9 @@ class NativePool:
         )
 
     def _start_network(self) -> str:
-        """Close the platform's ports to functions; answers what is in force."""
+        """Refuse to functions what they must not reach; answers what is in force."""
         config = self._config
-        endpoints = [endpoint for host, port in config.private for endpoint in endpoints_of(host, port)]
+        endpoints = [endpoint for host, port in config.unreachable for endpoint in endpoints_of(host, port)]
         if config.network != "full" or not endpoints:
             return f"network {config.network}"
         cause = "sandboxes have no users of their own"
@@ -302,10 +302,10 @@ class NativePool:
             users = range(self._uid_base, self._uid_base + config.users)
             try:
                 self._firewall = Firewall(f"lambent-{config.worker_id}", users, endpoints)
-                return "network full, the platform's own ports refused"
+                return "network full, but for what functions must not reach"
             except FirewallUnavailable as error:
                 cause = str(error)
-        return f"network full, the platform's own ports can be reached by functions ({cause})"
+        return f"network full, also what functions must not reach ({cause})"
 
     def _candidates(self) -> list[str]:
         config = self._config

@@ -1,0 +1,56 @@
+"""What functions must not reach, from the settings: whatever of the platform listens on TCP and is not there for
+everybody, and what is named besides."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from lambent.infra.config import ConfigError, Settings
+
+_METRICS_PORTS = 4  # of frontend, scheduler, worker and poller, one after the other
+
+# Host name, address or network; port of TCP, None for all that is there.
+Place = tuple[str, int | None]
+
+
+def unreachable(settings: Settings) -> tuple[Place, ...]:
+    """Every place. Raises ConfigError."""
+    named = [_place(text.strip()) for text in settings.worker.unreachable.split(",") if text.strip()]
+    return tuple(dict.fromkeys([*_private(settings), *named]))
+
+
+def _private(settings: Settings) -> list[Place]:
+    internal = settings.internal
+    addresses = (
+        *internal.scheduler.split(","), internal.scheduler_listen, internal.worker, *internal.store.split(","),
+        internal.store_listen,
+    )  # fmt: skip
+    found: list[Place] = [_host_and_port(f"//{each.strip()}") for each in addresses if each and "unix:" not in each]
+    if settings.cluster.redis_url and not settings.cluster.redis_url.startswith("unix:"):
+        found.append(_host_and_port(settings.cluster.redis_url, 6379))
+    if settings.telemetry.prometheus:
+        host, port = _host_and_port(f"//{settings.telemetry.prometheus}")
+        found += [(host, port + number) for number in range(_METRICS_PORTS)]
+    return found
+
+
+def _host_and_port(url: str, default: int = 0) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "localhost", parts.port or default
+
+
+def _place(text: str) -> Place:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    else:
+        return (str(network), None) if network.num_addresses > 1 else (str(network.network_address), None)
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError(
+            f"worker.unreachable: {text!r} is neither HOST:PORT nor an address nor a network (10.96.0.0/12, without "
+            "bits beyond its prefix)"
+        )
+    return host.strip("[]"), int(port)
