@@ -2,8 +2,8 @@
 
 With the network profile `full` a function reaches what its worker reaches, as on AWS. What of the platform listens on
 TCP and is not public (an internal address of another machine, Redis, metrics), and what the settings name beside it
-(the metadata of a cloud's machine, the API of the cluster around it), is refused to it here. The rules are in a table of
-their own that the kernel takes down when the worker's socket closes, however it ends. They need
+(the metadata of a cloud's machine, the API of the cluster around it), is refused to it here. The rules are in a table
+of their own that the kernel takes down when the worker's socket closes, however it ends. They need
 CAP_NET_ADMIN over the worker's network namespace, and a user id of its own for each sandbox (level `namespaces`).
 Source of the wire format: the kernel's include/uapi/linux/netfilter/nf_tables.h.
 """
