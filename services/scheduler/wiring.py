@@ -94,7 +94,7 @@ class SchedulerService:
         self._tasks = TaskOwner("scheduler")
         self._redis: Redis | None = None
         self._leadership: Leadership | None = None
-        if "," in addresses:
+        if "," in addresses or settings.cluster.schedulers > 1:
             self._redis = connect(settings.cluster.redis_url)
             seconds = timing.leadership_seconds
             election = RedisElection(self._redis, f"scheduler-{scheduler_id}", seconds)
