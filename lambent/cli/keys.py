@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets as random_source
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import click
 
@@ -25,35 +27,71 @@ def command() -> None:
     """Keys, credentials and certificates of an installation on Kubernetes."""
 
 
+def _secrets(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which Secrets it is about; those that are left out are not looked at."""
+    for option in reversed(
+        (
+            click.option("--namespace", default="", help="Left out: the one of the pod or of the kubeconfig."),
+            click.option("--keys-secret", help="Secret for master.key and cluster.key."),
+            click.option("--credentials-secret", help="Secret for the first access key."),
+            click.option("--redis-secret", help="Secret for the password of the bundled Redis-compatible server."),
+            click.option(
+                "--tls-secret", help="Secret for tls.crt, tls.key and ca.crt; the authority's key goes to NAME-ca."
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 @command.command("ensure")
-@click.option("--namespace", default="", help="Left out: the one of the pod or of the kubeconfig.")
-@click.option("--keys-secret", required=True, help="Secret for master.key and cluster.key.")
-@click.option("--credentials-secret", required=True, help="Secret for the first access key.")
-@click.option("--redis-secret", help="Secret for the password of the bundled Redis-compatible server.")
-@click.option("--tls-secret", help="Secret for tls.crt, tls.key and ca.crt; the authority's key goes to NAME-ca.")
+@_secrets
 @click.option("--tls-names", default="", help="Further DNS names in the certificate, separated by commas.")
 @click.option("--label", "labels", multiple=True, help="name=value; given to Secrets that are made.")
 def ensure(
-    namespace: str, keys_secret: str, credentials_secret: str, redis_secret: str | None, tls_secret: str | None,
-    tls_names: str, labels: tuple[str, ...],
+    namespace: str, keys_secret: str | None, credentials_secret: str | None, redis_secret: str | None,
+    tls_secret: str | None, tls_names: str, labels: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Make what is missing, and leave what is there."""
-    from lambent.infra.kubernetes_access import core_api
-
     if any("=" not in label for label in labels):
         raise click.UsageError("--label is name=value")
-    try:
-        api, here = core_api()
-        store = KubernetesSecrets(api, namespace or here, dict(label.split("=", 1) for label in labels))
-        said = ensure_keys(store, keys_secret) + ensure_credentials(store, credentials_secret)
+    with _cluster(namespace, dict(label.split("=", 1) for label in labels)) as store:
+        said = []
+        if keys_secret:
+            said += ensure_keys(store, keys_secret)
+        if credentials_secret:
+            said += ensure_credentials(store, credentials_secret)
         if redis_secret:
             said += ensure_password(store, redis_secret)
         if tls_secret:
             said += ensure_certificate(store, tls_secret, [name for name in tls_names.split(",") if name])
-    except (ClusterUnreachable, AuthorityError) as error:
-        raise click.ClickException(str(error)) from None
     for line in said:
         click.echo(line)
+
+
+@command.command("forget")
+@_secrets
+def forget(
+    namespace: str, keys_secret: str | None, credentials_secret: str | None, redis_secret: str | None,
+    tls_secret: str | None,
+) -> None:  # fmt: skip
+    """Delete what was made. What was sealed with the keys cannot be opened again."""
+    authority = f"{tls_secret}-ca" if tls_secret else None
+    with _cluster(namespace, {}) as store:
+        for name in filter(None, (keys_secret, credentials_secret, redis_secret, tls_secret, authority)):
+            click.echo(f"secret {name}: {'deleted' if store.delete(name) else 'not there'}")
+
+
+@contextmanager
+def _cluster(namespace: str, labels: Mapping[str, str]) -> Iterator[KubernetesSecrets]:
+    """The Secrets of a namespace; what goes wrong with them is one line."""
+    from lambent.infra.kubernetes_access import core_api
+
+    try:
+        api, here = core_api()
+        yield KubernetesSecrets(api, namespace or here, labels)
+    except (ClusterUnreachable, AuthorityError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 def ensure_keys(store: Secrets, name: str) -> list[str]:

@@ -57,7 +57,7 @@ class Cluster:
     )
     access_keys: str = setting("", "TOML file with further access keys; see docs/reference/configuration.md.")
     schedulers: int = setting(
-        1, "Schedulers that `lambent up` starts: one leads, the others are hot standbys.", unit="processes", minimum=1
+        1, "How many schedulers there are: one leads, the others are hot standbys.", unit="processes", minimum=1
     )
     redis_url: str = setting("", "Redis-compatible server to use; empty: an embedded one is started.")
     runtimes: str = setting(

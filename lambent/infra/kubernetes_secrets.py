@@ -33,6 +33,10 @@ class Secrets(Protocol):
         """Set these keys of one that is there."""
         ...
 
+    def delete(self, name: str) -> bool:
+        """False: there is none."""
+        ...
+
 
 class MemorySecrets:
     """The twin for tests."""
@@ -52,6 +56,9 @@ class MemorySecrets:
 
     def update(self, name: str, data: Mapping[str, bytes]) -> None:
         self.secrets[name].update(data)
+
+    def delete(self, name: str) -> bool:
+        return self.secrets.pop(name, None) is not None
 
 
 class KubernetesSecrets:
@@ -94,6 +101,17 @@ class KubernetesSecrets:
             self._api.patch_namespaced_secret(name, self._namespace, body, _request_timeout=_ANSWER_SECONDS)
         except (ApiException, HTTPError) as error:
             raise unreachable(error) from error
+
+    def delete(self, name: str) -> bool:
+        try:
+            self._api.delete_namespaced_secret(name, self._namespace, _request_timeout=_ANSWER_SECONDS)
+        except ApiException as error:
+            if error.status == 404:
+                return False
+            raise unreachable(error) from error
+        except HTTPError as error:
+            raise unreachable(error) from error
+        return True
 
 
 def unreachable(error: ApiException | HTTPError | ConfigException) -> ClusterUnreachable:

@@ -118,11 +118,11 @@ class SchedulerService:
         election: Election | None = None
         if settings.kubernetes.election:
             self._kubernetes = kubernetes_api(settings)
-            name = f"{platform.node() or 'scheduler'}_{scheduler_id}"
             from services.scheduler.adapters.kubernetes_election import LeaseElection
 
+            name = f"{platform.node() or 'scheduler'}_{scheduler_id}"
             election = LeaseElection(self._kubernetes, settings.kubernetes.lease, name, seconds, clock)
-        elif "," in addresses:
+        elif "," in addresses or settings.cluster.schedulers > 1:
             self._redis = connect(settings.cluster.redis_url)
             election = RedisElection(self._redis, f"scheduler-{scheduler_id}", seconds)
         if election is not None:

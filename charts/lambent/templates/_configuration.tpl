@@ -1,0 +1,44 @@
+{{/* The settings of every process; what differs between them is in their environment. What .Values.settings says wins. */}}
+{{- define "lambent.toml" -}}
+{{- $name := include "lambent.fullname" . }}
+{{- $cluster := dict
+  "data" "/var/lib/lambent"
+  "http" "0.0.0.0:9001"
+  "grpc" "0.0.0.0:9002"
+  "public_url" (include "lambent.publicUrl" .)
+  "account" .Values.account
+  "region" .Values.region
+  "schedulers" (int .Values.scheduler.replicaCount)
+  "regions" (join "," .Values.regions)
+  "runtimes" (join "," .Values.runtimes)
+}}
+{{- if .Values.accessKeys.existingSecret }}
+{{- $_ := set $cluster "access_keys" (printf "/etc/lambent-access-keys/%s" .Values.accessKeys.existingSecretKey) }}
+{{- end }}
+{{- $settings := dict
+  "storage" (dict "code" .Values.storage.code "logs" .Values.storage.logs)
+  "timing" (dict "drain_seconds" (float64 .Values.drainSeconds) "leave_seconds" (float64 .Values.leaveSeconds))
+  "telemetry" (dict "prometheus" "0.0.0.0:9090" "log_level" .Values.logging.level "log_format" .Values.logging.format "otlp_endpoint" .Values.telemetry.otlpEndpoint "sample" (float64 .Values.telemetry.sample))
+  "worker" (dict "api_url" (printf "http://%s-frontend.%s:%d" $name .Release.Namespace (int .Values.frontend.service.httpPort)) "network" .Values.workers.network "unreachable" (join "," .Values.workers.unreachable) "minimum_isolation" .Values.workers.minimumIsolation)
+  "internal" (dict "scheduler" (printf "%s-scheduler:9010" $name) "scheduler_listen" "0.0.0.0:9010" "store" (printf "%s-frontend-internal:9003" $name) "store_listen" "0.0.0.0:9003" "worker" "0.0.0.0:9020" "tls" (ternary "/etc/lambent-tls" "" .Values.tls.enabled))
+}}
+{{- if or (eq .Values.scheduler.election "lease") (eq .Values.workers.scaling "scheduler") }}
+{{- $_ := set $settings "kubernetes" (dict "election" (eq .Values.scheduler.election "lease") "lease" (printf "%s-scheduler" $name)) }}
+{{- end }}
+{{- if .Values.connections.existingSecret }}
+{{- $_ := set $settings "queue" (dict "connections" (printf "/etc/lambent-connections/%s" .Values.connections.existingSecretKey)) }}
+{{- end }}
+{{- if eq .Values.workers.scaling "scheduler" }}
+{{- $_ := set $settings.kubernetes "pools" "/etc/lambent-pools" }}
+{{- end }}
+{{- $all := mustMergeOverwrite (mustDeepCopy $settings) (omit .Values.settings "cluster") }}
+{{- toToml (merge (dict) (.Values.settings.cluster | default dict) $cluster) }}
+{{ toToml $all }}
+{{- end }}
+
+{{- define "lambent.publicUrl" -}}
+{{- if .Values.publicUrl }}{{ .Values.publicUrl }}
+{{- else if and .Values.frontend.ingress.enabled .Values.frontend.ingress.hosts }}
+{{- printf "%s://%s" (ternary "https" "http" (gt (len .Values.frontend.ingress.tls) 0)) (first .Values.frontend.ingress.hosts).host }}
+{{- else }}{{ printf "http://%s-frontend.%s:%d" (include "lambent.fullname" .) .Release.Namespace (int .Values.frontend.service.httpPort) }}{{ end }}
+{{- end }}

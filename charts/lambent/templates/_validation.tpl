@@ -1,0 +1,61 @@
+{{/* What cannot be, said before anything is made. */}}
+{{- define "lambent.validate" -}}
+{{- $problems := list }}
+{{- if and .Values.redis.enabled (or .Values.externalRedis.host .Values.externalRedis.existingSecretUrlKey .Values.externalRedis.sentinel.enabled) }}
+{{- $problems = append $problems "redis.enabled and externalRedis are both given: set redis.enabled=false to use the external one" }}
+{{- end }}
+{{- if and (not .Values.redis.enabled) (not .Values.externalRedis.host) (not .Values.externalRedis.existingSecretUrlKey) (not .Values.externalRedis.sentinel.enabled) }}
+{{- $problems = append $problems "no store: set redis.enabled=true, or give externalRedis.host" }}
+{{- end }}
+{{- if and .Values.externalRedis.existingSecretUrlKey (not .Values.externalRedis.existingSecret) }}
+{{- $problems = append $problems "externalRedis.existingSecretUrlKey is a key of externalRedis.existingSecret, which is missing" }}
+{{- end }}
+{{- if and .Values.externalRedis.sentinel.enabled (not .Values.externalRedis.sentinel.hosts) }}
+{{- $problems = append $problems "externalRedis.sentinel.enabled needs externalRedis.sentinel.hosts" }}
+{{- end }}
+{{- if and .Values.tls.existingSecret .Values.tls.certManager.enabled }}
+{{- $problems = append $problems "tls.existingSecret and tls.certManager.enabled are both given: choose one" }}
+{{- end }}
+{{- if and .Values.tls.certManager.enabled (not .Values.tls.certManager.issuerRef) }}
+{{- $problems = append $problems "tls.certManager.enabled needs tls.certManager.issuerRef" }}
+{{- end }}
+{{- if and .Values.tls.certManager.enabled (not .Values.tls.enabled) }}
+{{- $problems = append $problems "tls.certManager.enabled does nothing without tls.enabled=true" }}
+{{- end }}
+{{- if and (ne (int .Values.scheduler.replicaCount) 1) (eq .Values.scheduler.election "none") }}
+{{- $problems = append $problems "several schedulers need an election: scheduler.election=lease or redis" }}
+{{- end }}
+{{- $names := list }}
+{{- range .Values.workers.pools }}
+{{- if has .name $names }}{{ $problems = append $problems (printf "two pools are called %s" .name) }}{{ end }}
+{{- $names = append $names .name }}
+{{- $pool := include "lambent.pool" (dict "root" $ "pool" .) | fromYaml }}
+{{- if gt (int $pool.min) (int $pool.max) }}
+{{- $problems = append $problems (printf "pool %s: min (%d) is more than max (%d)" .name (int $pool.min) (int $pool.max)) }}
+{{- end }}
+{{- $minimum := $.Values.workers.minimumIsolation }}
+{{- if and (eq $pool.isolation "restricted") (has $minimum (list "user-namespace" "namespaces")) }}
+{{- $problems = append $problems (printf "pool %s: isolation=restricted gives landlock at best, and workers.minimumIsolation is %s" .name $minimum) }}
+{{- end }}
+{{- end }}
+{{- range $component := list "frontend" "poller" }}
+{{- $scaling := (index $.Values $component).autoscaling }}
+{{- if and $scaling.enabled (gt (int $scaling.minReplicas) (int $scaling.maxReplicas)) }}
+{{- $problems = append $problems (printf "%s.autoscaling: minReplicas is more than maxReplicas" $component) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.frontend.ingress.enabled (not .Values.frontend.ingress.hosts) }}
+{{- $problems = append $problems "frontend.ingress.enabled needs frontend.ingress.hosts" }}
+{{- end }}
+{{- range $route := list "httpRoute" "grpcRoute" }}
+{{- if and (index $.Values.frontend $route).enabled (not (index $.Values.frontend $route).parentRefs) }}
+{{- $problems = append $problems (printf "frontend.%s.enabled needs frontend.%s.parentRefs" $route $route) }}
+{{- end }}
+{{- end }}
+{{- if and .Release.IsInstall (eq .Release.Namespace "kube-system") }}
+{{- $problems = append $problems "kube-system is no place for this: choose a namespace of its own" }}
+{{- end }}
+{{- with $problems }}
+{{- fail (printf "\n\nlambent cannot be installed so:\n  - %s\n" (join "\n  - " .)) }}
+{{- end }}
+{{- end }}

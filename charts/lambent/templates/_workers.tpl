@@ -1,0 +1,142 @@
+{{/* What pods of workers may do: each profile is a security context of the pod and one of the container. */}}
+{{- define "lambent.workerProfiles" -}}
+userns:
+  pod:
+    hostUsers: false
+  container:
+    procMount: Unmasked
+    runAsUser: 0
+    runAsNonRoot: false
+    readOnlyRootFilesystem: true
+    allowPrivilegeEscalation: true
+    seccompProfile:
+      type: Unconfined
+    capabilities:
+      drop: [ALL]
+      # Over the pod's own user namespace only: no right over the node comes with any of them.
+      add: [SYS_ADMIN, SYS_CHROOT, SETUID, SETGID, SETPCAP, CHOWN, DAC_OVERRIDE, FOWNER, KILL, NET_ADMIN, MKNOD]
+privileged:
+  pod: {}
+  container:
+    privileged: true
+    runAsUser: 0
+    runAsNonRoot: false
+    readOnlyRootFilesystem: true
+restricted:
+  pod:
+    securityContext:
+      runAsNonRoot: true
+      runAsUser: 10001
+      runAsGroup: 10001
+      fsGroup: 10001
+      seccompProfile:
+        type: RuntimeDefault
+  container:
+    allowPrivilegeEscalation: false
+    readOnlyRootFilesystem: true
+    capabilities:
+      drop: [ALL]
+{{- end }}
+
+{{/* A pool with what it leaves out taken from .Values.workers: dict "root" $ "pool" {...} */}}
+{{- define "lambent.pool" -}}
+{{- $defaults := omit .root.Values.workers "pools" "scaling" "network" "unreachable" "minimumIsolation" "serviceAccount" "podDisruptionBudget" "networkPolicy" "image" }}
+{{- toYaml (mustMergeOverwrite (mustDeepCopy $defaults) (mustDeepCopy .pool)) }}
+{{- end }}
+
+{{/* The whole pod template of one pool: dict "root" $ "pool" (a pool, complete) */}}
+{{- define "lambent.workerTemplate" -}}
+{{- $root := .root }}
+{{- $pool := .pool }}
+{{- $workers := $root.Values.workers }}
+{{- $profile := get (include "lambent.workerProfiles" $root | fromYaml) $pool.isolation }}
+{{- $labels := dict "root" $root "component" "worker" }}
+metadata:
+  labels:
+    {{- include "lambent.labels" $labels | nindent 4 }}
+    lambent.dev/pool: {{ $pool.name }}
+    {{- with merge (dict) $pool.podLabels $root.Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    checksum/config: {{ include "lambent.toml" $root | sha256sum }}
+    {{- with merge (dict) $pool.podAnnotations $root.Values.podAnnotations $root.Values.commonAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "lambent.serviceAccountName" (dict "root" $root "component" "worker" "values" $workers) }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  {{- include "lambent.pullSecrets" (dict "root" $root "image" $workers.image) | nindent 2 }}
+  terminationGracePeriodSeconds: {{ include "lambent.graceSeconds" $root }}
+  {{- with $profile.pod }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- include "lambent.scheduling" (dict "root" $root "component" "worker" "values" $pool) | nindent 2 }}
+  {{- with $pool.extraInitContainers }}
+  initContainers:
+    {{- tpl (toYaml .) $root | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: worker
+      image: {{ include "lambent.image" (dict "root" $root "image" (merge (dict) ($pool.image | default dict) $workers.image)) }}
+      imagePullPolicy: {{ $workers.image.pullPolicy }}
+      args:
+        - worker
+        - --config
+        - /etc/lambent/lambent.toml
+        {{- range $pool.extraArgs }}
+        - {{ tpl . $root | quote }}
+        {{- end }}
+      env:
+        - name: POD_IP
+          valueFrom:
+            fieldRef:
+              fieldPath: status.podIP
+        - name: LAMBENT_INTERNAL_WORKER_ADVERTISE
+          value: $(POD_IP):9020
+        - name: LAMBENT_INTERNAL_WORKER_ID
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.name
+        - name: LAMBENT_INTERNAL_WORKER_POOL
+          value: {{ $pool.name }}
+        - name: LAMBENT_WORKER_MEMORY_MB
+          value: {{ $pool.memoryMb | quote }}
+        - name: LAMBENT_WORKER_ENVIRONMENTS
+          value: {{ $pool.environments | quote }}
+        {{- with $pool.extraEnv }}
+        {{- tpl (toYaml .) $root | nindent 8 }}
+        {{- end }}
+      {{- with $pool.extraEnvFrom }}
+      envFrom:
+        {{- tpl (toYaml .) $root | nindent 8 }}
+      {{- end }}
+      ports:
+        - name: worker
+          containerPort: 9020
+        - name: operations
+          containerPort: 9092
+      {{- include "lambent.probes" (dict "values" $pool) | nindent 6 }}
+      {{- with $pool.lifecycle }}
+      lifecycle:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      resources:
+        {{- toYaml $pool.resources | nindent 8 }}
+      securityContext:
+        {{- toYaml $profile.container | nindent 8 }}
+      volumeMounts:
+        {{- include "lambent.mounts" $root | nindent 8 }}
+        {{- with $pool.extraVolumeMounts }}
+        {{- tpl (toYaml .) $root | nindent 8 }}
+        {{- end }}
+    {{- with $pool.extraContainers }}
+    {{- tpl (toYaml .) $root | nindent 4 }}
+    {{- end }}
+  volumes:
+    {{- include "lambent.volumes" (dict "root" $root) | nindent 4 }}
+    {{- with $pool.extraVolumes }}
+    {{- tpl (toYaml .) $root | nindent 4 }}
+    {{- end }}
+{{- end }}

