@@ -297,6 +297,9 @@ class Internal:
     )
     worker_advertise: str = setting("", "Where callers reach a worker, where that is not where it listens: host:port.")
     worker_id: str = setting("", "Name of a worker, unique in the cluster; empty: made from the host name.")
+    worker_pool: str = setting(
+        "", "Pool that a worker belongs to, of those in kubernetes.pools; empty: there are none."
+    )
     store_listen: str = setting(
         "", "Where a frontend gives workers packages and takes their logs, host:port; empty: nowhere."
     )
@@ -321,6 +324,11 @@ class Kubernetes:
     )
     lease: str = setting("lambent-scheduler", "Name of that Lease.", pattern=r"[a-z0-9]([a-z0-9.\-]{0,251}[a-z0-9])?")
     namespace: str = setting("", "Namespace of everything that is made; empty: the pod's own, or the kubeconfig's.")
+    pools: str = setting(
+        "",
+        "Folder with the pools of workers, one file POOL.json each; functions are dealt out to them by their rules. "
+        "Empty: all workers are one pool.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
