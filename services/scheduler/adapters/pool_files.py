@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from services.scheduler.core.fleet import PoolPolicy
 from services.scheduler.core.worker_pools import Rule
 
 
@@ -36,6 +37,13 @@ class PoolFile(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     scale_to_zero: bool = False
     idle_seconds: float = 60.0  # without need, before a worker is let go
     rule: RuleFile = msgspec.field(default_factory=RuleFile)
+
+    def policy(self) -> PoolPolicy:
+        """The numbers."""
+        return PoolPolicy(
+            self.name, self.min, self.max, self.headroom_mb, self.scale_to_zero, self.idle_seconds, self.memory_mb,
+            self.environments,
+        )  # fmt: skip
 
     def matches(self) -> Rule:
         """The rule."""

@@ -56,6 +56,8 @@ class Scheduler(Serving):
             ev.CallerLeft: self._caller_left,
             ev.WorkerJoined: self._worker_joined,
             ev.WorkerLeft: self._worker_left,
+            ev.WorkerLost: self._lost,
+            ev.PoolTold: self._pool_told,
             ev.WorkerDraining: self._draining,
             ev.TimePassed: self._time_passed,
         }
@@ -283,6 +285,17 @@ class Scheduler(Serving):
             self.forget(environment, Reason.WORKER_LOST)
         self._absent_workers.pop(worker.id, None)
         self.dismiss(worker)
+
+    def _lost(self, event: ev.WorkerLost) -> None:
+        worker = self.workers.get(event.worker_id)
+        if worker is not None:
+            self._expire_worker(worker)
+
+    def _pool_told(self, event: ev.PoolTold) -> None:
+        if event.trouble:
+            self.troubles[event.pool] = event.trouble
+        else:
+            self.troubles.pop(event.pool, None)
 
     def _draining(self, event: ev.WorkerDraining) -> None:
         worker = self.workers[event.worker_id]
