@@ -313,6 +313,17 @@ class Internal:
 
 
 @dataclass(frozen=True, slots=True)
+class Kubernetes:
+    """What the scheduler does through the Kubernetes API. Nothing by default."""
+
+    election: bool = setting(
+        False, "Schedulers elect a leader by a Lease object, whatever internal.scheduler says, and not through Redis."
+    )
+    lease: str = setting("lambent-scheduler", "Name of that Lease.", pattern=r"[a-z0-9]([a-z0-9.\-]{0,251}[a-z0-9])?")
+    namespace: str = setting("", "Namespace of everything that is made; empty: the pod's own, or the kubeconfig's.")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set."""
 
@@ -325,6 +336,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     storage: Storage = field(default_factory=Storage)
     internal: Internal = field(default_factory=Internal)
+    kubernetes: Kubernetes = field(default_factory=Kubernetes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import grpc
 from redis.asyncio import Redis
@@ -25,10 +27,16 @@ from services.scheduler.core.keep_alive import HybridHistogram, keep_alive_polic
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.placement import POLICIES
 from services.scheduler.core.policies import Policies, ramps
-from services.scheduler.leadership import Alone, Leadership
+from services.scheduler.leadership import Alone, Election, Leadership
 from services.scheduler.rpc import LeaseService, WorkerService
 from services.scheduler.shell import Shell
 from services.scheduler.status_rpc import SchedulerStatus
+
+if TYPE_CHECKING:
+    from services.scheduler.adapters.kubernetes_api import KubernetesApi
+
+# How long the Kubernetes API may take to answer.
+ANSWER_SECONDS = 5.0
 
 
 def make(settings: Settings) -> Service:
@@ -70,6 +78,17 @@ def policies_of(settings: Settings) -> Policies:
     )
 
 
+def kubernetes_api(settings: Settings) -> KubernetesApi:
+    """The Kubernetes API. Raises StartError. Its client is imported here alone: it takes as much memory as all the rest
+    of a scheduler."""
+    from services.scheduler.adapters import kubernetes_api as adapter
+
+    try:
+        return adapter.connect(settings.kubernetes.namespace, ANSWER_SECONDS)
+    except adapter.ClusterUnreachable as error:
+        raise StartError(f"{error}; see [kubernetes] in `lambent config`") from error
+
+
 class SchedulerService:
     """One scheduler."""
 
@@ -94,10 +113,19 @@ class SchedulerService:
         self._tasks = TaskOwner("scheduler")
         self._redis: Redis | None = None
         self._leadership: Leadership | None = None
-        if "," in addresses or settings.cluster.schedulers > 1:
+        self._kubernetes: KubernetesApi | None = None
+        seconds = timing.leadership_seconds
+        election: Election | None = None
+        if settings.kubernetes.election:
+            self._kubernetes = kubernetes_api(settings)
+            from services.scheduler.adapters.kubernetes_election import LeaseElection
+
+            name = f"{platform.node() or 'scheduler'}_{scheduler_id}"
+            election = LeaseElection(self._kubernetes, settings.kubernetes.lease, name, seconds, clock)
+        elif "," in addresses or settings.cluster.schedulers > 1:
             self._redis = connect(settings.cluster.redis_url)
-            seconds = timing.leadership_seconds
             election = RedisElection(self._redis, f"scheduler-{scheduler_id}", seconds)
+        if election is not None:
             self._leadership = Leadership(election, clock, seconds, self._lead, self._step_down)
         self._leases = LeaseService(self._shell, self._autoscaler, token, scheduler_id, timing.lease_seconds)
         self._workers = WorkerService(self._shell, token, scheduler_id)
@@ -146,6 +174,8 @@ class SchedulerService:
         self._step_down()
         if self._redis is not None:
             await self._redis.aclose()
+        if self._kubernetes is not None:
+            self._kubernetes.close()
         if self._server is not None:
             await self._server.stop(grace=0.5)
         await self._operations.close()

@@ -1,18 +1,22 @@
-"""Who leads: Redis and its in-memory twin, and the loop that stands by and steps down."""
+"""Who leads: Redis, a Lease of Kubernetes, and their twin in memory; and the loop that stands by and steps down."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from lambent.domain.errors import AwsError
+from lambent.infra.clock import SystemClock
 from lambent.infra.redis_client import connect
 from lambent.infra.tasks import TaskOwner
+from services.scheduler.adapters.kubernetes_api import KubernetesApi
+from services.scheduler.adapters.kubernetes_election import LEASES, LeaseElection
 from services.scheduler.adapters.redis_election import RedisElection
 from services.scheduler.leadership import Election, Leadership
+from tests.kubernetes_twin import KubernetesTwin, Refusal, namespace, real_cluster
 
 SECONDS = 0.4
 
@@ -60,17 +64,34 @@ class MemoryElection:
             self._seat.leader = None
 
 
-@pytest.fixture(params=["memory", "redis"])
+KINDS = [
+    "memory",
+    "redis",
+    "lease",
+    pytest.param("lease-in-a-cluster", marks=pytest.mark.skipif(bool(real_cluster()), reason=real_cluster())),
+]
+
+
+@pytest.fixture(params=KINDS)
 async def candidates(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Callable[[str], Election]]:
     """Makes candidates of one election by name."""
-    if request.param == "memory":
-        seat = Seat()
-        loop = asyncio.get_running_loop()
-        yield lambda name: MemoryElection(seat, name, SECONDS, loop.time)
-        return
-    client = connect(redis_url)
-    yield lambda name: RedisElection(client, name, SECONDS)
-    await client.aclose()
+    match request.param:
+        case "memory":
+            seat = Seat()
+            loop = asyncio.get_running_loop()
+            yield lambda name: MemoryElection(seat, name, SECONDS, loop.time)
+        case "redis":
+            client = connect(redis_url)
+            yield lambda name: RedisElection(client, name, SECONDS)
+            await client.aclose()
+        case "lease":
+            with KubernetesTwin() as twin:
+                api = twin.api()
+                yield lambda name: LeaseElection(api, "leader", name, SECONDS, SystemClock())
+                api.close()
+        case _:
+            with namespace() as api:
+                yield lambda name: LeaseElection(api, "leader", name, 2.0, SystemClock())
 
 
 async def until_leads(election: Election) -> int:
@@ -160,3 +181,109 @@ async def test_a_leader_that_the_store_cannot_confirm_stops_before_another_can_b
     assert not one.leads
     assert seat.leader is None
     await owner.close()
+
+
+@pytest.fixture
+def twin() -> Iterator[KubernetesTwin]:
+    with KubernetesTwin() as twin:
+        yield twin
+
+
+@pytest.fixture
+def api(twin: KubernetesTwin) -> Iterator[KubernetesApi]:
+    api = twin.api(0.5)
+    yield api
+    api.close()
+
+
+async def test_a_lease_says_who_leads_as_others_read_it(api: KubernetesApi) -> None:
+    hand = Hand(1_000_000.25)
+    one, two = (LeaseElection(api, "leader", name, 1.5, hand) for name in ("one", "two"))
+    term = await one.acquire()
+    assert term == 1_000_000_250
+    lease = await api.get(f"{LEASES}/leader")
+    assert lease["spec"] == {
+        "holderIdentity": "one", "leaseDurationSeconds": 2, "leaseTransitions": 0,
+        "acquireTime": "1970-01-12T13:46:40.250000Z", "renewTime": "1970-01-12T13:46:40.250000Z",
+    }  # fmt: skip
+    hand.now += 1.0
+    assert await one.renew(term)
+    lease = await api.get(f"{LEASES}/leader")
+    assert lease["spec"]["renewTime"] == "1970-01-12T13:46:41.250000Z"
+    await one.release(term)
+    assert (await api.get(f"{LEASES}/leader"))["spec"]["holderIdentity"] == ""
+    assert await two.acquire() == 1_000_001_250
+    assert (await api.get(f"{LEASES}/leader"))["spec"]["leaseTransitions"] == 1
+
+
+async def test_a_lease_expires_by_how_long_it_was_seen_unchanged_whatever_its_clock_says(api: KubernetesApi) -> None:
+    theirs, mine = Hand(5e9), Hand(1.0)  # a century apart
+    one, two = LeaseElection(api, "leader", "one", 1.5, theirs), LeaseElection(api, "leader", "two", 1.5, mine)
+    term = await one.acquire()
+    assert term is not None
+    assert await two.acquire() is None
+    mine.now += 1.4
+    assert await two.acquire() is None
+    theirs.now += 0.01
+    assert await one.renew(term)
+    mine.now += 1.4
+    assert await two.acquire() is None, "it was renewed meanwhile"
+    mine.now += 1.4
+    assert await two.acquire() is None
+    mine.now += 0.2
+    assert await two.acquire() == term + 1, "greater than the last although this clock is behind"
+    assert not await one.renew(term)
+
+
+async def test_of_several_that_see_a_lease_expire_one_gets_it(api: KubernetesApi) -> None:
+    hand = Hand(1.0)
+    many = [LeaseElection(api, "leader", f"n{number}", 1.0, hand) for number in range(6)]
+    for _ in range(3):
+        terms = await asyncio.gather(*(each.acquire() for each in many))
+        assert len([term for term in terms if term is not None]) <= 1
+        hand.now += 1.1
+        terms = await asyncio.gather(*(each.acquire() for each in many))
+        assert len([term for term in terms if term is not None]) <= 1
+
+
+async def test_terms_grow_although_the_lease_was_deleted(twin: KubernetesTwin, api: KubernetesApi) -> None:
+    ahead, behind = Hand(2e9), Hand(1.0)
+    one, two = LeaseElection(api, "leader", "one", 1.0, ahead), LeaseElection(api, "leader", "two", 1.0, behind)
+    first = await one.acquire()
+    assert first is not None
+    assert await two.acquire() is None
+    twin.remove("leases", "leader")
+    assert not await one.renew(first), "nobody leads by a Lease that is no more"
+    second = await two.acquire()
+    assert second is not None
+    assert second > first
+
+
+async def test_a_lease_that_somebody_else_has_labelled_is_renewed_still(
+    twin: KubernetesTwin, api: KubernetesApi
+) -> None:
+    one = LeaseElection(api, "leader", "one", 1.0, Hand(1.0))
+    term = await one.acquire()
+    assert term is not None
+    lease = await api.get(f"{LEASES}/leader")
+    twin.update("leases", "leader", metadata={**lease["metadata"], "labels": {"kept": "yes"}})
+    assert await one.renew(term)
+    assert (await api.get(f"{LEASES}/leader"))["metadata"]["labels"] == {"kept": "yes"}
+
+
+@pytest.mark.parametrize("fault", ["away", "hanging", "forbidden"])
+async def test_an_api_that_does_not_answer_is_said_in_time(
+    twin: KubernetesTwin, api: KubernetesApi, fault: str
+) -> None:
+    one = LeaseElection(api, "leader", "one", 0.3, SystemClock())
+    if fault == "hanging":
+        twin.hanging.clear()
+    twin.away = fault == "away"
+    if fault == "forbidden":
+        twin.refuse = Refusal(403, "Forbidden", "leases is forbidden")
+    with pytest.raises(AwsError, match="ServiceUnavailableException"):
+        async with asyncio.timeout(5):
+            await one.acquire()
+    twin.hanging.set()
+    twin.away, twin.refuse = False, None
+    assert await LeaseElection(api, "leader", "one", 2.0, SystemClock()).acquire() is not None

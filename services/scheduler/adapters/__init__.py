@@ -1,1 +1,1 @@
-"""What the scheduler needs of others: who leads, by Redis."""
+"""What the scheduler needs of others: who leads, by Redis or by a Lease of Kubernetes."""
