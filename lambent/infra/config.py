@@ -59,7 +59,11 @@ class Cluster:
     schedulers: int = setting(
         1, "How many schedulers there are: one leads, the others are hot standbys.", unit="processes", minimum=1
     )
-    redis_url: str = setting("", "Redis-compatible server to use; empty: an embedded one is started.")
+    redis_url: str = setting(
+        "",
+        "Redis-compatible server to use: redis://, rediss:// or unix://, or redis+sentinel://HOST:PORT,.../MASTER. "
+        "Empty: an embedded one is started.",
+    )
     runtimes: str = setting(
         "",
         "Runtimes that functions may be created with, separated by commas; empty: all that Lambent runs. A function "
@@ -297,6 +301,9 @@ class Internal:
     )
     worker_advertise: str = setting("", "Where callers reach a worker, where that is not where it listens: host:port.")
     worker_id: str = setting("", "Name of a worker, unique in the cluster; empty: made from the host name.")
+    worker_pool: str = setting(
+        "", "Pool that a worker belongs to, of those in kubernetes.pools; empty: there are none."
+    )
     store_listen: str = setting(
         "", "Where a frontend gives workers packages and takes their logs, host:port; empty: nowhere."
     )
