@@ -54,7 +54,7 @@ def connect(url: str, *, blocking: bool = False) -> redis.Redis:
     if behind is None:
         client: redis.Redis = redis.Redis.from_url(url, **options)
         return client
-    asked = Sentinel(behind.sentinels, sentinel_kwargs=_options(_ANSWER_SECONDS))
+    asked = Sentinel(behind.sentinels, sentinel_kwargs=_options(_ANSWER_SECONDS))  # type: ignore[no-untyped-call]
     found: redis.Redis = asked.master_for(behind.master, **options, **behind.options)
     return found
 
@@ -66,8 +66,9 @@ def connect_for_threads(url: str) -> SynchronousRedis:
     if behind is None:
         client: SynchronousRedis = SynchronousRedis.from_url(url, **options)
         return client
-    asked = SynchronousSentinel(behind.sentinels, sentinel_kwargs=_options(_ANSWER_SECONDS))
-    found: SynchronousRedis = asked.master_for(behind.master, **options, **behind.options)
+    kwargs = _options(_ANSWER_SECONDS)
+    asked = SynchronousSentinel(behind.sentinels, sentinel_kwargs=kwargs)  # type: ignore[no-untyped-call]
+    found: SynchronousRedis = asked.master_for(behind.master, **options, **behind.options)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -17,6 +17,9 @@ from tests.conftest import free_port
 
 SECONDS = 20.0
 
+# The library leaves connections to Sentinels, and those that were refused, to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @asynccontextmanager
 async def running(*command: str | Path, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -31,8 +34,6 @@ async def running(*command: str | Path, **environment: str) -> AsyncIterator[asy
         await process.wait()
 
 
-# The library leaves its connections to Sentinels to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_master_is_found_and_followed_through_sentinels(tmp_path: Path) -> None:
     program = find_server()
     assert program is not None
