@@ -328,6 +328,11 @@ class Kubernetes:
     )
     lease: str = setting("lambent-scheduler", "Name of that Lease.", pattern=r"[a-z0-9]([a-z0-9.\-]{0,251}[a-z0-9])?")
     namespace: str = setting("", "Namespace of everything that is made; empty: the pod's own, or the kubeconfig's.")
+    pools: str = setting(
+        "",
+        "Folder with the pools of workers, one file POOL.json each; functions are dealt out to them by their rules. "
+        "Empty: all workers are one pool.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ cut off; what it held is treated as that of any peer that left."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast, get_args
 
 import grpc
@@ -22,7 +23,13 @@ from lambent.internal.v1 import worker_service_pb2_grpc as workers_grpc
 from services.scheduler.autoscaler import Autoscaler
 from services.scheduler.core import events as ev
 from services.scheduler.core.utilization import Use
+from services.scheduler.core.worker_pools import Rule, Traits, misfit, pool_of
 from services.scheduler.shell import NotLeading, Shell
+
+_log = logging.getLogger(__name__)
+
+Rules = Mapping[str, Rule]  # of pools of workers, by name
+NO_RULES: Rules = {}
 
 CallerStream = grpc.aio.ServicerContext[leases.CallerEvents, leases.LeaseEvents]
 WorkerStream = grpc.aio.ServicerContext[workers.WorkerEvents, workers.WorkerInstructions]
@@ -40,14 +47,21 @@ class LeaseService(leases_grpc.LeaseServiceServicer):
     """Callers."""
 
     def __init__(
-        self, shell: Shell, autoscaler: Autoscaler, token: str, scheduler_id: str, lease_seconds: float
+        self,
+        shell: Shell,
+        autoscaler: Autoscaler,
+        token: str,
+        scheduler_id: str,
+        lease_seconds: float,
+        rules: Rules = NO_RULES,
     ) -> None:
-        """`token`: the cluster's shared secret."""
+        """`token`: the cluster's shared secret. `rules`: of the pools of workers."""
         self._shell = shell
         self._autoscaler = autoscaler
         self._token = token
         self._scheduler_id = scheduler_id
         self._lease_seconds = lease_seconds
+        self._rules = rules
 
     async def Hold(self, request_iterator: AsyncIterator[leases.CallerEvents], context: CallerStream) -> None:  # type: ignore[override]
         """One caller's stream, from its hello to its end."""
@@ -86,17 +100,18 @@ class LeaseService(leases_grpc.LeaseServiceServicer):
             case "scaling_outcome":
                 self._autoscaler.ended(event.scaling_outcome.order_id, done=event.scaling_outcome.done)
             case _:
-                self._shell.feed(_caller_event(caller_id, event))
+                self._shell.feed(_caller_event(caller_id, event, self._rules))
 
 
 class WorkerService(workers_grpc.WorkerServiceServicer):
     """Workers."""
 
-    def __init__(self, shell: Shell, token: str, scheduler_id: str) -> None:
-        """`token`: the cluster's shared secret."""
+    def __init__(self, shell: Shell, token: str, scheduler_id: str, rules: Rules = NO_RULES) -> None:
+        """`token`: the cluster's shared secret. `rules`: of the pools of workers."""
         self._shell = shell
         self._token = token
         self._scheduler_id = scheduler_id
+        self._rules = rules
 
     async def Attach(self, request_iterator: AsyncIterator[workers.WorkerEvents], context: WorkerStream) -> None:  # type: ignore[override]
         """One worker's stream, from its hello to its end."""
@@ -110,6 +125,7 @@ class WorkerService(workers_grpc.WorkerServiceServicer):
 
         def join(event: workers.WorkerEvent) -> str:
             _require_hello(event.hello.worker_id, event)
+            self._compare(event.hello)
             shell.worker_joined(_worker_joined(event.hello), outbox)
             return event.hello.worker_id
 
@@ -118,6 +134,16 @@ class WorkerService(workers_grpc.WorkerServiceServicer):
             lambda worker_id, event: shell.feed(_worker_event(worker_id, event)),
             lambda worker_id: shell.worker_left(worker_id, outbox),
         )  # fmt: skip
+
+    def _compare(self, hello: workers.WorkerHello) -> None:
+        """Say so where a worker is not what its pool's rule promises to functions."""
+        if not self._rules:
+            return
+        rule = self._rules.get(hello.pool)
+        why = "there is none" if rule is None else misfit(rule, hello.architecture, hello.runtimes)
+        if why:
+            extra = {"worker": hello.worker_id, "pool": hello.pool, "reason": why}
+            _log.warning("a worker does not fit its pool", extra=extra)
 
 
 async def _serve(
@@ -184,22 +210,25 @@ def _require_hello(name: str, event: leases.CallerEvent | workers.WorkerEvent) -
     return name
 
 
-def _need(need: leases.Need) -> ev.Need:
+def _need(need: leases.Need, rules: Rules) -> ev.Need:
     if not need.account or not need.deployment_id or need.memory_mb <= 0:
         raise Nonsense("a need without account, deployment or memory")
     return ev.Need(
         Tenant(need.account, need.region), need.function_name, need.version, need.deployment_id, need.generation,
         need.memory_mb,
+        pool_of(
+            Traits(need.architecture, need.runtime, need.subnet_ids, need.security_group_ids), rules
+        ) if rules else "",
     )  # fmt: skip
 
 
-def _caller_event(caller_id: str, event: leases.CallerEvent) -> ev.Event:
+def _caller_event(caller_id: str, event: leases.CallerEvent, rules: Rules) -> ev.Event:
     match event.WhichOneof("event"):
         case "acquire":
             wanted = event.acquire
             ticket = ev.Ticket(caller_id, wanted.ticket)
             return ev.EnvironmentWanted(
-                ticket, wanted.request_id, _need(wanted.need), wanted.deployment, wanted.on_demand
+                ticket, wanted.request_id, _need(wanted.need, rules), wanted.deployment, wanted.on_demand
             )
         case "cancel":
             return ev.WantCancelled(ev.Ticket(caller_id, event.cancel.ticket))
@@ -213,7 +242,7 @@ def _caller_event(caller_id: str, event: leases.CallerEvent) -> ev.Event:
                 Tenant(changed.account, changed.region), changed.function_name, changed.generation, changed.version
             )
         case "settings":
-            return _settings(caller_id, event.settings)
+            return _settings(caller_id, event.settings, rules)
         case "requests_wanted":
             return ev.RequestsWanted(caller_id, _scope(event.requests_wanted.scope), event.requests_wanted.requests)
         case "requests_returned":
@@ -229,7 +258,7 @@ def _scope(scope: leases.RateScope) -> ev.RateScope:
     return ev.RateScope(Tenant(scope.account, scope.region), scope.function_name, scope.version)
 
 
-def _settings(caller_id: str, settings: leases.ConcurrencySettings) -> ev.SettingsTold:
+def _settings(caller_id: str, settings: leases.ConcurrencySettings, rules: Rules) -> ev.SettingsTold:
     if not settings.account or settings.revision <= 0:
         raise Nonsense("settings without account or revision")
     tenant = Tenant(settings.account, settings.region)
@@ -239,7 +268,7 @@ def _settings(caller_id: str, settings: leases.ConcurrencySettings) -> ev.Settin
     provisioned = []
     for item in settings.provisioned:
         versions = tuple(
-            ev.ProvisionedVersion(_need(version.need), version.deployment, version.executions)
+            ev.ProvisionedVersion(_need(version.need, rules), version.deployment, version.executions)
             for version in item.versions
         )
         # Fewer are possible: a version whose deployment cannot be made is left out.
@@ -304,7 +333,7 @@ def _worker_joined(hello: workers.WorkerHello) -> ev.WorkerJoined:
             item.slot,
             ev.Need(
                 Tenant(item.account, item.region), item.function_name, item.version, item.deployment_id,
-                item.generation, item.memory_mb,
+                item.generation, item.memory_mb, hello.pool,
             ),
             item.busy,
             item.ready,
@@ -312,7 +341,7 @@ def _worker_joined(hello: workers.WorkerHello) -> ev.WorkerJoined:
         )
         for item in hello.running
     )  # fmt: skip
-    return ev.WorkerJoined(hello.worker_id, hello.address, hello.memory_mb, hello.environments, running)
+    return ev.WorkerJoined(hello.worker_id, hello.address, hello.memory_mb, hello.environments, running, hello.pool)
 
 
 def _worker_event(worker_id: str, event: workers.WorkerEvent) -> ev.Event:

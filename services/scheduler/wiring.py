@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -21,6 +22,7 @@ from lambent.infra.redis_client import connect
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Reading, Telemetry, by_reason
 from lambent.internal.v1 import lease_service_pb2_grpc, scheduler_service_pb2_grpc, worker_service_pb2_grpc
+from services.scheduler.adapters.pool_files import PoolError, PoolFile, read_pools
 from services.scheduler.adapters.redis_election import RedisElection
 from services.scheduler.autoscaler import Autoscaler
 from services.scheduler.core.keep_alive import HybridHistogram, keep_alive_policies
@@ -78,6 +80,16 @@ def policies_of(settings: Settings) -> Policies:
     )
 
 
+def pools_of(settings: Settings) -> Mapping[str, PoolFile]:
+    """The pools of workers that are configured, by name. Raises StartError."""
+    if not settings.kubernetes.pools:
+        return {}
+    try:
+        return read_pools(Path(settings.kubernetes.pools))
+    except PoolError as error:
+        raise StartError(str(error)) from None
+
+
 def kubernetes_api(settings: Settings) -> KubernetesApi:
     """The Kubernetes API. Raises StartError. Its client is imported here alone: it takes as much memory as all the rest
     of a scheduler."""
@@ -127,8 +139,9 @@ class SchedulerService:
             election = RedisElection(self._redis, f"scheduler-{scheduler_id}", seconds)
         if election is not None:
             self._leadership = Leadership(election, clock, seconds, self._lead, self._step_down)
-        self._leases = LeaseService(self._shell, self._autoscaler, token, scheduler_id, timing.lease_seconds)
-        self._workers = WorkerService(self._shell, token, scheduler_id)
+        rules = {name: pool.matches() for name, pool in pools_of(settings).items()}
+        self._leases = LeaseService(self._shell, self._autoscaler, token, scheduler_id, timing.lease_seconds, rules)
+        self._workers = WorkerService(self._shell, token, scheduler_id, rules)
         self._status = SchedulerStatus(self._shell, token, clock)
         self._telemetry = Telemetry(
             "scheduler",

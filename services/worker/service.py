@@ -100,6 +100,7 @@ class WorkerService:
             unreachable=unreachable(settings),
             memory_mb=settings.worker.memory_mb or _memory_mb(),
             max_environments=settings.worker.environments,
+            pool=settings.internal.worker_pool,
             pool_size=settings.worker.pool,
             uid_base=settings.worker.uid_base,
             freeze_after_ms=settings.worker.freeze_after_ms,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ from services.worker.sandbox.native import NativeConfig, NativePool
 from services.worker.sandbox.port import SandboxPool
 
 _log = logging.getLogger(__name__)
+# What machines are called by their kernels, and by AWS.
+ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}
 _DESCRIPTORS_EACH = 8  # of an environment: channel, pipe, process, namespace, and some room
 
 
@@ -63,6 +66,7 @@ class WorkerConfig:
     network: str = "full"  # or loopback, none
     unreachable: tuple[tuple[str, int | None], ...] = ()  # for functions; without port: all that is there
     control_groups: bool = True  # False: do without them, as where the machine has none for us
+    pool: str = ""  # of workers, which the scheduler chooses by
     memory_mb: int = 4096  # that environments may be promised together
     max_environments: int = 1000
     pool_size: int = 4  # sandboxes made in advance, for each interpreter
@@ -193,6 +197,9 @@ class Worker:
             memory_mb=self.config.memory_mb,
             environments=self.config.max_environments,
             isolation=self.pool.level,
+            pool=self.config.pool,
+            architecture=ARCHITECTURES.get(platform.machine(), ""),
+            runtimes=sorted(self.config.interpreters),
         )
 
     async def _flush_logs(self) -> None:

@@ -60,6 +60,7 @@ class Settings:
     requests_per_execution: float = 1e6
     serve_when_complete: bool = True
     recycle: float = 1e9
+    pools: tuple[str, ...] = ("",)  # of workers; functions and workers are dealt out to them in turn
 
 
 @dataclass
@@ -129,7 +130,7 @@ class World:
         self.watch = Watch()
         self.scheduler = self._new_scheduler()
         for number in range(self.settings.workers):
-            self.add_worker(f"worker{number}")
+            self.add_worker(f"worker{number}", self.settings.pools[number % len(self.settings.pools)])
         for number in range(self.settings.callers):
             self.add_caller(f"caller{number}")
         self.feed(ev.TimePassed())
@@ -137,8 +138,8 @@ class World:
     def _new_scheduler(self) -> Scheduler:
         return Scheduler(self.policies, SeededIds(self.rng), first_lease_id=int(self.now * 1e6) + 1, now=self.now)
 
-    def add_worker(self, name: str) -> None:
-        worker = self.workers[name] = SimWorker(self, name)
+    def add_worker(self, name: str, pool: str) -> None:
+        worker = self.workers[name] = SimWorker(self, name, pool)
         worker.connect()
 
     def add_caller(self, name: str) -> None:
@@ -213,6 +214,7 @@ class World:
         return ev.Need(
             tenant, f"f{function}", str(version) if version else "$LATEST",
             f"{tenant.account}/f{function}/{deployment}", generation, self.settings.environment_mb,
+            self.settings.pools[function % len(self.settings.pools)],
         )  # fmt: skip
 
     def told(self, tenant: Tenant, caller_id: str) -> ev.SettingsTold:
@@ -272,10 +274,13 @@ class World:
             self.after(self.rng.choice((0.01, 0.2, 0.6)), lambda: worker.connect() if worker.up is None else None)
 
     def kill_worker(self) -> None:
+        pool = self.rng.choice(self.settings.pools)
         if self.workers:
-            self.rng.choice(list(self.workers.values())).die()
+            lost = self.rng.choice(list(self.workers.values()))
+            pool = lost.pool
+            lost.die()
         name = f"worker{self._order}"
-        self.after(0.1, lambda: self.add_worker(name))
+        self.after(0.1, lambda: self.add_worker(name, pool))
 
     def crash_environment(self) -> None:
         if self.workers:

@@ -208,8 +208,8 @@ class SimCaller:
 class SimWorker:
     """A worker whose environments take drawn times to start."""
 
-    def __init__(self, world: World, name: str) -> None:
-        self.world, self.id = world, name
+    def __init__(self, world: World, name: str, pool: str) -> None:
+        self.world, self.id, self.pool = world, name, pool
         self.environments: dict[str, SimEnvironment] = {}
         self.up: Stream | None = None
         self.down: Stream | None = None
@@ -223,7 +223,7 @@ class SimWorker:
             ev.Running(i, e.slot, self.world.needs[i], e.invocation is not None, e.ready, e.start.provisioned)
             for i, e in self.environments.items()
         )
-        self._up(ev.WorkerJoined(self.id, f"unix:{self.id}", self.world.settings.worker_mb, 100, running))
+        self._up(ev.WorkerJoined(self.id, f"unix:{self.id}", self.world.settings.worker_mb, 100, running, self.pool))
 
     def disconnect(self) -> None:
         if self.up is None or self.down is None:

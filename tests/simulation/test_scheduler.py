@@ -125,3 +125,22 @@ def test_environments_are_let_go_and_started_ahead(seed: int, trouble: float) ->
     assert sum(world.outcomes.values()) == world.settings.arrivals
     assert world.started_ahead > 0
     settled(world)
+
+
+@pytest.mark.parametrize("seed", range(7000, 7030))
+@pytest.mark.parametrize("trouble", [0.0, 0.04])
+def test_pools_of_workers_keep_to_themselves(seed: int, trouble: float) -> None:
+    """9. Three pools, one of which no worker is of: no environment is on a worker of another pool (I6), functions of the
+    other two are served as if the third were not there, and its own are refused for lack of workers."""
+    world = World(
+        seed,
+        Settings(
+            pools=("a", "b", "c"), functions=6, workers=2, worker_mb=384, trouble=trouble, configured=bool(seed % 2),
+            gap=0.02, duration=0.02, arrivals=200, limit=30,
+        ),
+    )  # fmt: skip
+    world.run()
+    assert sum(world.outcomes.values()) == 200
+    assert world.outcomes["ok"] > 50
+    # Tried for as long as a request may wait for room, and not longer.
+    assert world.outcomes[Reason.NO_WORKERS] + world.outcomes[Reason.NO_CAPACITY] > 0

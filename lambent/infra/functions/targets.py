@@ -31,6 +31,8 @@ def target_of(secrets: SecretBox, function: Function, version: str) -> Target | 
         generation=deployed.generation,
         memory_mb=deployed.configuration.memory_mb,
         deployment=_deployment(secrets, record.tenant, record.name, version, deployed).SerializeToString(),
+        architecture=deployed.configuration.architecture,
+        runtime=deployed.configuration.runtime,
     )
 
 

@@ -30,6 +30,10 @@ REFUSALS: dict[str, tuple[str, str]] = {
     "ReservedFunctionInvocationRateLimitExceeded": ("TooManyRequestsException", "Rate Exceeded."),
     "NoCapacity": ("ServiceUnavailableException", "No worker has room for this function's memory at the moment."),
     "NoWorkers": ("ServiceUnavailableException", "No worker is connected."),
+    "NoWorkerPool": (
+        "ServiceUnavailableException",
+        "No pool of workers takes this function: its architecture, runtime or VpcConfig is in no pool's rule.",
+    ),
     "EnvironmentStartFailed": ("ServiceException", "Workers could not make an execution environment; see their logs."),
 }
 
@@ -48,6 +52,8 @@ class Target:
     generation: int
     memory_mb: int
     deployment: bytes  # serialized lambent.internal.v1.Deployment
+    architecture: str = ""  # with the runtime, what pools of workers are chosen by
+    runtime: str = ""
 
     def need(self) -> pb.Need:
         """What the scheduler decides by."""
@@ -59,6 +65,8 @@ class Target:
             deployment_id=self.deployment_id,
             generation=self.generation,
             memory_mb=self.memory_mb,
+            architecture=self.architecture,
+            runtime=self.runtime,
         )
 
 

@@ -211,6 +211,10 @@ class Need(_message.Message):
     DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     MEMORY_MB_FIELD_NUMBER: _builtins.int
+    ARCHITECTURE_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    SUBNET_IDS_FIELD_NUMBER: _builtins.int
+    SECURITY_GROUP_IDS_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     region: _builtins.str
     function_name: _builtins.str
@@ -219,6 +223,15 @@ class Need(_message.Message):
     generation: _builtins.int
     """Grows with every change of the function; an environment of a lower generation is not used again."""
     memory_mb: _builtins.int
+    architecture: _builtins.str
+    """What the pool of workers is chosen by."""
+    runtime: _builtins.str
+    @_builtins.property
+    def subnet_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the function's VpcConfig."""
+
+    @_builtins.property
+    def security_group_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -229,10 +242,14 @@ class Need(_message.Message):
         deployment_id: _builtins.str = ...,
         generation: _builtins.int = ...,
         memory_mb: _builtins.int = ...,
+        architecture: _builtins.str = ...,
+        runtime: _builtins.str = ...,
+        subnet_ids: _abc.Iterable[_builtins.str] | None = ...,
+        security_group_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "deployment_id", b"deployment_id", "function_name", b"function_name", "generation", b"generation", "memory_mb", b"memory_mb", "region", b"region", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "architecture", b"architecture", "deployment_id", b"deployment_id", "function_name", b"function_name", "generation", b"generation", "memory_mb", b"memory_mb", "region", b"region", "runtime", b"runtime", "security_group_ids", b"security_group_ids", "subnet_ids", b"subnet_ids", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

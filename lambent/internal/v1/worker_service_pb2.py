@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lambent/internal/v1/worker_service.proto\x12\x13lambent.internal.v1\"@\n\x0cWorkerEvents\x12\x30\n\x06\x65vents\x18\x01 \x03(\x0b\x32 .lambent.internal.v1.WorkerEvent\"\xf0\x01\n\x0bWorkerEvent\x12\x31\n\x05hello\x18\x01 \x01(\x0b\x32 .lambent.internal.v1.WorkerHelloH\x00\x12\x36\n\x05ready\x18\x02 \x01(\x0b\x32%.lambent.internal.v1.EnvironmentReadyH\x00\x12\x34\n\x04gone\x18\x03 \x01(\x0b\x32$.lambent.internal.v1.EnvironmentGoneH\x00\x12\x37\n\x08\x64raining\x18\x05 \x01(\x0b\x32#.lambent.internal.v1.WorkerDrainingH\x00\x42\x07\n\x05\x65vent\"\xa7\x01\n\x0bWorkerHello\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x11\n\tmemory_mb\x18\x03 \x01(\x03\x12\x14\n\x0c\x65nvironments\x18\x04 \x01(\x05\x12\x11\n\tisolation\x18\x05 \x01(\t\x12\x38\n\x07running\x18\x06 \x03(\x0b\x32\'.lambent.internal.v1.RunningEnvironment\"\xf3\x01\n\x12RunningEnvironment\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x0e\n\x06region\x18\x04 \x01(\t\x12\x15\n\rfunction_name\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x15\n\rdeployment_id\x18\x07 \x01(\t\x12\x12\n\ngeneration\x18\x08 \x01(\x04\x12\x11\n\tmemory_mb\x18\t \x01(\x05\x12\x0c\n\x04\x62usy\x18\n \x01(\x08\x12\r\n\x05ready\x18\x0b \x01(\x08\x12\x13\n\x0bprovisioned\x18\x0c \x01(\x08\"M\n\x10\x45nvironmentReady\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12\x13\n\x0binit_failed\x18\x03 \x01(\x08\"9\n\x0f\x45nvironmentGone\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x10\n\x0eWorkerDraining\"R\n\x12WorkerInstructions\x12<\n\x0cinstructions\x18\x01 \x03(\x0b\x32&.lambent.internal.v1.WorkerInstruction\"\xc7\x01\n\x11WorkerInstruction\x12\x35\n\x07welcome\x18\x01 \x01(\x0b\x32\".lambent.internal.v1.WorkerWelcomeH\x00\x12\x36\n\x05start\x18\x02 \x01(\x0b\x32%.lambent.internal.v1.StartEnvironmentH\x00\x12\x34\n\x04stop\x18\x03 \x01(\x0b\x32$.lambent.internal.v1.StopEnvironmentH\x00\x42\r\n\x0binstruction\"3\n\rWorkerWelcome\x12\x14\n\x0cscheduler_id\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\"g\n\x10StartEnvironment\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x12\n\ndeployment\x18\x03 \x01(\x0c\x12\x13\n\x0bprovisioned\x18\x04 \x01(\x08\"9\n\x0fStopEnvironment\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t2i\n\rWorkerService\x12X\n\x06\x41ttach\x12!.lambent.internal.v1.WorkerEvents\x1a\'.lambent.internal.v1.WorkerInstructions(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lambent/internal/v1/worker_service.proto\x12\x13lambent.internal.v1\"@\n\x0cWorkerEvents\x12\x30\n\x06\x65vents\x18\x01 \x03(\x0b\x32 .lambent.internal.v1.WorkerEvent\"\xf0\x01\n\x0bWorkerEvent\x12\x31\n\x05hello\x18\x01 \x01(\x0b\x32 .lambent.internal.v1.WorkerHelloH\x00\x12\x36\n\x05ready\x18\x02 \x01(\x0b\x32%.lambent.internal.v1.EnvironmentReadyH\x00\x12\x34\n\x04gone\x18\x03 \x01(\x0b\x32$.lambent.internal.v1.EnvironmentGoneH\x00\x12\x37\n\x08\x64raining\x18\x05 \x01(\x0b\x32#.lambent.internal.v1.WorkerDrainingH\x00\x42\x07\n\x05\x65vent\"\xdd\x01\n\x0bWorkerHello\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x11\n\tmemory_mb\x18\x03 \x01(\x03\x12\x14\n\x0c\x65nvironments\x18\x04 \x01(\x05\x12\x11\n\tisolation\x18\x05 \x01(\t\x12\x38\n\x07running\x18\x06 \x03(\x0b\x32\'.lambent.internal.v1.RunningEnvironment\x12\x0c\n\x04pool\x18\x07 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x08 \x01(\t\x12\x10\n\x08runtimes\x18\t \x03(\t\"\xf3\x01\n\x12RunningEnvironment\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x0e\n\x06region\x18\x04 \x01(\t\x12\x15\n\rfunction_name\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x15\n\rdeployment_id\x18\x07 \x01(\t\x12\x12\n\ngeneration\x18\x08 \x01(\x04\x12\x11\n\tmemory_mb\x18\t \x01(\x05\x12\x0c\n\x04\x62usy\x18\n \x01(\x08\x12\r\n\x05ready\x18\x0b \x01(\x08\x12\x13\n\x0bprovisioned\x18\x0c \x01(\x08\"M\n\x10\x45nvironmentReady\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12\x13\n\x0binit_failed\x18\x03 \x01(\x08\"9\n\x0f\x45nvironmentGone\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x10\n\x0eWorkerDraining\"R\n\x12WorkerInstructions\x12<\n\x0cinstructions\x18\x01 \x03(\x0b\x32&.lambent.internal.v1.WorkerInstruction\"\xc7\x01\n\x11WorkerInstruction\x12\x35\n\x07welcome\x18\x01 \x01(\x0b\x32\".lambent.internal.v1.WorkerWelcomeH\x00\x12\x36\n\x05start\x18\x02 \x01(\x0b\x32%.lambent.internal.v1.StartEnvironmentH\x00\x12\x34\n\x04stop\x18\x03 \x01(\x0b\x32$.lambent.internal.v1.StopEnvironmentH\x00\x42\r\n\x0binstruction\"3\n\rWorkerWelcome\x12\x14\n\x0cscheduler_id\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\"g\n\x10StartEnvironment\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x12\n\ndeployment\x18\x03 \x01(\x0c\x12\x13\n\x0bprovisioned\x18\x04 \x01(\x08\"9\n\x0fStopEnvironment\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t2i\n\rWorkerService\x12X\n\x06\x41ttach\x12!.lambent.internal.v1.WorkerEvents\x1a\'.lambent.internal.v1.WorkerInstructions(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,25 +36,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKEREVENT']._serialized_start=132
   _globals['_WORKEREVENT']._serialized_end=372
   _globals['_WORKERHELLO']._serialized_start=375
-  _globals['_WORKERHELLO']._serialized_end=542
-  _globals['_RUNNINGENVIRONMENT']._serialized_start=545
-  _globals['_RUNNINGENVIRONMENT']._serialized_end=788
-  _globals['_ENVIRONMENTREADY']._serialized_start=790
-  _globals['_ENVIRONMENTREADY']._serialized_end=867
-  _globals['_ENVIRONMENTGONE']._serialized_start=869
-  _globals['_ENVIRONMENTGONE']._serialized_end=926
-  _globals['_WORKERDRAINING']._serialized_start=928
-  _globals['_WORKERDRAINING']._serialized_end=944
-  _globals['_WORKERINSTRUCTIONS']._serialized_start=946
-  _globals['_WORKERINSTRUCTIONS']._serialized_end=1028
-  _globals['_WORKERINSTRUCTION']._serialized_start=1031
-  _globals['_WORKERINSTRUCTION']._serialized_end=1230
-  _globals['_WORKERWELCOME']._serialized_start=1232
-  _globals['_WORKERWELCOME']._serialized_end=1283
-  _globals['_STARTENVIRONMENT']._serialized_start=1285
-  _globals['_STARTENVIRONMENT']._serialized_end=1388
-  _globals['_STOPENVIRONMENT']._serialized_start=1390
-  _globals['_STOPENVIRONMENT']._serialized_end=1447
-  _globals['_WORKERSERVICE']._serialized_start=1449
-  _globals['_WORKERSERVICE']._serialized_end=1554
+  _globals['_WORKERHELLO']._serialized_end=596
+  _globals['_RUNNINGENVIRONMENT']._serialized_start=599
+  _globals['_RUNNINGENVIRONMENT']._serialized_end=842
+  _globals['_ENVIRONMENTREADY']._serialized_start=844
+  _globals['_ENVIRONMENTREADY']._serialized_end=921
+  _globals['_ENVIRONMENTGONE']._serialized_start=923
+  _globals['_ENVIRONMENTGONE']._serialized_end=980
+  _globals['_WORKERDRAINING']._serialized_start=982
+  _globals['_WORKERDRAINING']._serialized_end=998
+  _globals['_WORKERINSTRUCTIONS']._serialized_start=1000
+  _globals['_WORKERINSTRUCTIONS']._serialized_end=1082
+  _globals['_WORKERINSTRUCTION']._serialized_start=1085
+  _globals['_WORKERINSTRUCTION']._serialized_end=1284
+  _globals['_WORKERWELCOME']._serialized_start=1286
+  _globals['_WORKERWELCOME']._serialized_end=1337
+  _globals['_STARTENVIRONMENT']._serialized_start=1339
+  _globals['_STARTENVIRONMENT']._serialized_end=1442
+  _globals['_STOPENVIRONMENT']._serialized_start=1444
+  _globals['_STOPENVIRONMENT']._serialized_end=1501
+  _globals['_WORKERSERVICE']._serialized_start=1503
+  _globals['_WORKERSERVICE']._serialized_end=1608
 # @@protoc_insertion_point(module_scope)

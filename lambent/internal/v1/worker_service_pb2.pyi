@@ -88,6 +88,9 @@ class WorkerHello(_message.Message):
     ENVIRONMENTS_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    ARCHITECTURE_FIELD_NUMBER: _builtins.int
+    RUNTIMES_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Unique among live workers, the same over reconnections."""
     address: _builtins.str
@@ -98,8 +101,16 @@ class WorkerHello(_message.Message):
     """Most environments at once."""
     isolation: _builtins.str
     """Isolation level in force, e.g. namespaces."""
+    pool: _builtins.str
+    """The pool of workers that it belongs to; empty where there is but one."""
+    architecture: _builtins.str
+    """x86_64 or arm64."""
     @_builtins.property
     def running(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunningEnvironment]: ...
+    @_builtins.property
+    def runtimes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Runtimes that it has interpreters of."""
+
     def __init__(
         self,
         *,
@@ -109,10 +120,13 @@ class WorkerHello(_message.Message):
         environments: _builtins.int = ...,
         isolation: _builtins.str = ...,
         running: _abc.Iterable[Global___RunningEnvironment] | None = ...,
+        pool: _builtins.str = ...,
+        architecture: _builtins.str = ...,
+        runtimes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "environments", b"environments", "isolation", b"isolation", "memory_mb", b"memory_mb", "running", b"running", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "architecture", b"architecture", "environments", b"environments", "isolation", b"isolation", "memory_mb", b"memory_mb", "pool", b"pool", "running", b"running", "runtimes", b"runtimes", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Mapping
 
 from lambent.domain.clock import Ids
 from lambent.domain.names import Tenant
@@ -23,6 +24,8 @@ from services.scheduler.core.policies import Policies
 from services.scheduler.core.pools import Caller, Pool, Request
 from services.scheduler.core.reasons import Reason
 
+_NOBODY: Mapping[str, Worker] = {}
+
 
 class Book:
     """All records, and the instructions of the event in hand."""
@@ -34,6 +37,7 @@ class Book:
         self.ledger = Ledger(policies.concurrent_executions)
         self.environments: dict[str, Environment] = {}
         self.workers: dict[str, Worker] = {}
+        self._crews: dict[str, dict[str, Worker]] = {}  # the same by pool; never an empty one
         self.callers: dict[str, Caller] = {}
         self.pools: dict[str, Pool] = {}
         self.generations: dict[tuple[Tenant, str], dict[str, int]] = {}  # of a function: version → least usable
@@ -58,6 +62,24 @@ class Book:
         """Something is to be done at this instant."""
         if at < self.due_at:
             self.due_at = at
+
+    # Workers
+
+    def crew(self, pool: str | None) -> Mapping[str, Worker]:
+        """The workers of a pool, by id."""
+        return self._crews.get(pool, _NOBODY) if pool is not None else _NOBODY
+
+    def hire(self, worker: Worker) -> None:
+        """A worker is new."""
+        self.workers[worker.id] = self._crews.setdefault(worker.pool, {})[worker.id] = worker
+
+    def dismiss(self, worker: Worker) -> None:
+        """A worker that holds nothing is no more."""
+        del self.workers[worker.id]
+        crew = self._crews[worker.pool]
+        del crew[worker.id]
+        if not crew:
+            del self._crews[worker.pool]
 
     # Pools
 

@@ -20,6 +20,7 @@ class Need(msgspec.Struct, frozen=True, gc=False):
     deployment_id: str  # code and configuration together; environments are interchangeable within one
     generation: int  # of the function; grows with every change
     memory_mb: int
+    pool: str | None = ""  # of workers; None: no pool's rule takes the function
 
 
 class Ticket(msgspec.Struct, frozen=True, gc=False):
@@ -154,6 +155,7 @@ class WorkerJoined(msgspec.Struct, frozen=True, gc=False):
     memory_mb: int
     environments: int  # most at once
     running: tuple[Running, ...]
+    pool: str = ""
 
 
 class WorkerLeft(msgspec.Struct, frozen=True, gc=False):

@@ -11,7 +11,7 @@ I4  No immortal environment: whatever exists is leased to a caller that exists, 
     in or out of a worker that exists, or waiting for a rebuild or a worker that has a deadline; a provisioned one is
     wanted, or is on its way out, or its tenant's settings are not known yet.
 I5  One environment, one invocation: an environment has at most one lease, and a lease one environment.
-I6  Room: what workers are promised is what their environments need.
+I6  Room: what workers are promised is what their environments need, and those are of the worker's pool.
 I7  Work is conserved: no request waits for a slot while there is one that it may use.
 """
 
@@ -174,6 +174,8 @@ def _check_room(scheduler: Scheduler) -> None:
         stopping = [e for e in mine if e.state is State.STOPPING]
         _require("I6", worker.used_mb == sum(e.need.memory_mb for e in mine), f"{worker.id}: memory")
         _require("I6", len(worker.holds) == len(mine), f"{worker.id}: environments")
+        _require("I6", all(e.need.pool == worker.pool for e in mine), f"{worker.id}: of another pool")
+        _require("I6", scheduler.crew(worker.pool).get(worker.id) is worker, f"{worker.id}: in no crew")
         _require("I6", worker.stopping_mb == sum(e.need.memory_mb for e in stopping), f"{worker.id}: stopping")
         _require("I6", worker.stopping == len(stopping), f"{worker.id}: environments that stop")
         _require("I6", sum(worker.by_deployment.values()) == len(mine), f"{worker.id}: by deployment")

@@ -42,6 +42,7 @@ REMEDIES: Mapping[Reason, str] = {
     ),
     Reason.NO_CAPACITY: "Room for the function's memory on a worker: more workers, or less memory.",
     Reason.NO_WORKERS: "A worker that is connected.",
+    Reason.NO_POOL: "A pool of workers whose rule takes the function's architecture, runtime, subnets and groups.",
     Reason.START_FAILED: "Sandboxes that can be made: the workers' logs say what fails.",
 }
 

@@ -199,10 +199,13 @@ class Scheduler(Serving):
 
     def _worker_joined(self, event: ev.WorkerJoined) -> None:
         worker = self.workers.get(event.worker_id)
+        if worker is not None and worker.pool != event.pool:
+            # What it held is of its former pool.
+            self._expire_worker(worker)
+            worker = None
         if worker is None:
-            worker = self.workers[event.worker_id] = Worker(
-                event.worker_id, event.address, event.memory_mb, event.environments
-            )
+            worker = Worker(event.worker_id, event.address, event.memory_mb, event.environments, event.pool)
+            self.hire(worker)
         worker.address, worker.memory_mb, worker.environments = event.address, event.memory_mb, event.environments
         worker.connected, worker.draining = True, False
         self._absent_workers.pop(worker.id, None)
@@ -275,9 +278,11 @@ class Scheduler(Serving):
                 self.lose(environment)
 
     def _expire_worker(self, worker: Worker) -> None:
+        worker.connected = False
         for environment in list(worker.holds.values()):
             self.forget(environment, Reason.WORKER_LOST)
-        del self.workers[worker.id]
+        self._absent_workers.pop(worker.id, None)
+        self.dismiss(worker)
 
     def _draining(self, event: ev.WorkerDraining) -> None:
         worker = self.workers[event.worker_id]
@@ -312,7 +317,6 @@ class Scheduler(Serving):
                 self.due(caller.left_at + policies.lease)
         for worker in [self.workers[i] for i in self._absent_workers]:
             if now >= worker.left_at + policies.worker_grace:
-                del self._absent_workers[worker.id]
                 self._expire_worker(worker)
             else:
                 self.due(worker.left_at + policies.worker_grace)
@@ -326,7 +330,7 @@ class Scheduler(Serving):
             if now < request.since + policies.capacity_wait:
                 self.due(request.since + policies.capacity_wait)
                 break
-            self.refuse(request, Reason.NO_CAPACITY if self.workers else Reason.NO_WORKERS)
+            self.refuse(request, Reason.NO_CAPACITY if self.crew(request.need.pool) else Reason.NO_WORKERS)
             self.slot_freed(request.pool.function)
         for environment in self.expired():
             self.stop(environment, Reason.IDLE)

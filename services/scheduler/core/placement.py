@@ -18,6 +18,7 @@ class Worker:
     address: str
     memory_mb: int  # that environments may be promised together
     environments: int  # most at once
+    pool: str = ""
     used_mb: int = 0
     stopping_mb: int = 0  # part of used_mb that is on its way out
     stopping: int = 0  # environments on their way out

@@ -366,7 +366,7 @@ class Provisioning(Room, ABC):
                 environment = self.start(pool, part.need, part.deployment, provisioned=True)
                 if environment is None:
                     ramp.put_back(1)
-                    provision.waits = Reason.WAITS_FOR_ROOM
+                    provision.waits = Reason.WAITS_FOR_ROOM if part.need.pool is not None else Reason.NO_POOL
                     # What is to be replaced may be what takes the room.
                     self._let_one_go(function)
                     return

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     RESERVED_RATE_LIMIT = "ReservedFunctionInvocationRateLimitExceeded"
     NO_CAPACITY = "NoCapacity"  # no worker had room within the wait
     NO_WORKERS = "NoWorkers"  # no worker is connected
+    NO_POOL = "NoWorkerPool"  # no pool of workers takes the function, by their rules
     START_FAILED = "EnvironmentStartFailed"  # workers could not make a sandbox, several times in a row
     # Stops
     IDLE = "KeepAliveEnded"

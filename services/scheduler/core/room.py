@@ -30,15 +30,15 @@ class Room(Book):
 
     def start(self, pool: Pool, need: Need, deployment: bytes, *, provisioned: bool) -> Environment | None:
         """Order an environment from the worker that the placement policy names. None: no worker has room."""
-        worker = self.policies.placement(self.workers.values(), need.memory_mb, need.deployment_id)
+        worker = self.policies.placement(self.crew(need.pool).values(), need.memory_mb, need.deployment_id)
         if worker is None:
-            self.make_room(need.memory_mb)
+            self.make_room(need)
             return None
         return self._start_on(worker, pool, need, deployment, provisioned=provisioned)
 
     def start_unasked(self, pool: Pool, need: Need, deployment: bytes, until: float) -> bool:
         """Order one that nobody waits for and keep it until then. False: no worker has room, and none is made."""
-        worker = self.policies.placement(self.workers.values(), need.memory_mb, need.deployment_id)
+        worker = self.policies.placement(self.crew(need.pool).values(), need.memory_mb, need.deployment_id)
         if worker is None:
             return False
         environment = self._start_on(worker, pool, need, deployment, provisioned=False)
@@ -53,11 +53,15 @@ class Room(Book):
         self.out.append(ins.Start(worker.id, environment.id, need.generation, deployment, provisioned))
         return environment
 
-    def make_room(self, memory_mb: int) -> None:
-        """Stop idle environments of others, first those that nobody has used yet; where there are none, have callers
-        return what idles with them."""
-        idle = ((e.id, e.worker.id, e.need.memory_mb) for e in [*self.ahead.values(), *self.idle_order.values()])
-        victims = evictions(self.workers, idle, memory_mb)
+    def make_room(self, need: Need) -> None:
+        """Stop idle environments of others in the same pool, first those that nobody has used yet; where there are
+        none, have callers return what idles with them."""
+        crew = self.crew(need.pool)
+        if not crew:
+            return
+        everywhere = [*self.ahead.values(), *self.idle_order.values()]
+        idle = ((e.id, e.worker.id, e.need.memory_mb) for e in everywhere if e.worker.id in crew)
+        victims = evictions(crew, idle, need.memory_mb)
         for environment_id in victims:
             self.stop(self.environments[environment_id], Reason.EVICTED)
         if not victims:

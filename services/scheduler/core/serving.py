@@ -80,7 +80,7 @@ class Serving(Provisioning):
 
     def refuse(self, request: Request, reason: Reason) -> None:
         """Answer a request with no. Its slot, if it holds one, stays with the caller of this."""
-        self.journal.refused(request, reason, self.workers, self.now)
+        self.journal.refused(request, reason, self.crew(request.need.pool), self.now)
         self.drop(request)
         self._give_permission_back(request)
         self.out.append(ins.Refuse(request.ticket, reason, self.policies.retry_after))
@@ -175,9 +175,15 @@ class Serving(Provisioning):
         """Start one environment, unless as many are on their way as requests wait; without room, wait for room."""
         pool = request.pool
         if len(pool.starting) >= len(pool.waiting):
+            self.unplaced.pop(request.ticket, None)
+            return
+        if request.need.pool is None:
+            self.refuse(request, Reason.NO_POOL)
+            self.slot_freed(pool.function)
             return
         if not self.ramp(pool.function, provisioned=False).take_one(self.now):
             # As on AWS the rest of a burst is refused; unless an environment comes free first.
+            self.unplaced.pop(request.ticket, None)
             request.starved = True
             request.round = self.recall((request.need.tenant, request.need.function_name))
             if not request.round:
@@ -189,7 +195,8 @@ class Serving(Provisioning):
             self.unplaced[request.ticket] = request
             self.due(request.since + self.policies.capacity_wait)
         else:
-            self.journal.started(request, self.workers, self.now)
+            self.unplaced.pop(request.ticket, None)
+            self.journal.started(request, self.crew(request.need.pool), self.now)
 
     def free(self, environment: Environment, reason: Reason) -> None:
         """An IDLE environment has nobody: the oldest request for one like it gets it, or it idles."""
@@ -235,14 +242,14 @@ class Serving(Provisioning):
                 return
 
     def retry_unplaced(self) -> None:
-        """Room may have come free: try again for those that wait for it, oldest first."""
+        """Room may have come free: try again for those that wait for it, oldest first, until a pool has none."""
+        full: set[str | None] = set()
         for request in list(self.unplaced.values()):
-            self.unplaced.pop(request.ticket, None)
+            if request.need.pool in full or request.ticket not in self.unplaced:
+                continue
             self.start_for(request)
             if request.ticket in self.unplaced:
-                # Back to the front: it is still the oldest.
-                self.unplaced = {request.ticket: request, **self.unplaced}
-                return
+                full.add(request.need.pool)
         if self.short:
             self.advance()
 
