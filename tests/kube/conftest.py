@@ -11,6 +11,8 @@ import pytest
 from tests.kube.release import Release, run
 
 VERSION = os.environ.get("LAMBENT_TEST_KUBE", "")
+# Values for a cluster that the defaults do not suit, separated by blanks.
+VALUES = os.environ.get("LAMBENT_TEST_KUBE_VALUES", "").split()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def release() -> Iterator[Release]:
     """The chart, installed with what it says by default, on a cluster that has the images."""
     assert shutil.which("helm"), "helm is missing"
-    made = Release("lambent", "lambent-test", VERSION)
+    made = Release("lambent", "lambent-test", VERSION, *VALUES)
     run("kubectl", "delete", "namespace", made.namespace, "--ignore-not-found", "--wait", timeout=180)
     made.install()
     yield made

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.harness import zipped
-from tests.kube.conftest import VERSION
+from tests.kube.conftest import VALUES, VERSION
 from tests.kube.release import Load, Release, run
 
 WHERE = zipped(
@@ -41,7 +41,7 @@ def test_workers_are_replaced_without_a_failed_invocation(release: Release) -> N
 def passing() -> Iterator[Release]:
     """A second release, in a namespace of its own, with TLS between its processes, that keeps nothing."""
     made = Release("other", "lambent-test-other", VERSION, "uninstall.keepData=false", "tls.enabled=true",
-                   "redis.persistence.whenDeleted=Delete", "frontend.replicaCount=1", "poller.replicaCount=1")  # fmt: skip
+                   "redis.persistence.whenDeleted=Delete", "frontend.replicaCount=1", "poller.replicaCount=1", *VALUES)  # fmt: skip
     run("kubectl", "delete", "namespace", made.namespace, "--ignore-not-found", "--wait", timeout=180)
     yield made
     made.close()
