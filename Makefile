@@ -3,10 +3,10 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help up test check lint types fmt protos docs bench fuzz clean
+.PHONY: help up test check lint types fmt protos docs images bench fuzz clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
 up: ## install what is missing and start the whole cluster here (Ctrl-C stops it)
 	@tools/setup run
@@ -36,6 +36,18 @@ protos: ## make lambent/v1 and lambent/internal/v1 from protos/
 
 docs: ## make the generated pages of docs/reference
 	$(PY) -m tools.pages
+
+# What builds an image: `BUILD CONTEXT -t NAME -f FILE --build-arg ...` is said.
+BUILD ?= $(if $(shell command -v docker),docker build,$(if $(shell command -v podman),podman build,$(if $(KUBE),$(KUBE) image-build)))
+REPOSITORY ?= lambent.local
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+images: ## build both images (BUILD='docker build', REPOSITORY=lambent.local, ARGS=--build-arg=NODE=true)
+	@test -n "$(BUILD)" || { echo "make images: no docker nor podman here; say BUILD='docker build', or what else builds" >&2; exit 1; }
+	for image in control worker; do \
+	  $(BUILD) . -t $(REPOSITORY)/lambent-$$image:$(VERSION) -f images/$$image/Dockerfile \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse --short HEAD) $(ARGS) || exit; \
+	done
 
 bench: ## measure against the baselines (a few minutes); writes build/bench.json
 	@tools/setup test

@@ -59,7 +59,11 @@ class Cluster:
     schedulers: int = setting(
         1, "How many schedulers there are: one leads, the others are hot standbys.", unit="processes", minimum=1
     )
-    redis_url: str = setting("", "Redis-compatible server to use; empty: an embedded one is started.")
+    redis_url: str = setting(
+        "",
+        "Redis-compatible server to use: redis://, rediss:// or unix://, or redis+sentinel://HOST:PORT,.../MASTER. "
+        "Empty: an embedded one is started.",
+    )
     runtimes: str = setting(
         "",
         "Runtimes that functions may be created with, separated by commas; empty: all that Lambent runs. A function "

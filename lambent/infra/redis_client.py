@@ -2,16 +2,25 @@
 
 The library's defaults are not safe here: it would send a command again whose answer was lost (an append would be
 applied twice), and give up blocking reads after its own time-out.
+
+URLs are redis://, rediss:// and unix://, as the library reads them, and redis+sentinel:// and rediss+sentinel:// of the
+form SCHEME://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE, which ask Sentinels where the master is.
 """
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis.asyncio as redis
 from redis import Redis as SynchronousRedis
+from redis import Sentinel as SynchronousSentinel
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry as SynchronousRetry
@@ -20,32 +29,103 @@ from lambent.domain.errors import AwsError
 
 _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 5.0
+# How long a process waits for the store at its start, and how often it looks.
+START_SECONDS = 20.0
+_LOOK_SECONDS = 0.2
+_SENTINEL_PORT = 26379
+
+
+class StoreUnreachable(Exception):
+    """The store does not answer; the text is one line and has no password."""
+
+
+class _Behind(NamedTuple):
+    """A server that Sentinels know."""
+
+    sentinels: list[tuple[str, int]]
+    master: str
+    options: dict[str, Any]  # of every connection to the master
 
 
 def connect(url: str, *, blocking: bool = False) -> redis.Redis:
-    """A client for `url` (redis://, rediss:// or unix://). `blocking`: for reads that wait on the server."""
-    client: redis.Redis = redis.Redis.from_url(
-        url,
-        socket_timeout=60.0 if blocking else _ANSWER_SECONDS,
-        socket_connect_timeout=_CONNECT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=False,
-        health_check_interval=0,
-    )
-    return client
+    """A client for `url`. `blocking`: for reads that wait on the server."""
+    options = _options(60.0 if blocking else _ANSWER_SECONDS) | {"retry": Retry(NoBackoff(), 0)}
+    behind = _behind(url)
+    if behind is None:
+        client: redis.Redis = redis.Redis.from_url(url, **options)
+        return client
+    asked = Sentinel(behind.sentinels, sentinel_kwargs=_options(_ANSWER_SECONDS))  # type: ignore[no-untyped-call]
+    found: redis.Redis = asked.master_for(behind.master, **options, **behind.options)
+    return found
 
 
 def connect_for_threads(url: str) -> SynchronousRedis:
     """A client for what is done in threads: packages and logs."""
-    client: SynchronousRedis = SynchronousRedis.from_url(
-        url,
-        socket_timeout=_ANSWER_SECONDS,
-        socket_connect_timeout=_CONNECT_SECONDS,
-        retry=SynchronousRetry(NoBackoff(), 0),
-        decode_responses=False,
-        health_check_interval=0,
-    )
-    return client
+    options = _options(_ANSWER_SECONDS) | {"retry": SynchronousRetry(NoBackoff(), 0)}
+    behind = _behind(url)
+    if behind is None:
+        client: SynchronousRedis = SynchronousRedis.from_url(url, **options)
+        return client
+    kwargs = _options(_ANSWER_SECONDS)
+    asked = SynchronousSentinel(behind.sentinels, sentinel_kwargs=kwargs)  # type: ignore[no-untyped-call]
+    found: SynchronousRedis = asked.master_for(behind.master, **options, **behind.options)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _options(seconds: float) -> dict[str, Any]:
+    return {
+        "socket_timeout": seconds,
+        "socket_connect_timeout": _CONNECT_SECONDS,
+        "decode_responses": False,
+        "health_check_interval": 0,
+    }
+
+
+def _behind(url: str) -> _Behind | None:
+    """What a URL says about Sentinels. None: nothing. Raises ValueError."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or not scheme.endswith("+sentinel"):
+        return None
+    parts = urlsplit(f"//{rest}")
+    user, _, hosts = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    path = [unquote(each) for each in parts.path.split("/") if each]
+    if scheme not in ("redis+sentinel", "rediss+sentinel") or not hosts or not path:
+        raise ValueError("a URL of Sentinels is redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DATABASE")
+    sentinels = []
+    for each in hosts.split(","):
+        host, _, port = each.rpartition(":") if ":" in each else (each, "", str(_SENTINEL_PORT))
+        sentinels.append((host, int(port)))
+    options: dict[str, Any] = dict(parse_qsl(parts.query))
+    options["db"] = int(path[1]) if len(path) > 1 else 0
+    if password:
+        options["password"] = unquote(password)
+    if name:
+        options["username"] = unquote(name)
+    if scheme == "rediss+sentinel":
+        options["ssl"] = True
+    return _Behind(sentinels, path[0], options)
+
+
+async def reach(client: redis.Redis, url: str, seconds: float) -> None:
+    """Wait until the store answers, for at most so long. `url`: for the text. Raises StoreUnreachable."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while True:
+        try:
+            await client.ping()
+            return
+        except (RedisError, OSError) as error:
+            if loop.time() >= until:
+                raise StoreUnreachable(
+                    f"Redis at {without_password(url)} cannot be reached ({error}); check redis_url"
+                ) from error
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def without_password(url: str) -> str:
+    """A URL that may be shown."""
+    return re.sub(r"(?<=://)[^@/]*@", "***@", url)
 
 
 @asynccontextmanager

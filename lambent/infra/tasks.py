@@ -14,9 +14,16 @@ _AGAIN_SECONDS = 5.0
 class TaskOwner:
     """Owns the tasks of one component: starts them, reports what fails, ends them all at `close`."""
 
-    def __init__(self, name: str, on_failure: Callable[[str, BaseException], None] | None = None) -> None:
-        """`on_failure(task name, error)` is called for a task that raised; a log line is written in any case."""
+    def __init__(
+        self,
+        name: str,
+        on_failure: Callable[[str, BaseException], None] | None = None,
+        expected: tuple[type[BaseException], ...] = (),
+    ) -> None:
+        """`on_failure(task name, error)` is called for a task that raised. A log line is written in any case but for
+        errors that are `expected`: whoever awaits the task says what there is to say."""
         self._name = name
+        self._expected = expected
         self._tasks: set[asyncio.Task[Any]] = set()
         self._on_failure = on_failure
 
@@ -33,7 +40,8 @@ class TaskOwner:
             return
         error = task.exception()
         if error is not None:
-            _log.error("task failed", extra={"task": task.get_name()}, exc_info=error)
+            if not isinstance(error, self._expected):
+                _log.error("task failed", extra={"task": task.get_name()}, exc_info=error)
             if self._on_failure is not None:
                 self._on_failure(task.get_name(), error)
 

@@ -15,11 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from redis.exceptions import RedisError
-
 from lambent.infra.config import Loaded, Settings
 from lambent.infra.layout import Layout, layout
-from lambent.infra.redis_client import connect
+from lambent.infra.redis_client import StoreUnreachable, connect, reach, without_password
 from lambent.infra.tasks import TaskOwner
 from lambent.local.children import Child, ChildFailed, start_service
 from lambent.local.redis_server import start_server
@@ -149,10 +147,14 @@ class LocalCluster:
             return f"unix://{path}"
         try:
             client = connect(url)
-            await client.ping()
+        except ValueError as error:
+            raise ClusterError(f"{without_password(url)} is no URL of Redis: {error}; check --redis-url") from error
+        try:
+            await reach(client, url, 0.0)
+        except StoreUnreachable as error:
+            raise ClusterError(str(error)) from error
+        finally:
             await client.aclose()
-        except (RedisError, OSError, ValueError) as error:
-            raise ClusterError(f"Redis at {url} cannot be reached: {error}; check --redis-url") from error
         return url
 
     def _write_config(self, redis_url: str) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-from redis.exceptions import RedisError
 
 from lambent.domain.errors import AwsError
 from lambent.domain.principals import AccessKey, KeyRing, Principal
@@ -31,7 +30,7 @@ from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.queue import durability
 from lambent.infra.queue.redis_inspector import RedisInspector
 from lambent.infra.queue.redis_queue import redis_queue
-from lambent.infra.redis_client import connect
+from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach, without_password
 from lambent.infra.secrets import SecretBox
 from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.sigv4 import Verifier
@@ -179,9 +178,9 @@ class FrontendService:
         settings, cluster = self._settings, self._settings.cluster
         keys = key_ring(settings)
         try:
-            await self._redis.ping()
-        except (RedisError, OSError) as error:
-            raise StartError(f"Redis at {cluster.redis_url} cannot be reached ({error}); check redis_url") from error
+            await reach(self._redis, cluster.redis_url, START_SECONDS)
+        except StoreUnreachable as error:
+            raise StartError(str(error)) from error
         self._secrets = SecretBox(self._layout.master_key())
         connection = self._connection = InvokerConnection(
             self._id, settings, self._layout, self._store, self._secrets, self._telemetry, self._clock, self._rng,
@@ -196,7 +195,8 @@ class FrontendService:
         try:
             await self._events.start()
         except AwsError as error:
-            raise StartError(f"Redis at {cluster.redis_url} does not answer ({error.message})") from error
+            url = without_password(cluster.redis_url)
+            raise StartError(f"Redis at {url} does not answer ({error.message})") from error
         await durability.report(self._redis)
         dispatch = self._dispatch(connection)
         # Whoever is told of a connection has asked for it by now.

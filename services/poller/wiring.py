@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from redis.exceptions import RedisError
-
 from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError
 from lambent.infra.certificates import CertificatesError, certificates
@@ -22,7 +20,7 @@ from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.queue.redis_queue import redis_queue
-from lambent.infra.redis_client import connect
+from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach, without_password
 from lambent.infra.secrets import SecretBox
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry
@@ -77,9 +75,9 @@ class PollerService:
         except ConnectionsError as error:
             raise StartError(str(error)) from error
         try:
-            await self._redis.ping()
-        except (RedisError, OSError) as error:
-            raise StartError(f"Redis at {url} cannot be reached ({error}); check redis_url") from error
+            await reach(self._redis, url, START_SECONDS)
+        except StoreUnreachable as error:
+            raise StartError(str(error)) from error
         secrets = SecretBox(self._layout.master_key())
         store = RedisFunctionStore(self._redis, self._blocking)
         connection = self._connection = InvokerConnection(
@@ -107,7 +105,7 @@ class PollerService:
         try:
             await self._poller.start()
         except AwsError as error:
-            raise StartError(f"Redis at {url} does not answer ({error.message}); check redis_url") from error
+            raise StartError(f"Redis at {without_password(url)} does not answer ({error.message})") from error
         await self._operations.start()
         self._tasks.start("flush metrics", self._counts.keep_flushing())
         return {}

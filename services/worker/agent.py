@@ -108,7 +108,7 @@ class SchedulerAgent:
     async def _attach(self, stub: Any) -> None:
         call = stub.Attach(metadata=self._metadata, wait_for_ready=False)
         outbox: Outbox[pb.WorkerEvent] = Outbox()
-        jobs = TaskOwner("attach")
+        jobs = TaskOwner("attach", expected=(grpc.aio.AioRpcError,))
         try:
             # From here on news go to this stream; the hello that is made now says what was before.
             self._outbox = outbox

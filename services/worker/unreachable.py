@@ -26,7 +26,12 @@ def _private(settings: Settings) -> list[Place]:
         *internal.scheduler.split(","), internal.scheduler_listen, internal.worker, *internal.store.split(","),
         internal.store_listen,
     )  # fmt: skip
-    found: list[Place] = [_host_and_port(f"//{each.strip()}") for each in addresses if each and "unix:" not in each]
+    found: list[Place] = []
+    for each in addresses:
+        if each and "unix:" not in each:
+            host, port = _host_and_port(f"//{each.strip()}")
+            # A name stands for hosts that come and go: the port is refused wherever it is.
+            found += [(host, port)] if _is_here_or_address(host) else [("0.0.0.0/0", port), ("::/0", port)]
     if settings.cluster.redis_url and not settings.cluster.redis_url.startswith("unix:"):
         found.append(_host_and_port(settings.cluster.redis_url, 6379))
     if settings.telemetry.prometheus:
@@ -38,6 +43,14 @@ def _private(settings: Settings) -> list[Place]:
 def _host_and_port(url: str, default: int = 0) -> tuple[str, int]:
     parts = urlsplit(url)
     return parts.hostname or "localhost", parts.port or default
+
+
+def _is_here_or_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True
 
 
 def _place(text: str) -> Place:

@@ -19,7 +19,7 @@ def test_whatever_of_the_platform_is_private_and_what_is_named() -> None:
         worker=Worker(unreachable="10.96.0.0/12, kubernetes.default:443,fd00::1, [fd00::2]:80, 192.0.2.1/32"),
     )
     assert unreachable(settings) == (
-        ("sched", 9010), ("0.0.0.0", 9020), ("door", 9003), ("store", 6379),
+        ("0.0.0.0/0", 9010), ("::/0", 9010), ("0.0.0.0", 9020), ("0.0.0.0/0", 9003), ("::/0", 9003), ("store", 6379),
         ("0.0.0.0", 9090), ("0.0.0.0", 9091), ("0.0.0.0", 9092), ("0.0.0.0", 9093),
         ("10.96.0.0/12", None), ("kubernetes.default", 443), ("fd00::1", None), ("fd00::2", 80), ("192.0.2.1", None),
     )  # fmt: skip

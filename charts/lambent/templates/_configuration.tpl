@@ -19,7 +19,7 @@
   "storage" (dict "code" .Values.storage.code "logs" .Values.storage.logs)
   "timing" (dict "drain_seconds" (float64 .Values.drainSeconds) "leave_seconds" (float64 .Values.leaveSeconds))
   "telemetry" (dict "prometheus" "0.0.0.0:9090" "log_level" .Values.logging.level "log_format" .Values.logging.format "otlp_endpoint" .Values.telemetry.otlpEndpoint "sample" (float64 .Values.telemetry.sample))
-  "worker" (dict "api_url" (printf "http://%s-frontend.%s:%d" $name .Release.Namespace (int .Values.frontend.service.httpPort)) "network" .Values.workers.network "unreachable" (join "," .Values.workers.unreachable) "minimum_isolation" .Values.workers.minimumIsolation)
+  "worker" (dict "api_url" (printf "http://%s-frontend.%s:%d" $name .Release.Namespace (int .Values.frontend.service.httpPort)) "network" .Values.workers.network "minimum_isolation" .Values.workers.minimumIsolation)
   "internal" (dict "scheduler" (printf "%s-scheduler:9010" $name) "scheduler_listen" "0.0.0.0:9010" "store" (printf "%s-frontend-internal:9003" $name) "store_listen" "0.0.0.0:9003" "worker" "0.0.0.0:9020" "tls" (ternary "/etc/lambent-tls" "" .Values.tls.enabled))
 }}
 {{- if or (eq .Values.scheduler.election "lease") (eq .Values.workers.scaling "scheduler") }}

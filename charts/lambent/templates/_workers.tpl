@@ -95,6 +95,13 @@ spec:
               fieldPath: status.podIP
         - name: LAMBENT_INTERNAL_WORKER_ADVERTISE
           value: $(POD_IP):9020
+        - name: HOST_IP
+          valueFrom:
+            fieldRef:
+              fieldPath: status.hostIP
+        # The node, whose kubelet a network policy may leave within reach, and the cluster's API.
+        - name: LAMBENT_WORKER_UNREACHABLE
+          value: {{ join "," (concat $workers.unreachable (list "$(HOST_IP)" "$(KUBERNETES_SERVICE_HOST)")) | quote }}
         - name: LAMBENT_INTERNAL_WORKER_ID
           valueFrom:
             fieldRef:

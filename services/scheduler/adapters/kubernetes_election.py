@@ -71,7 +71,7 @@ class LeaseElection:
 
     async def _begin(self, lease: Object, write: Callable[[str, Object], Awaitable[Object]], path: str) -> int | None:
         term = max(int(self._clock.epoch() * 1000), self._last_term + 1)
-        spec = lease["spec"] or {}
+        spec = lease.get("spec") or {}
         transitions = int(spec.get("leaseTransitions") or 0) + (lease["metadata"].get("resourceVersion") is not None)
         lease["spec"] = spec
         spec |= {"holderIdentity": self._name, "acquireTime": self._time(), "leaseTransitions": transitions}

@@ -1,0 +1,121 @@
+"""Stores that are not the embedded one: behind Sentinels, and the program of containers. Real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from lambent.infra.redis_client import StoreUnreachable, connect, reach, without_password
+from lambent.local.redis_server import find_server
+from tests.conftest import free_port
+
+SECONDS = 60.0  # a Sentinel looks for replicas every ten
+
+# Writes through Sentinels; once its reader has ended the master, reads from whichever took over.
+USER = """
+import asyncio, sys
+from lambent.infra.redis_client import connect, connect_for_threads, reach
+async def main(url):
+    client = connect(url)
+    await reach(client, url, 60.0)
+    await client.set("a", "1")
+    while not await client.wait(1, 1000):
+        pass  # the replica has not come yet
+    print("kept", flush=True)
+    sys.stdin.readline()
+    await reach(client, url, 60.0)
+    port = (await client.config_get("port"))["port"]
+    print(await client.get("a"), port, connect_for_threads(url).get("a"), flush=True)
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@asynccontextmanager
+async def running(*command: str | Path, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *command, env=os.environ | environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def test_a_master_is_found_and_followed_through_sentinels(tmp_path: Path) -> None:
+    program = find_server()
+    assert program is not None
+    ports = free_port(3)
+    first, second, sentinel = (str(ports + number) for number in range(3))
+    file = tmp_path / "sentinel.conf"
+    file.write_text(
+        f"port {sentinel}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {first} 1\nsentinel auth-pass main p:ss/w@rd\n"
+        "sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 1000\n"
+    )
+    common = ("--bind", "127.0.0.1", "--save", "", "--requirepass", "p:ss/w@rd", "--masterauth", "p:ss/w@rd")
+    url = f"redis+sentinel://:p%3Ass%2Fw%40rd@127.0.0.1:{sentinel}/main/3"
+    async with (
+        running(program, "--port", first, "--dir", tmp_path, *common) as master,
+        running(program, "--port", second, "--dir", tmp_path, "--replicaof", "127.0.0.1", first, *common),
+        running(program, file, "--sentinel"),
+    ):
+        # In a process of its own: the library leaves connections to Sentinels to the garbage collector.
+        user = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", USER, url, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        assert user.stdin is not None
+        assert user.stdout is not None
+        async with asyncio.timeout(2 * SECONDS):
+            assert await user.stdout.readline() == b"kept\n"
+            master.kill()
+            await master.wait()
+            user.stdin.write(b"go on\n")
+            assert await user.stdout.readline() == f"b'1' {second} b'1'\n".encode()
+            await user.wait()
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://127.0.0.1", "redis+sentinel:///main", "x+sentinel://h/main"])
+def test_a_url_of_sentinels_that_says_too_little_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="a URL of Sentinels is"):
+        connect(url)
+
+
+async def test_a_store_that_does_not_answer_is_told_without_its_password() -> None:
+    url = "redis://user:secret@127.0.0.1:1/0"
+    client = connect(url)
+    with pytest.raises(StoreUnreachable) as error:
+        await reach(client, url, 0.0)
+    assert "redis://***@127.0.0.1:1/0" in str(error.value)
+    assert "secret" not in str(error.value)
+    await client.aclose()
+    assert without_password("unix:///run/redis.sock") == "unix:///run/redis.sock"
+
+
+async def test_the_store_of_containers_takes_its_password_from_the_environment(tmp_path: Path) -> None:
+    port = str(free_port())
+    command = (sys.executable, "-c", "import sys; from lambent.local.store import main; sys.exit(main())")
+    async with running(*command, "--port", port, "--dir", tmp_path, STORE_PASSWORD="s3cret") as process:
+        client = connect(f"redis://:s3cret@127.0.0.1:{port}")
+        await reach(client, "", SECONDS)
+        assert not any(b"s3cret" in shown for shown in _shown(process.pid))
+        await client.aclose()
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(b"PING\r\n")
+        assert (await reader.readline()).startswith(b"-NOAUTH")
+        writer.close()
+    async with running(*command, "--ping", STORE_PASSWORD="s3cret") as ping:
+        assert await ping.wait() == 1  # nobody listens on its port here
+    async with running(*command, STORE_PASSWORD='a"b') as refused:
+        assert await refused.wait() == 2
+
+
+def _shown(pid: int) -> list[bytes]:
+    """What other processes of its user see of a process."""
+    return [Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ")]

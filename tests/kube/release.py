@@ -1,0 +1,246 @@
+"""A release of the chart on the cluster of KUBECONFIG, installed as a user installs it, and ways to talk to it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+
+from lambent.infra.clock import SystemClock
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "lambent"
+ROLE = "arn:aws:iam::000000000000:role/any"
+T = TypeVar("T")
+NOW = SystemClock().monotonic
+
+
+def run(*command: str, timeout: float = 180.0, check: bool = True, stdin: str | None = None) -> str:
+    """A command's standard output; what it said if it failed."""
+    done = subprocess.run(command, timeout=timeout, capture_output=True, text=True, check=False, input=stdin)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def report(line: str) -> None:
+    """Say a figure that no test asserts."""
+    if sys.__stdout__ is not None:
+        sys.__stdout__.write(f"\n{line}\n")
+
+
+def eventually(check: Callable[[], T], seconds: float = 60.0) -> T:
+    """Wait until `check` answers something true, and answer that."""
+    until = NOW() + seconds
+    while True:
+        answer = check()
+        if answer:
+            return answer
+        if NOW() > until:
+            raise AssertionError(f"not within {seconds} s")
+        time.sleep(0.1)
+
+
+class Release:
+    """One release."""
+
+    def __init__(self, name: str, namespace: str, version: str, *values: str) -> None:
+        """`version`: the images' tag. `values`: further `--set` arguments of every installation and upgrade."""
+        self.name = name
+        self.namespace = namespace
+        self.version = version
+        self.values = values
+        self._forwards: list[subprocess.Popen[bytes]] = []
+        self._endpoints: dict[int, str] = {}
+
+    # Helm and kubectl
+
+    def arguments(self, *values: str) -> list[str]:
+        """What every installation and upgrade is told."""
+        said = (
+            "image.repository=lambent.local/lambent-control",
+            f"image.tag={self.version}",
+            "workers.image.repository=lambent.local/lambent-worker",
+            f"workers.image.tag={self.version}",
+            "drainSeconds=30",
+            *self.values,
+            *values,
+        )
+        return [part for each in said for part in ("--set", each)]
+
+    def install(self) -> None:
+        """`helm install --wait`."""
+        self.helm(
+            "install", self.name, str(CHART), "--create-namespace", "--wait", "--timeout", "180s", *self.arguments()
+        )
+
+    def upgrade(self, *values: str) -> None:
+        """`helm upgrade --wait` with further values."""
+        self.helm("upgrade", self.name, str(CHART), "--wait", "--timeout", "240s", *self.arguments(*values))
+
+    def helm(self, *arguments: str, timeout: float = 300.0) -> str:
+        """A command of helm's in the namespace."""
+        return run("helm", "-n", self.namespace, *arguments, timeout=timeout)
+
+    def kubectl(self, *arguments: str, check: bool = True, stdin: str | None = None, timeout: float = 180.0) -> str:
+        """A command of kubectl's in the namespace."""
+        return run("kubectl", "-n", self.namespace, *arguments, check=check, stdin=stdin, timeout=timeout)
+
+    def get(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
+        """Objects of a kind."""
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "-o", "json", *arguments))["items"]
+        return found
+
+    def pods(self, component: str) -> list[dict[str, Any]]:
+        """The pods of a component that are not on their way out."""
+        found = self.get(
+            "pods", "-l", f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component={component}"
+        )
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def ready(self, component: str) -> list[str]:
+        """Names of its pods that are ready."""
+        return [
+            pod["metadata"]["name"]
+            for pod in self.pods(component)
+            if any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
+        ]
+
+    def settled(self, component: str, gone: set[str]) -> None:
+        """Wait until pods of these names are gone and the component's others are ready."""
+        eventually(lambda: not gone & {pod["metadata"]["name"] for pod in self.pods(component)}, 240)
+        eventually(lambda: self.pods(component) and len(self.ready(component)) == len(self.pods(component)), 120)
+
+    def kill(self, pod: str) -> None:
+        """End a pod at once, as a crash would."""
+        self.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+
+    def leader(self) -> str:
+        """The pod of the scheduler that leads."""
+        holder = self.kubectl("get", "lease", f"{self.fullname}-scheduler", "-o", "jsonpath={.spec.holderIdentity}")
+        return holder.partition("_")[0]
+
+    @property
+    def fullname(self) -> str:
+        """What names begin with."""
+        return self.name if "lambent" in self.name else f"{self.name}-lambent"
+
+    # Its API
+
+    def endpoint(self, port: int) -> str:
+        """HOST:PORT of the frontends' Service: its address where this machine reaches that, else through kubectl."""
+        found = self._endpoints.get(port)
+        if found is None:
+            service = f"{self.fullname}-frontend"
+            address = self.kubectl("get", "service", service, "-o", "jsonpath={.spec.clusterIP}")
+            try:
+                socket.create_connection((address, port), 3).close()
+                found = f"{address}:{port}"
+            except OSError:
+                found = self._forward(service, port)
+            self._endpoints[port] = found
+        return found
+
+    def _forward(self, service: str, port: int) -> str:
+        command = ["kubectl", "-n", self.namespace, "port-forward", f"service/{service}", f":{port}"]
+        forward = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._forwards.append(forward)
+        assert forward.stdout is not None
+        match = re.search(rb"127\.0\.0\.1:(\d+)", forward.stdout.readline())
+        assert match is not None
+        return f"127.0.0.1:{match[1].decode()}"
+
+    def close(self) -> None:
+        """End what was started here."""
+        for forward in self._forwards:
+            forward.terminate()
+            forward.wait()
+
+    def credentials(self) -> tuple[str, str]:
+        """The first access key, as NOTES says."""
+        data = json.loads(self.kubectl("get", "secret", f"{self.fullname}-credentials", "-o", "json"))["data"]
+        key, secret = (base64.b64decode(data[name]).decode() for name in ("access-key-id", "secret-access-key"))
+        return key, secret
+
+    def environment(self) -> dict[str, str]:
+        """What a shell needs for the aws command."""
+        key, secret = self.credentials()
+        return {
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://{self.endpoint(9001)}",
+        }
+
+    def client(self, service: str = "lambda", retries: int = 0) -> Any:
+        """A boto3 client; without retries it shows every failure."""
+        key, secret = self.credentials()
+        return boto3.client(
+            service,
+            endpoint_url=f"http://{self.endpoint(9001)}",
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            region_name="us-east-1",
+            config=Config(retries={"total_max_attempts": retries + 1}, read_timeout=60, max_pool_connections=64),
+        )
+
+    def create(self, name: str, package: bytes, **configuration: Any) -> None:
+        """A function, once it can be invoked."""
+        client = self.client(retries=3)
+        wanted = {"Runtime": "python3.11", "Handler": "app.handler", "Role": ROLE, "Timeout": 60} | configuration
+        client.create_function(FunctionName=name, Code={"ZipFile": package}, **wanted)
+        client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.2, "MaxAttempts": 200})
+
+
+class Load:
+    """Steady invocations from several threads, each failure kept."""
+
+    def __init__(self, release: Release, name: str, threads: int, payload: bytes = b"{}") -> None:
+        self._release = release
+        self._name = name
+        self._payload = payload
+        self._threads = threads
+        self._stop = threading.Event()
+        self.answers: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self.slowest = 0.0  # seconds
+
+    def _go(self) -> None:
+        client = self._release.client()
+        while not self._stop.is_set():
+            began = NOW()
+            try:
+                answer = client.invoke(FunctionName=self._name, Payload=self._payload)
+                self.answers[answer["Payload"].read().decode()] += 1
+                if "FunctionError" in answer:
+                    self.failures.append(f"{answer['FunctionError']}")
+            except Exception as error:
+                self.failures.append(f"{type(error).__name__}: {error}")
+            self.slowest = max(self.slowest, NOW() - began)
+
+    @contextmanager
+    def running(self) -> Iterator[Load]:
+        """The load, from its first answer on."""
+        with ThreadPoolExecutor(self._threads) as pool:
+            going: Sequence[Future[None]] = [pool.submit(self._go) for _ in range(self._threads)]
+            try:
+                eventually(lambda: sum(self.answers.values()) >= self._threads)
+                yield self
+            finally:
+                self._stop.set()
+        for each in going:
+            each.result()

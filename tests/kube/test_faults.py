@@ -1,0 +1,103 @@
+"""What users notice when parts go: nothing, or a moment's wait."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from botocore.exceptions import ClientError
+
+from tests.e2e.harness import zipped
+from tests.kube.release import NOW, Load, Release, eventually, report
+
+
+def begun(release: Release, function: str, count: int) -> bool:
+    """Whether so many invocations that run for long have begun: their lines come before they end."""
+    groups = release.client("logs", retries=3)
+    try:
+        found = groups.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern="began")["events"]
+        ended = groups.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern="REPORT")["events"]
+    except ClientError:
+        return False
+    return len(found) - len(ended) >= count
+
+
+NAP = zipped(
+    {
+        "app.py": "import time\n"
+        "def handler(event, context):\n"
+        "    print('began', context.aws_request_id, flush=True)\n"
+        "    time.sleep(event.get('s', 0) if isinstance(event, dict) else 0)\n"
+        "    print('ran', event.get('n'))\n"
+        "    return event.get('n')\n"
+    }
+)
+
+
+def test_the_leader_goes_and_no_invocation_on_a_held_lease_fails(release: Release) -> None:
+    release.create("steady", NAP)
+    before = release.leader()
+    with Load(release, "steady", 4, b'{"n": 1}').running() as load:
+        release.kill(before)
+        killed = NOW()
+        eventually(lambda: release.leader() not in ("", before))
+        # One that holds no lease yet: it waits for the new leader.
+        release.create("fresh", NAP)
+        answer = release.client(retries=3).invoke(FunctionName="fresh", Payload=b'{"n": 2}')
+        assert json.load(answer["Payload"]) == 2
+        took = NOW() - killed
+    assert load.failures == []
+    assert set(load.answers) == {"1"}
+    report(f"new leases {took:.1f} s after the leader was killed; slowest invocation {load.slowest:.1f} s")
+    eventually(lambda: len(release.ready("scheduler")) == 2)
+
+
+def test_a_worker_that_is_deleted_drains_and_nobody_notices(release: Release) -> None:
+    for name in ("nap", "long"):
+        release.create(name, NAP)
+    with ThreadPoolExecutor(4) as threads, Load(release, "nap", 4, b'{"n": 1}').running() as load:
+        long = [
+            threads.submit(release.client().invoke, FunctionName="long", Payload=b'{"s": 6, "n": 7}') for _ in range(4)
+        ]
+        eventually(lambda: begun(release, "long", 4))
+        for name in release.ready("worker")[:1]:
+            release.kubectl("delete", "pod", name, "--wait=false")
+        answers = [each.result() for each in long]
+    assert [json.load(answer["Payload"]) for answer in answers] == [7] * 4
+    assert load.failures == []
+    eventually(lambda: release.ready("worker"))
+
+
+def test_a_worker_that_crashes_is_replaced_and_its_callers_are_told_at_once(release: Release) -> None:
+    release.create("crash", NAP)
+    client = release.client()
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(client.invoke, FunctionName="crash", Payload=b'{"s": 50}')
+        eventually(lambda: begun(release, "crash", 1))
+        for name in release.ready("worker"):
+            release.kubectl("exec", name, "--", "sh", "-c", "kill -9 1", check=False)
+            release.kill(name)
+        error = running.exception(timeout=40)
+    assert "ServiceException" in str(error) or "ResourceNotReady" in str(error), error
+    answer = release.client(retries=8).invoke(FunctionName="crash", Payload=b'{"n": 3}')
+    assert json.load(answer["Payload"]) == 3
+
+
+def test_no_accepted_event_is_lost_whatever_goes(release: Release) -> None:
+    release.create("event", NAP)
+    client = release.client(retries=6)
+    sent: list[int] = []
+    for number in range(120):
+        client.invoke(FunctionName="event", InvocationType="Event", Payload=json.dumps({"n": number, "s": 0.05}))
+        sent.append(number)
+        if number % 30 == 15:
+            component = ("poller", "frontend", "worker", "scheduler")[number // 30]
+            release.kill(release.ready(component)[0])
+    logs = release.client("logs", retries=6)
+
+    def ran() -> Counter[int]:
+        pages = logs.get_paginator("filter_log_events").paginate(logGroupName="/aws/lambda/event", filterPattern="ran")
+        return Counter(int(event["message"].split()[1]) for page in pages for event in page["events"])
+
+    eventually(lambda: set(ran()) == set(sent), 180)

@@ -1,0 +1,108 @@
+"""What a user does first: install, look, invoke by every client."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from tests.e2e.harness import zipped
+from tests.kube.release import ROOT, Release, eventually, run
+
+ECHO = zipped({"app.py": "def handler(event, context):\n    print('got', event)\n    return event\n"})
+BIN = str(Path(sys.executable).parent)
+
+
+def test_helm_test_passes_and_leaves_nothing(release: Release) -> None:
+    release.helm("test", release.name, "--logs", "--timeout", "120s")
+    assert release.client().list_functions()["Functions"] == []
+
+
+def test_boto3_invokes_and_reads_logs_through_the_service(release: Release) -> None:
+    release.create("echo", ECHO)
+    client = release.client()
+    answer = client.invoke(FunctionName="echo", Payload=b'{"a": 1}', LogType="Tail")
+    assert json.load(answer["Payload"]) == {"a": 1}
+    client.invoke(FunctionName="echo", InvocationType="Event", Payload=b'"later"')
+    logs = release.client("logs")
+
+    def said() -> set[str]:
+        events = logs.filter_log_events(logGroupName="/aws/lambda/echo", filterPattern="got")["events"]
+        return {event["message"] for event in events}
+
+    eventually(lambda: said() == {"got {'a': 1}\n", "got later\n"})
+
+
+def test_the_aws_command_and_grpcurl_too(release: Release, tmp_path: Path) -> None:
+    release.create("clients", ECHO)
+    environment = os.environ | release.environment() | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    out = tmp_path / "out.json"
+    command = ["aws", "lambda", "invoke", "--function-name", "clients", "--payload", '{"b": 2}']
+    run("env", *(f"{k}={v}" for k, v in environment.items() if k.startswith("AWS_")), f"PATH={environment['PATH']}",
+        *command, str(out))  # fmt: skip
+    assert json.loads(out.read_text()) == {"b": 2}
+    key, secret = release.credentials()
+    credentials = [f"AWS_ACCESS_KEY_ID={key}", f"AWS_SECRET_ACCESS_KEY={secret}"]
+    token = run("env", *credentials, f"{BIN}/lambent", "token").strip()
+    listed = run(
+        f"{BIN}/grpcurl", "-plaintext", "-H", f"authorization: Bearer {token}", release.endpoint(9002),
+        "lambent.v1.FunctionService/ListFunctions",
+    )  # fmt: skip
+    assert "clients" in {each["FunctionName"] for each in json.loads(listed)["Functions"]}
+
+
+def test_notes_say_how_to_invoke_the_first_function(release: Release) -> None:
+    notes = release.helm("get", "notes", release.name)
+    assert "aws lambda invoke" in notes
+    assert "isolation" in notes
+
+
+def test_every_pod_of_the_control_plane_passes_restricted(release: Release) -> None:
+    """The API server says so: a namespace that enforces it would refuse them."""
+    for component in ("frontend", "scheduler", "poller", "redis"):
+        for pod in release.pods(component):
+            pod["metadata"] = {"name": f"probe-{component}", "labels": pod["metadata"]["labels"]}
+            pod["spec"].pop("nodeName", None)
+            namespace = "lambent-restricted"
+            run("kubectl", "create", "namespace", namespace, check=False)
+            run(
+                "kubectl",
+                "label",
+                "namespace",
+                namespace,
+                "pod-security.kubernetes.io/enforce=restricted",
+                "--overwrite",
+            )
+            pod["spec"]["serviceAccountName"] = pod["spec"]["serviceAccount"] = "default"
+            run("kubectl", "-n", namespace, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+    run("kubectl", "delete", "namespace", "lambent-restricted", "--wait=false")
+
+
+def test_service_accounts_may_do_what_they_need_and_no_more(release: Release) -> None:
+    def may(component: str, verb: str, what: str) -> bool:
+        account = f"system:serviceaccount:{release.namespace}:{release.fullname}-{component}"
+        said = release.kubectl("auth", "can-i", verb, what, f"--as={account}", check=False)
+        return said.strip() == "yes"
+
+    lease = f"leases.coordination.k8s.io/{release.fullname}-scheduler"
+    assert all(may("scheduler", verb, "pods") for verb in ("create", "delete", "list", "watch", "patch"))
+    assert may("scheduler", "update", lease)
+    for component in ("frontend", "poller", "worker", "scheduler"):
+        for verb, what in (
+            ("get", "secrets"),
+            ("list", "secrets"),
+            ("create", "deployments"),
+            ("create", "pods/exec"),
+            ("get", "nodes"),
+        ):
+            assert not may(component, verb, what), (component, verb, what)
+    for component in ("frontend", "poller", "worker"):
+        assert not may(component, "list", "pods"), component
+        for pod in release.pods(component):
+            assert not any("kube-api-access" in volume["name"] for volume in pod["spec"]["volumes"])
+
+
+def test_rendering_twice_gives_no_difference(release: Release) -> None:
+    command = ["helm", "template", release.name, str(ROOT / "charts" / "lambent"), "-n", release.namespace]
+    assert run(*command) == run(*command)
