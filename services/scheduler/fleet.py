@@ -104,8 +104,7 @@ class FleetKeeper:
     def _gone(self, name: str) -> None:
         """A pod is no more: whoever waits for what ran there is told now."""
         try:
-            if name in self._shell.core.workers:
-                self._shell.feed(ev.WorkerLost(name))
+            self._shell.lose_worker(name)
         except NotLeading:
             return
 

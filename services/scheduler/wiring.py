@@ -154,6 +154,7 @@ class SchedulerService:
         )
         self._telemetry.observe("lambent.decisions", lambda: by_reason(self._shell.decisions, "reason"))
         self._telemetry.observe("lambent.environments", self._environments)
+        self._telemetry.observe("lambent.workers", self._crews)
         # One that stands by does its part, too.
         self._operations = OperationsPort(port_after(settings.telemetry.prometheus, 1), clock, lambda: None)
         try:
@@ -226,6 +227,15 @@ class SchedulerService:
             self._fleet.step_down()
         self._autoscaler.step_down()
         self._shell.step_down()
+
+    def _crews(self) -> list[Reading]:
+        if not self._shell.leads:
+            return []
+        workers = self._shell.core.workers.values()
+        counts = Counter(
+            (each.pool, "away" if not each.connected else "draining" if each.draining else "joined") for each in workers
+        )
+        return [({"pool": pool, "state": state}, count) for (pool, state), count in counts.items()]
 
     def _environments(self) -> list[Reading]:
         if not self._shell.leads:

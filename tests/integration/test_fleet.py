@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from lambent.domain.names import Tenant
 from lambent.infra.batches import Outbox
 from lambent.infra.clock import SystemClock, SystemIds
+from lambent.infra.config import Cluster, Kubernetes, Settings
+from lambent.infra.layout import layout
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import lease_service_pb2 as leases
 from lambent.internal.v1 import worker_service_pb2 as workers
 from services.scheduler.adapters.kubernetes_api import KubernetesApi
+from services.scheduler.adapters.kubernetes_election import LEASES
 from services.scheduler.adapters.kubernetes_pods import PODS, KubernetesPods
 from services.scheduler.adapters.pool_files import PoolFile
 from services.scheduler.core import events as ev
@@ -28,6 +33,7 @@ from services.scheduler.core.policies import Policies
 from services.scheduler.fleet import FleetKeeper
 from services.scheduler.leadership import Alone
 from services.scheduler.shell import Shell
+from services.scheduler.wiring import make
 from tests.kubernetes_twin import KubernetesTwin, namespace, real_cluster
 
 TENANT = Tenant("000000000001", "us-east-1")
@@ -161,7 +167,7 @@ async def until(what: Callable[[], bool], seconds: float = 60.0) -> None:
     raise AssertionError("it has not come about")
 
 
-Staging = Callable[[PoolFile], Any]
+Staging = Callable[[PoolFile], AbstractAsyncContextManager[Stage]]
 
 
 @pytest.fixture(
@@ -270,8 +276,7 @@ async def test_a_quota_is_the_reason_that_provisioned_concurrency_is_told(stage:
         at.shell.feed(ev.SettingsTold("c", TENANT, 1, (), (wish,)))
 
         def reason() -> str:
-            [status] = at.shell.core.provision_statuses(TENANT, "f")
-            return status.reason
+            return at.shell.core.provision_statuses(TENANT, "f")[0].reason
 
         await until(lambda: "exceeded quota in pool default" in reason())
         assert reason().startswith("InsufficientCapacity: ")
@@ -295,6 +300,7 @@ async def test_a_pod_that_no_node_takes_is_told_as_a_reason(stage: Staging) -> N
 
 async def test_a_watch_that_is_too_old_begins_again_and_misses_nothing(twin_stage: Staging) -> None:
     async with twin_stage(pool(min=2)) as at:
+        assert at.twin is not None
         await until(lambda: len(at.joined) == 2)
         [lost, kept] = sorted(at.joined)
         at.twin.away = True
@@ -309,6 +315,7 @@ async def test_a_watch_that_is_too_old_begins_again_and_misses_nothing(twin_stag
 
 async def test_an_api_that_is_away_disturbs_nothing_and_is_made_good_for_afterwards(twin_stage: Staging) -> None:
     async with twin_stage(pool(min=1)) as at:
+        assert at.twin is not None
         at.want(1)
         await until(lambda: len(at.granted()) == 1)
         at.twin.away = True
@@ -322,8 +329,40 @@ async def test_an_api_that_is_away_disturbs_nothing_and_is_made_good_for_afterwa
         await until(lambda: len(at.granted()) == 3)
 
 
+async def test_a_scheduler_as_it_is_configured_leads_by_a_lease_and_makes_its_workers(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (short_tmp / "pools").mkdir()
+    (short_tmp / "pools" / "default.json").write_bytes(msgspec.json.encode(pool(min=2)))
+    with KubernetesTwin() as twin:
+        (short_tmp / "kubeconfig").write_text(twin.kubeconfig())
+        # The library has read where it looks for it when it was imported.
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(short_tmp / "kubeconfig"))
+        owner = {"metadata": {"name": "test-pools"}}
+        api = twin.api()
+        uid = (await api.create("api/v1 configmaps", owner))["metadata"]["uid"]
+        ours = Kubernetes(
+            election=True, lease="one", release="test", owner="test-pools", pools=str(short_tmp / "pools")
+        )
+        layout(str(short_tmp)).make()
+        service = make(Settings(cluster=Cluster(data=str(short_tmp)), kubernetes=ours))
+        await service.start()
+        try:
+            await until(lambda: len(twin.pods()) == 2)
+            assert (await api.get(f"{LEASES}/one"))["spec"]["holderIdentity"]
+            for name, made in twin.pods().items():
+                assert name.startswith("test-worker-default-")
+                assert made["metadata"]["ownerReferences"][0]["uid"] == uid
+        finally:
+            await service.stop()
+        assert (await api.get(f"{LEASES}/one"))["spec"]["holderIdentity"] == "", "given back, for another to begin"
+        assert len(twin.pods()) == 2, "what runs there goes on"
+        api.close()
+
+
 async def test_workers_of_an_old_template_are_replaced_without_ending_what_runs(twin_stage: Staging) -> None:
     async with twin_stage(pool(min=1, max=1)) as at:
+        assert at.twin is not None
         at.want(1)
         await until(lambda: len(at.granted()) == 1)
         [old] = at.joined

@@ -30,6 +30,8 @@
 {{- end }}
 {{- if eq .Values.workers.scaling "scheduler" }}
 {{- $_ := set $settings.kubernetes "pools" "/etc/lambent-pools" }}
+{{- $_ := set $settings.kubernetes "release" $name }}
+{{- $_ := set $settings.kubernetes "owner" (printf "%s-pools" $name) }}
 {{- end }}
 {{- $all := mustMergeOverwrite (mustDeepCopy $settings) (omit .Values.settings "cluster") }}
 {{- toToml (merge (dict) (.Values.settings.cluster | default dict) $cluster) }}

@@ -20,8 +20,7 @@ from services.scheduler.fleet import PodRefused
 _log = logging.getLogger(__name__)
 
 PODS = "api/v1 pods"
-COMPONENT = {"app.kubernetes.io/name": "lambent", "app.kubernetes.io/component": "worker"}
-_INSTANCE = "app.kubernetes.io/instance"
+FLEET = "lambent.dev/fleet"  # label of all pods of a release that are made here
 # A watch lasts so long, and up to half as much again: a connection that died without a word is noticed by then.
 _WATCH_SECONDS = 30
 _PAGE = "500"
@@ -31,14 +30,13 @@ class KubernetesPods:
     """The worker pods of one release. A `services.scheduler.fleet.Pods`."""
 
     def __init__(self, api: KubernetesApi, release: str, owner: str, pools: Mapping[str, PoolFile]) -> None:
-        """`release`: of the chart; in names and labels. `owner`: the ConfigMap whose deletion removes the pods; empty:
+        """`release`: of the chart; in their labels. `owner`: the ConfigMap whose deletion removes the pods; empty:
         none."""
         self._api = api
-        self._release = release
         self._owner = owner
         self._pools = pools
         self._templates = {name: template_hash(pool.template) for name, pool in pools.items()}
-        self._labels = {**COMPONENT, _INSTANCE: release}
+        self._labels = {FLEET: release}
         self._objects: dict[str, Object] = {}
         self._random = random.Random()
         self.synced = False

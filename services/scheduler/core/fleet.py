@@ -50,6 +50,7 @@ class Member:
     provisioned: Mapping[int, int] = field(default_factory=dict)  # size in MB → how many that another must take over
     trouble: str = ""  # what keeps it from coming up, or made it end
     outdated: bool = False  # made from a template that is not the pool's any more
+    started: bool = False  # its process may run: one that has not joined may hold what another scheduler gave out
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,7 @@ class _Plan:
     def __init__(self, state: PoolState) -> None:
         policy = self.policy = state.policy
         self.ordered = state.ordered
-        self.awaited = [m for m in state.members if m.phase is Phase.AWAITED and not m.outdated]
+        self.awaited = [m for m in state.members if m.phase is Phase.AWAITED and (m.started or not m.outdated)]
         self.joined = [m for m in state.members if m.phase is Phase.JOINED]
         # One that is away may come back, and has no room until then.
         away = sum(member.phase is Phase.AWAY for member in state.members)
@@ -311,14 +312,14 @@ def _removals(state: PoolState) -> Iterable[Decision]:
                 yield DeleteWorker(pool, member.id, "it is lost")
             case Phase.OVERDUE:
                 yield DeleteWorker(pool, member.id, "its node does not end it", force=True)
-            case Phase.AWAITED if member.outdated:
+            case Phase.AWAITED if member.outdated and not member.started:
                 yield DeleteWorker(pool, member.id, "its template is outdated")
 
 
 def _emptiest(plan: _Plan, idle_since: Mapping[str, float]) -> Member | None:
     """The worker that is to go first of those that the pool can do without."""
     for member in plan.awaited:
-        if plan.does_without(member, {}):
+        if not member.started and plan.does_without(member, {}):
             return member
     idle = [m for m in plan.joined if m.id in idle_since]
     idle.sort(key=lambda m: (sum(m.provisioned.values()), m.held, idle_since[m.id], m.id))

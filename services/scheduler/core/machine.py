@@ -270,7 +270,9 @@ class Scheduler(Serving):
             self.slot_freed(environment.pool.function)
 
     def _worker_left(self, event: ev.WorkerLeft) -> None:
-        worker = self.workers[event.worker_id]
+        worker = self.workers.get(event.worker_id)
+        if worker is None:
+            return  # it was lost before
         worker.connected = False
         worker.left_at = self.now
         self._absent_workers[worker.id] = None
@@ -298,7 +300,9 @@ class Scheduler(Serving):
             self.troubles.pop(event.pool, None)
 
     def _draining(self, event: ev.WorkerDraining) -> None:
-        worker = self.workers[event.worker_id]
+        worker = self.workers.get(event.worker_id)
+        if worker is None:
+            return
         worker.draining = True
         for environment in list(worker.holds.values()):
             if environment.provisioned:

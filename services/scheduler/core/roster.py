@@ -75,7 +75,8 @@ class Roster:
         if standing is not None:
             return _member_of(standing, pod.name, phase, trouble=trouble, outdated=pod.outdated)
         return Member(
-            pod.name, phase, policy.memory_mb, policy.environments, trouble=trouble, outdated=pod.outdated
+            pod.name, phase, policy.memory_mb, policy.environments, trouble=trouble, outdated=pod.outdated,
+            started=pod.running,
         )  # fmt: skip
 
     def _phase(self, pod: PodFacts, standing: Standing | None, since: float, now: float) -> Phase:
