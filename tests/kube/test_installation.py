@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.e2e.harness import zipped
+from tests.e2e.harness import code_blocks, zipped
 from tests.kube.release import ROOT, Release, eventually, run
 
 ECHO = zipped({"app.py": "def handler(event, context):\n    print('got', event)\n    return event\n"})
@@ -101,6 +101,15 @@ def test_service_accounts_may_do_what_they_need_and_no_more(release: Release) ->
         assert not may(component, "list", "pods"), component
         for pod in release.pods(component):
             assert not any("kube-api-access" in volume["name"] for volume in pod["spec"]["volumes"])
+
+
+def test_what_the_readme_says_of_helm_is_so(release: Release) -> None:
+    (block,) = [each for each in code_blocks((ROOT / "README.md").read_text(), "sh") if "helm install" in each]
+    images, install, test = block.strip().splitlines()
+    assert images.startswith("make images REPOSITORY=")
+    said = run("bash", "-c", f"cd {ROOT} && {install.replace('install lambent', 'install readme')} --dry-run=server")
+    assert "image: registry.example.com/lambent/lambent-control:" in said
+    assert test == "helm test lambent --namespace lambent"
 
 
 def test_rendering_twice_gives_no_difference(release: Release) -> None:
