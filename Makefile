@@ -34,7 +34,7 @@ fmt: ## format, and mend what can be mended
 protos: ## make lambent/v1 and lambent/internal/v1 from protos/
 	$(PY) tools/protos.py
 
-docs: ## make the generated pages of docs/reference
+docs: ## make the generated pages of docs/reference, and those of the chart
 	$(PY) -m tools.pages
 
 # What builds an image: `BUILD CONTEXT -t NAME -f FILE --build-arg ...` is said.

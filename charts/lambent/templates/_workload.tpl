@@ -3,6 +3,7 @@
 {{- define "lambent.deployment" -}}
 {{- $root := .root }}
 {{- $values := .values }}
+{{- $image := include "lambent.controlImage" . | fromYaml }}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -37,7 +38,7 @@ spec:
       serviceAccountName: {{ include "lambent.serviceAccountName" . }}
       automountServiceAccountToken: {{ .token | default false }}
       enableServiceLinks: false
-      {{- include "lambent.pullSecrets" (dict "root" $root "image" $root.Values.image) | nindent 6 }}
+      {{- include "lambent.pullSecrets" (dict "root" $root "image" $image) | nindent 6 }}
       terminationGracePeriodSeconds: {{ include "lambent.graceSeconds" $root }}
       {{- with $values.podSecurityContext | default $root.Values.podSecurityContext }}
       securityContext:
@@ -50,8 +51,8 @@ spec:
       {{- end }}
       containers:
         - name: {{ .component }}
-          image: {{ include "lambent.image" (dict "root" $root "image" $root.Values.image) }}
-          imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+          image: {{ include "lambent.image" (dict "root" $root "image" $image) }}
+          imagePullPolicy: {{ $image.pullPolicy }}
           args:
             - {{ .component }}
             - --config
