@@ -103,6 +103,18 @@ class KubernetesTwin:
         settings.host = f"http://127.0.0.1:{self._server.server_address[1]}"
         return KubernetesApi(client.ApiClient(settings), "test", seconds)
 
+    def kubeconfig(self) -> str:
+        """A kubeconfig that names it."""
+        server = f"http://127.0.0.1:{self._server.server_address[1]}"
+        return json.dumps(
+            {
+                "current-context": "twin",
+                "contexts": [{"name": "twin", "context": {"cluster": "twin", "user": "me", "namespace": "test"}}],
+                "clusters": [{"name": "twin", "cluster": {"server": server}}],
+                "users": [{"name": "me", "user": {"token": "t"}}],
+            }
+        )
+
     # What tests do behind the API's back
 
     def pods(self) -> dict[str, Object]:

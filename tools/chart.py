@@ -109,6 +109,7 @@ BY_PATH: Mapping[str, Schema] = {
     "externalRedis.sentinel.hosts": {"type": "array", "items": {"type": "string", "pattern": r"^\S+:[0-9]+$"}},
     "scheduler.election": {"enum": ["lease", "redis"]},
     "frontend.replicaCount": {"type": "integer", "minimum": 0},
+    "scheduler.leadershipSeconds": {"type": ["number", "string"], "minimum": 0.2, "pattern": r"^\d+(\.\d+)?$"},
     "scheduler.replicaCount": {"type": "integer", "minimum": 1},
     "frontend.service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
     "frontend.service.ipFamilyPolicy": {"enum": ["", "SingleStack", "PreferDualStack", "RequireDualStack"]},
@@ -153,10 +154,11 @@ OF_ALL_POOLS = (
 # Settings that follow from other values of the chart.
 _CHARTS_OWN = frozenset(
     ("account", "region", "regions", "runtimes", "data", "http", "grpc", "public_url", "root_credentials",
-     "access_keys", "schedulers", "redis_url", "examples", "timing.drain_seconds", "timing.leave_seconds",
-     "queue.connections", "worker.isolation", "worker.minimum_isolation", "worker.network", "worker.unreachable",
-     "worker.memory_mb", "worker.environments", "telemetry.otlp_endpoint", "telemetry.prometheus", "telemetry.sample",
-     "telemetry.log_level", "telemetry.log_format", "storage.code", "storage.logs"),
+     "access_keys", "schedulers", "redis_url", "examples", "timing.drain_seconds", "timing.leadership_seconds",
+     "timing.leave_seconds", "queue.connections", "worker.isolation", "worker.minimum_isolation", "worker.network",
+     "worker.unreachable", "worker.memory_mb", "worker.environments", "telemetry.otlp_endpoint",
+     "telemetry.prometheus", "telemetry.sample", "telemetry.log_level", "telemetry.log_format", "storage.code",
+     "storage.logs"),
 )  # fmt: skip
 _CHARTS_OWN_GROUPS = frozenset(("internal", "kubernetes"))
 _OF_TYPE: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}

@@ -330,9 +330,15 @@ class Kubernetes:
     namespace: str = setting("", "Namespace of everything that is made; empty: the pod's own, or the kubeconfig's.")
     pools: str = setting(
         "",
-        "Folder with the pools of workers, one file POOL.json each; functions are dealt out to them by their rules. "
-        "Empty: all workers are one pool.",
+        "Folder with the pools of workers, one file POOL.json each: functions are dealt out to them by their rules, "
+        "and the scheduler makes and removes pods of those with a template. Empty: all workers are one pool.",
     )
+    release: str = setting(
+        "lambent",
+        "Release whose worker pods these are; in their names and labels.",
+        pattern=r"[a-z0-9]([a-z0-9\-]{0,51}[a-z0-9])?",
+    )
+    owner: str = setting("", "ConfigMap that owns the worker pods: they go when it is deleted. Empty: none does.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class Autoscaler:
         if provision is None:
             return None
         versions = frozenset(pool.version for pool in provision.pools)
-        return Provisioned(provision.requested, provision.status().allocated, versions)
+        return Provisioned(provision.requested, provision.status({}).allocated, versions)
 
     def _give(self, order: Order) -> None:
         """An order goes to one caller; where there is none it is given again later."""

@@ -126,7 +126,7 @@ class WorkerService(workers_grpc.WorkerServiceServicer):
         def join(event: workers.WorkerEvent) -> str:
             _require_hello(event.hello.worker_id, event)
             self._compare(event.hello)
-            shell.worker_joined(_worker_joined(event.hello), outbox)
+            shell.worker_joined(_worker_joined(event.hello, self._rules), outbox)
             return event.hello.worker_id
 
         await _serve(
@@ -326,14 +326,16 @@ def _action(action: leases.ScheduledAction) -> Action:
     )  # fmt: skip
 
 
-def _worker_joined(hello: workers.WorkerHello) -> ev.WorkerJoined:
+def _worker_joined(hello: workers.WorkerHello, rules: Rules) -> ev.WorkerJoined:
+    # Where no pools are configured all workers are one, whatever they call themselves.
+    pool = hello.pool if rules else ""
     running = tuple(
         ev.Running(
             item.environment_id,
             item.slot,
             ev.Need(
                 Tenant(item.account, item.region), item.function_name, item.version, item.deployment_id,
-                item.generation, item.memory_mb, hello.pool,
+                item.generation, item.memory_mb, pool,
             ),
             item.busy,
             item.ready,
@@ -341,7 +343,7 @@ def _worker_joined(hello: workers.WorkerHello) -> ev.WorkerJoined:
         )
         for item in hello.running
     )  # fmt: skip
-    return ev.WorkerJoined(hello.worker_id, hello.address, hello.memory_mb, hello.environments, running, hello.pool)
+    return ev.WorkerJoined(hello.worker_id, hello.address, hello.memory_mb, hello.environments, running, pool)
 
 
 def _worker_event(worker_id: str, event: workers.WorkerEvent) -> ev.Event:

@@ -121,6 +121,20 @@ class Shell:
             _log.info("worker left", extra={"worker": worker_id})
             self._left(ev.WorkerLeft(worker_id))
 
+    def lose_worker(self, worker_id: str) -> None:
+        """A worker is no more. Should it live nevertheless, its stream ends, and it comes anew. Raises NotLeading."""
+        if worker_id in self.core.workers:
+            self.feed(ev.WorkerLost(worker_id))
+            outbox = self._workers.pop(worker_id, None)
+            if outbox is not None:
+                outbox.close()
+
+    def drain_worker(self, worker_id: str, reason: str) -> None:
+        """Place nothing more on a worker, and tell it. Raises NotLeading."""
+        if worker_id in self.core.workers:
+            self.feed(ev.WorkerDraining(worker_id))
+            self._to_worker(worker_id, workers.WorkerInstruction(drain=workers.DrainWorker(reason=reason)))
+
     def _left(self, event: ev.CallerLeft | ev.WorkerLeft) -> None:
         try:
             self.feed(event)

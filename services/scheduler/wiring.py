@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 from redis.asyncio import Redis
 
+from lambent.domain.clock import Ids
 from lambent.infra import rpc
 from lambent.infra.certificates import CertificatesError, certificates
 from lambent.infra.clock import SystemClock, SystemIds
@@ -29,6 +30,7 @@ from services.scheduler.core.keep_alive import HybridHistogram, keep_alive_polic
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.placement import POLICIES
 from services.scheduler.core.policies import Policies, ramps
+from services.scheduler.fleet import FleetKeeper
 from services.scheduler.leadership import Alone, Election, Leadership
 from services.scheduler.rpc import LeaseService, WorkerService
 from services.scheduler.shell import Shell
@@ -129,17 +131,19 @@ class SchedulerService:
         seconds = timing.leadership_seconds
         election: Election | None = None
         if settings.kubernetes.election:
-            self._kubernetes = kubernetes_api(settings)
             from services.scheduler.adapters.kubernetes_election import LeaseElection
 
             name = f"{platform.node() or 'scheduler'}_{scheduler_id}"
-            election = LeaseElection(self._kubernetes, settings.kubernetes.lease, name, seconds, clock)
+            election = LeaseElection(self._cluster(settings), settings.kubernetes.lease, name, seconds, clock)
         elif "," in addresses or settings.cluster.schedulers > 1:
             self._redis = connect(settings.cluster.redis_url)
             election = RedisElection(self._redis, f"scheduler-{scheduler_id}", seconds)
         if election is not None:
             self._leadership = Leadership(election, clock, seconds, self._lead, self._step_down)
-        rules = {name: pool.matches() for name, pool in pools_of(settings).items()}
+        pools = pools_of(settings)
+        made = {name: pool for name, pool in pools.items() if pool.template}
+        self._fleet = self._fleet_of(settings, made, ids) if made else None
+        rules = {name: pool.matches() for name, pool in pools.items()}
         self._leases = LeaseService(self._shell, self._autoscaler, token, scheduler_id, timing.lease_seconds, rules)
         self._workers = WorkerService(self._shell, token, scheduler_id, rules)
         self._status = SchedulerStatus(self._shell, token, clock)
@@ -151,12 +155,27 @@ class SchedulerService:
         )
         self._telemetry.observe("lambent.decisions", lambda: by_reason(self._shell.decisions, "reason"))
         self._telemetry.observe("lambent.environments", self._environments)
+        self._telemetry.observe("lambent.workers", self._crews)
         # One that stands by does its part, too.
         self._operations = OperationsPort(port_after(settings.telemetry.prometheus, 1), clock, lambda: None)
         try:
             self._certificates = certificates(settings.internal.tls)
         except CertificatesError as error:
             raise StartError(str(error)) from None
+
+    def _cluster(self, settings: Settings) -> KubernetesApi:
+        """The Kubernetes API; one for all that use it."""
+        if self._kubernetes is None:
+            self._kubernetes = kubernetes_api(settings)
+        return self._kubernetes
+
+    def _fleet_of(self, settings: Settings, pools: Mapping[str, PoolFile], ids: Ids) -> FleetKeeper:
+        from services.scheduler.adapters.kubernetes_pods import KubernetesPods
+
+        release = settings.kubernetes.release
+        pods = KubernetesPods(self._cluster(settings), release, settings.kubernetes.owner, pools)
+        policies = [pool.policy() for pool in pools.values()]
+        return FleetKeeper(self._shell, pods, policies, release, self._clock, ids)
 
     async def start(self) -> Mapping[str, str]:
         """Listen."""
@@ -169,6 +188,8 @@ class SchedulerService:
         except RuntimeError as error:
             raise StartError(f"cannot listen on {self._address}: is another scheduler running there?") from error
         await self._server.start()
+        if self._fleet is not None:
+            self._fleet.start()
         if self._leadership is None:
             self._shell.leading = Alone()
             # A scheduler without standby needs nobody to count its terms.
@@ -185,6 +206,8 @@ class SchedulerService:
             await self._leadership.resign()
         await self._tasks.close()
         self._step_down()
+        if self._fleet is not None:
+            await self._fleet.close()
         if self._redis is not None:
             await self._redis.aclose()
         if self._kubernetes is not None:
@@ -197,10 +220,23 @@ class SchedulerService:
     def _lead(self, term: int) -> None:
         self._shell.lead(term)
         self._autoscaler.lead()
+        if self._fleet is not None:
+            self._fleet.lead()
 
     def _step_down(self) -> None:
+        if self._fleet is not None:
+            self._fleet.step_down()
         self._autoscaler.step_down()
         self._shell.step_down()
+
+    def _crews(self) -> list[Reading]:
+        if not self._shell.leads:
+            return []
+        workers = self._shell.core.workers.values()
+        counts = Counter(
+            (each.pool, "away" if not each.connected else "draining" if each.draining else "joined") for each in workers
+        )
+        return [({"pool": pool, "state": state}, count) for (pool, state), count in counts.items()]
 
     def _environments(self) -> list[Reading]:
         if not self._shell.leads:

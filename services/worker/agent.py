@@ -153,6 +153,9 @@ class SchedulerAgent:
                 )
         elif kind == "stop":
             self._environments.stop(instruction.stop.environment_id, Reason.STOPPED)
+        elif kind == "drain" and not self._draining:
+            _log.info("draining, as the scheduler wants", extra={"reason": instruction.drain.reason})
+            self.drain()
 
     def _welcomed(self, welcome: pb.WorkerWelcome) -> None:
         self.scheduler_id = welcome.scheduler_id

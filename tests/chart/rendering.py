@@ -19,6 +19,14 @@ CI = sorted(CHART.glob("ci/*-values.yaml"))
 HELM = shutil.which("helm")
 KUBERNETES = "1.34.0"
 
+# Values that have more made, and what most of it is of.
+COMPONENTS = ("frontend", "scheduler", "poller")
+MONITORED = (
+    "metrics.serviceMonitor.enabled=true", "metrics.podMonitor.enabled=true", "metrics.prometheusRule.enabled=true",
+    "metrics.dashboards.enabled=true",
+)  # fmt: skip
+EVERYTHING = (*MONITORED, "workers.prePull.enabled=true", "rbac.aggregate=true", "tls.enabled=true")
+
 needs_helm = pytest.mark.skipif(HELM is None, reason="there is no helm on PATH")
 
 Object = Mapping[str, Any]
@@ -89,7 +97,8 @@ def pods(objects: Sequence[Object]) -> Iterator[tuple[str, Any]]:
             case "ConfigMap" if each["metadata"]["name"].endswith("-pools"):
                 for text in each["data"].values():
                     pool = yaml.safe_load(text)
-                    yield f"pool/{pool['name']}", pool["template"]
+                    if pool["template"]:
+                        yield f"pool/{pool['name']}", pool["template"]
 
 
 def pod(objects: Sequence[Object], label: str) -> Any:

@@ -418,3 +418,15 @@ async def test_draining_ends_what_is_idle_and_refuses_what_is_new(cluster: Clust
     await cluster.scheduler.until(lambda: late in cluster.scheduler.gone)
     assert cluster.scheduler.draining
     assert cluster.scheduler.gone == {identity: "WorkerDrained", late: "WorkerDrained"}
+
+
+async def test_a_scheduler_that_wants_the_worker_to_go_has_it_take_nothing_new_and_end_nothing(
+    cluster: Cluster,
+) -> None:
+    identity = await cluster.deploy(ECHO)
+    cluster.scheduler.order(pb.WorkerInstruction(drain=pb.DrainWorker(reason="not needed")))
+    await cluster.scheduler.until(lambda: cluster.scheduler.draining)
+    late = cluster.order(ECHO)
+    await cluster.scheduler.until(lambda: late in cluster.scheduler.gone)
+    assert cluster.scheduler.gone == {late: "WorkerDrained"}, "what was there is the scheduler's to end"
+    assert identity in cluster.scheduler.ready

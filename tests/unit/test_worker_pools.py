@@ -108,3 +108,28 @@ def test_a_worker_that_comes_back_in_another_pool_brings_nothing_from_the_old_on
     assert ins.Revoke("c", granted.lease_id, Reason.WORKER_LOST) in out
     assert bench.core.crew("") == {}
     assert list(bench.core.crew("other")) == ["w"]
+
+
+def test_what_keeps_a_pool_from_growing_is_said_with_the_refusal() -> None:
+    bench = Bench()
+    bench.feed(ev.WorkerJoined("a", "unix:a", 128, 100, (), "a"))
+    bench.feed(ev.PoolTold("a", "exceeded quota in pool a"))
+    bench.want(structs.replace(need("big", memory_mb=512), pool="a"))
+    bench.now += POLICIES.capacity_wait
+    [refused] = bench.feed(ev.TimePassed())
+    assert isinstance(refused, ins.Refuse)
+    decision = bench.core.journal.of_request(TENANT, "r")
+    assert decision is not None
+    assert decision.because.endswith("No more workers: exceeded quota in pool a.")
+
+
+def test_a_worker_that_is_no_more_is_not_waited_for() -> None:
+    bench = Bench()
+    granted = bench.warm(need())
+    out = bench.feed(ev.WorkerLost("w"))
+    assert ins.Revoke("c", granted.lease_id, Reason.WORKER_LOST) in out
+    assert bench.core.workers == {}
+    assert bench.core.ledger.account(TENANT).executions == 0
+    # What was on its way from it comes after that.
+    for late in (ev.WorkerLost("w"), ev.WorkerDraining("w"), ev.WorkerLeft("w")):
+        assert bench.feed(late) == []

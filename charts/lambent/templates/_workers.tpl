@@ -164,3 +164,14 @@ spec:
     {{- tpl (toYaml .) $root | nindent 4 }}
     {{- end }}
 {{- end }}
+
+{{/* Pools as the scheduler reads them: one file each. */}}
+{{- define "lambent.pools" -}}
+{{- range .Values.workers.pools }}
+{{- $pool := include "lambent.pool" (dict "root" $ "pool" .) | fromYaml }}
+{{- $template := ternary dict (include "lambent.workerTemplate" (dict "root" $ "pool" $pool) | fromYaml) (eq $.Values.workers.scaling "fixed") }}
+{{- $rule := merge (dict) ($pool.rule | default dict) (dict "architectures" list "runtimes" list "subnets" list "securityGroups" list) }}
+{{ .name }}.json: |
+  {{- dict "name" $pool.name "min" $pool.min "max" $pool.max "headroomMb" $pool.headroomMb "scaleToZero" $pool.scaleToZero "idleSeconds" $pool.idleSeconds "memoryMb" $pool.memoryMb "environments" $pool.environments "rule" $rule "template" $template | toPrettyJson | nindent 2 }}
+{{- end }}
+{{- end }}

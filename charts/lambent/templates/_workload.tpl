@@ -1,5 +1,6 @@
 {{/* A Deployment of the control plane. dict "root" $ "component" "frontend" "values" .Values.frontend "ports" (list of
-     dicts name, port) "operationsPort" 9090 "masterKey" true "env" (list) "annotations" (dict) */}}
+     dicts name, port) "operationsPort" 9090 "masterKey" true "env" (list) "mounts" (list) "volumes" (list)
+     "checksums" (dict): annotations of the pods */}}
 {{- define "lambent.deployment" -}}
 {{- $root := .root }}
 {{- $values := .values }}
@@ -28,6 +29,9 @@ spec:
         {{- end }}
       annotations:
         checksum/config: {{ include "lambent.toml" $root | sha256sum }}
+        {{- with .checksums }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
         {{- with $root.Values.secretsRevision }}
         checksum/secret: {{ . | quote }}
         {{- end }}

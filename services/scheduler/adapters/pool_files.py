@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from services.scheduler.core.fleet import PoolPolicy
 from services.scheduler.core.worker_pools import Rule
 
 
@@ -29,13 +30,20 @@ class PoolFile(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     name: str
     memory_mb: int  # that a worker may promise environments together
     environments: int  # most on one worker
-    template: dict[str, Any]  # of its pods: metadata and spec
+    template: dict[str, Any] = {}  # of its pods: metadata and spec; empty: somebody else makes them
     min: int = 0  # workers
     max: int = 1
     headroom_mb: int = 0  # that is kept free for whatever comes
     scale_to_zero: bool = False
     idle_seconds: float = 60.0  # without need, before a worker is let go
     rule: RuleFile = msgspec.field(default_factory=RuleFile)
+
+    def policy(self) -> PoolPolicy:
+        """The numbers."""
+        return PoolPolicy(
+            self.name, self.min, self.max, self.headroom_mb, self.scale_to_zero, self.idle_seconds, self.memory_mb,
+            self.environments,
+        )  # fmt: skip
 
     def matches(self) -> Rule:
         """The rule."""
@@ -64,7 +72,7 @@ def read_pools(folder: Path) -> dict[str, PoolFile]:
             raise PoolError(f"{file}: min and max must be 0 <= min <= max and max at least 1")
         if pool.memory_mb <= 0 or pool.environments <= 0 or pool.headroom_mb < 0 or pool.idle_seconds < 0:
             raise PoolError(f"{file}: memoryMb and environments must be above 0, the others not below")
-        if not pool.template.get("spec", {}).get("containers"):
+        if pool.template and not pool.template.get("spec", {}).get("containers"):
             raise PoolError(f"{file}: template must be a pod template with containers")
         pools[pool.name] = pool
     return pools

@@ -37,6 +37,7 @@ class Book:
         self.ledger = Ledger(policies.concurrent_executions)
         self.environments: dict[str, Environment] = {}
         self.workers: dict[str, Worker] = {}
+        self.troubles: dict[str, str] = {}  # pool of workers → what keeps it from having room
         self._crews: dict[str, dict[str, Worker]] = {}  # the same by pool; never an empty one
         self.callers: dict[str, Caller] = {}
         self.pools: dict[str, Pool] = {}

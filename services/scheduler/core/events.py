@@ -164,6 +164,19 @@ class WorkerLeft(msgspec.Struct, frozen=True, gc=False):
     worker_id: str
 
 
+class WorkerLost(msgspec.Struct, frozen=True, gc=False):
+    """A worker is no more, and does not come back: whatever ran there has ended."""
+
+    worker_id: str
+
+
+class PoolTold(msgspec.Struct, frozen=True, gc=False):
+    """What keeps a pool of workers from having room; empty: nothing does any more."""
+
+    pool: str
+    trouble: str
+
+
 class WorkerDraining(msgspec.Struct, frozen=True, gc=False):
     """A worker takes nothing new."""
 
@@ -204,6 +217,8 @@ Event = (
     | RequestsReturned
     | WorkerJoined
     | WorkerLeft
+    | WorkerLost
+    | PoolTold
     | WorkerDraining
     | EnvironmentReady
     | EnvironmentGone

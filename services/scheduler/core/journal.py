@@ -74,9 +74,14 @@ class Journal:
         self._by_function: dict[tuple[Tenant, str], deque[str]] = {}
         self._ends: OrderedDict[tuple[Tenant, str, str], tuple[float, str]] = OrderedDict()
 
-    def refused(self, request: Request, reason: Reason, workers: Mapping[str, Worker], now: float) -> None:
-        """A request got no environment."""
-        self._keep(request, "Refused", reason, REMEDIES.get(reason, ""), workers, now)
+    def refused(
+        self, request: Request, reason: Reason, workers: Mapping[str, Worker], now: float, trouble: str = ""
+    ) -> None:
+        """A request got no environment. `trouble`: what keeps its pool of workers from having room."""
+        because = REMEDIES.get(reason, "")
+        if trouble and reason in (Reason.NO_CAPACITY, Reason.NO_WORKERS):
+            because = f"{because} No more workers: {trouble}."
+        self._keep(request, "Refused", reason, because, workers, now)
 
     def started(self, request: Request, workers: Mapping[str, Worker], now: float) -> None:
         """An environment was started for a request."""

@@ -56,6 +56,8 @@ class Scheduler(Serving):
             ev.CallerLeft: self._caller_left,
             ev.WorkerJoined: self._worker_joined,
             ev.WorkerLeft: self._worker_left,
+            ev.WorkerLost: self._lost,
+            ev.PoolTold: self._pool_told,
             ev.WorkerDraining: self._draining,
             ev.TimePassed: self._time_passed,
         }
@@ -268,7 +270,9 @@ class Scheduler(Serving):
             self.slot_freed(environment.pool.function)
 
     def _worker_left(self, event: ev.WorkerLeft) -> None:
-        worker = self.workers[event.worker_id]
+        worker = self.workers.get(event.worker_id)
+        if worker is None:
+            return  # it was lost before
         worker.connected = False
         worker.left_at = self.now
         self._absent_workers[worker.id] = None
@@ -284,8 +288,21 @@ class Scheduler(Serving):
         self._absent_workers.pop(worker.id, None)
         self.dismiss(worker)
 
+    def _lost(self, event: ev.WorkerLost) -> None:
+        worker = self.workers.get(event.worker_id)
+        if worker is not None:
+            self._expire_worker(worker)
+
+    def _pool_told(self, event: ev.PoolTold) -> None:
+        if event.trouble:
+            self.troubles[event.pool] = event.trouble
+        else:
+            self.troubles.pop(event.pool, None)
+
     def _draining(self, event: ev.WorkerDraining) -> None:
-        worker = self.workers[event.worker_id]
+        worker = self.workers.get(event.worker_id)
+        if worker is None:
+            return
         worker.draining = True
         for environment in list(worker.holds.values()):
             if environment.provisioned:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from services.scheduler.core import events as ev
@@ -55,8 +55,8 @@ class Provision:
         """Those of its parts; what it has moved away from is not among them."""
         return (e for pool in self.pools for e in pool.provisioned.values() if not e.outgoing)
 
-    def status(self) -> ProvisionStatus:
-        """How it stands."""
+    def status(self, troubles: Mapping[str, str]) -> ProvisionStatus:
+        """How it stands. `troubles`: what keeps pools of workers from having room, by pool."""
         mine = list(self.environments)
         allocated = sum(e.state in (State.IDLE, State.LEASED, State.UNCLAIMED) for e in mine)
         available = sum(e.state is State.IDLE and e.serving for e in mine)
@@ -66,6 +66,11 @@ class Provision:
             status, reason = "READY", ""
         else:
             status, reason = "IN_PROGRESS", str(self.waits or "")
+            if self.waits is Reason.WAITS_FOR_ROOM:
+                # AWS's member is text for people; what is known of the cause follows the word for it.
+                pools = {pool.part.need.pool or "" for pool in self.pools if pool.part is not None}
+                known = [troubles[pool] for pool in sorted(pools) if pool in troubles]
+                reason = ": ".join([reason, *known])
         return ProvisionStatus(
             self.function.name, self.qualifier, self.requested,
             min(allocated, self.requested), min(available, self.requested), status, reason,

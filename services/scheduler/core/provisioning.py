@@ -425,7 +425,7 @@ class Provisioning(Room, ABC):
     def provision_statuses(self, tenant: Tenant, function_name: str | None) -> list[ProvisionStatus]:
         """Every provision of a tenant, or of one of its functions."""
         return [
-            provision.status()
+            provision.status(self.troubles)
             for (owner, name, _), provision in self.provisions.items()
             if owner == tenant and function_name in (None, name)
         ]

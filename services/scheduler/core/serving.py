@@ -80,7 +80,8 @@ class Serving(Provisioning):
 
     def refuse(self, request: Request, reason: Reason) -> None:
         """Answer a request with no. Its slot, if it holds one, stays with the caller of this."""
-        self.journal.refused(request, reason, self.crew(request.need.pool), self.now)
+        pool = request.need.pool
+        self.journal.refused(request, reason, self.crew(pool), self.now, self.troubles.get(pool or "", ""))
         self.drop(request)
         self._give_permission_back(request)
         self.out.append(ins.Refuse(request.ticket, reason, self.policies.retry_after))

@@ -1,0 +1,106 @@
+"""Who is in the fleet: pods as the cluster has them, joined with workers as the scheduler knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from services.scheduler.core.demand import Demand, Standing
+from services.scheduler.core.fleet import Member, Phase, PoolPolicy, PoolState
+
+# How long a pod that runs may take until its worker has joined: seconds.
+JOIN_SECONDS = 120.0
+# How long a worker that the scheduler has given up may take to come back before its pod is removed: seconds.
+BACK_SECONDS = 60.0
+# How much longer than its grace a pod may take to end: seconds.
+OVERDUE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """What is known of one worker's pod."""
+
+    name: str  # the worker's id
+    pool: str
+    running: bool = False  # its containers run
+    ended: bool = False  # none will run again
+    terminating: bool = False  # it is being deleted
+    grace_seconds: float = 30.0  # that it has to end
+    trouble: str = ""  # what keeps it from coming up, or made it end
+    outdated: bool = False  # made from a template that is not the pool's any more
+
+
+@dataclass(slots=True)
+class Sighting:
+    """Since when a pod has been as it is, by this process's clock: monotonic seconds."""
+
+    facts: PodFacts
+    since: float
+
+
+class Roster:
+    """Remembers what pods and workers do not say: who had joined, and since when."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Sighting] = {}
+        self._joined: dict[str, float] = {}  # worker → when it was last seen connected: monotonic seconds
+
+    def state(
+        self, policy: PoolPolicy, pods: Iterable[PodFacts], ordered: int, demand: Demand, now: float
+    ) -> PoolState:
+        """One pool at this instant. `ordered`: pods that are being made."""
+        standings = dict(demand.standings)
+        members = [self._member(policy, pod, standings.pop(pod.name, None), now) for pod in pods]
+        # Workers that are nobody's pod were started by hand: their room counts, and they are left alone.
+        strangers = [each for each in standings.values() if each.worker.connected and not each.worker.draining]
+        members += [_member_of(each, each.worker.id, Phase.JOINED) for each in strangers]
+        return PoolState(policy, members, demand.waiting, demand.provisioned, ordered)
+
+    def forget_all_but(self, names: Mapping[str, object]) -> None:
+        """These are the pods that there are."""
+        for known in (self._seen, self._joined):
+            for name in known.keys() - names.keys():
+                del known[name]
+
+    def _member(self, policy: PoolPolicy, pod: PodFacts, standing: Standing | None, now: float) -> Member:
+        sighting = self._seen.get(pod.name)
+        if sighting is None or _changed(sighting.facts, pod):
+            sighting = self._seen[pod.name] = Sighting(pod, now)
+        connected = standing is not None and standing.worker.connected
+        if connected:
+            self._joined[pod.name] = now
+        phase, trouble = self._phase(pod, standing, now - sighting.since, now), pod.trouble
+        if phase is Phase.FAILED and not trouble:
+            trouble = "its pod has ended" if pod.ended else f"its worker did not join within {JOIN_SECONDS:.0f} s"
+        if standing is not None:
+            return _member_of(standing, pod.name, phase, trouble=trouble, outdated=pod.outdated)
+        return Member(
+            pod.name, phase, policy.memory_mb, policy.environments, trouble=trouble, outdated=pod.outdated,
+            started=pod.running,
+        )  # fmt: skip
+
+    def _phase(self, pod: PodFacts, standing: Standing | None, since: float, now: float) -> Phase:
+        if pod.terminating:
+            return Phase.OVERDUE if since > pod.grace_seconds + OVERDUE_SECONDS else Phase.LEAVING
+        if pod.ended:
+            return Phase.FAILED
+        if standing is not None:
+            if not standing.worker.connected:
+                return Phase.AWAY
+            return Phase.DRAINING if standing.worker.draining else Phase.JOINED
+        last = self._joined.get(pod.name)
+        if last is not None:
+            return Phase.LOST if now - last > BACK_SECONDS else Phase.AWAY
+        return Phase.FAILED if pod.running and since > JOIN_SECONDS else Phase.AWAITED
+
+
+def _changed(before: PodFacts, after: PodFacts) -> bool:
+    return (before.running, before.terminating) != (after.running, after.terminating)
+
+
+def _member_of(standing: Standing, name: str, phase: Phase, *, trouble: str = "", outdated: bool = False) -> Member:
+    worker = standing.worker
+    return Member(
+        name, phase, worker.memory_mb, worker.environments, standing.committed_mb, standing.committed,
+        standing.running, len(worker.holds), standing.provisioned, trouble, outdated,
+    )  # fmt: skip

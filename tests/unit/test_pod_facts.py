@@ -1,0 +1,102 @@
+"""What a pod's status means: each row is a status as the kubelet or a controller writes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.scheduler.adapters.pod_facts import POOL, TEMPLATE, facts_of
+from services.scheduler.core.demand import Demand, Standing
+from services.scheduler.core.fleet import Phase, PoolPolicy
+from services.scheduler.core.placement import Worker
+from services.scheduler.core.roster import BACK_SECONDS, JOIN_SECONDS, OVERDUE_SECONDS, PodFacts, Roster
+
+
+def pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    labels = {POOL: "default", TEMPLATE: "t1"}
+    return {"metadata": {"name": "p", "labels": labels, **metadata}, "status": status}
+
+
+def waiting(reason: str, message: str = "", **last: Any) -> dict[str, Any]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {"phase": "Pending", "containerStatuses": [{"state": state, "lastState": last}]}
+
+
+TROUBLES: list[tuple[dict[str, Any], str]] = [
+    ({"phase": "Pending"}, ""),
+    (waiting("ContainerCreating"), ""),
+    ({"phase": "Running", "conditions": [{"type": "PodScheduled", "status": "True"}]}, ""),
+    (
+        {
+            "phase": "Pending",
+            "conditions": [
+                {
+                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                    "message": "0/3 nodes are available:\n  3 Insufficient memory.",
+                }
+            ],
+        },
+        "Unschedulable: 0/3 nodes are available: 3 Insufficient memory.",
+    ),
+    (waiting("ImagePullBackOff", "Back-off pulling image"), "ImagePullBackOff: Back-off pulling image"),
+    (waiting("CreateContainerConfigError", 'secret "keys" not found'), 'CreateContainerConfigError: secret "keys" not found'),
+    (
+        waiting("CrashLoopBackOff", "back-off 10s", terminated={"reason": "OOMKilled", "exitCode": 137}),
+        "CrashLoopBackOff: OOMKilled, exit code 137",
+    ),
+    (
+        {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."},
+        "Evicted: The node was low on resource: memory.",
+    ),
+    (
+        {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]},
+        "OOMKilled: exit code 137",
+    ),
+    ({"phase": "Succeeded"}, "its pod has succeeded"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "trouble"), TROUBLES)
+def test_what_keeps_a_pod_from_running_or_made_it_end(status: dict[str, Any], trouble: str) -> None:
+    facts = facts_of(pod(status), {"default": "t1"})
+    assert facts.trouble == trouble
+    assert facts.ended == (status["phase"] in ("Failed", "Succeeded"))
+    assert facts.pool == "default"
+    assert not facts.outdated
+
+
+def test_a_pod_of_another_template_is_outdated_and_one_that_is_deleted_terminates() -> None:
+    assert facts_of(pod({"phase": "Running"}), {"default": "t2"}).outdated
+    going = pod({"phase": "Running"}, deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=900)
+    facts = facts_of(going, {"default": "t1"})
+    assert (facts.terminating, facts.grace_seconds) == (True, 900.0)
+
+
+def phase(roster: Roster, facts: PodFacts, worker: Worker | None, now: float) -> Phase:
+    demand = Demand({worker.id: Standing(worker)} if worker is not None else {})
+    [member] = roster.state(PoolPolicy("default"), [facts], 0, demand, now).members
+    return member.phase
+
+
+def test_a_worker_from_its_pod_to_its_end() -> None:
+    roster, worker = Roster(), Worker("p", "unix:p", 256, 2, "default")
+    made, runs = PodFacts("p", "default"), PodFacts("p", "default", running=True)
+    assert phase(roster, made, None, 0.0) is Phase.AWAITED
+    assert phase(roster, runs, None, JOIN_SECONDS) is Phase.AWAITED, "it has run since now"
+    assert phase(roster, runs, worker, JOIN_SECONDS + 1) is Phase.JOINED
+    worker.connected = False
+    assert phase(roster, runs, worker, JOIN_SECONDS + 2) is Phase.AWAY
+    assert phase(roster, runs, None, JOIN_SECONDS + 3) is Phase.AWAY
+    assert phase(roster, runs, None, JOIN_SECONDS + 2 + BACK_SECONDS) is Phase.LOST
+    gone = PodFacts("p", "default", running=True, terminating=True, grace_seconds=10.0)
+    assert phase(roster, gone, None, 1000.0) is Phase.LEAVING
+    assert phase(roster, gone, None, 1010.0 + OVERDUE_SECONDS) is Phase.LEAVING
+    assert phase(roster, gone, None, 1010.1 + OVERDUE_SECONDS) is Phase.OVERDUE
+
+
+def test_a_pod_that_runs_and_whose_worker_never_joins_has_failed() -> None:
+    roster, runs = Roster(), PodFacts("p", "default", running=True)
+    assert phase(roster, runs, None, 0.0) is Phase.AWAITED
+    state = roster.state(PoolPolicy("default"), [runs], 0, Demand(), JOIN_SECONDS + 1)
+    assert (state.members[0].phase, state.members[0].trouble) == (Phase.FAILED, "its worker did not join within 120 s")
