@@ -38,7 +38,7 @@ fmt: ## format, and mend what can be mended
 protos: ## make lambent/v1 and lambent/internal/v1 from protos/
 	$(PY) tools/protos.py
 
-docs: ## make the generated pages of docs/reference
+docs: ## make the generated pages of docs/reference, and those of the chart
 	$(PY) -m tools.pages
 
 # A program that makes a cluster for tests, and images for it; empty: none is made.

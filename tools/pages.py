@@ -19,7 +19,7 @@ from lambent.infra.config import Row, table
 from lambent.infra.telemetry import METRICS
 from services.frontend.operations.unserved import UNSERVED
 from services.worker.sandbox.promises import LEVELS, PROMISES
-from tools import api_page
+from tools import api_page, chart
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -171,10 +171,11 @@ PAGES: Mapping[str, Callable[[], str]] = {
 
 
 def main() -> int:
-    """Write every page."""
+    """Write every page, and what of the chart is generated."""
     REFERENCE.mkdir(parents=True, exist_ok=True)
     for name, page in PAGES.items():
         (REFERENCE / name).write_text(page())
+    chart.main()
     return 0
 
 

@@ -24,13 +24,15 @@ from lambent.client.calls import (
 from lambent.client.errors import translate
 from lambent.client.results import InvokeResult, LogRecord
 from lambent.infra.clock import SystemClock
-from lambent.v1 import function_service_pb2 as fn
+from lambent.v1 import concurrency_service_pb2 as concurrency
 from lambent.v1 import (
+    concurrency_service_pb2_grpc,
     function_service_pb2_grpc,
     insight_service_pb2_grpc,
     invocation_service_pb2_grpc,
     log_service_pb2_grpc,
 )
+from lambent.v1 import function_service_pb2 as fn
 from lambent.v1 import insight_service_pb2 as insight
 
 
@@ -51,6 +53,7 @@ class AsyncClient:
         self._functions = function_service_pb2_grpc.FunctionServiceStub(self._channel)
         self._invocations = invocation_service_pb2_grpc.InvocationServiceStub(self._channel)
         self._logs = log_service_pb2_grpc.LogServiceStub(self._channel)
+        self._concurrency = concurrency_service_pb2_grpc.ConcurrencyServiceStub(self._channel)
         self._insight = insight_service_pb2_grpc.InsightServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -119,6 +122,17 @@ class AsyncClient:
         """Delete a function."""
         request = fn.DeleteFunctionRequest(function_name=name)
         await self._call(self._functions.DeleteFunction, request, self._timeout)
+
+    async def reserve_concurrency(self, name: str, executions: int | None) -> None:
+        """Reserve so many concurrent executions for a function, which has no others; None: reserve none for it."""
+        if executions is None:
+            removal = concurrency.DeleteFunctionConcurrencyRequest(function_name=name)
+            await self._call(self._concurrency.DeleteFunctionConcurrency, removal, self._timeout)
+            return
+        request = concurrency.PutFunctionConcurrencyRequest(
+            function_name=name, reserved_concurrent_executions=executions
+        )
+        await self._call(self._concurrency.PutFunctionConcurrency, request, self._timeout)
 
     async def logs(
         self, name: str, *, request_id: str | None = None, since: datetime | None = None, limit: int | None = None,

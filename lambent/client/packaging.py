@@ -9,7 +9,8 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,13 +59,19 @@ def package(folder: Path, step: Step) -> bytes:
         if not files:
             raise PackagingError(f"{folder} holds no files")
         step(f"packing {len(files)} files")
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in sorted(files):
-                info = zipfile.ZipInfo(name, _EPOCH)
-                info.compress_type = zipfile.ZIP_DEFLATED
-                info.external_attr = (0o755 if files[name].stat().st_mode & 0o111 else 0o644) << 16
-                archive.writestr(info, files[name].read_bytes())
+        programs = {name for name, path in files.items() if path.stat().st_mode & 0o111}
+        return zipped({name: path.read_bytes() for name, path in files.items()}, programs)
+
+
+def zipped(files: Mapping[str, bytes], programs: AbstractSet[str] = frozenset()) -> bytes:
+    """A zip of these files. `programs`: those that can be run."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(files):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = (0o755 if name in programs else 0o644) << 16
+            archive.writestr(info, files[name])
     return buffer.getvalue()
 
 

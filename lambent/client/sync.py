@@ -24,14 +24,16 @@ from lambent.client.calls import (
 from lambent.client.errors import NotFound, translate
 from lambent.client.results import InvokeResult, LogRecord
 from lambent.infra.clock import SystemClock
-from lambent.v1 import function_service_pb2 as fn
+from lambent.v1 import concurrency_service_pb2 as concurrency
 from lambent.v1 import (
+    concurrency_service_pb2_grpc,
     function_service_pb2_grpc,
     insight_service_pb2_grpc,
     invocation_service_pb2_grpc,
     log_service_pb2_grpc,
     queue_service_pb2_grpc,
 )
+from lambent.v1 import function_service_pb2 as fn
 from lambent.v1 import insight_service_pb2 as insight
 from lambent.v1 import queue_service_pb2 as queue
 
@@ -54,6 +56,7 @@ class Client:
         self._invocations = invocation_service_pb2_grpc.InvocationServiceStub(self._channel)
         self._logs = log_service_pb2_grpc.LogServiceStub(self._channel)
         self._queue = queue_service_pb2_grpc.QueueServiceStub(self._channel)
+        self._concurrency = concurrency_service_pb2_grpc.ConcurrencyServiceStub(self._channel)
         self._insight = insight_service_pb2_grpc.InsightServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -123,6 +126,17 @@ class Client:
     def delete_function(self, name: str) -> None:
         """Delete a function."""
         self._call(self._functions.DeleteFunction, fn.DeleteFunctionRequest(function_name=name))
+
+    def reserve_concurrency(self, name: str, executions: int | None) -> None:
+        """Reserve so many concurrent executions for a function, which has no others; None: reserve none for it."""
+        if executions is None:
+            removal = concurrency.DeleteFunctionConcurrencyRequest(function_name=name)
+            self._call(self._concurrency.DeleteFunctionConcurrency, removal)
+            return
+        request = concurrency.PutFunctionConcurrencyRequest(
+            function_name=name, reserved_concurrent_executions=executions
+        )
+        self._call(self._concurrency.PutFunctionConcurrency, request)
 
     def wait_until_ready(self, name: str, *, seconds: float = 60.0) -> fn.FunctionConfiguration:
         """Wait until the function is Active and its last change has ended. Raises TimeoutError."""

@@ -1,5 +1,6 @@
-{{/* The settings of every process; what differs between them is in their environment. What .Values.settings says wins. */}}
-{{- define "lambent.toml" -}}
+{{/* The settings of every process by group; what differs between them is in their environment. What .Values.settings says
+     wins. */}}
+{{- define "lambent.settings" -}}
 {{- $name := include "lambent.fullname" . }}
 {{- $cluster := dict
   "data" "/var/lib/lambent"
@@ -26,9 +27,29 @@
 {{- if .Values.connections.existingSecret }}
 {{- $_ := set $settings "queue" (dict "connections" (printf "/etc/lambent-connections/%s" .Values.connections.existingSecretKey)) }}
 {{- end }}
-{{- $all := mustMergeOverwrite (mustDeepCopy $settings) (omit .Values.settings "cluster") }}
-{{- toToml (merge (dict) (.Values.settings.cluster | default dict) $cluster) }}
-{{ toToml $all }}
+{{- toYaml (mustMergeOverwrite (dict "cluster" $cluster) $settings (mustDeepCopy .Values.settings)) }}
+{{- end }}
+
+{{/* The same as the file that processes read. Its values are JSON's, which are TOML's too: 60 stays a whole number. */}}
+{{- define "lambent.toml" -}}
+{{- $settings := include "lambent.settings" . | fromYaml }}
+{{- range $name, $value := $settings.cluster }}
+{{ $name }} = {{ toJson $value }}
+{{- end }}
+{{- range $group, $rows := omit $settings "cluster" }}
+
+[{{ $group }}]
+{{- range $name, $value := $rows }}
+{{ $name }} = {{ toJson $value }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What of the settings a worker goes by: a change of others leaves its pods as they are. */}}
+{{- define "lambent.workerSettings" -}}
+{{- $settings := include "lambent.settings" . | fromYaml }}
+{{- $cluster := pick $settings.cluster "data" "account" "region" }}
+{{- toJson (merge (dict "cluster" $cluster) (omit $settings "kubernetes" "scheduling" "cluster")) }}
 {{- end }}
 
 {{- define "lambent.publicUrl" -}}

@@ -42,17 +42,28 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* name, namespace, labels and annotations of an object: dict "root" $ "component" "frontend" "annotations" (dict ...) */}}
+{{/* name, namespace, labels and annotations of an object: dict "root" $ "component" "frontend" "name" "..." "labels" (dict ...)
+     "annotations" (dict ...) "cluster" true where it is of no namespace */}}
 {{- define "lambent.metadata" -}}
 name: {{ .name | default (include "lambent.componentName" .) }}
+{{- if not .cluster }}
 namespace: {{ .root.Release.Namespace }}
+{{- end }}
 labels:
-  {{- include "lambent.labels" . | nindent 2 }}
+  {{- include "lambent.labels" (omit . "labels") | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- $annotations := merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
 {{- with $annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{/* The control plane's image as one component has it, all of it: dict "root" $ "values" .Values.frontend */}}
+{{- define "lambent.controlImage" -}}
+{{- toYaml (mustMergeOverwrite (mustDeepCopy .root.Values.image) (mustDeepCopy (.values.image | default dict))) }}
 {{- end }}
 
 {{/* dict "root" $ "image" .Values.image: the digest wins over the tag */}}

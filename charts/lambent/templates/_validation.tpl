@@ -1,6 +1,13 @@
 {{/* What cannot be, said before anything is made. */}}
 {{- define "lambent.validate" -}}
 {{- $problems := list }}
+{{- range $key, $now := .Files.Get "files/moved.yaml" | fromYaml }}
+{{- $inner := $.Values }}
+{{- range initial (splitList "." $key) }}{{ $inner = get $inner . }}{{ end }}
+{{- if hasKey $inner (last (splitList "." $key)) }}
+{{- $problems = append $problems (printf "%s is no value of this chart: %s" $key $now) }}
+{{- end }}
+{{- end }}
 {{- if and .Values.redis.enabled (or .Values.externalRedis.host .Values.externalRedis.existingSecretUrlKey .Values.externalRedis.sentinel.enabled) }}
 {{- $problems = append $problems "redis.enabled and externalRedis are both given: set redis.enabled=false to use the external one" }}
 {{- end }}
@@ -22,8 +29,13 @@
 {{- if and .Values.tls.certManager.enabled (not .Values.tls.enabled) }}
 {{- $problems = append $problems "tls.certManager.enabled does nothing without tls.enabled=true" }}
 {{- end }}
-{{- if and (ne (int .Values.scheduler.replicaCount) 1) (eq .Values.scheduler.election "none") }}
-{{- $problems = append $problems "several schedulers need an election: scheduler.election=lease or redis" }}
+{{- if and (not .Values.rbac.create) (or (eq .Values.scheduler.election "lease") (eq .Values.workers.scaling "scheduler")) (not .Values.scheduler.serviceAccount.name) }}
+{{- $problems = append $problems "rbac.create=false: the scheduler needs rights over pods and leases; name an account that has them in scheduler.serviceAccount.name, or set scheduler.election=redis and workers.scaling=fixed" }}
+{{- end }}
+{{- range $kind := list "code" "logs" }}
+{{- if and (eq (index $.Values.storage $kind) "directory") (not $.Values.frontend.extraVolumes) (gt (int $.Values.frontend.replicaCount) 1) }}
+{{- $problems = append $problems (printf "storage.%s=directory needs a volume that all frontends share: mount one in /var/lib/lambent/%s by frontend.extraVolumes and frontend.extraVolumeMounts" $kind $kind) }}
+{{- end }}
 {{- end }}
 {{- $names := list }}
 {{- range .Values.workers.pools }}
@@ -34,6 +46,9 @@
 {{- $problems = append $problems (printf "pool %s: min (%d) is more than max (%d)" .name (int $pool.min) (int $pool.max)) }}
 {{- end }}
 {{- $minimum := $.Values.workers.minimumIsolation }}
+{{- if and $.Values.openshift.enabled (eq $pool.isolation "userns") }}
+{{- $problems = append $problems (printf "pool %s: isolation=userns wants a user that openshift.enabled leaves to the cluster; set workers.isolation=restricted" .name) }}
+{{- end }}
 {{- if and (eq $pool.isolation "restricted") (has $minimum (list "user-namespace" "namespaces")) }}
 {{- $problems = append $problems (printf "pool %s: isolation=restricted gives landlock at best, and workers.minimumIsolation is %s" .name $minimum) }}
 {{- end }}

@@ -23,14 +23,14 @@ privileged:
     runAsNonRoot: false
     readOnlyRootFilesystem: true
 restricted:
-  pod:
-    securityContext:
-      runAsNonRoot: true
-      runAsUser: 10001
-      runAsGroup: 10001
-      fsGroup: 10001
-      seccompProfile:
-        type: RuntimeDefault
+  pod: {}
+  podSecurityContext:
+    runAsNonRoot: true
+    runAsUser: 10001
+    runAsGroup: 10001
+    fsGroup: 10001
+    seccompProfile:
+      type: RuntimeDefault
   container:
     allowPrivilegeEscalation: false
     readOnlyRootFilesystem: true
@@ -40,8 +40,13 @@ restricted:
 
 {{/* A pool with what it leaves out taken from .Values.workers: dict "root" $ "pool" {...} */}}
 {{- define "lambent.pool" -}}
-{{- $defaults := omit .root.Values.workers "pools" "scaling" "network" "unreachable" "minimumIsolation" "serviceAccount" "podDisruptionBudget" "networkPolicy" "image" }}
+{{- $defaults := omit .root.Values.workers "pools" "scaling" "network" "unreachable" "minimumIsolation" "serviceAccount" "podDisruptionBudget" "networkPolicy" "image" "prePull" }}
 {{- toYaml (mustMergeOverwrite (mustDeepCopy $defaults) (mustDeepCopy .pool)) }}
+{{- end }}
+
+{{/* The image of a pool, all of it: dict "root" $ "pool" {...} */}}
+{{- define "lambent.workerImage" -}}
+{{- toYaml (mustMergeOverwrite (mustDeepCopy .root.Values.workers.image) (mustDeepCopy (.pool.image | default dict))) }}
 {{- end }}
 
 {{/* The whole pod template of one pool: dict "root" $ "pool" (a pool, complete) */}}
@@ -50,16 +55,24 @@ restricted:
 {{- $pool := .pool }}
 {{- $workers := $root.Values.workers }}
 {{- $profile := get (include "lambent.workerProfiles" $root | fromYaml) $pool.isolation }}
+{{- $podContext := merge (dict) $pool.podSecurityContext ($profile.podSecurityContext | default dict) }}
+{{- $image := include "lambent.workerImage" . | fromYaml }}
 {{- $labels := dict "root" $root "component" "worker" }}
 metadata:
+  {{- /* No version of the chart here: pods whose template stays as it is are kept through an upgrade, and warm. */}}
   labels:
-    {{- include "lambent.labels" $labels | nindent 4 }}
+    {{- include "lambent.selectorLabels" $labels | nindent 4 }}
+    app.kubernetes.io/part-of: lambent
+    app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+    {{- with $root.Values.commonLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
     lambent.dev/pool: {{ $pool.name }}
     {{- with merge (dict) $pool.podLabels $root.Values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
-    checksum/config: {{ include "lambent.toml" $root | sha256sum }}
+    checksum/config: {{ include "lambent.workerSettings" $root | sha256sum }}
     {{- with merge (dict) $pool.podAnnotations $root.Values.podAnnotations $root.Values.commonAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -67,10 +80,14 @@ spec:
   serviceAccountName: {{ include "lambent.serviceAccountName" (dict "root" $root "component" "worker" "values" $workers) }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  {{- include "lambent.pullSecrets" (dict "root" $root "image" $workers.image) | nindent 2 }}
+  {{- include "lambent.pullSecrets" (dict "root" $root "image" $image) | nindent 2 }}
   terminationGracePeriodSeconds: {{ include "lambent.graceSeconds" $root }}
   {{- with $profile.pod }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- with $podContext }}
+  securityContext:
+    {{- include "lambent.securityContext" (dict "root" $root "context" .) | nindent 4 }}
   {{- end }}
   {{- include "lambent.scheduling" (dict "root" $root "component" "worker" "values" $pool) | nindent 2 }}
   {{- with $pool.extraInitContainers }}
@@ -79,8 +96,8 @@ spec:
   {{- end }}
   containers:
     - name: worker
-      image: {{ include "lambent.image" (dict "root" $root "image" (merge (dict) ($pool.image | default dict) $workers.image)) }}
-      imagePullPolicy: {{ $workers.image.pullPolicy }}
+      image: {{ include "lambent.image" (dict "root" $root "image" $image) }}
+      imagePullPolicy: {{ $image.pullPolicy }}
       args:
         - worker
         - --config
@@ -132,7 +149,7 @@ spec:
       resources:
         {{- toYaml $pool.resources | nindent 8 }}
       securityContext:
-        {{- toYaml $profile.container | nindent 8 }}
+        {{- toYaml (mustMergeOverwrite (mustDeepCopy $profile.container) (mustDeepCopy $pool.securityContext)) | nindent 8 }}
       volumeMounts:
         {{- include "lambent.mounts" $root | nindent 8 }}
         {{- with $pool.extraVolumeMounts }}
@@ -146,4 +163,15 @@ spec:
     {{- with $pool.extraVolumes }}
     {{- tpl (toYaml .) $root | nindent 4 }}
     {{- end }}
+{{- end }}
+
+{{/* Pools as the scheduler reads them: one file each. */}}
+{{- define "lambent.pools" -}}
+{{- range .Values.workers.pools }}
+{{- $pool := include "lambent.pool" (dict "root" $ "pool" .) | fromYaml }}
+{{- $template := ternary dict (include "lambent.workerTemplate" (dict "root" $ "pool" $pool) | fromYaml) (eq $.Values.workers.scaling "fixed") }}
+{{- $rule := merge (dict) ($pool.rule | default dict) (dict "architectures" list "runtimes" list "subnets" list "securityGroups" list) }}
+{{ .name }}.json: |
+  {{- dict "name" $pool.name "min" $pool.min "max" $pool.max "headroomMb" $pool.headroomMb "scaleToZero" $pool.scaleToZero "idleSeconds" $pool.idleSeconds "memoryMb" $pool.memoryMb "environments" $pool.environments "rule" $rule "template" $template | toPrettyJson | nindent 2 }}
+{{- end }}
 {{- end }}

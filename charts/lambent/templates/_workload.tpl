@@ -1,8 +1,10 @@
 {{/* A Deployment of the control plane. dict "root" $ "component" "frontend" "values" .Values.frontend "ports" (list of
-     dicts name, port) "operationsPort" 9090 "masterKey" true "env" (list) "annotations" (dict) */}}
+     dicts name, port) "operationsPort" 9090 "masterKey" true "env" (list) "mounts" (list) "volumes" (list)
+     "checksums" (dict): annotations of the pods */}}
 {{- define "lambent.deployment" -}}
 {{- $root := .root }}
 {{- $values := .values }}
+{{- $image := include "lambent.controlImage" . | fromYaml }}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -27,6 +29,9 @@ spec:
         {{- end }}
       annotations:
         checksum/config: {{ include "lambent.toml" $root | sha256sum }}
+        {{- with .checksums }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
         {{- with $root.Values.secretsRevision }}
         checksum/secret: {{ . | quote }}
         {{- end }}
@@ -37,7 +42,7 @@ spec:
       serviceAccountName: {{ include "lambent.serviceAccountName" . }}
       automountServiceAccountToken: {{ .token | default false }}
       enableServiceLinks: false
-      {{- include "lambent.pullSecrets" (dict "root" $root "image" $root.Values.image) | nindent 6 }}
+      {{- include "lambent.pullSecrets" (dict "root" $root "image" $image) | nindent 6 }}
       terminationGracePeriodSeconds: {{ include "lambent.graceSeconds" $root }}
       {{- with $values.podSecurityContext | default $root.Values.podSecurityContext }}
       securityContext:
@@ -50,8 +55,8 @@ spec:
       {{- end }}
       containers:
         - name: {{ .component }}
-          image: {{ include "lambent.image" (dict "root" $root "image" $root.Values.image) }}
-          imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+          image: {{ include "lambent.image" (dict "root" $root "image" $image) }}
+          imagePullPolicy: {{ $image.pullPolicy }}
           args:
             - {{ .component }}
             - --config

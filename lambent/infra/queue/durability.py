@@ -36,15 +36,22 @@ def verdict(settings: Mapping[str, str]) -> tuple[str, list[str]]:
     return line, wrong
 
 
-async def report(client: Redis) -> None:
-    """Log it."""
+async def look(client: Redis) -> Mapping[str, str] | None:
+    """The server's settings that `verdict` judges. None: it does not say, as managed services forbid CONFIG."""
     try:
         raw: Any = await cast(Any, client.config_get("appendonly", "appendfsync", "save", "maxmemory-policy"))
     except (RedisError, OSError) as error:
-        # Managed services forbid CONFIG.
         _log.warning("how durable events are is not known, since the store does not say: %s", error)
+        return None
+    return {_text(key): _text(value) for key, value in raw.items()}
+
+
+async def report(client: Redis) -> None:
+    """Log it."""
+    found = await look(client)
+    if found is None:
         return
-    line, wrong = verdict({_text(key): _text(value) for key, value in raw.items()})
+    line, wrong = verdict(found)
     _log.info(line)
     for each in wrong:
         _log.warning("the store is not safe for asynchronous events: %s", each)
