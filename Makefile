@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help up test check lint types fmt protos docs images bench fuzz clean
+.PHONY: help up test test-kube check lint types fmt protos docs images bench fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -15,6 +15,10 @@ up: ## install what is missing and start the whole cluster here (Ctrl-C stops it
 test: ## install what is missing and pass the tests
 	@tools/setup test
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-kube: ## the tests on the cluster of KUBECONFIG (or of KUBE, a program that makes one)
+	@tools/setup test
+	@KUBE="$(KUBE)" tools/test-kube $(ARGS)
 
 check: test lint types ## tests, lint, types, import walls: all that must be green
 
@@ -37,15 +41,19 @@ protos: ## make lambent/v1 and lambent/internal/v1 from protos/
 docs: ## make the generated pages of docs/reference
 	$(PY) -m tools.pages
 
+# A program that makes a cluster for tests, and images for it; empty: none is made.
+KUBE ?= $(wildcard ../shared/kube/kube)
+
 # What builds an image: `BUILD CONTEXT -t NAME -f FILE --build-arg ...` is said.
 BUILD ?= $(if $(shell command -v docker),docker build,$(if $(shell command -v podman),podman build,$(if $(KUBE),$(KUBE) image-build)))
 REPOSITORY ?= lambent.local
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TAG ?= $(VERSION)
 
 images: ## build both images (BUILD='docker build', REPOSITORY=lambent.local, ARGS=--build-arg=NODE=true)
 	@test -n "$(BUILD)" || { echo "make images: no docker nor podman here; say BUILD='docker build', or what else builds" >&2; exit 1; }
 	for image in control worker; do \
-	  $(BUILD) . -t $(REPOSITORY)/lambent-$$image:$(VERSION) -f images/$$image/Dockerfile \
+	  $(BUILD) . -t $(REPOSITORY)/lambent-$$image:$(TAG) -f images/$$image/Dockerfile \
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse --short HEAD) $(ARGS) || exit; \
 	done
 

@@ -331,7 +331,7 @@ class Kubernetes:
     pools: str = setting(
         "",
         "Folder with the pools of workers, one file POOL.json each: functions are dealt out to them by their rules, "
-        "and the scheduler makes and removes their pods. Empty: all workers are one pool, which others start.",
+        "and the scheduler makes and removes pods of those with a template. Empty: all workers are one pool.",
     )
     release: str = setting(
         "lambent",

@@ -35,6 +35,7 @@ class Kind(IntEnum):
     STREAM = 6  # worker → caller: Stream. The response comes piece by piece, before a result without payload.
     PIECE = 7  # worker → caller: payload = the next bytes of a response that streams.
     CREDIT = 8  # caller → worker: Credit. So much more of the response may be sent.
+    LEAVE = 9  # worker → caller: send nothing new on this connection, and close it once all calls have ended.
 
 
 class Hello(msgspec.Struct, array_like=True):

@@ -76,9 +76,17 @@ class Leadership:
                 await asyncio.sleep(self._seconds / LOOKS)
                 continue
             self._term, self._until = term, began + self._seconds * SAFE_SHARE
+            if not self.leads:
+                _log.warning("leadership came too late to be used", extra={"term": term})
+                await self._give_back()
+                continue
             _log.info("this scheduler leads", extra={"term": term})
-            self._lead(term)
-            await self._keep()
+            try:
+                self._lead(term)
+                await self._keep()
+            except Exception:
+                # Whatever goes wrong while it leads, it stands by again: a scheduler that does neither helps nobody.
+                _log.exception("leading failed")
             self._until = -math.inf
             _log.warning("this scheduler leads no more", extra={"term": term})
             self._step_down()
@@ -99,9 +107,11 @@ class Leadership:
 
     async def resign(self) -> None:
         """Lead no more, and let another begin at once."""
-        if not self.leads:
-            return
-        self._until = -math.inf
+        if self.leads:
+            self._until = -math.inf
+            await self._give_back()
+
+    async def _give_back(self) -> None:
         try:
             await self._election.release(self._term)
         except AwsError as error:

@@ -141,7 +141,8 @@ class SchedulerService:
         if election is not None:
             self._leadership = Leadership(election, clock, seconds, self._lead, self._step_down)
         pools = pools_of(settings)
-        self._fleet = self._fleet_of(settings, pools, ids) if pools else None
+        made = {name: pool for name, pool in pools.items() if pool.template}
+        self._fleet = self._fleet_of(settings, made, ids) if made else None
         rules = {name: pool.matches() for name, pool in pools.items()}
         self._leases = LeaseService(self._shell, self._autoscaler, token, scheduler_id, timing.lease_seconds, rules)
         self._workers = WorkerService(self._shell, token, scheduler_id, rules)

@@ -181,6 +181,10 @@ class Environment:
         elif reason is Reason.CLOSING:
             self._leave()
 
+    def show_log(self) -> None:
+        """Let who follows the log see what has been written for a while."""
+        self._log.show(self._host.clock.epoch())
+
     def _gone(self) -> None:
         self._log.flush(self._host.clock.epoch())
         self._host.environment_gone(self, self._gone_for)
@@ -482,11 +486,9 @@ class Environment:
         error = None if error_type is None else "Unhandled"
         if caller is not None:
             reusable = core.state is not State.STOPPED and now < self.fresh_until
-            caller.answer(
-                call,
-                Result(error, error_type, duration, init_ms, bill, self._used_mb, self._started, tail, reusable),
-                body,
-            )
+            used, began = self._used_mb, self._started
+            result = Result(error, error_type, duration, init_ms, bill, used, began, tail, reusable)
+            caller.answer(call, result, body)
         if host.on_invocation is not None:
             reason = outcome.reason if outcome is not None else None
             told = (self._started, duration, init_ms, error_type, reason, cold)

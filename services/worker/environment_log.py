@@ -199,7 +199,15 @@ class EnvironmentLog:
             self._add(line, now)
         if len(self._partial) > MAX_LINE:
             self._cut(now)
-        if self._pending > _CHUNK_BYTES or (now - self._since > _CHUNK_SECONDS and self._lines):
+        if self._pending > _CHUNK_BYTES:
+            self._keep_tail()
+            self._send(now)
+        else:
+            self.show(now)
+
+    def show(self, now: float) -> None:
+        """Let who follows the log see what has been there for a while. To be called now and then."""
+        if self._lines and now - self._since > _CHUNK_SECONDS:
             self._keep_tail()
             self._send(now)
 

@@ -222,6 +222,12 @@ class Environments:
         """Every environment."""
         return list(self.by_id.values())
 
+    def show_logs(self) -> None:
+        """Let who follows a log see what invocations that run for long have written."""
+        for environment in self.by_id.values():
+            if environment.busy:
+                environment.show_log()
+
     def drain(self) -> int:
         """Stop those in which nothing goes on, and have the callers of the others told to use theirs no more; answers
         how many there still are."""

@@ -24,7 +24,9 @@ from services.worker.environment import Environment
 _log = logging.getLogger(__name__)
 _HELLO_SECONDS = 10.0
 _INVOKE, _RESULT, _REJECT, _CANCEL = int(Kind.INVOKE), int(Kind.RESULT), int(Kind.REJECT), int(Kind.CANCEL)
-_STREAM, _PIECE, _CREDIT = int(Kind.STREAM), int(Kind.PIECE), int(Kind.CREDIT)
+_STREAM, _PIECE, _CREDIT, _LEAVE = int(Kind.STREAM), int(Kind.PIECE), int(Kind.CREDIT), int(Kind.LEAVE)
+# How long callers may take to hang up. What they sent before they heard of it is refused, and so runs elsewhere.
+_LEAVE_SECONDS = 1.0
 
 
 class Connection(asyncio.Protocol):
@@ -141,6 +143,14 @@ class Connection(asyncio.Protocol):
         else:
             transport.write(b"".join(out))
 
+    def leave(self) -> None:
+        """Have the caller send nothing new, and hang up once all its calls have ended."""
+        self.closing = True
+        if self._known:
+            self._queue(encode(_LEAVE, 0))
+        else:
+            self.close()
+
     def _cut(self, cause: str) -> None:
         _log.warning("connection of a caller cut off", extra={"caller": self.caller_id, "cause": cause})
         self.close()
@@ -177,6 +187,7 @@ class InvocationServer:
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._closing = False
+        self._ended = asyncio.Event()  # a connection has
         self.address = address
 
     async def start(self) -> None:
@@ -184,7 +195,7 @@ class InvocationServer:
         loop = asyncio.get_running_loop()
 
         def connection() -> Connection:
-            made = Connection(loop, self._token, self._slots, self._counters, self._connections.discard)
+            made = Connection(loop, self._token, self._slots, self._counters, self._forget)
             made.closing = self._closing
             self._connections.add(made)
             return made
@@ -200,16 +211,25 @@ class InvocationServer:
             self._server = await loop.create_server(connection, host.strip("[]") or None, int(port), ssl=tls)
             self.address = f"{host}:{self._server.sockets[0].getsockname()[1]}"
 
+    def _forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._ended.set()
+
     def refuse(self) -> None:
         """Take no more invocations."""
         self._closing = True
-        for connection in self._connections:
-            connection.closing = True
+        for connection in list(self._connections):
+            connection.leave()
 
     async def close(self) -> None:
-        """Stop listening and end every connection once its answers have left."""
+        """Stop listening and end every connection: its caller hangs up, or it is closed once its answers have left."""
         if self._server is not None:
             self._server.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                while self._connections:
+                    self._ended.clear()
+                    await self._ended.wait()
         for connection in list(self._connections):
             connection.close()
         if self._wanted.startswith("unix:"):

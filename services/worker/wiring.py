@@ -205,6 +205,7 @@ class Worker:
     async def _flush_logs(self) -> None:
         while True:
             await asyncio.sleep(self.config.log_flush_seconds)
+            self.environments.show_logs()
             self._logs.flush()
 
     async def drain(self, seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""Tests on a real Kubernetes cluster: `make test-kube`. Left out where LAMBENT_TEST_KUBE does not name the images' tag."""
+"""Tests on a real Kubernetes cluster: `make test-kube`. Left out where TEST_KUBE does not name the images' tag."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from tests.kube.release import Release, run
 
-VERSION = os.environ.get("LAMBENT_TEST_KUBE", "")
+VERSION = os.environ.get("TEST_KUBE", "")
 # Values for a cluster that the defaults do not suit, separated by blanks.
-VALUES = os.environ.get("LAMBENT_TEST_KUBE_VALUES", "").split()
+VALUES = os.environ.get("TEST_KUBE_VALUES", "").split()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,6 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/kube/" in str(item.path):
             item.add_marker(pytest.mark.xdist_group("kube"))
+            item.add_marker(pytest.mark.timeout(900))
             if not VERSION:
                 item.add_marker(pytest.mark.skip(reason="needs a Kubernetes cluster: make test-kube"))
 
@@ -33,5 +34,5 @@ def release() -> Iterator[Release]:
     made.install()
     yield made
     made.close()
-    if not os.environ.get("LAMBENT_TEST_KEEP"):
+    if not os.environ.get("TEST_KUBE_KEEP"):
         run("kubectl", "delete", "namespace", made.namespace, "--wait=false")

@@ -77,16 +77,19 @@ class Release:
             "workers.image.repository=lambent.local/lambent-worker",
             f"workers.image.tag={self.version}",
             "drainSeconds=30",
+            "workers.idleSeconds=10",
+            "settings.timing.keep_alive_seconds=30",
             *self.values,
             *values,
         )
         return [part for each in said for part in ("--set", each)]
 
     def install(self) -> None:
-        """`helm install --wait`."""
+        """`helm install --wait`, and the first worker."""
         self.helm(
             "install", self.name, str(CHART), "--create-namespace", "--wait", "--timeout", "180s", *self.arguments()
         )
+        eventually(lambda: self.ready("worker"), 120)
 
     def upgrade(self, *values: str) -> None:
         """`helm upgrade --wait` with further values."""

@@ -17,21 +17,14 @@
 {{- end }}
 {{- $settings := dict
   "storage" (dict "code" .Values.storage.code "logs" .Values.storage.logs)
-  "timing" (dict "drain_seconds" (float64 .Values.drainSeconds) "leave_seconds" (float64 .Values.leaveSeconds))
+  "timing" (dict "drain_seconds" (float64 .Values.drainSeconds) "leave_seconds" (float64 .Values.leaveSeconds) "leadership_seconds" (float64 .Values.scheduler.leadershipSeconds))
   "telemetry" (dict "prometheus" "0.0.0.0:9090" "log_level" .Values.logging.level "log_format" .Values.logging.format "otlp_endpoint" .Values.telemetry.otlpEndpoint "sample" (float64 .Values.telemetry.sample))
   "worker" (dict "api_url" (printf "http://%s-frontend.%s:%d" $name .Release.Namespace (int .Values.frontend.service.httpPort)) "network" .Values.workers.network "minimum_isolation" .Values.workers.minimumIsolation)
   "internal" (dict "scheduler" (printf "%s-scheduler:9010" $name) "scheduler_listen" "0.0.0.0:9010" "store" (printf "%s-frontend-internal:9003" $name) "store_listen" "0.0.0.0:9003" "worker" "0.0.0.0:9020" "tls" (ternary "/etc/lambent-tls" "" .Values.tls.enabled))
 }}
-{{- if or (eq .Values.scheduler.election "lease") (eq .Values.workers.scaling "scheduler") }}
-{{- $_ := set $settings "kubernetes" (dict "election" (eq .Values.scheduler.election "lease") "lease" (printf "%s-scheduler" $name)) }}
-{{- end }}
+{{- $_ := set $settings "kubernetes" (dict "election" (eq .Values.scheduler.election "lease") "lease" (printf "%s-scheduler" $name) "pools" "/etc/lambent-pools" "release" $name "owner" (printf "%s-pools" $name)) }}
 {{- if .Values.connections.existingSecret }}
 {{- $_ := set $settings "queue" (dict "connections" (printf "/etc/lambent-connections/%s" .Values.connections.existingSecretKey)) }}
-{{- end }}
-{{- if eq .Values.workers.scaling "scheduler" }}
-{{- $_ := set $settings.kubernetes "pools" "/etc/lambent-pools" }}
-{{- $_ := set $settings.kubernetes "release" $name }}
-{{- $_ := set $settings.kubernetes "owner" (printf "%s-pools" $name) }}
 {{- end }}
 {{- $all := mustMergeOverwrite (mustDeepCopy $settings) (omit .Values.settings "cluster") }}
 {{- toToml (merge (dict) (.Values.settings.cluster | default dict) $cluster) }}

@@ -12,7 +12,7 @@ from lambent.infra.certificates import NAME, Certificates
 from lambent.infra.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
-_INVOKE = int(frames.Kind.INVOKE)
+_INVOKE, _LEAVE = int(frames.Kind.INVOKE), int(frames.Kind.LEAVE)
 _STREAMED = frozenset({int(frames.Kind.STREAM), int(frames.Kind.PIECE)})
 
 
@@ -56,6 +56,7 @@ class _Link(asyncio.Protocol):
         self._out: list[bytes] = []
         self._calls: dict[int, Call] = {}
         self._next = 1
+        self._leaving = False  # the worker takes nothing new on this connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are Transports in all but name.
@@ -79,7 +80,7 @@ class _Link(asyncio.Protocol):
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        if self._transport is not None:
+        if self._transport is not None and out:
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def data_received(self, data: bytes) -> None:
@@ -93,6 +94,10 @@ class _Link(asyncio.Protocol):
             if kind in _STREAMED:
                 self._streamed(number, meta, payload)
                 continue
+            if kind == _LEAVE:
+                self._leaving = True
+                self._closed(self)
+                continue
             call = self._calls.pop(number, None)
             if call is None:
                 continue
@@ -100,6 +105,9 @@ class _Link(asyncio.Protocol):
                 call.answered(meta, payload)
             elif isinstance(meta, frames.Reject):
                 call.rejected(meta.reason)
+        if self._leaving and not self._calls:
+            self._flush()
+            self.close()
 
     def _streamed(self, number: int, meta: frames.Meta, payload: bytes) -> None:
         call = self._calls.get(number)
@@ -116,7 +124,8 @@ class _Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._closed(self)
+        if not self._leaving:
+            self._closed(self)
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.lost()

@@ -30,7 +30,7 @@ class PoolFile(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     name: str
     memory_mb: int  # that a worker may promise environments together
     environments: int  # most on one worker
-    template: dict[str, Any]  # of its pods: metadata and spec
+    template: dict[str, Any] = {}  # of its pods: metadata and spec; empty: somebody else makes them
     min: int = 0  # workers
     max: int = 1
     headroom_mb: int = 0  # that is kept free for whatever comes
@@ -72,7 +72,7 @@ def read_pools(folder: Path) -> dict[str, PoolFile]:
             raise PoolError(f"{file}: min and max must be 0 <= min <= max and max at least 1")
         if pool.memory_mb <= 0 or pool.environments <= 0 or pool.headroom_mb < 0 or pool.idle_seconds < 0:
             raise PoolError(f"{file}: memoryMb and environments must be above 0, the others not below")
-        if not pool.template.get("spec", {}).get("containers"):
+        if pool.template and not pool.template.get("spec", {}).get("containers"):
             raise PoolError(f"{file}: template must be a pod template with containers")
         pools[pool.name] = pool
     return pools

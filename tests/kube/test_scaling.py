@@ -1,0 +1,62 @@
+"""Workers come as they are needed, over several nodes, and go again; what is provisioned stays provisioned."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tests.e2e.harness import zipped
+from tests.kube.release import Load, Release, eventually
+
+NAP = zipped(
+    {
+        "app.py": "import os, time\n"
+        "KIND = os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']\n"
+        "def handler(event, context):\n"
+        "    time.sleep(event.get('s', 0))\n"
+        "    return KIND\n"
+    }
+)
+MEMORY_MB = 512  # a third of what a worker promises
+AT_ONCE = 8
+
+
+def test_load_brings_workers_on_several_nodes_and_its_end_takes_them_away(release: Release) -> None:
+    release.create("wide", NAP, MemorySize=MEMORY_MB)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        client = release.client(retries=8)
+        payload = json.dumps({"s": 8})
+        answers = [threads.submit(client.invoke, FunctionName="wide", Payload=payload) for _ in range(AT_ONCE)]
+        pods = eventually(lambda: _at_least(release, 3), 120)
+        assert not any("FunctionError" in each.result() for each in answers)
+    assert len({pod["spec"].get("nodeName") for pod in pods}) > 1
+    # Warm environments go with timing.keep_alive_seconds, and the workers that they leave idle after that.
+    eventually(lambda: len(release.pods("worker")) == 1, 300)
+
+
+def _at_least(release: Release, count: int) -> list[dict[str, Any]]:
+    pods = release.pods("worker")
+    return pods if len(pods) >= count else []
+
+
+def test_what_is_provisioned_is_there_again_after_its_worker_was_lost(release: Release) -> None:
+    release.create("warm", NAP, MemorySize=MEMORY_MB)
+    client = release.client(retries=3)
+    version = client.publish_version(FunctionName="warm")["Version"]
+    name = {"FunctionName": "warm", "Qualifier": version}
+    client.put_provisioned_concurrency_config(**name, ProvisionedConcurrentExecutions=4)
+
+    def ready() -> bool:
+        status = client.get_provisioned_concurrency_config(**name)
+        return bool(status["Status"] == "READY" and status["AvailableProvisionedConcurrentExecutions"] == 4)
+
+    eventually(ready, 180)
+    assert len(release.ready("worker")) >= 2
+    with Load(release, f"warm:{version}", 1).running() as load:
+        release.kill(release.ready("worker")[0])
+        eventually(lambda: not ready(), 60)
+        eventually(ready, 180)
+    assert set(load.answers) <= {'"provisioned-concurrency"', '"on-demand"'}
+    assert len(load.failures) <= 1, load.failures  # the one that ran there, if any did
+    client.delete_provisioned_concurrency_config(**name)
