@@ -160,7 +160,8 @@ async def _serve(
     """One peer's stream: its token, its hello (`join` answers its name), its events, its end."""
     await rpc.require_token(context, token)
     await require_leading(context, shell)
-    owner = TaskOwner("stream")
+    # A write to a peer that has gone fails so.
+    owner = TaskOwner("stream", expected=(grpc.aio.InternalError,))
     name = nonsense = ""
 
     async def write_leading(events: Sequence[Any]) -> None:
