@@ -98,7 +98,8 @@ class FleetKeeper:
         await self._tasks.close()
 
     def _changed(self) -> None:
-        if self._timer is not None:
+        # One that is near stays: changes that never end must not put it off for ever.
+        if self._timer is not None and self._timer.when() > asyncio.get_running_loop().time() + SETTLE_SECONDS:
             self._look_in(SETTLE_SECONDS)
 
     def _gone(self, name: str) -> None:

@@ -21,6 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "tests/kube/" in str(item.path):
             item.add_marker(pytest.mark.xdist_group("kube"))
             item.add_marker(pytest.mark.timeout(900))
+            # Clients leave their connections to the garbage collector.
+            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
             if not VERSION:
                 item.add_marker(pytest.mark.skip(reason="needs a Kubernetes cluster: make test-kube"))
 

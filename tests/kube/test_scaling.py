@@ -41,10 +41,10 @@ def _at_least(release: Release, count: int) -> list[dict[str, Any]]:
 
 
 def test_what_is_provisioned_is_there_again_after_its_worker_was_lost(release: Release) -> None:
-    release.create("warm", NAP, MemorySize=MEMORY_MB)
+    release.create("provisioned", NAP, MemorySize=MEMORY_MB)
     client = release.client(retries=3)
-    version = client.publish_version(FunctionName="warm")["Version"]
-    name = {"FunctionName": "warm", "Qualifier": version}
+    version = client.publish_version(FunctionName="provisioned")["Version"]
+    name = {"FunctionName": "provisioned", "Qualifier": version}
     client.put_provisioned_concurrency_config(**name, ProvisionedConcurrentExecutions=4)
 
     def ready() -> bool:
@@ -53,7 +53,7 @@ def test_what_is_provisioned_is_there_again_after_its_worker_was_lost(release: R
 
     eventually(ready, 180)
     assert len(release.ready("worker")) >= 2
-    with Load(release, f"warm:{version}", 1).running() as load:
+    with Load(release, f"provisioned:{version}", 1).running() as load:
         release.kill(release.ready("worker")[0])
         eventually(lambda: not ready(), 60)
         eventually(ready, 180)

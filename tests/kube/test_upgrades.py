@@ -17,9 +17,9 @@ WHERE = zipped(
 
 
 def test_an_upgrade_of_the_control_plane_fails_nothing_and_keeps_warm_environments(release: Release) -> None:
-    release.create("warm", WHERE)
+    release.create("kept", WHERE)
     workers = set(release.ready("worker"))
-    with Load(release, "warm", 3).running() as load:
+    with Load(release, "kept", 3).running() as load:
         release.upgrade("frontend.podAnnotations.round=two", "scheduler.podAnnotations.round=two",
                         "poller.podAnnotations.round=two")  # fmt: skip
         release.helm("rollback", release.name, "--wait", "--timeout", "240s")

@@ -137,7 +137,7 @@ class LeaseElection:
                 yield
         except (ApiRefused, ApiAway, TimeoutError) as error:
             raise AwsError(
-                "ServiceUnavailableException", f"Who leads cannot be found out: {error or 'no answer in time'}."
+                "ServiceUnavailableException", f"Who leads cannot be found out: {str(error) or 'no answer in time'}."
             ) from error
 
 
