@@ -144,6 +144,7 @@ BY_PATH: Mapping[str, Schema] = {
             "securityGroups": _LIST,
         },
     },
+    "tests.deletePolicy": {"enum": ["before-hook-creation", "before-hook-creation,hook-succeeded"]},
     "metrics.prometheusRule.throttleShare": _SHARE,
 }
 # What of `workers` holds for all pools alike.
