@@ -156,6 +156,7 @@ class SchedulerAgent:
         elif kind == "drain" and not self._draining:
             _log.info("draining, as the scheduler wants", extra={"reason": instruction.drain.reason})
             self.drain()
+            self._tasks.start("retire", self._environments.retire())
 
     def _welcomed(self, welcome: pb.WorkerWelcome) -> None:
         self.scheduler_id = welcome.scheduler_id

@@ -29,6 +29,9 @@ from services.worker.sandbox.port import SandboxPool, SandboxSpec, SandboxUnavai
 
 _log = logging.getLogger(__name__)
 
+# How long a draining worker's environments of provisioned concurrency serve on.
+PROVISIONED_SECONDS = 30.0
+
 
 class Reporter(Protocol):
     """Whom the scheduler's news go through."""
@@ -227,6 +230,16 @@ class Environments:
         for environment in self.by_id.values():
             if environment.busy:
                 environment.show_log()
+
+    async def retire(self) -> None:
+        """Have every environment used once more at most, so that the scheduler can end it however busy it is; those of
+        provisioned concurrency later, as it has others ready first."""
+        for provisioned in (False, True):
+            for environment in self.by_id.values():
+                if environment.provisioned is provisioned:
+                    environment.fresh_until = 0.0
+            if not provisioned:
+                await asyncio.sleep(PROVISIONED_SECONDS)
 
     def drain(self) -> int:
         """Stop those in which nothing goes on, and have the callers of the others told to use theirs no more; answers

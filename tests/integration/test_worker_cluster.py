@@ -424,8 +424,11 @@ async def test_a_scheduler_that_wants_the_worker_to_go_has_it_take_nothing_new_a
     cluster: Cluster,
 ) -> None:
     identity = await cluster.deploy(ECHO)
+    assert (await cluster.invoke(identity)).result.reusable
     cluster.scheduler.order(pb.WorkerInstruction(drain=pb.DrainWorker(reason="not needed")))
     await cluster.scheduler.until(lambda: cluster.scheduler.draining)
+    # Who holds it uses it no more after this, or a busy one would never end.
+    assert not (await cluster.invoke(identity)).result.reusable
     late = cluster.order(ECHO)
     await cluster.scheduler.until(lambda: late in cluster.scheduler.gone)
     assert cluster.scheduler.gone == {late: "WorkerDrained"}, "what was there is the scheduler's to end"

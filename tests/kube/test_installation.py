@@ -16,7 +16,8 @@ BIN = str(Path(sys.executable).parent)
 
 def test_helm_test_passes_and_leaves_nothing(release: Release) -> None:
     release.helm("test", release.name, "--logs", "--timeout", "120s")
-    assert release.client().list_functions()["Functions"] == []
+    left = [each["FunctionName"] for each in release.client().list_functions()["Functions"]]
+    assert not [name for name in left if name.startswith("lambent-verify")]
 
 
 def test_boto3_invokes_and_reads_logs_through_the_service(release: Release) -> None:

@@ -52,7 +52,7 @@ def test_what_is_provisioned_is_there_again_after_its_worker_was_lost(release: R
         return bool(status["Status"] == "READY" and status["AvailableProvisionedConcurrentExecutions"] == 4)
 
     eventually(ready, 180)
-    assert len(release.ready("worker")) >= 2
+    eventually(lambda: len(release.ready("worker")) >= 2)
     with Load(release, f"provisioned:{version}", 1).running() as load:
         release.kill(release.ready("worker")[0])
         eventually(lambda: not ready(), 60)
