@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help up test test-kube check lint types fmt protos docs images bench fuzz clean
+.PHONY: help up test test-kube bench-kube check lint types fmt protos docs images bench fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -19,6 +19,10 @@ test: ## install what is missing and pass the tests
 test-kube: ## the tests on the cluster of KUBECONFIG (or of KUBE, a program that makes one)
 	@tools/setup test
 	@KUBE="$(KUBE)" tools/test-kube $(ARGS)
+
+bench-kube: ## measure on that cluster (some minutes); writes build/bench-kube.json
+	@tools/setup test
+	@KUBE="$(KUBE)" tools/test-kube --bench
 
 check: test lint types ## tests, lint, types, import walls: all that must be green
 
