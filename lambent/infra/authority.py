@@ -4,6 +4,7 @@ else makes. Keys are ECDSA on P-256, certificates PEM.
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -71,6 +72,15 @@ def valid_for(certificate: bytes, days: float) -> bool:
         return _run("x509", "-in", file.name, "-noout", "-checkend", int(days * _DAY)).returncode == 0
 
 
+def expires(certificate: bytes) -> int:
+    """Until when a certificate is valid: epoch seconds. Raises AuthorityError."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(certificate)
+        file.flush()
+        said = _openssl("x509", "-in", file.name, "-noout", "-enddate")
+    return ssl.cert_time_to_seconds(said.decode().strip().removeprefix("notAfter="))
+
+
 def signed_by(certificate: bytes, authority: bytes) -> bool:
     """Whether a certificate is one of this authority's, and valid now."""
     with tempfile.TemporaryDirectory() as name:
@@ -84,11 +94,12 @@ def _make_key(path: Path) -> None:
     _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", path)
 
 
-def _openssl(*arguments: object) -> None:
+def _openssl(*arguments: object) -> bytes:
     result = _run(*arguments)
     if result.returncode:
         lines = result.stderr.decode(errors="replace").strip().splitlines()
         raise AuthorityError(f"openssl {arguments[0]} failed: {lines[-1] if lines else result.returncode}")
+    return result.stdout
 
 
 def _run(*arguments: object) -> subprocess.CompletedProcess[bytes]:

@@ -59,6 +59,13 @@ def test_notes_say_how_to_invoke_the_first_function(release: Release) -> None:
     assert "isolation" in notes
 
 
+def test_the_doctor_finds_nothing_wrong(release: Release) -> None:
+    command = ("exec", f"deploy/{release.fullname}-frontend", "--", "lambent", "doctor", "--output", "json")
+    findings = json.loads(release.kubectl(*command))
+    assert not [each for each in findings if each["level"] == "problem"]
+    assert {"store", "clocks", "scheduler", "workers"} <= {each["subject"] for each in findings}
+
+
 def test_every_pod_of_the_control_plane_passes_restricted(release: Release) -> None:
     """The API server says so: a namespace that enforces it would refuse them."""
     for component in ("frontend", "scheduler", "poller", "redis"):

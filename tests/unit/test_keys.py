@@ -7,7 +7,8 @@ import ssl
 import pytest
 
 from lambent.cli.keys import ensure_certificate, ensure_credentials, ensure_keys, ensure_password
-from lambent.infra.authority import AuthorityError, issue, make_authority, signed_by, valid_for
+from lambent.infra.authority import AuthorityError, expires, issue, make_authority, signed_by, valid_for
+from lambent.infra.clock import SystemClock
 from lambent.infra.kubernetes_secrets import MemorySecrets
 from lambent.infra.secrets import KEY_BYTES
 
@@ -46,6 +47,7 @@ def test_a_certificate_is_replaced_before_it_expires_by_one_of_the_same_authorit
     authority, first = store.secrets["tls-ca"], dict(store.secrets["tls"])
     assert valid_for(first["tls.crt"], 364)
     assert not valid_for(first["tls.crt"], 366)
+    assert 364 < (expires(first["tls.crt"]) - SystemClock().epoch()) / 86_400 <= 365
     assert ensure_certificate(store, "tls", [], renew_days=366) == ["secret tls: certificate renewed"]
     second = store.secrets["tls"]
     assert second["tls.crt"] != first["tls.crt"]
@@ -67,6 +69,8 @@ def test_a_certificate_that_somebody_gave_is_left_alone() -> None:
 def test_an_authority_without_its_key_is_said() -> None:
     store = MemorySecrets()
     store.create("tls-ca", {"tls.crt": b"x"})
+    with pytest.raises(AuthorityError, match="openssl x509 failed"):
+        expires(b"no certificate")
     with pytest.raises(AuthorityError, match=r"secret tls-ca has no tls\.key and tls\.crt; delete it"):
         ensure_certificate(store, "tls", [])
 
