@@ -65,6 +65,9 @@ spec:
             - {{ tpl . $root | quote }}
             {{- end }}
           env:
+            # For the command line in this container; the process is told by its arguments.
+            - name: LAMBENT_CONFIG
+              value: /etc/lambent/lambent.toml
             {{- include "lambent.redisEnv" $root | nindent 12 }}
             {{- with .env }}
             {{- toYaml . | nindent 12 }}
