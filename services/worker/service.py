@@ -13,7 +13,7 @@ from pathlib import Path
 from opentelemetry.trace import SpanKind, StatusCode
 
 from lambent.domain import tracing
-from lambent.infra.certificates import CertificatesError, certificates
+from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.config import ConfigError, Settings
 from lambent.infra.connections import ConnectionsError, load
@@ -72,12 +72,13 @@ class WorkerService:
         )
         self._operations = OperationsPort(port_after(settings.telemetry.prometheus, 2), clock, self._unready)
         internal = settings.internal
+        identity = certificates(internal.tls)
         try:
-            identity = certificates(internal.tls)
+            closed = unreachable(settings)
             found, warnings = interpreters(settings.worker.interpreters)
             runtimes = runtime_dir(settings.worker.runtime_dir)
             connections = load(settings.queue.connections)
-        except (UnusableInterpreter, ConnectionsError, CertificatesError, ConfigError) as error:
+        except (UnusableInterpreter, ConnectionsError, ConfigError) as error:
             raise StartError(str(error)) from None
         for warning in warnings:
             _log.warning("runtimes share an interpreter", extra={"runtimes": warning})
@@ -97,7 +98,7 @@ class WorkerService:
             isolation=settings.worker.isolation,
             minimum_isolation=settings.worker.minimum_isolation,
             network=settings.worker.network,
-            unreachable=unreachable(settings),
+            unreachable=closed,
             memory_mb=settings.worker.memory_mb or _memory_mb(),
             max_environments=settings.worker.environments,
             pool=settings.internal.worker_pool,

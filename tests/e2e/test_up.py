@@ -90,10 +90,12 @@ def test_a_taken_port_is_said_with_the_flag_that_changes_it(cluster: Cluster, sh
         (["--redis-url", "redis://127.0.0.1:1/0"], {}, "cannot be reached"),
         ([], {"LAMBENT_WORKER_ISOLATION": "perfect"}, "worker.isolation cannot be 'perfect'"),
         ([], {"LAMBENT_WORKER_ISOLATION": "process", "LAMBENT_WORKER_MINIMUM_ISOLATION": "namespaces"}, "isolation"),
+        ([], {"LAMBENT_WORKER_UNREACHABLE": "nonsense"}, "is neither HOST:PORT nor an address nor a network"),
+        ([], {"LAMBENT_INTERNAL_TLS": "/nowhere"}, "cannot use the certificates in /nowhere"),
         (["--access-keys", "/nowhere/keys.toml"], {}, "cannot use access keys of /nowhere/keys.toml"),
         (["--config", "/nowhere/lambent.toml"], {}, "cannot read /nowhere/lambent.toml"),
     ],
-    ids=["credentials", "account", "redis", "level", "minimum", "keys", "config"],
+    ids=["credentials", "account", "redis", "level", "minimum", "unreachable", "tls", "keys", "config"],
 )
 def test_what_cannot_be_is_one_line_and_nothing_is_left_running(
     arguments: list[str], environment: dict[str, str], says: str, short_tmp: Path
