@@ -14,7 +14,7 @@ from lambent.cli import diagnosis
 from lambent.cli.connection import Connection, connected, settings
 from lambent.cli.diagnosis import Finding
 from lambent.cli.output import output_option, print_json, print_table
-from lambent.client import Client, LambentError
+from lambent.client import LambentError
 from lambent.infra.authority import AuthorityError, expires
 from lambent.infra.clock import SystemClock
 from lambent.infra.config import Settings
@@ -34,7 +34,8 @@ def command(connection: Connection, output: str) -> None:
     The store and the certificates are those of the settings in force here; on Kubernetes, ask in a pod of the control
     plane. Exit code 1 if there is a problem.
     """
-    findings = [*_store(settings().settings), *_certificates(settings().settings), *_cluster(connection)]
+    here = settings().settings
+    findings = [*_store(here), *_certificates(here), *_cluster(connection)]
     if output == "json":
         print_json([dataclasses.asdict(each) for each in findings])
     else:
@@ -84,11 +85,7 @@ def _cluster(connection: Connection) -> Iterable[Finding]:
     """What the API tells; where it does not answer, that is the finding."""
     with connection.open() as client:
         yield from _asked(lambda: diagnosis.of_use(client.concurrency_use()), connection)
-        yield from _asked(lambda: diagnosis.of_queues(_queues(client)), connection)
-
-
-def _queues(client: Client) -> list[Any]:
-    return list(client.list_queues())
+        yield from _asked(lambda: diagnosis.of_queues(client.list_queues()), connection)
 
 
 def _asked(question: Callable[[], list[Finding]], connection: Connection) -> list[Finding]:

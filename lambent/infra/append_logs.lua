@@ -9,14 +9,13 @@ for at = 6, #ARGV, 3 do
   redis.call('XADD', KEYS[2], '*', 's', ARGV[at], 't', ARGV[at + 1], 'c', ARGV[at + 2])
   redis.call('HINCRBY', KEYS[3], 'bytes', #ARGV[at + 2])
 end
-local oldest = string.format('%d-0', tonumber(ARGV[3]) - days * 86400000)
+local oldest = tonumber(ARGV[3]) - days * 86400000
+local bytes = tonumber(redis.call('HGET', KEYS[3], 'bytes') or 0)
 -- At most so many a call go beyond those that came: what a shorter retention lets go of goes little by little.
 for _ = 1, 64 + #ARGV do
   local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
   if not first then break end
-  local bytes = tonumber(redis.call('HGET', KEYS[3], 'bytes'))
-  local stamp = tonumber(string.match(first[1], '^%d+'))
-  if bytes <= tonumber(ARGV[5]) and stamp >= tonumber(string.match(oldest, '^%d+')) then break end
+  if bytes <= tonumber(ARGV[5]) and tonumber(string.match(first[1], '^%d+')) >= oldest then break end
   redis.call('XDEL', KEYS[2], first[1])
-  redis.call('HINCRBY', KEYS[3], 'bytes', -#first[2][6])
+  bytes = redis.call('HINCRBY', KEYS[3], 'bytes', -#first[2][6])
 end

@@ -13,12 +13,14 @@ from typing import Any
 
 import grpc
 
+from lambent.infra.lifecycle import StartError
+
 # The name that certificates are for: peers are reached at addresses that come and go.
 NAME = "lambent.internal"
 _FILES = ("tls.crt", "tls.key", "ca.crt")
 
 
-class CertificatesError(Exception):
+class CertificatesError(StartError):
     """Certificates that cannot be used; the text is one line."""
 
 
@@ -50,6 +52,7 @@ class Certificates:
             context.load_cert_chain(chain, key)
             context.load_verify_locations(authority)
             context.verify_mode = ssl.CERT_REQUIRED
+        listening.sni_callback = self._meet  # asked at the beginning of every connection
         self._dialling, self._listening = dialling, listening
         self._pem = (authority.read_bytes(), key.read_bytes(), chain.read_bytes())
         self._seen = seen
@@ -71,18 +74,11 @@ class Certificates:
 
     def listening(self) -> ssl.SSLContext:
         """For a server; every connection that comes in is met with the files as they are then."""
+        return self._listening
 
-        def current(connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-            self.refresh()
-            connection.context = self._listening
-
-        outer = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        outer.minimum_version = ssl.TLSVersion.TLSv1_3
-        outer.load_cert_chain(self._folder / "tls.crt", self._folder / "tls.key")
-        outer.load_verify_locations(self._folder / "ca.crt")
-        outer.verify_mode = ssl.CERT_REQUIRED
-        outer.sni_callback = current
-        return outer
+    def _meet(self, connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        self.refresh()
+        connection.context = self._listening
 
     def of_channel(self) -> grpc.ChannelCredentials:
         """For a gRPC channel that is made now."""

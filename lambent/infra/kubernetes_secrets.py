@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 from kubernetes import client
@@ -71,47 +72,51 @@ class KubernetesSecrets:
         self._labels = dict(labels)
 
     def get(self, name: str) -> dict[str, bytes] | None:
-        try:
-            found = self._api.read_namespaced_secret(name, self._namespace, _request_timeout=_ANSWER_SECONDS)
-        except ApiException as error:
-            if error.status == 404:
+        with _refusals():
+            try:
+                found = self._api.read_namespaced_secret(name, self._namespace, _request_timeout=_ANSWER_SECONDS)
+            except ApiException as error:
+                if error.status != 404:
+                    raise
                 return None
-            raise unreachable(error) from error
-        except HTTPError as error:
-            raise unreachable(error) from error
         return {key: base64.b64decode(value) for key, value in (found.data or {}).items()}
 
     def create(self, name: str, data: Mapping[str, bytes], kind: str = "Opaque") -> bool:
         body = client.V1Secret(
             metadata=client.V1ObjectMeta(name=name, labels=self._labels), data=_encoded(data), type=kind
         )
-        try:
-            self._api.create_namespaced_secret(self._namespace, body, _request_timeout=_ANSWER_SECONDS)
-        except ApiException as error:
-            if error.status == 409:
+        with _refusals():
+            try:
+                self._api.create_namespaced_secret(self._namespace, body, _request_timeout=_ANSWER_SECONDS)
+            except ApiException as error:
+                if error.status != 409:
+                    raise
                 return False
-            raise unreachable(error) from error
-        except HTTPError as error:
-            raise unreachable(error) from error
         return True
 
     def update(self, name: str, data: Mapping[str, bytes]) -> None:
         body = {"data": _encoded(data)}
-        try:
+        with _refusals():
             self._api.patch_namespaced_secret(name, self._namespace, body, _request_timeout=_ANSWER_SECONDS)
-        except (ApiException, HTTPError) as error:
-            raise unreachable(error) from error
 
     def delete(self, name: str) -> bool:
-        try:
-            self._api.delete_namespaced_secret(name, self._namespace, _request_timeout=_ANSWER_SECONDS)
-        except ApiException as error:
-            if error.status == 404:
+        with _refusals():
+            try:
+                self._api.delete_namespaced_secret(name, self._namespace, _request_timeout=_ANSWER_SECONDS)
+            except ApiException as error:
+                if error.status != 404:
+                    raise
                 return False
-            raise unreachable(error) from error
-        except HTTPError as error:
-            raise unreachable(error) from error
         return True
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """The library's errors as ours."""
+    try:
+        yield
+    except (ApiException, HTTPError) as error:
+        raise unreachable(error) from error
 
 
 def unreachable(error: ApiException | HTTPError | ConfigException) -> ClusterUnreachable:

@@ -15,7 +15,7 @@ import msgspec
 
 from lambent.domain.errors import AwsError
 from lambent.domain.principals import AccessKey, KeyRing, Principal
-from lambent.infra.certificates import CertificatesError, certificates
+from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.config import Settings
 from lambent.infra.functions.directory import FunctionDirectory
@@ -163,10 +163,7 @@ class FrontendService:
         )
         self._requests = RequestCounts(self._telemetry)
         self._operations = OperationsPort(port_after(settings.telemetry.prometheus, 0), self._clock, self._unready)
-        try:
-            self._certificates = certificates(settings.internal.tls)
-        except CertificatesError as error:
-            raise StartError(str(error)) from None
+        self._certificates = certificates(settings.internal.tls)
         self._stopping = False
         self._connection: InvokerConnection | None = None
         self._rest: HttpServer | None = None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError
-from lambent.infra.certificates import CertificatesError, certificates
+from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.config import Settings
 from lambent.infra.connections import ConnectionsError
@@ -58,10 +58,7 @@ class PollerService:
         # Whether an event is traced was decided when it was accepted.
         self._counts = InvocationTelemetry(self._telemetry, self._clock, self._ids, self._rng, 0.0, "pubsub")
         self._operations = OperationsPort(port_after(telemetry.prometheus, 3), self._clock, self._unready)
-        try:
-            self._certificates = certificates(settings.internal.tls)
-        except CertificatesError as error:
-            raise StartError(str(error)) from None
+        self._certificates = certificates(settings.internal.tls)
         self._connection: InvokerConnection | None = None
         self._directory: FunctionDirectory | None = None
         self._poller: Poller | None = None

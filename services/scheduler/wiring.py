@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from lambent.domain.clock import Ids
 from lambent.infra import rpc
-from lambent.infra.certificates import CertificatesError, certificates
+from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.config import Settings
 from lambent.infra.layout import layout
@@ -158,10 +158,7 @@ class SchedulerService:
         self._telemetry.observe("lambent.workers", self._crews)
         # One that stands by does its part, too.
         self._operations = OperationsPort(port_after(settings.telemetry.prometheus, 1), clock, lambda: None)
-        try:
-            self._certificates = certificates(settings.internal.tls)
-        except CertificatesError as error:
-            raise StartError(str(error)) from None
+        self._certificates = certificates(settings.internal.tls)
 
     def _cluster(self, settings: Settings) -> KubernetesApi:
         """The Kubernetes API; one for all that use it."""
