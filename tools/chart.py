@@ -134,6 +134,32 @@ BY_PATH: Mapping[str, Schema] = {
     "workers.max": {"type": "integer", "minimum": 1},
     "workers.memoryMb": {"type": "integer", "minimum": 128},
     "workers.environments": {"type": "integer", "minimum": 1},
+    "vpc.subnets": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["id", "vpc"],
+            "properties": {
+                "id": {"type": "string", "pattern": "^subnet-[0-9a-z]+$"},
+                "vpc": {"type": "string", "pattern": "^vpc-[0-9a-z]+$"},
+                "internet": {"type": "boolean"},
+            },
+        },
+    },
+    "vpc.securityGroups": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["id", "vpc"],
+            "properties": {
+                "id": {"type": "string", "pattern": "^sg-[0-9a-zA-Z]+$"},
+                "vpc": {"type": "string", "pattern": "^vpc-[0-9a-z]+$"},
+                "egress": _OBJECTS,
+            },
+        },
+    },
     "workers.rule": {
         "type": "object",
         "additionalProperties": False,
@@ -161,7 +187,7 @@ _CHARTS_OWN = frozenset(
      "telemetry.prometheus", "telemetry.sample", "telemetry.log_level", "telemetry.log_format", "storage.code",
      "storage.logs"),
 )  # fmt: skip
-_CHARTS_OWN_GROUPS = frozenset(("internal", "kubernetes"))
+_CHARTS_OWN_GROUPS = frozenset(("internal", "kubernetes", "vpc"))
 _OF_TYPE: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 

@@ -188,6 +188,23 @@ class Scheduling:
 
 
 @dataclass(frozen=True, slots=True)
+class Vpc:
+    """Networks that functions may be attached to."""
+
+    subnets: str = setting(
+        "",
+        "Subnets that VpcConfig may name, each with its VPC: subnet-0a1b=vpc-1,subnet-0c2d=vpc-1; *=vpc-1 stands for "
+        "any. What a subnet reaches is what the workers reach that take its functions. Empty: there are none.",
+    )
+    security_groups: str = setting("", "Security groups that VpcConfig may name, written likewise.")
+
+    @property
+    def exist(self) -> bool:
+        """Whether functions can be attached to anything."""
+        return bool(self.subnets.strip())
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Durations that are ours to choose."""
 
@@ -348,6 +365,7 @@ class Settings:
     cluster: Cluster = field(default_factory=Cluster)
     worker: Worker = field(default_factory=Worker)
     scheduling: Scheduling = field(default_factory=Scheduling)
+    vpc: Vpc = field(default_factory=Vpc)
     timing: Timing = field(default_factory=Timing)
     queue: Queue = field(default_factory=Queue)
     telemetry: Telemetry = field(default_factory=Telemetry)

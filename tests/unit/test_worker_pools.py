@@ -30,7 +30,9 @@ RULES = {"default": Rule(), "arm": ARM, "java": JAVA, "inside": INSIDE}
         (Traits("x86_64", "java21"), "java"),
         (Traits(), "java"),  # of a caller that does not say: whatever asks for most
         (Traits("x86_64", "python3.12", ["subnet-1"], ["sg-1"]), "inside"),
-        (Traits("x86_64", "python3.12", ["subnet-1", "subnet-2"]), "inside"),
+        (Traits("x86_64", "python3.12", ["subnet-1", "subnet-2"], ["sg-1"]), "inside"),
+        (Traits("x86_64", "python3.12", ["subnet-1"], ["sg-1", "sg-2"]), None),
+        (Traits("x86_64", "python3.12", ["subnet-1"]), None),
         (Traits("x86_64", "python3.12", ["subnet-1", "subnet-3"]), None),
         (Traits("x86_64", "python3.12", ["subnet-1"], ["sg-2"]), None),
     ],

@@ -23,7 +23,8 @@ class Traits:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Which functions a pool takes. An empty member asks for nothing, but for subnets: a pool that names some is for
-    functions in these, and a function in a subnet goes to no pool that does not name it."""
+    functions in these, and a function in a subnet goes to no pool that does not name it. Security groups are those of
+    the function exactly: with one more than it has, it would reach what it may not."""
 
     architectures: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
@@ -37,7 +38,7 @@ class Rule:
             and (not self.runtimes or traits.runtime in ("", *self.runtimes))
             and bool(self.subnets) == bool(traits.subnets)
             and all(subnet in self.subnets for subnet in traits.subnets)
-            and (not self.security_groups or all(group in self.security_groups for group in traits.security_groups))
+            and (not self.security_groups or set(self.security_groups) == set(traits.security_groups))
         )
 
     @property
