@@ -3,7 +3,7 @@
 charts/lambent/values.yaml is the table. A value with a comment that begins with `# --` is one that users set; a mapping
 without one only groups others, and no key beside those that it has is taken. What an empty mapping or list may hold
 follows from its name (BY_NAME), what a text may be from its path (BY_PATH); settings of the processes from their own
-table (lambent/infra/config.py). Run by `make docs`; tests/chart compares.
+table (lambent/infra/settings.py). Run by `make docs`; tests/chart compares.
 """
 
 from __future__ import annotations

@@ -262,8 +262,7 @@ class Limits:
     idle_network_seconds: float = limit(
         14 * 86_400.0,
         "seconds",
-        "How long a function with VpcConfig may be without an invocation. Source: "
-        "https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html",
+        "How long a function with VpcConfig may be without an invocation.",
         "The function becomes Inactive; the next invocation is refused (`ResourceConflictException`, 409) and brings "
         "it back.",
     )

@@ -19,7 +19,6 @@ from lambent.domain.networks import Networks
 from lambent.domain.principals import AccessKey, KeyRing, Principal
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.config import Settings
 from lambent.infra.functions.attached import RedisAttachedFunctions
 from lambent.infra.functions.directory import FunctionDirectory
 from lambent.infra.functions.redis_store import RedisFunctionStore
@@ -38,6 +37,7 @@ from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach, without_password
 from lambent.infra.secrets import SecretBox
 from lambent.infra.session_credentials import SessionKeys
+from lambent.infra.settings import Settings
 from lambent.infra.sigv4 import Verifier
 from lambent.infra.stores import code_store, log_store
 from lambent.infra.tasks import TaskOwner

@@ -9,7 +9,6 @@ from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.config import Settings
 from lambent.infra.connections import ConnectionsError
 from lambent.infra.connections import load as load_connections
 from lambent.infra.functions.attached import RedisAttachedFunctions
@@ -25,6 +24,7 @@ from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach, without_password
 from lambent.infra.secrets import SecretBox
+from lambent.infra.settings import Settings
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry
 from services.poller.attempts import Attempts

@@ -15,11 +15,11 @@ from lambent.domain.clock import Ids
 from lambent.infra import rpc
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.config import Settings
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.redis_client import connect
+from lambent.infra.settings import Settings
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Reading, Telemetry, by_reason
 from lambent.internal.v1 import lease_service_pb2_grpc, scheduler_service_pb2_grpc, worker_service_pb2_grpc
