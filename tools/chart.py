@@ -168,6 +168,8 @@ BY_PATH: Mapping[str, Schema] = {
             "runtimes": _LIST,
             "subnets": _LIST,
             "securityGroups": _LIST,
+            "accounts": {"type": "array", "items": {"type": "string", "pattern": f"^{ACCOUNT_PATTERN}$"}},
+            "functions": _LIST,
         },
     },
     "tests.deletePolicy": {"enum": ["before-hook-creation", "before-hook-creation,hook-succeeded"]},

@@ -7,7 +7,8 @@ all workers are one pool without a name, and nobody asks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class Traits:
     runtime: str = ""
     subnets: Sequence[str] = ()  # of its VpcConfig
     security_groups: Sequence[str] = ()
+    account: str = ""
+    function: str = ""  # its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Rule:
     runtimes: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()  # names, in which * and ? stand for what they do in a shell
 
     def takes(self, traits: Traits) -> bool:
         """Whether a function may run in the pool."""
@@ -39,12 +44,14 @@ class Rule:
             and bool(self.subnets) == bool(traits.subnets)
             and all(subnet in self.subnets for subnet in traits.subnets)
             and (not self.security_groups or set(self.security_groups) == set(traits.security_groups))
+            and (not self.accounts or traits.account in self.accounts)
+            and (not self.functions or any(fnmatchcase(traits.function, pattern) for pattern in self.functions))
         )
 
     @property
     def narrowness(self) -> int:
         """How many members ask for something."""
-        return sum(map(bool, (self.architectures, self.runtimes, self.subnets, self.security_groups)))
+        return sum(bool(getattr(self, field.name)) for field in fields(self))
 
 
 def pool_of(traits: Traits, rules: Mapping[str, Rule]) -> str | None:
