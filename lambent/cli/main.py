@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "top": ("lambent.cli.top", "Show live concurrency, pools and queues."),
     "logs": ("lambent.cli.logs", "Show what a function wrote."),
     "doctor": ("lambent.cli.doctor", "Look at a live installation and say what is wrong."),
+    "bundle": ("lambent.cli.bundle", "Collect what somebody who helps needs to see, without secrets."),
     "verify": ("lambent.cli.verify", "Prove that a cluster works, with a function made for it."),
     "runtimes": ("lambent.cli.runtimes", "Show the runtimes of this machine, and install their SDKs."),
     "simulate": ("lambent.cli.simulate", "Compare settings on a trace, on virtual time."),

@@ -10,7 +10,6 @@ form SCHEME://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE, which ask Senti
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry as SynchronousRetry
 
 from lambent.domain.errors import AwsError
+from lambent.infra.redaction import without_password
 
 _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 5.0
@@ -121,11 +121,6 @@ async def reach(client: redis.Redis, url: str, seconds: float) -> None:
                     f"Redis at {without_password(url)} cannot be reached ({error}); check redis_url"
                 ) from error
         await asyncio.sleep(_LOOK_SECONDS)
-
-
-def without_password(url: str) -> str:
-    """A URL that may be shown."""
-    return re.sub(r"(?<=://)[^@/]*@", "***@", url)
 
 
 @asynccontextmanager

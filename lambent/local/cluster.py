@@ -17,7 +17,8 @@ from typing import IO
 
 from lambent.infra.config import Loaded
 from lambent.infra.layout import Layout, layout
-from lambent.infra.redis_client import StoreUnreachable, connect, reach, without_password
+from lambent.infra.redaction import without_password
+from lambent.infra.redis_client import StoreUnreachable, connect, reach
 from lambent.infra.settings import Settings
 from lambent.infra.tasks import TaskOwner
 from lambent.local.children import Child, ChildFailed, start_service

@@ -34,7 +34,8 @@ from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.queue import durability
 from lambent.infra.queue.redis_inspector import RedisInspector
 from lambent.infra.queue.redis_queue import redis_queue
-from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach, without_password
+from lambent.infra.redaction import without_password
+from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach
 from lambent.infra.secrets import SecretBox
 from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.settings import Settings
