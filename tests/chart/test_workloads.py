@@ -209,8 +209,15 @@ def test_where_pods_run() -> None:
     for component in (*COMPONENTS, "workers"):
         label = "pool/default" if component == "workers" else f"Deployment/lambent-{component}"
         spec = pod(rendered(f"{component}={json.dumps(given)}"), label)["spec"]
-        for name in ("nodeSelector", "tolerations", "priorityClassName", "schedulerName", "runtimeClassName"):
+        for name in ("nodeSelector", "priorityClassName", "schedulerName", "runtimeClassName"):
             assert spec[name] == given[name], (component, name)
+        # Of a lost node: workers are the scheduler's to replace.
+        lost, leaving = (
+            ("unreachable", "not-ready"),
+            {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
+        )
+        lossy = [] if component == "workers" else [{"key": f"node.kubernetes.io/{each}", **leaving} for each in lost]
+        assert sorted(spec["tolerations"], key=str) == sorted([*given["tolerations"], *lossy], key=str), component
         assert "requiredDuringSchedulingIgnoredDuringExecution" in spec["affinity"]["podAntiAffinity"]
         selector = spec["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]
         assert selector["app.kubernetes.io/component"] == component.removesuffix("s")
