@@ -197,6 +197,10 @@ def test_disruption_budgets_only_where_they_can_be_kept() -> None:
     assert "lambent-worker-default" not in budgets("workers.scaling=fixed", "workers.replicaCount=1")
 
 
+def _key(toleration: dict[str, Any]) -> str:
+    return str(toleration["key"])
+
+
 def test_where_pods_run() -> None:
     given = {
         "nodeSelector": {"disk": "fast"},
@@ -216,8 +220,9 @@ def test_where_pods_run() -> None:
             ("unreachable", "not-ready"),
             {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
         )
-        lossy = [] if component == "workers" else [{"key": f"node.kubernetes.io/{each}", **leaving} for each in lost]
-        assert sorted(spec["tolerations"], key=str) == sorted([*given["tolerations"], *lossy], key=str), component
+        lossy: list[dict[str, Any]] = [] if component == "workers" else [{"key": f"node.kubernetes.io/{each}", **leaving} for each in lost]
+        wanted: list[dict[str, Any]] = [{"key": "dedicated", "operator": "Exists"}, *lossy]
+        assert sorted(spec["tolerations"], key=_key) == sorted(wanted, key=_key), component
         assert "requiredDuringSchedulingIgnoredDuringExecution" in spec["affinity"]["podAntiAffinity"]
         selector = spec["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]
         assert selector["app.kubernetes.io/component"] == component.removesuffix("s")

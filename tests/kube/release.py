@@ -189,8 +189,8 @@ class Release:
             "AWS_ENDPOINT_URL": f"http://{self.endpoint(9001)}",
         }
 
-    def client(self, service: str = "lambda", retries: int = 0) -> Any:
-        """A boto3 client; without retries it shows every failure."""
+    def client(self, service: str = "lambda", retries: int = 0, connect_seconds: float = 60.0) -> Any:
+        """A boto3 client; without retries it shows every failure. `connect_seconds`: that a connection may take."""
         key, secret = self.credentials()
         return boto3.client(
             service,
@@ -198,7 +198,12 @@ class Release:
             aws_access_key_id=key,
             aws_secret_access_key=secret,
             region_name="us-east-1",
-            config=Config(retries={"total_max_attempts": retries + 1}, read_timeout=60, max_pool_connections=64),
+            config=Config(
+                retries={"total_max_attempts": retries + 1},
+                read_timeout=60,
+                connect_timeout=connect_seconds,
+                max_pool_connections=64,
+            ),
         )
 
     def create(self, name: str, package: bytes, **configuration: Any) -> None:

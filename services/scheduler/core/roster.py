@@ -10,7 +10,7 @@ from services.scheduler.core.fleet import Member, Phase, PoolPolicy, PoolState
 
 # How long a pod that runs may take until its worker has joined: seconds.
 JOIN_SECONDS = 120.0
-# How long a worker that had joined a scheduler before this one may take to join it, too, until it counts as away: seconds.
+# How long a worker that had joined a scheduler before this one may take until it counts as away: seconds.
 RETURN_SECONDS = 5.0
 # How long a worker that the scheduler has given up may take to come back before its pod is removed: seconds.
 BACK_SECONDS = 60.0
