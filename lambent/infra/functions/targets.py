@@ -60,4 +60,5 @@ def _deployment(
         log_group=configuration.log_group,
         layer_sha256=[layer.code.sha256 for layer in configuration.layers],
         role=configuration.role,
+        snap_start=version != LATEST and configuration.snap_start == "PublishedVersions",
     )
