@@ -27,9 +27,13 @@ class ConfigError(Exception):
     """A setting that cannot be; the text is one line with a hint."""
 
 
-def setting(default: Any, doc: str, *, unit: str = "", pattern: str = "", minimum: float | None = None) -> Any:
+def setting(
+    default: Any, doc: str, *, unit: str = "", pattern: str = "", minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:  # fmt: skip
     """A row of the table. `pattern` must match the whole of a text value."""
-    return field(default=default, metadata={"doc": doc, "unit": unit, "pattern": pattern, "minimum": minimum})
+    bounds = {"minimum": minimum, "maximum": maximum}
+    return field(default=default, metadata={"doc": doc, "unit": unit, "pattern": pattern} | bounds)
 
 
 _ADDRESS = r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.\-]+):\d{1,5}"
@@ -232,6 +236,11 @@ class Queue:
     """Asynchronous invocation."""
 
     running: int = setting(1000, "Most events that one poller runs at once.", unit="events", minimum=1)
+    share: float = setting(
+        1.0,
+        "Share of each account's unreserved concurrency that events may use together, so that synchronous callers "
+        "always find the rest; 1: all of it, as on AWS.", unit="share", minimum=0, maximum=1,
+    )  # fmt: skip
     lease_seconds: float = setting(
         5.0, "How long events of a lost poller are held before another takes them over.", unit="seconds", minimum=0.5
     )
@@ -369,6 +378,7 @@ class Row:
     unit: str
     pattern: str
     minimum: float | None
+    maximum: float | None
 
     @property
     def key(self) -> str:
@@ -390,6 +400,8 @@ class Row:
             raise ConfigError(f"{source}: {self.key} cannot be {parsed!r}. {self.doc}")
         if self.minimum is not None and parsed < self.minimum:
             raise ConfigError(f"{source}: {self.key} must be at least {self.minimum:g}, not {parsed}")
+        if self.maximum is not None and parsed > self.maximum:
+            raise ConfigError(f"{source}: {self.key} must be at most {self.maximum:g}, not {parsed}")
         return parsed
 
 
@@ -406,7 +418,7 @@ def rows_of(group: str, kind: type) -> Iterator[Row]:
         meta = item.metadata
         yield Row(
             group, item.name, hints[item.name], item.default, meta["doc"], meta.get("unit", ""),
-            meta.get("pattern", ""), meta.get("minimum", 0 if group == "limits" else None),
+            meta.get("pattern", ""), meta.get("minimum", 0 if group == "limits" else None), meta.get("maximum"),
         )  # fmt: skip
 
 
