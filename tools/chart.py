@@ -3,7 +3,7 @@
 charts/lambent/values.yaml is the table. A value with a comment that begins with `# --` is one that users set; a mapping
 without one only groups others, and no key beside those that it has is taken. What an empty mapping or list may hold
 follows from its name (BY_NAME), what a text may be from its path (BY_PATH); settings of the processes from their own
-table (lambent/infra/config.py). Run by `make docs`; tests/chart compares.
+table (lambent/infra/settings.py). Run by `make docs`; tests/chart compares.
 """
 
 from __future__ import annotations
@@ -134,6 +134,32 @@ BY_PATH: Mapping[str, Schema] = {
     "workers.max": {"type": "integer", "minimum": 1},
     "workers.memoryMb": {"type": "integer", "minimum": 128},
     "workers.environments": {"type": "integer", "minimum": 1},
+    "vpc.subnets": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["id", "vpc"],
+            "properties": {
+                "id": {"type": "string", "pattern": "^subnet-[0-9a-z]+$"},
+                "vpc": {"type": "string", "pattern": "^vpc-[0-9a-z]+$"},
+                "internet": {"type": "boolean"},
+            },
+        },
+    },
+    "vpc.securityGroups": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["id", "vpc"],
+            "properties": {
+                "id": {"type": "string", "pattern": "^sg-[0-9a-zA-Z]+$"},
+                "vpc": {"type": "string", "pattern": "^vpc-[0-9a-z]+$"},
+                "egress": _OBJECTS,
+            },
+        },
+    },
     "workers.rule": {
         "type": "object",
         "additionalProperties": False,
@@ -142,6 +168,8 @@ BY_PATH: Mapping[str, Schema] = {
             "runtimes": _LIST,
             "subnets": _LIST,
             "securityGroups": _LIST,
+            "accounts": {"type": "array", "items": {"type": "string", "pattern": f"^{ACCOUNT_PATTERN}$"}},
+            "functions": _LIST,
         },
     },
     "tests.deletePolicy": {"enum": ["before-hook-creation", "before-hook-creation,hook-succeeded"]},
@@ -161,7 +189,7 @@ _CHARTS_OWN = frozenset(
      "telemetry.prometheus", "telemetry.sample", "telemetry.log_level", "telemetry.log_format", "storage.code",
      "storage.logs"),
 )  # fmt: skip
-_CHARTS_OWN_GROUPS = frozenset(("internal", "kubernetes"))
+_CHARTS_OWN_GROUPS = frozenset(("internal", "kubernetes", "vpc"))
 _OF_TYPE: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 

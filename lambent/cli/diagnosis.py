@@ -75,6 +75,7 @@ def of_use(use: insight.GetConcurrencyUseResponse) -> list[Finding]:
         found.append(Finding("workers", "problem", "none is connected: nothing can run", remedy))
     else:
         found.append(Finding("workers", "ok", f"{use.workers} connected, {use.free_memory_mb:,} MB free"))
+    found += map(_of_isolation, use.worker_pools)
     if use.limit and use.on_demand >= use.limit - use.provisioned:
         remedy = "raise limits.concurrent_executions, or reserve for what matters; `lambent top` shows who runs"
         found.append(Finding("concurrency", "warning", f"all {use.limit} executions are taken", remedy))
@@ -85,6 +86,15 @@ def of_use(use: insight.GetConcurrencyUseResponse) -> list[Finding]:
             remedy = each.status_reason or "wait, or see `lambent explain`"
             found.append(Finding("provisioned concurrency", level, what, remedy))
     return found
+
+
+def _of_isolation(crew: insight.WorkerPoolUse) -> Finding:
+    of_pool = f" of the pool {crew.pool}" if crew.pool else ""
+    what = f"{crew.workers} worker{'s' * (crew.workers != 1)}{of_pool} at the level {crew.isolation}"
+    if crew.isolation in ("namespaces", "user-namespace"):
+        return Finding("isolation", "ok", what)
+    remedy = "see docs/explanation/isolation.md: what of it functions may rely on, and what a stronger level needs"
+    return Finding("isolation", "warning", what, remedy)
 
 
 def of_queues(queues: Iterable[queue.EventQueue]) -> list[Finding]:

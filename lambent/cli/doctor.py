@@ -17,9 +17,9 @@ from lambent.cli.output import output_option, print_json, print_table
 from lambent.client import LambentError
 from lambent.infra.authority import AuthorityError, expires
 from lambent.infra.clock import SystemClock
-from lambent.infra.config import Settings
 from lambent.infra.queue import durability
 from lambent.infra.redis_client import StoreUnreachable, connect, reach
+from lambent.infra.settings import Settings
 
 _DAY = 86_400
 _STORE_SECONDS = 5.0

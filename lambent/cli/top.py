@@ -50,6 +50,12 @@ def _show(use: pb.GetConcurrencyUseResponse) -> None:
             for f in sorted(use.functions, key=lambda f: (-f.on_demand, f.function_name))
         ],
     )  # fmt: skip
+    if len(use.worker_pools) > 1 or any(each.pool for each in use.worker_pools):
+        click.echo()
+        print_table(
+            ["POOL", "WORKERS", "ISOLATION", "MB FREE"],
+            [[w.pool, str(w.workers), w.isolation, f"{w.free_memory_mb:,}"] for w in use.worker_pools],
+        )
     if use.provisioned_configs:
         click.echo()
         print_table(

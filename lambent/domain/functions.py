@@ -15,6 +15,7 @@ class State(StrEnum):
 
     PENDING = "Pending"
     ACTIVE = "Active"
+    INACTIVE = "Inactive"  # attached to a network and not invoked for long; the next invocation wakes it
     FAILED = "Failed"
 
 
@@ -45,6 +46,16 @@ class AttachedLayer:
 
 
 @dataclass(frozen=True, slots=True)
+class VpcAttachment:
+    """The network of a function. Source: API_VpcConfigResponse."""
+
+    subnets: tuple[str, ...]  # empty: it was attached, and is no more
+    security_groups: tuple[str, ...]
+    vpc: str
+    ipv6: bool  # Ipv6AllowedForDualStack
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """Everything about a function that its user sets, but its code."""
 
@@ -66,6 +77,12 @@ class Configuration:
     system_log_level: str | None
     log_group: str
     layers: tuple[AttachedLayer, ...] = ()  # in the order in which they are unpacked into /opt
+    vpc: VpcAttachment | None = None  # None: never set
+
+    @property
+    def attached(self) -> bool:
+        """Whether the function is in a network of its own choice."""
+        return self.vpc is not None and bool(self.vpc.subnets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +109,16 @@ class FunctionRecord:
     state: State
     update_status: UpdateStatus | None  # None until the creation has ended
     changed: float  # epoch seconds at which the change in progress began
-    serving: Deployed | None  # None until the creation has ended; while an update is in progress, what was before
+    # What invocations run; None until the creation has ended; while an update is in progress, what was before.
+    serving: Deployed | None
     tags: dict[str, str] = field(default_factory=dict)
     last_version: int = 0  # the number published last: none is given twice while the function lives
+
+    @property
+    def away(self) -> bool:
+        """Whether nothing of the function runs for now, published versions neither: it is inactive, or on its way
+        back."""
+        return self.state is State.INACTIVE or (self.state is State.PENDING and self.serving is not None)
 
     def counting(self, version: VersionRecord, revision_id: str) -> FunctionRecord:
         """The same after `version` was published, which is a change of revision."""

@@ -259,4 +259,11 @@ class Limits:
     throttle_retry_after_seconds: float = limit(
         1.0, "seconds", "Retry-After of a throttled request.", "Nothing: it is a hint for clients."
     )
+    idle_network_seconds: float = limit(
+        14 * 86_400.0,
+        "seconds",
+        "How long a function with VpcConfig may be without an invocation.",
+        "The function becomes Inactive; the next invocation is refused (`ResourceConflictException`, 409) and brings "
+        "it back.",
+    )
     tags: int = count(50, "tags", "Tags of one resource.", "`InvalidParameterValueException` (400).")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from lambent.domain.clock import Clock
 from lambent.infra.code_store import CodeStore, DirectoryCodeStore
-from lambent.infra.config import Settings
 from lambent.infra.layout import Layout
 from lambent.infra.log_files import DirectoryLogStore
 from lambent.infra.log_store import LogStore
 from lambent.infra.redis_client import connect_for_threads
 from lambent.infra.redis_code import RedisCodeStore
 from lambent.infra.redis_logs import RedisLogStore
+from lambent.infra.settings import Settings
 
 
 def code_store(settings: Settings, layout: Layout) -> CodeStore:

@@ -76,7 +76,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("lambent.leases", "counter", "{lease}", "How invocations came by their environment."),
         Metric("lambent.decisions", "counter", "{decision}", "The scheduler's decisions, by reason."),
         Metric("lambent.environments", "gauge", "{environment}", "Execution environments, by state."),
-        Metric("lambent.workers", "gauge", "{worker}", "Workers, by pool and state."),
+        Metric("lambent.workers", "gauge", "{worker}", "Workers, by pool, isolation level and state."),
         Metric("lambent.worker.invocations", "counter", "{invocation}", "Invocations a worker ran, by outcome."),
     )
 }

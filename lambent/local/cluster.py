@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from lambent.infra.config import Loaded, Settings
+from lambent.infra.config import Loaded
 from lambent.infra.layout import Layout, layout
 from lambent.infra.redis_client import StoreUnreachable, connect, reach, without_password
+from lambent.infra.settings import Settings
 from lambent.infra.tasks import TaskOwner
 from lambent.local.children import Child, ChildFailed, start_service
 from lambent.local.redis_server import start_server

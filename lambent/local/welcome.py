@@ -9,7 +9,7 @@ from pathlib import Path
 from lambent.client import Client, LambentError
 from lambent.client.deploying import deploy
 from lambent.client.packaging import package, read_function_file
-from lambent.infra.config import Settings
+from lambent.infra.settings import Settings
 
 EXAMPLE = "hello"
 

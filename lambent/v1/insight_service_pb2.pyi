@@ -204,6 +204,7 @@ class GetConcurrencyUseResponse(_message.Message):
     WORKERS_FIELD_NUMBER: _builtins.int
     FREE_MEMORY_MB_FIELD_NUMBER: _builtins.int
     PROVISIONED_CONFIGS_FIELD_NUMBER: _builtins.int
+    WORKER_POOLS_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Limit of the account and region."""
     unreserved: _builtins.int
@@ -219,6 +220,10 @@ class GetConcurrencyUseResponse(_message.Message):
     def functions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionConcurrencyUse]: ...
     @_builtins.property
     def provisioned_configs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProvisionedUse]: ...
+    @_builtins.property
+    def worker_pools(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerPoolUse]:
+        """The workers, by pool and isolation level."""
+
     def __init__(
         self,
         *,
@@ -230,10 +235,11 @@ class GetConcurrencyUseResponse(_message.Message):
         workers: _builtins.int | None = ...,
         free_memory_mb: _builtins.int | None = ...,
         provisioned_configs: _abc.Iterable[Global___ProvisionedUse] | None = ...,
+        worker_pools: _abc.Iterable[Global___WorkerPoolUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_free_memory_mb", b"_free_memory_mb", "_limit", b"_limit", "_on_demand", b"_on_demand", "_provisioned", b"_provisioned", "_unreserved", b"_unreserved", "_workers", b"_workers", "free_memory_mb", b"free_memory_mb", "limit", b"limit", "on_demand", b"on_demand", "provisioned", b"provisioned", "unreserved", b"unreserved", "workers", b"workers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_memory_mb", b"_free_memory_mb", "_limit", b"_limit", "_on_demand", b"_on_demand", "_provisioned", b"_provisioned", "_unreserved", b"_unreserved", "_workers", b"_workers", "free_memory_mb", b"free_memory_mb", "functions", b"functions", "limit", b"limit", "on_demand", b"on_demand", "provisioned", b"provisioned", "provisioned_configs", b"provisioned_configs", "unreserved", b"unreserved", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_memory_mb", b"_free_memory_mb", "_limit", b"_limit", "_on_demand", b"_on_demand", "_provisioned", b"_provisioned", "_unreserved", b"_unreserved", "_workers", b"_workers", "free_memory_mb", b"free_memory_mb", "functions", b"functions", "limit", b"limit", "on_demand", b"on_demand", "provisioned", b"provisioned", "provisioned_configs", b"provisioned_configs", "unreserved", b"unreserved", "worker_pools", b"worker_pools", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__free_memory_mb: _TypeAlias = _typing.Literal["free_memory_mb"]  # noqa: Y015
     _WhichOneofArgType__free_memory_mb: _TypeAlias = _typing.Literal["_free_memory_mb", b"_free_memory_mb"]  # noqa: Y015
@@ -261,6 +267,54 @@ class GetConcurrencyUseResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__workers) -> _WhichOneofReturnType__workers | None: ...
 
 Global___GetConcurrencyUseResponse: _TypeAlias = GetConcurrencyUseResponse  # noqa: Y015
+
+@_typing.final
+class WorkerPoolUse(_message.Message):
+    """Workers of one pool that are connected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: _builtins.int
+    ISOLATION_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    FREE_MEMORY_MB_FIELD_NUMBER: _builtins.int
+    pool: _builtins.str
+    """Empty where all workers are one."""
+    isolation: _builtins.str
+    """How functions are kept from each other there: namespaces, user-namespace, landlock or process."""
+    workers: _builtins.int
+    free_memory_mb: _builtins.int
+    """Memory that is left there."""
+    def __init__(
+        self,
+        *,
+        pool: _builtins.str | None = ...,
+        isolation: _builtins.str | None = ...,
+        workers: _builtins.int | None = ...,
+        free_memory_mb: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_free_memory_mb", b"_free_memory_mb", "_isolation", b"_isolation", "_pool", b"_pool", "_workers", b"_workers", "free_memory_mb", b"free_memory_mb", "isolation", b"isolation", "pool", b"pool", "workers", b"workers"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_memory_mb", b"_free_memory_mb", "_isolation", b"_isolation", "_pool", b"_pool", "_workers", b"_workers", "free_memory_mb", b"free_memory_mb", "isolation", b"isolation", "pool", b"pool", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__free_memory_mb: _TypeAlias = _typing.Literal["free_memory_mb"]  # noqa: Y015
+    _WhichOneofArgType__free_memory_mb: _TypeAlias = _typing.Literal["_free_memory_mb", b"_free_memory_mb"]  # noqa: Y015
+    _WhichOneofReturnType__isolation: _TypeAlias = _typing.Literal["isolation"]  # noqa: Y015
+    _WhichOneofArgType__isolation: _TypeAlias = _typing.Literal["_isolation", b"_isolation"]  # noqa: Y015
+    _WhichOneofReturnType__pool: _TypeAlias = _typing.Literal["pool"]  # noqa: Y015
+    _WhichOneofArgType__pool: _TypeAlias = _typing.Literal["_pool", b"_pool"]  # noqa: Y015
+    _WhichOneofReturnType__workers: _TypeAlias = _typing.Literal["workers"]  # noqa: Y015
+    _WhichOneofArgType__workers: _TypeAlias = _typing.Literal["_workers", b"_workers"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__free_memory_mb) -> _WhichOneofReturnType__free_memory_mb | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__isolation) -> _WhichOneofReturnType__isolation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pool) -> _WhichOneofReturnType__pool | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__workers) -> _WhichOneofReturnType__workers | None: ...
+
+Global___WorkerPoolUse: _TypeAlias = WorkerPoolUse  # noqa: Y015
 
 @_typing.final
 class FunctionConcurrencyUse(_message.Message):

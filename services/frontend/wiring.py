@@ -13,13 +13,17 @@ from pathlib import Path
 
 import msgspec
 
+from lambent.domain import networks
 from lambent.domain.errors import AwsError
+from lambent.domain.networks import Networks
 from lambent.domain.principals import AccessKey, KeyRing, Principal
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.config import Settings
+from lambent.infra.functions.attached import RedisAttachedFunctions
 from lambent.infra.functions.directory import FunctionDirectory
 from lambent.infra.functions.redis_store import RedisFunctionStore
+from lambent.infra.functions.use_recorder import UseRecorder, telling_seconds
+from lambent.infra.functions.waking import Waker
 from lambent.infra.http import HttpServer
 from lambent.infra.http_messages import HttpLimits
 from lambent.infra.invocation_telemetry import InvocationTelemetry
@@ -33,6 +37,7 @@ from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach, without_password
 from lambent.infra.secrets import SecretBox
 from lambent.infra.session_credentials import SessionKeys
+from lambent.infra.settings import Settings
 from lambent.infra.sigv4 import Verifier
 from lambent.infra.stores import code_store, log_store
 from lambent.infra.tasks import TaskOwner
@@ -76,6 +81,7 @@ from services.frontend.operations.settling import Settler
 from services.frontend.operations.uploads import Uploads
 from services.frontend.operations.versions import Publisher, VersionOperations
 from services.frontend.provisioned_statuses import SchedulerStatuses
+from services.frontend.reclaiming import Reclaimer
 from services.frontend.request_counts import RequestCounts
 from services.frontend.scaling.redis_store import RedisScalingStore
 from services.frontend.scaling.scaler import Scaler
@@ -142,6 +148,9 @@ class FrontendService:
         self._settings = settings
         try:
             self._runtimes = runtimes(settings.cluster.runtimes)
+            self._networks = Networks(
+                networks.parse(settings.vpc.subnets), networks.parse(settings.vpc.security_groups)
+            )
         except ValueError as error:
             raise StartError(str(error)) from None
         self._layout = layout(settings.cluster.data)
@@ -151,6 +160,7 @@ class FrontendService:
         cluster = settings.cluster
         self._redis, self._blocking = connect(cluster.redis_url), connect(cluster.redis_url, blocking=True)
         self._store = RedisFunctionStore(self._redis, self._blocking)
+        self._attached = RedisAttachedFunctions(self._redis)
         self._code = code_store(settings, self._layout)
         self._telemetry = Telemetry(
             "frontend",
@@ -234,6 +244,15 @@ class FrontendService:
         except OSError as error:
             raise StartError(f"cannot listen on {cluster.http} or {cluster.grpc}: {error}") from error
         self._tasks.start("flush metrics", self._counts.keep_flushing())
+        if settings.vpc.exist:
+            idle = settings.limits.idle_network_seconds
+            recorder = UseRecorder(self._counts.functions, self._attached, self._clock, telling_seconds(idle))
+            reclaimer = Reclaimer(
+                self._store, self._attached, self._directory, self._clock, self._ids, idle_seconds=idle,
+                look_seconds=telling_seconds(idle),
+            )  # fmt: skip
+            self._tasks.start("tell uses", recorder.keep_telling())
+            self._tasks.start("reclaim networks", reclaimer.keep_looking())
         return {"http": cluster.http, "grpc": cluster.grpc}
 
     def _dispatch(self, connection: InvokerConnection) -> Dispatch:
@@ -243,6 +262,7 @@ class FrontendService:
         url_key = hmac.new(self._layout.master_key(), b"package-urls", hashlib.sha256).digest()
         self._urls = CodeUrls(self._code, url_key, self._settings.cluster.url, limits.package_url_seconds, self._clock)
         self._directory = FunctionDirectory(self._store, secrets, connection.leases)
+        self._waker = Waker(self._store, self._attached, self._directory, self._clock, self._ids)
         self._settler = Settler(self._store, self._code, self._directory, limits, self._clock, self._ids)
         lookups = Lookups(self._store, self._settler)
         editor = Editor(self._store, self._directory, connection.settings_link, limits, self._ids)
@@ -261,6 +281,8 @@ class FrontendService:
             urls=self._urls,
             limits=limits,
             runtimes=self._runtimes,
+            networks=self._networks,
+            attached=self._attached,
             clock=self._clock,
             ids=self._ids,
         )
@@ -284,6 +306,7 @@ class FrontendService:
         invocations = InvocationOperations(
             directory=self._directory,
             settler=self._settler,
+            waker=self._waker,
             invoker=connection.invoker,
             events=self._events,
             telemetry=self._counts,
@@ -379,6 +402,7 @@ class FrontendService:
             await self._rest.close()
             await self._scaler.close()
             await self._settler.close()
+            await self._waker.close()
             await self._directory.close()
             await self._events.close()
         if self._connection is not None:

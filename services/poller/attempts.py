@@ -12,6 +12,7 @@ from lambent.domain.functions import State
 from lambent.domain.names import FunctionRef, Tenant
 from lambent.infra.functions.directory import FunctionDirectory, Known
 from lambent.infra.functions.port import FunctionStore
+from lambent.infra.functions.waking import Waker
 from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.invoker import Invoker, Target
 
@@ -47,6 +48,7 @@ class Attempts:
         self,
         store: FunctionStore,
         directory: FunctionDirectory,
+        waker: Waker,
         invoker: Invoker,
         telemetry: InvocationTelemetry,
         clock: Clock,
@@ -55,6 +57,7 @@ class Attempts:
         """`rng`: draws which version of an alias with weights an attempt goes to."""
         self._store = store
         self._directory = directory
+        self._waker = waker
         self._invoker = invoker
         self._telemetry = telemetry
         self._clock = clock
@@ -69,6 +72,10 @@ class Attempts:
         if known is None:
             return Attempt(Outcome.NOT_FOUND, f"Function not found: {ref.arn}")
         if known.target is None:
+            try:
+                await self._waker.wake(known.record)
+            except AwsError as error:
+                return Attempt(Outcome.SYSTEM_ERROR, str(error))
             state = "Failed" if known.record.state is State.FAILED else "Pending"
             return Attempt(Outcome.SYSTEM_ERROR, f"The function is in the state {state}")
         return known

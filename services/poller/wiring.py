@@ -9,11 +9,13 @@ from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.config import Settings
 from lambent.infra.connections import ConnectionsError
 from lambent.infra.connections import load as load_connections
+from lambent.infra.functions.attached import RedisAttachedFunctions
 from lambent.infra.functions.directory import FunctionDirectory
 from lambent.infra.functions.redis_store import RedisFunctionStore
+from lambent.infra.functions.use_recorder import UseRecorder, telling_seconds
+from lambent.infra.functions.waking import Waker
 from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.connection import InvokerConnection
 from lambent.infra.layout import layout
@@ -22,6 +24,7 @@ from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach, without_password
 from lambent.infra.secrets import SecretBox
+from lambent.infra.settings import Settings
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry
 from services.poller.attempts import Attempts
@@ -61,6 +64,7 @@ class PollerService:
         self._certificates = certificates(settings.internal.tls)
         self._connection: InvokerConnection | None = None
         self._directory: FunctionDirectory | None = None
+        self._waker: Waker | None = None
         self._poller: Poller | None = None
 
     async def start(self) -> Mapping[str, str]:
@@ -84,7 +88,11 @@ class PollerService:
         await connection.start()
         # Frontends tell the scheduler of changes.
         self._directory = FunctionDirectory(store, secrets, None)
-        attempts = Attempts(store, self._directory, connection.invoker, self._counts, self._clock, self._rng)
+        attached = RedisAttachedFunctions(self._redis)
+        self._waker = Waker(store, attached, self._directory, self._clock, self._ids)
+        attempts = Attempts(
+            store, self._directory, self._waker, connection.invoker, self._counts, self._clock, self._rng
+        )
         policy = RetryPolicy.standard(settings.limits)
         sender = Sender(connections, RedisStreams(self._redis), self._clock)
         queue = redis_queue(self._redis, self._blocking, self._clock, self._id, settings.queue)
@@ -105,6 +113,10 @@ class PollerService:
             raise StartError(f"Redis at {without_password(url)} does not answer ({error.message})") from error
         await self._operations.start()
         self._tasks.start("flush metrics", self._counts.keep_flushing())
+        if settings.vpc.exist:
+            seconds = telling_seconds(settings.limits.idle_network_seconds)
+            recorder = UseRecorder(self._counts.functions, attached, self._clock, seconds)
+            self._tasks.start("tell uses", recorder.keep_telling())
         return {}
 
     def _unready(self) -> str | None:
@@ -116,7 +128,8 @@ class PollerService:
         """Read no more, let running events end, hang up."""
         if self._poller is not None:
             await self._poller.stop(self._settings.timing.drain_seconds)
-        if self._directory is not None:
+        if self._directory is not None and self._waker is not None:
+            await self._waker.close()
             await self._directory.close()
         if self._connection is not None:
             await self._connection.close()

@@ -219,7 +219,10 @@ def _need(need: leases.Need, rules: Rules) -> ev.Need:
         Tenant(need.account, need.region), need.function_name, need.version, need.deployment_id, need.generation,
         need.memory_mb,
         pool_of(
-            Traits(need.architecture, need.runtime, need.subnet_ids, need.security_group_ids), rules
+            Traits(
+                need.architecture, need.runtime, need.subnet_ids, need.security_group_ids, need.account,
+                need.function_name,
+            ), rules
         ) if rules else "",
     )  # fmt: skip
 
@@ -345,7 +348,9 @@ def _worker_joined(hello: workers.WorkerHello, rules: Rules) -> ev.WorkerJoined:
         )
         for item in hello.running
     )  # fmt: skip
-    return ev.WorkerJoined(hello.worker_id, hello.address, hello.memory_mb, hello.environments, running, pool)
+    return ev.WorkerJoined(
+        hello.worker_id, hello.address, hello.memory_mb, hello.environments, running, pool, hello.isolation
+    )
 
 
 def _worker_event(worker_id: str, event: workers.WorkerEvent) -> ev.Event:

@@ -3,6 +3,7 @@ what is in use."""
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 import grpc
@@ -13,10 +14,15 @@ from lambent.infra import rpc
 from lambent.internal.v1 import scheduler_service_pb2 as pb
 from lambent.internal.v1 import scheduler_service_pb2_grpc as pb_grpc
 from services.scheduler.core.machine import Scheduler
+from services.scheduler.core.placement import Worker
 from services.scheduler.rpc import require_leading
 from services.scheduler.shell import Shell
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def _crew(worker: Worker) -> tuple[str, str]:
+    return worker.pool, worker.isolation
 
 
 class SchedulerStatus(pb_grpc.SchedulerServiceServicer):
@@ -95,6 +101,13 @@ class SchedulerStatus(pb_grpc.SchedulerServiceServicer):
             workers=len(workers),
             free_mb=sum(worker.memory_mb - worker.used_mb for worker in workers),
         )
+        crews = groupby(sorted(workers, key=_crew), key=_crew)
+        for (pool, isolation), crew in crews:
+            members = list(crew)
+            answer.crews.add(
+                pool=pool, isolation=isolation, workers=len(members),
+                free_mb=sum(worker.memory_mb - worker.used_mb for worker in members),
+            )  # fmt: skip
         for name, function in sorted(account.functions.items()):
             pools = function.pools.values()
             answer.functions.add(

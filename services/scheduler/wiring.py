@@ -15,11 +15,11 @@ from lambent.domain.clock import Ids
 from lambent.infra import rpc
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.config import Settings
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.redis_client import connect
+from lambent.infra.settings import Settings
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Reading, Telemetry, by_reason
 from lambent.internal.v1 import lease_service_pb2_grpc, scheduler_service_pb2_grpc, worker_service_pb2_grpc
@@ -28,7 +28,7 @@ from services.scheduler.adapters.redis_election import RedisElection
 from services.scheduler.autoscaler import Autoscaler
 from services.scheduler.core.keep_alive import HybridHistogram, keep_alive_policies
 from services.scheduler.core.machine import Scheduler
-from services.scheduler.core.placement import POLICIES
+from services.scheduler.core.placement import POLICIES, Worker
 from services.scheduler.core.policies import Policies, ramps
 from services.scheduler.fleet import FleetKeeper
 from services.scheduler.leadership import Alone, Election, Leadership
@@ -102,6 +102,12 @@ def kubernetes_api(settings: Settings) -> KubernetesApi:
         return adapter.connect(settings.kubernetes.namespace, ANSWER_SECONDS)
     except adapter.ClusterUnreachable as error:
         raise StartError(f"{error}; see [kubernetes] in `lambent config`") from error
+
+
+def _state(worker: Worker) -> str:
+    if not worker.connected:
+        return "away"
+    return "draining" if worker.draining else "joined"
 
 
 class SchedulerService:
@@ -231,10 +237,11 @@ class SchedulerService:
         if not self._shell.leads:
             return []
         workers = self._shell.core.workers.values()
-        counts = Counter(
-            (each.pool, "away" if not each.connected else "draining" if each.draining else "joined") for each in workers
-        )
-        return [({"pool": pool, "state": state}, count) for (pool, state), count in counts.items()]
+        counts = Counter((each.pool, each.isolation, _state(each)) for each in workers)
+        return [
+            ({"pool": pool, "isolation": isolation, "state": state}, count)
+            for (pool, isolation, state), count in counts.items()
+        ]
 
     def _environments(self) -> list[Reading]:
         if not self._shell.leads:

@@ -15,12 +15,13 @@ from opentelemetry.trace import SpanKind, StatusCode
 from lambent.domain import tracing
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.config import ConfigError, Settings
+from lambent.infra.config import ConfigError
 from lambent.infra.connections import ConnectionsError, load
 from lambent.infra.interpreters import UnusableInterpreter, interpreters, runtime_dir
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.operations_port import OperationsPort, port_after
+from lambent.infra.settings import Settings
 from lambent.infra.stores import code_store, log_store
 from lambent.infra.telemetry import Telemetry, parent_of
 from services.worker.counters import InvocationRecord

@@ -6,7 +6,8 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from lambent.infra.config import ConfigError, Settings
+from lambent.infra.config import ConfigError
+from lambent.infra.settings import Settings
 
 _METRICS_PORTS = 4  # of frontend, scheduler, worker and poller, one after the other
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -167,9 +168,11 @@ def test_who_may_reach_whom() -> None:
 
 def test_workers_reach_only_what_values_say() -> None:
     def egress(*sets: str) -> list[Any]:
-        policy = one(rendered(*sets), "NetworkPolicy", "lambent-worker")["spec"]
+        objects = rendered(*sets)
+        policy = one(objects, "NetworkPolicy", "lambent-worker")["spec"]
         assert policy["policyTypes"] == ["Ingress", "Egress"]
-        return list(policy["egress"])
+        outside = [each for each in of_kind(objects, "NetworkPolicy") if each["metadata"]["name"].endswith("-internet")]
+        return [rule for each in (policy, *(one["spec"] for one in outside)) for rule in each["egress"]]
 
     inside = {
         (peer["podSelector"]["matchLabels"].get("app.kubernetes.io/component", "dns"), port["port"])
@@ -185,6 +188,33 @@ def test_workers_reach_only_what_values_say() -> None:
     assert "::/0" in {peer["ipBlock"]["cidr"] for rule in both for peer in rule["to"] if "ipBlock" in peer}
     more = [{"to": [{"ipBlock": {"cidr": "10.9.9.9/32"}}]}]
     assert more[0] in egress(f"workers.networkPolicy.extraEgress={json.dumps(more)}")
+
+
+NETWORKS = """{
+  "subnets": [{"id": "subnet-1", "vpc": "vpc-1"}, {"id": "subnet-2", "vpc": "vpc-1", "internet": true}],
+  "securityGroups": [{"id": "sg-aB", "vpc": "vpc-1", "egress": [{"to": [{"ipBlock": {"cidr": "10.9.0.0/16"}}]}]},
+                     {"id": "sg-2", "vpc": "vpc-1"}]}"""
+IN_SUBNETS = """[
+  {"name": "default"}, {"name": "closed", "rule": {"subnets": ["subnet-1"], "securityGroups": ["sg-aB"]}},
+  {"name": "open", "rule": {"subnets": ["subnet-2"], "securityGroups": ["sg-2", "sg-aB"]}}]"""
+
+
+def test_what_functions_in_a_subnet_reach_is_what_their_groups_say() -> None:
+    objects = rendered(f"vpc={NETWORKS}", f"workers.pools={IN_SUBNETS}")
+    outside = one(objects, "NetworkPolicy", "lambent-worker-internet")["spec"]["podSelector"]
+    assert outside["matchExpressions"] == [{"key": "lambent.dev/pool", "operator": "NotIn", "values": ["closed"]}]
+    group = one(objects, "NetworkPolicy", "lambent-sg-ab")["spec"]
+    assert group["podSelector"]["matchExpressions"] == [
+        {"key": "lambent.dev/pool", "operator": "In", "values": ["closed", "open"]}
+    ]
+    assert group["egress"] == [{"to": [{"ipBlock": {"cidr": "10.9.0.0/16"}}]}]
+    assert "lambent-sg-2" not in {each["metadata"]["name"] for each in of_kind(objects, "NetworkPolicy")}
+    settings = tomllib.loads(one(objects, "ConfigMap", "lambent")["data"]["lambent.toml"])
+    assert settings["vpc"] == {
+        "subnets": "subnet-1=vpc-1,subnet-2=vpc-1", "security_groups": "sg-aB=vpc-1,sg-2=vpc-1"
+    }  # fmt: skip
+    without = rendered(f"workers.pools={json.dumps([{'name': 'default'}])}")
+    assert pod(objects, "pool/default") == pod(without, "pool/default"), "workers stay when networks are added"
 
 
 def test_certificates() -> None:

@@ -53,6 +53,9 @@ BAD = (
     ("redis.enabled=false", "no store: set redis.enabled=true, or give externalRedis.host"),
     ('workers.pools=[{"name": "a"}, {"name": "a"}]', "two pools are called a"),
     ('workers.pools=[{"name": "a", "min": 20}]', "pool a: min (20) is more than max (10)"),
+    ('workers.pools=[{"name": "a", "rule": {"subnets": ["subnet-1"]}}]', "pool a: subnet-1 is not in vpc.subnets"),
+    ('vpc.subnets=[{"id": "subnet-1", "vpc": "vpc-1"}]', "no pool's rule names subnet-1"),
+    ('vpc.subnets=[{"id": "subnet_1", "vpc": "vpc-1"}]', "/vpc/subnets/0/id"),
     (
         'workers={"isolation": "restricted", "minimumIsolation": "namespaces"}',
         "pool default: isolation=restricted gives landlock at best",

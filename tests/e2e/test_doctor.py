@@ -18,7 +18,7 @@ def test_it_sees_a_cluster_that_works_and_one_whose_events_were_given_up(own_clu
     cluster: Cluster = own_cluster("--no-examples")
     code, findings = found(cluster)
     assert code == 0
-    assert {each["subject"] for each in findings} == {"store", "scheduler", "workers", "queue"}
+    assert {each["subject"] for each in findings} == {"store", "scheduler", "workers", "isolation", "queue"}
     assert [each["what"] for each in findings if each["level"] != "ok"] == ["it is not looked at"]
     redis = f"unix://{cluster.data}/run/redis.sock"
     done = run(

@@ -18,8 +18,8 @@ import pytest
 from lambent.domain.names import Tenant
 from lambent.infra.batches import Outbox
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.config import Cluster, Kubernetes, Settings
 from lambent.infra.layout import layout
+from lambent.infra.settings import Cluster, Kubernetes, Settings
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import lease_service_pb2 as leases
 from lambent.internal.v1 import worker_service_pb2 as workers

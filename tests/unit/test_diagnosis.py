@@ -65,6 +65,18 @@ def test_what_is_wrong_with_workers_and_provisioned_concurrency() -> None:
     assert findings[-1].remedy == reason
 
 
+def test_workers_at_weak_levels_are_told() -> None:
+    use = insight.GetConcurrencyUseResponse(workers=3)
+    use.worker_pools.add(pool="a", isolation="namespaces", workers=1)
+    use.worker_pools.add(pool="b", isolation="landlock", workers=2)
+    found = [each for each in of_use(use) if each.subject == "isolation"]
+    assert [(each.level, each.what) for each in found] == [
+        ("ok", "1 worker of the pool a at the level namespaces"),
+        ("warning", "2 workers of the pool b at the level landlock"),
+    ]
+    assert found[1].remedy
+
+
 def test_what_is_wrong_with_queues() -> None:
     found = of_queues(
         [

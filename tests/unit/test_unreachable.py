@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from lambent.infra.config import ConfigError, Internal, Settings, Telemetry, Worker
+from lambent.infra.config import ConfigError
+from lambent.infra.settings import Internal, Settings, Telemetry, Worker
 from services.worker.unreachable import unreachable
 
 

@@ -18,7 +18,8 @@ from tests.unit.test_scheduler_core import POLICIES, TENANT, Bench, need
 ARM = Rule(architectures=("arm64",))
 JAVA = Rule(architectures=("x86_64", "arm64"), runtimes=("java21",))
 INSIDE = Rule(subnets=("subnet-1", "subnet-2"), security_groups=("sg-1",))
-RULES = {"default": Rule(), "arm": ARM, "java": JAVA, "inside": INSIDE}
+MINE = Rule(accounts=("000000000002",), functions=("order-*", "bill"))
+RULES = {"default": Rule(), "arm": ARM, "java": JAVA, "inside": INSIDE, "mine": MINE}
 
 
 @pytest.mark.parametrize(
@@ -28,9 +29,16 @@ RULES = {"default": Rule(), "arm": ARM, "java": JAVA, "inside": INSIDE}
         (Traits("arm64", "python3.12"), "arm"),
         (Traits("arm64", "java21"), "java"),
         (Traits("x86_64", "java21"), "java"),
+        (Traits("x86_64", "java21", account="000000000002", function="order-1"), "java"),  # the first by name
+        (Traits("x86_64", "python3.12", account="000000000002", function="order-1"), "mine"),
+        (Traits("x86_64", "python3.12", account="000000000002", function="bill"), "mine"),
+        (Traits("x86_64", "python3.12", account="000000000002", function="bills"), "default"),
+        (Traits("x86_64", "python3.12", account="000000000001", function="bill"), "default"),
         (Traits(), "java"),  # of a caller that does not say: whatever asks for most
         (Traits("x86_64", "python3.12", ["subnet-1"], ["sg-1"]), "inside"),
-        (Traits("x86_64", "python3.12", ["subnet-1", "subnet-2"]), "inside"),
+        (Traits("x86_64", "python3.12", ["subnet-1", "subnet-2"], ["sg-1"]), "inside"),
+        (Traits("x86_64", "python3.12", ["subnet-1"], ["sg-1", "sg-2"]), None),
+        (Traits("x86_64", "python3.12", ["subnet-1"]), None),
         (Traits("x86_64", "python3.12", ["subnet-1", "subnet-3"]), None),
         (Traits("x86_64", "python3.12", ["subnet-1"], ["sg-2"]), None),
     ],

@@ -24,6 +24,13 @@
   "internal" (dict "scheduler" (printf "%s-scheduler:9010" $name) "scheduler_listen" "0.0.0.0:9010" "store" (printf "%s-frontend-internal:9003" $name) "store_listen" "0.0.0.0:9003" "worker" "0.0.0.0:9020" "tls" (ternary "/etc/lambent-tls" "" .Values.tls.enabled))
 }}
 {{- $_ := set $settings "kubernetes" (dict "election" (eq .Values.scheduler.election "lease") "lease" (printf "%s-scheduler" $name) "pools" "/etc/lambent-pools" "release" $name "owner" (printf "%s-pools" $name)) }}
+{{- $networks := dict }}
+{{- range $group, $entries := dict "subnets" .Values.vpc.subnets "security_groups" .Values.vpc.securityGroups }}
+{{- $pairs := list }}
+{{- range $entries }}{{ $pairs = append $pairs (printf "%s=%s" .id .vpc) }}{{ end }}
+{{- $_ := set $networks $group (join "," $pairs) }}
+{{- end }}
+{{- $_ := set $settings "vpc" $networks }}
 {{- if .Values.connections.existingSecret }}
 {{- $_ := set $settings "queue" (dict "connections" (printf "/etc/lambent-connections/%s" .Values.connections.existingSecretKey)) }}
 {{- end }}
@@ -49,7 +56,7 @@
 {{- define "lambent.workerSettings" -}}
 {{- $settings := include "lambent.settings" . | fromYaml }}
 {{- $cluster := pick $settings.cluster "data" "account" "region" }}
-{{- toJson (merge (dict "cluster" $cluster) (omit $settings "kubernetes" "scheduling" "cluster")) }}
+{{- toJson (merge (dict "cluster" $cluster) (omit $settings "kubernetes" "scheduling" "cluster" "vpc")) }}
 {{- end }}
 
 {{- define "lambent.publicUrl" -}}

@@ -37,6 +37,25 @@
 {{- $problems = append $problems (printf "storage.%s=directory needs a volume that all frontends share: mount one in /var/lib/lambent/%s by frontend.extraVolumes and frontend.extraVolumeMounts" $kind $kind) }}
 {{- end }}
 {{- end }}
+{{- $served := dict "subnets" list "securityGroups" list }}
+{{- range $kind, $ids := $served }}
+{{- $known := list }}
+{{- range index $.Values.vpc $kind }}
+{{- if has .id $known }}{{ $problems = append $problems (printf "vpc.%s names %s twice" $kind .id) }}{{ end }}
+{{- $known = append $known .id }}
+{{- end }}
+{{- range $pool := $.Values.workers.pools }}
+{{- range index ($pool.rule | default dict) $kind }}
+{{- $ids = append $ids . }}
+{{- if not (has . $known) }}{{ $problems = append $problems (printf "pool %s: %s is not in vpc.%s" $pool.name . $kind) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- range $known }}
+{{- if and (eq $kind "subnets") (eq $.Values.workers.scaling "scheduler") (not (has . $ids)) }}
+{{- $problems = append $problems (printf "vpc.subnets: no pool's rule names %s, so functions in it would run nowhere" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- $names := list }}
 {{- range .Values.workers.pools }}
 {{- if has .name $names }}{{ $problems = append $problems (printf "two pools are called %s" .name) }}{{ end }}

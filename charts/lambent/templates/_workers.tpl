@@ -170,7 +170,7 @@ spec:
 {{- range .Values.workers.pools }}
 {{- $pool := include "lambent.pool" (dict "root" $ "pool" .) | fromYaml }}
 {{- $template := ternary dict (include "lambent.workerTemplate" (dict "root" $ "pool" $pool) | fromYaml) (eq $.Values.workers.scaling "fixed") }}
-{{- $rule := merge (dict) ($pool.rule | default dict) (dict "architectures" list "runtimes" list "subnets" list "securityGroups" list) }}
+{{- $rule := merge (dict) ($pool.rule | default dict) (dict "architectures" list "runtimes" list "subnets" list "securityGroups" list "accounts" list "functions" list) }}
 {{ .name }}.json: |
   {{- dict "name" $pool.name "min" $pool.min "max" $pool.max "headroomMb" $pool.headroomMb "scaleToZero" $pool.scaleToZero "idleSeconds" $pool.idleSeconds "memoryMb" $pool.memoryMb "environments" $pool.environments "rule" $rule "template" $template | toPrettyJson | nindent 2 }}
 {{- end }}

@@ -25,7 +25,7 @@ class Known:
     """What a function's name and a qualifier stand for, and what invoking it takes."""
 
     record: FunctionRecord
-    target: Target | None  # None until its creation has ended
+    target: Target | None  # None until its creation has ended, and while the function is inactive
     additional: Target | None = None  # the second version of an alias with weights
     share: float = 0.0  # of the requests that go to `additional`, 0 to 1
     event_config: EventInvokeConfig | None = None  # how its events are run; None: by the defaults
@@ -91,7 +91,7 @@ class FunctionDirectory:
             return None
         if not all(function.has(version) for version in versions):
             return None  # the alias was moved away from a version that was then deleted, while it was read
-        targets = [target_of(self._secrets, function, version) for version in versions]
+        targets = [None if function.record.away else target_of(self._secrets, function, each) for each in versions]
         additional, share = None, 0.0
         if len(targets) > 1:
             additional, share = targets[1], function.aliases[qualifier].weights[versions[1]]

@@ -33,6 +33,7 @@ def target_of(secrets: SecretBox, function: Function, version: str) -> Target | 
         deployment=_deployment(secrets, record.tenant, record.name, version, deployed).SerializeToString(),
         architecture=deployed.configuration.architecture,
         runtime=deployed.configuration.runtime,
+        vpc=deployed.configuration.vpc,
     )
 
 

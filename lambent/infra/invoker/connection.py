@@ -7,7 +7,6 @@ import random
 
 from lambent.domain.clock import Clock
 from lambent.infra.certificates import Certificates
-from lambent.infra.config import Settings
 from lambent.infra.functions.concurrency_settings import SettingsLink
 from lambent.infra.functions.port import FunctionStore
 from lambent.infra.invoker.invoker import Invoker
@@ -17,6 +16,7 @@ from lambent.infra.invoker.worker_links import WorkerLinks
 from lambent.infra.layout import Layout
 from lambent.infra.lifecycle import StartError
 from lambent.infra.secrets import SecretBox
+from lambent.infra.settings import Settings
 from lambent.infra.telemetry import Telemetry, by_reason
 
 # How long a process waits for the scheduler at its start; without it nothing could be admitted.

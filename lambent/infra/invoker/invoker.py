@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError
+from lambent.domain.functions import VpcAttachment
 from lambent.domain.names import Tenant
 from lambent.infra import frames
 from lambent.infra.invoker.leases import LeaseStream
@@ -55,6 +56,7 @@ class Target:
     deployment: bytes  # serialized lambent.internal.v1.Deployment
     architecture: str = ""  # with the runtime, what pools of workers are chosen by
     runtime: str = ""
+    vpc: VpcAttachment | None = None
 
     def need(self) -> pb.Need:
         """What the scheduler decides by."""
@@ -68,6 +70,8 @@ class Target:
             memory_mb=self.memory_mb,
             architecture=self.architecture,
             runtime=self.runtime,
+            subnet_ids=() if self.vpc is None else self.vpc.subnets,
+            security_group_ids=() if self.vpc is None else self.vpc.security_groups,
         )
 
 

@@ -11,7 +11,6 @@ from redis.exceptions import RedisError
 
 from lambent.domain.clock import Clock
 from lambent.domain.names import Tenant
-from lambent.infra import config
 from lambent.infra.queue import redis_keys as keys
 from lambent.infra.queue.port import (
     NO_TERMS,
@@ -27,6 +26,7 @@ from lambent.infra.queue.port import (
     Verdict,
 )
 from lambent.infra.redis_client import store_errors
+from lambent.infra.settings import Queue
 
 # How long one read of the channel waits, and the pause before it is subscribed to again.
 _LISTEN_SECONDS, _RESUBSCRIBE_SECONDS = 30.0, 0.5
@@ -159,11 +159,11 @@ class RedisQueue:
                 await asyncio.sleep(_RESUBSCRIBE_SECONDS)
 
 
-def redis_queue(client: Redis, blocking: Redis, clock: Clock, owner: str, settings: config.Queue) -> RedisQueue:
+def redis_queue(client: Redis, blocking: Redis, clock: Clock, owner: str, limits: Queue) -> RedisQueue:
     """The queue with the limits of the settings."""
     return RedisQueue(
         client, blocking, clock, owner,
-        dead_seconds=settings.dead_days * 86_400, dead_items=settings.dead_events,
+        dead_seconds=limits.dead_days * 86_400, dead_items=limits.dead_events,
     )  # fmt: skip
 
 

@@ -261,6 +261,7 @@ class DescribeUseResponse(_message.Message):
     FUNCTIONS_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     FREE_MB_FIELD_NUMBER: _builtins.int
+    CREWS_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     unreserved: _builtins.int
     """What functions without reserved concurrency share."""
@@ -270,6 +271,8 @@ class DescribeUseResponse(_message.Message):
     free_mb: _builtins.int
     @_builtins.property
     def functions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionUse]: ...
+    @_builtins.property
+    def crews(self) -> _containers.RepeatedCompositeFieldContainer[Global___CrewUse]: ...
     def __init__(
         self,
         *,
@@ -280,14 +283,45 @@ class DescribeUseResponse(_message.Message):
         functions: _abc.Iterable[Global___FunctionUse] | None = ...,
         workers: _builtins.int = ...,
         free_mb: _builtins.int = ...,
+        crews: _abc.Iterable[Global___CrewUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_mb", b"free_mb", "functions", b"functions", "limit", b"limit", "on_demand", b"on_demand", "provisioned", b"provisioned", "unreserved", b"unreserved", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crews", b"crews", "free_mb", b"free_mb", "functions", b"functions", "limit", b"limit", "on_demand", b"on_demand", "provisioned", b"provisioned", "unreserved", b"unreserved", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeUseResponse: _TypeAlias = DescribeUseResponse  # noqa: Y015
+
+@_typing.final
+class CrewUse(_message.Message):
+    """Workers of one pool and isolation level that are connected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: _builtins.int
+    ISOLATION_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    FREE_MB_FIELD_NUMBER: _builtins.int
+    pool: _builtins.str
+    isolation: _builtins.str
+    workers: _builtins.int
+    free_mb: _builtins.int
+    def __init__(
+        self,
+        *,
+        pool: _builtins.str = ...,
+        isolation: _builtins.str = ...,
+        workers: _builtins.int = ...,
+        free_mb: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_mb", b"free_mb", "isolation", b"isolation", "pool", b"pool", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CrewUse: _TypeAlias = CrewUse  # noqa: Y015
 
 @_typing.final
 class FunctionUse(_message.Message):

@@ -13,6 +13,7 @@ from lambent.domain.errors import invalid_parameter
 from lambent.domain.functions import Configuration, FunctionRecord, State, UpdateStatus, VersionRecord
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, Tenant, function_arn
+from lambent.domain.networks import Networks
 from lambent.domain.runtimes import ACCEPTED, RETIRED, SERVED
 from lambent.infra.functions.variables import open_variables, seal_variables
 from lambent.infra.secrets import SecretBox, SecretsError
@@ -21,6 +22,8 @@ from services.frontend.operations.timestamps import written
 from services.frontend.variables import check_variables
 
 _CREATING = "The function is being created."
+_IDLE = ("The function was not invoked for long, and its network was taken back.", "Idle")
+_RESTORING = ("The function is being restored.", "Restoring")
 # Members of configuration responses that lists leave out. Source: AWS's recorded answers.
 LIST_OMITS = (
     "state", "state_reason", "state_reason_code", "last_update_status", "last_update_status_reason",
@@ -61,6 +64,7 @@ def from_create(
     name: str,
     limits: Limits,
     served: frozenset[str],
+    networks: Networks,
     secrets: SecretBox,
 ) -> Configuration:
     """The configuration that a CreateFunction asks for, with AWS's defaults."""
@@ -91,7 +95,7 @@ def from_create(
         system_log_level=None,
         log_group=f"/aws/lambda/{name}",
     )
-    return merge(blank, request, tenant, name, limits, served, secrets)
+    return merge(blank, request, tenant, name, limits, served, networks, secrets)
 
 
 def merge(
@@ -101,6 +105,7 @@ def merge(
     name: str,
     limits: Limits,
     served: frozenset[str],
+    networks: Networks,
     secrets: SecretBox,
 ) -> Configuration:
     """`current` with the members that `request` carries; maps are replaced whole."""
@@ -129,6 +134,9 @@ def merge(
         changes["tracing_mode"] = request.tracing_config.mode
     if request.HasField("snap_start") and request.snap_start.HasField("apply_on"):
         changes["snap_start"] = request.snap_start.apply_on
+    if request.HasField("vpc_config"):
+        asked = request.vpc_config
+        changes["vpc"] = networks.attach(asked.subnet_ids, asked.security_group_ids, asked.ipv6_allowed_for_dual_stack)
     if request.HasField("logging_config"):
         changes |= _logging(current, request.logging_config)
     return dataclasses.replace(current, **changes)  # type: ignore[arg-type]
@@ -178,7 +186,7 @@ def version_view(record: FunctionRecord, version: VersionRecord) -> FunctionReco
         code=version.deployed.code,
         revision_id=version.revision_id,
         last_modified=version.last_modified,
-        state=State.ACTIVE,
+        state=record.state if record.away else State.ACTIVE,
         update_status=UpdateStatus.SUCCESSFUL,
     )
 
@@ -226,7 +234,18 @@ def to_message(
         message.kms_key_arn = configuration.kms_key_arn
     for layer in configuration.layers:
         message.layers.add(arn=layer.arn, code_size=layer.code.size)
-    if record.state is State.PENDING:
+    if configuration.vpc is not None:
+        message.vpc_config.CopyFrom(
+            pb.VpcConfigResponse(
+                subnet_ids=configuration.vpc.subnets,
+                security_group_ids=configuration.vpc.security_groups,
+                vpc_id=configuration.vpc.vpc,
+                ipv6_allowed_for_dual_stack=configuration.vpc.ipv6,
+            )
+        )
+    if record.away:
+        message.state_reason, message.state_reason_code = _IDLE if record.state is State.INACTIVE else _RESTORING
+    elif record.state is State.PENDING:
         message.state_reason, message.state_reason_code = _CREATING, "Creating"
     if record.update_status is not None:
         message.last_update_status = record.update_status

@@ -12,6 +12,8 @@ from lambent.domain.functions import Function, FunctionRecord, State, UpdateStat
 from lambent.domain.layers import check_size
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, FunctionRef, Tenant, is_version, not_found, parse
+from lambent.domain.networks import Networks
+from lambent.infra.functions.attached import AttachedFunctions
 from lambent.infra.functions.port import EVERY_VERSION, NOBODY, Edit, FunctionStore
 from lambent.infra.secrets import SecretBox
 from lambent.v1 import function_service_pb2 as pb
@@ -45,11 +47,15 @@ class FunctionOperations:
         urls: CodeUrls,
         limits: Limits,
         runtimes: frozenset[str],
+        networks: Networks,
+        attached: AttachedFunctions,
         clock: Clock,
         ids: Ids,
     ) -> None:
-        """`runtimes`: those that functions may have."""
+        """`runtimes`: those that functions may have. `networks`: what they may be attached to."""
         self._runtimes = runtimes
+        self._networks = networks
+        self._attached = attached
         self._store = store
         self._uploads = uploads
         self._layers = layers
@@ -70,7 +76,9 @@ class FunctionOperations:
             raise invalid_parameter("A function cannot be created with a qualifier in its name.")
         refuse_unserved(request)
         refuse_unserved(request.code)
-        configuration = conf.from_create(request, ref.tenant, ref.name, self._limits, self._runtimes, self._secrets)
+        configuration = conf.from_create(
+            request, ref.tenant, ref.name, self._limits, self._runtimes, self._networks, self._secrets
+        )
         configuration = dataclasses.replace(configuration, layers=await self._layers.attach(request.layers, call))
         if await self._store.get(ref.tenant, ref.name) is not None:
             raise _exists(ref)
@@ -95,6 +103,8 @@ class FunctionOperations:
         if request.publish:
             version = self._publisher.version(record, record.generation)
             record = record.counting(version, record.revision_id)
+        if configuration.attached:
+            await self._attached.add(ref.tenant, ref.name, now)
         obstacle = await self._store.create(record, self._ids.uuid(), version, self._limits.code_storage_bytes)
         if obstacle is not None:
             raise _exists(ref) if obstacle == "exists" else storage_exceeded()
@@ -176,8 +186,9 @@ class FunctionOperations:
         refuse_unserved(request)
         record = await self._lookups.changeable(ref, request.revision_id if request.HasField("revision_id") else None)
         configuration = conf.merge(
-            record.configuration, request, ref.tenant, ref.name, self._limits, self._runtimes, self._secrets
-        )
+            record.configuration, request, ref.tenant, ref.name, self._limits, self._runtimes, self._networks,
+            self._secrets,
+        )  # fmt: skip
         if request.layers:
             configuration = dataclasses.replace(configuration, layers=await self._layers.attach(request.layers, call))
             check_size(record.code.unzipped, configuration.layers, self._limits.unzipped_bytes)
@@ -232,6 +243,8 @@ class FunctionOperations:
                 record = record.counting(version, record.revision_id)
                 versions[version.number] = version
                 added += version.deployed.code.size
+        if record.configuration.attached:
+            await self._attached.add(record.tenant, record.name, now)
         edit = Edit(
             before.tenant, before.name, NOBODY, revision=before.revision_id, record=record, versions=versions,
             added_bytes=added,

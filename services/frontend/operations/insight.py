@@ -69,6 +69,12 @@ class InsightOperations:
             workers=use.workers,
             free_memory_mb=use.free_mb,
             functions=[_function(each) for each in use.functions],
+            worker_pools=[
+                pb.WorkerPoolUse(
+                    pool=each.pool, isolation=each.isolation, workers=each.workers, free_memory_mb=each.free_mb
+                )
+                for each in use.crews
+            ],
             provisioned_configs=[
                 pb.ProvisionedUse(
                     function_name=each.function_name,

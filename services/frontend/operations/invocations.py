@@ -18,6 +18,7 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, not_found, parse
 from lambent.infra.frames import Stream
 from lambent.infra.functions.directory import FunctionDirectory, Known
+from lambent.infra.functions.waking import Waker
 from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.invoker import Invoker, Outcome, Target
 from lambent.v1 import invocation_service_pb2 as pb
@@ -38,6 +39,7 @@ class InvocationOperations:
         *,
         directory: FunctionDirectory,
         settler: Settler,
+        waker: Waker,
         invoker: Invoker,
         events: EventAcceptor,
         telemetry: InvocationTelemetry,
@@ -47,6 +49,7 @@ class InvocationOperations:
         """`rng`: draws which version of an alias with weights a request goes to."""
         self._directory = directory
         self._settler = settler
+        self._waker = waker
         self._invoker = invoker
         self._events = events
         self._telemetry = telemetry
@@ -177,6 +180,8 @@ class InvocationOperations:
                 known = await self._directory.find(ref.tenant, ref.name, ref.qualifier)
         if known is None or known.target is None:
             state = known.record.state if known is not None else State.FAILED
+            if known is not None and await self._waker.wake(known.record):
+                state = State.PENDING
             raise AwsError(
                 "ResourceConflictException",
                 "The operation cannot be performed at this time. "

@@ -14,11 +14,12 @@ import logging
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.errors import AwsError
 from lambent.domain.functions import Deployed, FunctionRecord, State, UpdateStatus
+from lambent.domain.idleness import restored
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST
 from lambent.infra.code_store import CodeStore
 from lambent.infra.functions.directory import FunctionDirectory
-from lambent.infra.functions.port import Edit, FunctionStore
+from lambent.infra.functions.port import NOBODY, Edit, FunctionStore
 from lambent.infra.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,11 @@ def in_progress(record: FunctionRecord) -> bool:
 
 
 def settle(record: FunctionRecord, *, code_present: bool, revision_id: str, deployment_id: str) -> FunctionRecord:
-    """The record after the second half. Without its packages a creation fails, and an update leaves the old code be."""
+    """The record after the second half. Without its packages a creation fails, and an update leaves the old code be.
+    What was inactive runs what it ran."""
+    back = restored(record, revision_id=revision_id)
+    if back is not None:
+        return back
     if not code_present:
         failed = {"state": State.FAILED} if record.state is State.PENDING else {"update_status": UpdateStatus.FAILED}
         return dataclasses.replace(record, revision_id=revision_id, **failed)
@@ -91,9 +96,10 @@ class Settler:
         codes = [record.code, *(layer.code for layer in record.configuration.layers)]
         present = await asyncio.to_thread(lambda: all(code.sha256 in self._code for code in codes))
         settled = settle(record, code_present=present, revision_id=self._ids.uuid(), deployment_id=self._ids.token(16))
+        outdates = NOBODY if record.away else LATEST
         edit = Edit(
-            record.tenant, record.name, LATEST, record.generation, revision=record.revision_id, record=settled
+            record.tenant, record.name, outdates, record.generation, revision=record.revision_id, record=settled
         )  # fmt: skip
         obstacle = await self._store.change(edit, self._limits.code_storage_bytes)
-        self._directory.forget(record.tenant, record.name, record.generation, LATEST)
+        self._directory.forget(record.tenant, record.name, record.generation, outdates)
         return settled if obstacle is None else record

@@ -12,7 +12,6 @@ from lambent.domain.errors import invalid_parameter
 # Member (as AWS spells it) → why it is refused when it is sent with a value.
 UNSERVED: Mapping[str, str] = {
     "PublishTo": "managed instances are not served",
-    "VpcConfig": "VpcConfig is not served yet; functions use the worker's network",
     "FileSystemConfigs": "file systems are not served yet",
     "ImageConfig": "container images are not served yet; use PackageType Zip",
     "CodeSigningConfigArn": "code signing is not served yet",

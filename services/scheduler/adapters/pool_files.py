@@ -22,6 +22,8 @@ class RuleFile(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     runtimes: list[str] = []
     subnets: list[str] = []
     security_groups: list[str] = []
+    accounts: list[str] = []
+    functions: list[str] = []  # names or patterns
 
 
 class PoolFile(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -47,10 +49,7 @@ class PoolFile(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 
     def matches(self) -> Rule:
         """The rule."""
-        rule = self.rule
-        return Rule(
-            tuple(rule.architectures), tuple(rule.runtimes), tuple(rule.subnets), tuple(rule.security_groups)
-        )  # fmt: skip
+        return Rule(**{name: tuple(values) for name, values in msgspec.structs.asdict(self.rule).items()})
 
 
 def read_pools(folder: Path) -> dict[str, PoolFile]:

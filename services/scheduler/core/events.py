@@ -157,6 +157,7 @@ class WorkerJoined(msgspec.Struct, frozen=True, gc=False):
     environments: int  # most at once
     running: tuple[Running, ...]
     pool: str = ""
+    isolation: str = ""  # level in force; nothing is decided by it
 
 
 class WorkerLeft(msgspec.Struct, frozen=True, gc=False):

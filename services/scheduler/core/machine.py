@@ -213,7 +213,7 @@ class Scheduler(Serving):
             worker = Worker(event.worker_id, event.address, event.memory_mb, event.environments, event.pool)
             self.hire(worker)
         worker.address, worker.memory_mb, worker.environments = event.address, event.memory_mb, event.environments
-        worker.connected, worker.draining = True, False
+        worker.connected, worker.draining, worker.isolation = True, False, event.isolation
         self._absent_workers.pop(worker.id, None)
         said = {running.environment_id for running in event.running}
         for environment in list(worker.holds.values()):

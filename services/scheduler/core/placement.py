@@ -19,6 +19,7 @@ class Worker:
     memory_mb: int  # that environments may be promised together
     environments: int  # most at once
     pool: str = ""
+    isolation: str = ""  # level in force, for those who look in
     used_mb: int = 0
     stopping_mb: int = 0  # part of used_mb that is on its way out
     stopping: int = 0  # environments on their way out

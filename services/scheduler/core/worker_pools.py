@@ -7,7 +7,8 @@ all workers are one pool without a name, and nobody asks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +19,22 @@ class Traits:
     runtime: str = ""
     subnets: Sequence[str] = ()  # of its VpcConfig
     security_groups: Sequence[str] = ()
+    account: str = ""
+    function: str = ""  # its name
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Which functions a pool takes. An empty member asks for nothing, but for subnets: a pool that names some is for
-    functions in these, and a function in a subnet goes to no pool that does not name it."""
+    functions in these, and a function in a subnet goes to no pool that does not name it. Security groups are those of
+    the function exactly: with one more than it has, it would reach what it may not."""
 
     architectures: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()  # names, in which * and ? stand for what they do in a shell
 
     def takes(self, traits: Traits) -> bool:
         """Whether a function may run in the pool."""
@@ -37,13 +43,15 @@ class Rule:
             and (not self.runtimes or traits.runtime in ("", *self.runtimes))
             and bool(self.subnets) == bool(traits.subnets)
             and all(subnet in self.subnets for subnet in traits.subnets)
-            and (not self.security_groups or all(group in self.security_groups for group in traits.security_groups))
+            and (not self.security_groups or set(self.security_groups) == set(traits.security_groups))
+            and (not self.accounts or traits.account in self.accounts)
+            and (not self.functions or any(fnmatchcase(traits.function, pattern) for pattern in self.functions))
         )
 
     @property
     def narrowness(self) -> int:
         """How many members ask for something."""
-        return sum(map(bool, (self.architectures, self.runtimes, self.subnets, self.security_groups)))
+        return sum(bool(getattr(self, field.name)) for field in fields(self))
 
 
 def pool_of(traits: Traits, rules: Mapping[str, Rule]) -> str | None:

@@ -7,7 +7,8 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lambent.infra.config import ConfigError, Loaded, Row, Settings, rows_of, setting, table
+from lambent.infra.config import ConfigError, Loaded, Row, rows_of, table
+from lambent.infra.settings import Settings, setting
 
 # The groups of settings that a simulation follows.
 GROUPS = frozenset({"scheduling", "timing", "limits", "worker"})
