@@ -205,6 +205,11 @@ class Client:
         """Run no more events of a function for now."""
         self._call(self._queue.PauseQueue, queue.PauseQueueRequest(function_name=name))
 
+    def set_queue_priority(self, name: str, priority: int) -> None:
+        """Run events of a function before those of others, or after: -10 to 10, 0 unless it is set."""
+        request = queue.SetQueuePriorityRequest(function_name=name, priority=priority)
+        self._call(self._queue.SetQueuePriority, request)
+
     def resume_queue(self, name: str) -> bool:
         """Run events of a function again. False: they were not paused."""
         return self._call(self._queue.ResumeQueue, queue.ResumeQueueRequest(function_name=name))[0].resumed

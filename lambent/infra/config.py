@@ -38,6 +38,7 @@ class Row:
     unit: str
     pattern: str
     minimum: float | None
+    maximum: float | None
 
     @property
     def key(self) -> str:
@@ -59,6 +60,8 @@ class Row:
             raise ConfigError(f"{source}: {self.key} cannot be {parsed!r}. {self.doc}")
         if self.minimum is not None and parsed < self.minimum:
             raise ConfigError(f"{source}: {self.key} must be at least {self.minimum:g}, not {parsed}")
+        if self.maximum is not None and parsed > self.maximum:
+            raise ConfigError(f"{source}: {self.key} must be at most {self.maximum:g}, not {parsed}")
         return parsed
 
 
@@ -75,7 +78,7 @@ def rows_of(group: str, kind: type) -> Iterator[Row]:
         meta = item.metadata
         yield Row(
             group, item.name, hints[item.name], item.default, meta["doc"], meta.get("unit", ""),
-            meta.get("pattern", ""), meta.get("minimum", 0 if group == "limits" else None),
+            meta.get("pattern", ""), meta.get("minimum", 0 if group == "limits" else None), meta.get("maximum"),
         )  # fmt: skip
 
 

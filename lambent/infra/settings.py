@@ -13,9 +13,13 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import ACCOUNT_PATTERN, REGION_PATTERN
 
 
-def setting(default: Any, doc: str, *, unit: str = "", pattern: str = "", minimum: float | None = None) -> Any:
+def setting(
+    default: Any, doc: str, *, unit: str = "", pattern: str = "", minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:  # fmt: skip
     """A row of the table. `pattern` must match the whole of a text value."""
-    return field(default=default, metadata={"doc": doc, "unit": unit, "pattern": pattern, "minimum": minimum})
+    bounds = {"minimum": minimum, "maximum": maximum}
+    return field(default=default, metadata={"doc": doc, "unit": unit, "pattern": pattern} | bounds)
 
 
 _ADDRESS = r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.\-]+):\d{1,5}"
@@ -245,6 +249,11 @@ class Queue:
     """Asynchronous invocation."""
 
     running: int = setting(1000, "Most events that one poller runs at once.", unit="events", minimum=1)
+    share: float = setting(
+        1.0,
+        "Share of each account's unreserved concurrency that events may use together, so that synchronous callers "
+        "always find the rest; 1: all of it, as on AWS.", unit="share", minimum=0, maximum=1,
+    )  # fmt: skip
     lease_seconds: float = setting(
         5.0, "How long events of a lost poller are held before another takes them over.", unit="seconds", minimum=0.5
     )

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lambent.v1 import options_pb2 as lambent_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elambent/v1/queue_service.proto\x12\nlambent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18lambent/v1/options.proto\"\x13\n\x11ListQueuesRequest\"D\n\x12ListQueuesResponse\x12.\n\x06queues\x18\x01 \x03(\x0b\x32\x16.lambent.v1.EventQueueR\x06Queues\"\xbd\x03\n\nEventQueue\x12(\n\rfunction_name\x18\x01 \x01(\tH\x00R\x0c\x46unctionName\x88\x01\x01\x12\x1d\n\x07waiting\x18\x02 \x01(\x03H\x01R\x07Waiting\x88\x01\x01\x12\x1d\n\x07\x64\x65layed\x18\x03 \x01(\x03H\x02R\x07\x44\x65layed\x88\x01\x01\x12\x1d\n\x07running\x18\x04 \x01(\x03H\x03R\x07Running\x88\x01\x01\x12\x1e\n\x08given_up\x18\x05 \x01(\x03H\x04R\x07GivenUp\x88\x01\x01\x12\x31\n\x12oldest_age_seconds\x18\x06 \x01(\x01H\x05R\x10OldestAgeSeconds\x88\x01\x01\x12\x42\n\x0cnext_attempt\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x06R\x0bNextAttempt\x88\x01\x01\x12\x1b\n\x06paused\x18\x08 \x01(\x08H\x07R\x06Paused\x88\x01\x01\x42\x10\n\x0e_function_nameB\n\n\x08_waitingB\n\n\x08_delayedB\n\n\x08_runningB\x0b\n\t_given_upB\x15\n\x13_oldest_age_secondsB\x0f\n\r_next_attemptB\t\n\x07_paused\"\xeb\x01\n\x11ListEventsRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x12\x44\n\x05state\x18\x02 \x01(\tB)\x8a\xb5\x18%:\x07waiting:\x07\x64\x65layed:\x07running:\x08given_upH\x01R\x05State\x88\x01\x01\x12-\n\tmax_items\x18\x03 \x01(\x05\x42\x0b\x8a\xb5\x18\x07*\x05\x08\x01\x10\xe8\x07H\x02R\x08MaxItems\x88\x01\x01\x42\x10\n\x0e_function_nameB\x08\n\x06_stateB\x0c\n\n_max_items\"E\n\x12ListEventsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.lambent.v1.QueuedEventR\x06\x45vents\"\xe0\x03\n\x0bQueuedEvent\x12\"\n\nrequest_id\x18\x01 \x01(\tH\x00R\tRequestId\x88\x01\x01\x12\x19\n\x05state\x18\x02 \x01(\tH\x01R\x05State\x88\x01\x01\x12\x36\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x41\x63\x63\x65pted\x12.\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04Time\x12\x1f\n\x08\x61ttempts\x18\x05 \x01(\x05H\x02R\x08\x41ttempts\x88\x01\x01\x12\x1b\n\x06reason\x18\x06 \x01(\tH\x03R\x06Reason\x88\x01\x01\x12\x1b\n\x06\x64\x65tail\x18\x07 \x01(\tH\x04R\x06\x44\x65tail\x88\x01\x01\x12!\n\tqualifier\x18\x08 \x01(\tH\x05R\tQualifier\x88\x01\x01\x12\x1b\n\x06holder\x18\t \x01(\tH\x06R\x06Holder\x88\x01\x01\x12(\n\rpayload_bytes\x18\n \x01(\x03H\x07R\x0cPayloadBytes\x88\x01\x01\x42\r\n\x0b_request_idB\x08\n\x06_stateB\x0b\n\t_attemptsB\t\n\x07_reasonB\t\n\x07_detailB\x0c\n\n_qualifierB\t\n\x07_holderB\x10\n\x0e_payload_bytes\"\x9d\x01\n\x0fGetEventRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x12\x30\n\nrequest_id\x18\x02 \x01(\tB\x0c\x8a\xb5\x18\x08\x18\x01\x32\x04\x08\x01\x10\x64H\x01R\tRequestId\x88\x01\x01\x42\x10\n\x0e_function_nameB\r\n\x0b_request_id\"\xaa\x01\n\x10GetEventResponse\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.lambent.v1.QueuedEventR\x05\x45vent\x12%\n\x07payload\x18\x02 \x01(\x0c\x42\x06\x8a\xb5\x18\x02X\x01H\x00R\x07Payload\x88\x01\x01\x12\'\n\x08response\x18\x03 \x01(\x0c\x42\x06\x8a\xb5\x18\x02X\x01H\x01R\x08Response\x88\x01\x01\x42\n\n\x08_payloadB\x0b\n\t_response\"^\n\x11PauseQueueRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x42\x10\n\x0e_function_name\"\x14\n\x12PauseQueueResponse\"_\n\x12ResumeQueueRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x42\x10\n\x0e_function_name\"@\n\x13ResumeQueueResponse\x12\x1d\n\x07resumed\x18\x01 \x01(\x08H\x00R\x07Resumed\x88\x01\x01\x42\n\n\x08_resumed\"\x9e\x01\n\x11PurgeQueueRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x12\x34\n\x05state\x18\x02 \x01(\tB\x19\x8a\xb5\x18\x15\x18\x01:\x07waiting:\x08given_upH\x01R\x05State\x88\x01\x01\x42\x10\n\x0e_function_nameB\x08\n\x06_state\"<\n\x12PurgeQueueResponse\x12\x1b\n\x06\x65vents\x18\x01 \x01(\x03H\x00R\x06\x45vents\x88\x01\x01\x42\t\n\x07_events\"\xc7\x02\n\x13RedriveQueueRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x12\x30\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05Since\x12\x30\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05Until\x12\x1b\n\x06reason\x18\x04 \x01(\tH\x01R\x06Reason\x88\x01\x01\x12\x1b\n\x06\x64\x65tail\x18\x05 \x01(\tH\x02R\x06\x44\x65tail\x88\x01\x01\x12\"\n\nrequest_id\x18\x06 \x01(\tH\x03R\tRequestId\x88\x01\x01\x42\x10\n\x0e_function_nameB\t\n\x07_reasonB\t\n\x07_detailB\r\n\x0b_request_id\">\n\x14RedriveQueueResponse\x12\x1b\n\x06\x65vents\x18\x01 \x01(\x03H\x00R\x06\x45vents\x88\x01\x01\x42\t\n\x07_events2\xeb\x04\n\x0cQueueService\x12T\n\nListQueues\x12\x1d.lambent.v1.ListQueuesRequest\x1a\x1e.lambent.v1.ListQueuesResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12T\n\nListEvents\x12\x1d.lambent.v1.ListEventsRequest\x1a\x1e.lambent.v1.ListEventsResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12N\n\x08GetEvent\x12\x1b.lambent.v1.GetEventRequest\x1a\x1c.lambent.v1.GetEventResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12T\n\nPauseQueue\x12\x1d.lambent.v1.PauseQueueRequest\x1a\x1e.lambent.v1.PauseQueueResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12W\n\x0bResumeQueue\x12\x1e.lambent.v1.ResumeQueueRequest\x1a\x1f.lambent.v1.ResumeQueueResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12T\n\nPurgeQueue\x12\x1d.lambent.v1.PurgeQueueRequest\x1a\x1e.lambent.v1.PurgeQueueResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12Z\n\x0cRedriveQueue\x12\x1f.lambent.v1.RedriveQueueRequest\x1a .lambent.v1.RedriveQueueResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elambent/v1/queue_service.proto\x12\nlambent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18lambent/v1/options.proto\"\x13\n\x11ListQueuesRequest\"D\n\x12ListQueuesResponse\x12.\n\x06queues\x18\x01 \x03(\x0b\x32\x16.lambent.v1.EventQueueR\x06Queues\"\xeb\x03\n\nEventQueue\x12(\n\rfunction_name\x18\x01 \x01(\tH\x00R\x0c\x46unctionName\x88\x01\x01\x12\x1d\n\x07waiting\x18\x02 \x01(\x03H\x01R\x07Waiting\x88\x01\x01\x12\x1d\n\x07\x64\x65layed\x18\x03 \x01(\x03H\x02R\x07\x44\x65layed\x88\x01\x01\x12\x1d\n\x07running\x18\x04 \x01(\x03H\x03R\x07Running\x88\x01\x01\x12\x1e\n\x08given_up\x18\x05 \x01(\x03H\x04R\x07GivenUp\x88\x01\x01\x12\x31\n\x12oldest_age_seconds\x18\x06 \x01(\x01H\x05R\x10OldestAgeSeconds\x88\x01\x01\x12\x42\n\x0cnext_attempt\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x06R\x0bNextAttempt\x88\x01\x01\x12\x1b\n\x06paused\x18\x08 \x01(\x08H\x07R\x06Paused\x88\x01\x01\x12\x1f\n\x08priority\x18\t \x01(\x05H\x08R\x08Priority\x88\x01\x01\x42\x10\n\x0e_function_nameB\n\n\x08_waitingB\n\n\x08_delayedB\n\n\x08_runningB\x0b\n\t_given_upB\x15\n\x13_oldest_age_secondsB\x0f\n\r_next_attemptB\t\n\x07_pausedB\x0b\n\t_priority\"\xeb\x01\n\x11ListEventsRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x12\x44\n\x05state\x18\x02 \x01(\tB)\x8a\xb5\x18%:\x07waiting:\x07\x64\x65layed:\x07running:\x08given_upH\x01R\x05State\x88\x01\x01\x12-\n\tmax_items\x18\x03 \x01(\x05\x42\x0b\x8a\xb5\x18\x07*\x05\x08\x01\x10\xe8\x07H\x02R\x08MaxItems\x88\x01\x01\x42\x10\n\x0e_function_nameB\x08\n\x06_stateB\x0c\n\n_max_items\"E\n\x12ListEventsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.lambent.v1.QueuedEventR\x06\x45vents\"\xe0\x03\n\x0bQueuedEvent\x12\"\n\nrequest_id\x18\x01 \x01(\tH\x00R\tRequestId\x88\x01\x01\x12\x19\n\x05state\x18\x02 \x01(\tH\x01R\x05State\x88\x01\x01\x12\x36\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x41\x63\x63\x65pted\x12.\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04Time\x12\x1f\n\x08\x61ttempts\x18\x05 \x01(\x05H\x02R\x08\x41ttempts\x88\x01\x01\x12\x1b\n\x06reason\x18\x06 \x01(\tH\x03R\x06Reason\x88\x01\x01\x12\x1b\n\x06\x64\x65tail\x18\x07 \x01(\tH\x04R\x06\x44\x65tail\x88\x01\x01\x12!\n\tqualifier\x18\x08 \x01(\tH\x05R\tQualifier\x88\x01\x01\x12\x1b\n\x06holder\x18\t \x01(\tH\x06R\x06Holder\x88\x01\x01\x12(\n\rpayload_bytes\x18\n \x01(\x03H\x07R\x0cPayloadBytes\x88\x01\x01\x42\r\n\x0b_request_idB\x08\n\x06_stateB\x0b\n\t_attemptsB\t\n\x07_reasonB\t\n\x07_detailB\x0c\n\n_qualifierB\t\n\x07_holderB\x10\n\x0e_payload_bytes\"\x9d\x01\n\x0fGetEventRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x12\x30\n\nrequest_id\x18\x02 \x01(\tB\x0c\x8a\xb5\x18\x08\x18\x01\x32\x04\x08\x01\x10\x64H\x01R\tRequestId\x88\x01\x01\x42\x10\n\x0e_function_nameB\r\n\x0b_request_id\"\xaa\x01\n\x10GetEventResponse\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.lambent.v1.QueuedEventR\x05\x45vent\x12%\n\x07payload\x18\x02 \x01(\x0c\x42\x06\x8a\xb5\x18\x02X\x01H\x00R\x07Payload\x88\x01\x01\x12\'\n\x08response\x18\x03 \x01(\x0c\x42\x06\x8a\xb5\x18\x02X\x01H\x01R\x08Response\x88\x01\x01\x42\n\n\x08_payloadB\x0b\n\t_response\"^\n\x11PauseQueueRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x42\x10\n\x0e_function_name\"\x14\n\x12PauseQueueResponse\"_\n\x12ResumeQueueRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x42\x10\n\x0e_function_name\"@\n\x13ResumeQueueResponse\x12\x1d\n\x07resumed\x18\x01 \x01(\x08H\x00R\x07Resumed\x88\x01\x01\x42\n\n\x08_resumed\"\xa9\x01\n\x17SetQueuePriorityRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x12\x36\n\x08priority\x18\x02 \x01(\x05\x42\x15\x8a\xb5\x18\x11\x18\x01*\r\x08\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01\x10\nH\x01R\x08Priority\x88\x01\x01\x42\x10\n\x0e_function_nameB\x0b\n\t_priority\"\x1a\n\x18SetQueuePriorityResponse\"\x9e\x01\n\x11PurgeQueueRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x12\x34\n\x05state\x18\x02 \x01(\tB\x19\x8a\xb5\x18\x15\x18\x01:\x07waiting:\x08given_upH\x01R\x05State\x88\x01\x01\x42\x10\n\x0e_function_nameB\x08\n\x06_state\"<\n\x12PurgeQueueResponse\x12\x1b\n\x06\x65vents\x18\x01 \x01(\x03H\x00R\x06\x45vents\x88\x01\x01\x42\t\n\x07_events\"\xc7\x02\n\x13RedriveQueueRequest\x12\x37\n\rfunction_name\x18\x01 \x01(\tB\r\x8a\xb5\x18\t\x18\x01\x32\x05\x08\x01\x10\x90\x03H\x00R\x0c\x46unctionName\x88\x01\x01\x12\x30\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05Since\x12\x30\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05Until\x12\x1b\n\x06reason\x18\x04 \x01(\tH\x01R\x06Reason\x88\x01\x01\x12\x1b\n\x06\x64\x65tail\x18\x05 \x01(\tH\x02R\x06\x44\x65tail\x88\x01\x01\x12\"\n\nrequest_id\x18\x06 \x01(\tH\x03R\tRequestId\x88\x01\x01\x42\x10\n\x0e_function_nameB\t\n\x07_reasonB\t\n\x07_detailB\r\n\x0b_request_id\">\n\x14RedriveQueueResponse\x12\x1b\n\x06\x65vents\x18\x01 \x01(\x03H\x00R\x06\x45vents\x88\x01\x01\x42\t\n\x07_events2\xd3\x05\n\x0cQueueService\x12T\n\nListQueues\x12\x1d.lambent.v1.ListQueuesRequest\x1a\x1e.lambent.v1.ListQueuesResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12T\n\nListEvents\x12\x1d.lambent.v1.ListEventsRequest\x1a\x1e.lambent.v1.ListEventsResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12N\n\x08GetEvent\x12\x1b.lambent.v1.GetEventRequest\x1a\x1c.lambent.v1.GetEventResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12T\n\nPauseQueue\x12\x1d.lambent.v1.PauseQueueRequest\x1a\x1e.lambent.v1.PauseQueueResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12W\n\x0bResumeQueue\x12\x1e.lambent.v1.ResumeQueueRequest\x1a\x1f.lambent.v1.ResumeQueueResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12\x66\n\x10SetQueuePriority\x12#.lambent.v1.SetQueuePriorityRequest\x1a$.lambent.v1.SetQueuePriorityResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12T\n\nPurgeQueue\x12\x1d.lambent.v1.PurgeQueueRequest\x1a\x1e.lambent.v1.PurgeQueueResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x12Z\n\x0cRedriveQueue\x12\x1f.lambent.v1.RedriveQueueRequest\x1a .lambent.v1.RedriveQueueResponse\"\x07\x8a\xb5\x18\x03\x08\xc8\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +51,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAUSEQUEUEREQUEST'].fields_by_name['function_name']._serialized_options = b'\212\265\030\t\030\0012\005\010\001\020\220\003'
   _globals['_RESUMEQUEUEREQUEST'].fields_by_name['function_name']._loaded_options = None
   _globals['_RESUMEQUEUEREQUEST'].fields_by_name['function_name']._serialized_options = b'\212\265\030\t\030\0012\005\010\001\020\220\003'
+  _globals['_SETQUEUEPRIORITYREQUEST'].fields_by_name['function_name']._loaded_options = None
+  _globals['_SETQUEUEPRIORITYREQUEST'].fields_by_name['function_name']._serialized_options = b'\212\265\030\t\030\0012\005\010\001\020\220\003'
+  _globals['_SETQUEUEPRIORITYREQUEST'].fields_by_name['priority']._loaded_options = None
+  _globals['_SETQUEUEPRIORITYREQUEST'].fields_by_name['priority']._serialized_options = b'\212\265\030\021\030\001*\r\010\366\377\377\377\377\377\377\377\377\001\020\n'
   _globals['_PURGEQUEUEREQUEST'].fields_by_name['function_name']._loaded_options = None
   _globals['_PURGEQUEUEREQUEST'].fields_by_name['function_name']._serialized_options = b'\212\265\030\t\030\0012\005\010\001\020\220\003'
   _globals['_PURGEQUEUEREQUEST'].fields_by_name['state']._loaded_options = None
@@ -67,6 +71,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUEUESERVICE'].methods_by_name['PauseQueue']._serialized_options = b'\212\265\030\003\010\310\001'
   _globals['_QUEUESERVICE'].methods_by_name['ResumeQueue']._loaded_options = None
   _globals['_QUEUESERVICE'].methods_by_name['ResumeQueue']._serialized_options = b'\212\265\030\003\010\310\001'
+  _globals['_QUEUESERVICE'].methods_by_name['SetQueuePriority']._loaded_options = None
+  _globals['_QUEUESERVICE'].methods_by_name['SetQueuePriority']._serialized_options = b'\212\265\030\003\010\310\001'
   _globals['_QUEUESERVICE'].methods_by_name['PurgeQueue']._loaded_options = None
   _globals['_QUEUESERVICE'].methods_by_name['PurgeQueue']._serialized_options = b'\212\265\030\003\010\310\001'
   _globals['_QUEUESERVICE'].methods_by_name['RedriveQueue']._loaded_options = None
@@ -76,33 +82,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTQUEUESRESPONSE']._serialized_start=126
   _globals['_LISTQUEUESRESPONSE']._serialized_end=194
   _globals['_EVENTQUEUE']._serialized_start=197
-  _globals['_EVENTQUEUE']._serialized_end=642
-  _globals['_LISTEVENTSREQUEST']._serialized_start=645
-  _globals['_LISTEVENTSREQUEST']._serialized_end=880
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=882
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=951
-  _globals['_QUEUEDEVENT']._serialized_start=954
-  _globals['_QUEUEDEVENT']._serialized_end=1434
-  _globals['_GETEVENTREQUEST']._serialized_start=1437
-  _globals['_GETEVENTREQUEST']._serialized_end=1594
-  _globals['_GETEVENTRESPONSE']._serialized_start=1597
-  _globals['_GETEVENTRESPONSE']._serialized_end=1767
-  _globals['_PAUSEQUEUEREQUEST']._serialized_start=1769
-  _globals['_PAUSEQUEUEREQUEST']._serialized_end=1863
-  _globals['_PAUSEQUEUERESPONSE']._serialized_start=1865
-  _globals['_PAUSEQUEUERESPONSE']._serialized_end=1885
-  _globals['_RESUMEQUEUEREQUEST']._serialized_start=1887
-  _globals['_RESUMEQUEUEREQUEST']._serialized_end=1982
-  _globals['_RESUMEQUEUERESPONSE']._serialized_start=1984
-  _globals['_RESUMEQUEUERESPONSE']._serialized_end=2048
-  _globals['_PURGEQUEUEREQUEST']._serialized_start=2051
-  _globals['_PURGEQUEUEREQUEST']._serialized_end=2209
-  _globals['_PURGEQUEUERESPONSE']._serialized_start=2211
-  _globals['_PURGEQUEUERESPONSE']._serialized_end=2271
-  _globals['_REDRIVEQUEUEREQUEST']._serialized_start=2274
-  _globals['_REDRIVEQUEUEREQUEST']._serialized_end=2601
-  _globals['_REDRIVEQUEUERESPONSE']._serialized_start=2603
-  _globals['_REDRIVEQUEUERESPONSE']._serialized_end=2665
-  _globals['_QUEUESERVICE']._serialized_start=2668
-  _globals['_QUEUESERVICE']._serialized_end=3287
+  _globals['_EVENTQUEUE']._serialized_end=688
+  _globals['_LISTEVENTSREQUEST']._serialized_start=691
+  _globals['_LISTEVENTSREQUEST']._serialized_end=926
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=928
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=997
+  _globals['_QUEUEDEVENT']._serialized_start=1000
+  _globals['_QUEUEDEVENT']._serialized_end=1480
+  _globals['_GETEVENTREQUEST']._serialized_start=1483
+  _globals['_GETEVENTREQUEST']._serialized_end=1640
+  _globals['_GETEVENTRESPONSE']._serialized_start=1643
+  _globals['_GETEVENTRESPONSE']._serialized_end=1813
+  _globals['_PAUSEQUEUEREQUEST']._serialized_start=1815
+  _globals['_PAUSEQUEUEREQUEST']._serialized_end=1909
+  _globals['_PAUSEQUEUERESPONSE']._serialized_start=1911
+  _globals['_PAUSEQUEUERESPONSE']._serialized_end=1931
+  _globals['_RESUMEQUEUEREQUEST']._serialized_start=1933
+  _globals['_RESUMEQUEUEREQUEST']._serialized_end=2028
+  _globals['_RESUMEQUEUERESPONSE']._serialized_start=2030
+  _globals['_RESUMEQUEUERESPONSE']._serialized_end=2094
+  _globals['_SETQUEUEPRIORITYREQUEST']._serialized_start=2097
+  _globals['_SETQUEUEPRIORITYREQUEST']._serialized_end=2266
+  _globals['_SETQUEUEPRIORITYRESPONSE']._serialized_start=2268
+  _globals['_SETQUEUEPRIORITYRESPONSE']._serialized_end=2294
+  _globals['_PURGEQUEUEREQUEST']._serialized_start=2297
+  _globals['_PURGEQUEUEREQUEST']._serialized_end=2455
+  _globals['_PURGEQUEUERESPONSE']._serialized_start=2457
+  _globals['_PURGEQUEUERESPONSE']._serialized_end=2517
+  _globals['_REDRIVEQUEUEREQUEST']._serialized_start=2520
+  _globals['_REDRIVEQUEUEREQUEST']._serialized_end=2847
+  _globals['_REDRIVEQUEUERESPONSE']._serialized_start=2849
+  _globals['_REDRIVEQUEUERESPONSE']._serialized_end=2911
+  _globals['_QUEUESERVICE']._serialized_start=2914
+  _globals['_QUEUESERVICE']._serialized_end=3637
 # @@protoc_insertion_point(module_scope)

@@ -70,6 +70,7 @@ class EventQueue(_message.Message):
     OLDEST_AGE_SECONDS_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     function_name: _builtins.str
     waiting: _builtins.int
     """Never tried yet."""
@@ -82,6 +83,8 @@ class EventQueue(_message.Message):
     oldest_age_seconds: _builtins.float
     """Age of the event that waits longest of those never tried, in seconds; absent: there is none."""
     paused: _builtins.bool
+    priority: _builtins.int
+    """0 unless it was set."""
     @_builtins.property
     def next_attempt(self) -> _timestamp_pb2.Timestamp:
         """When the first of those between attempts is tried again; absent: there is none."""
@@ -97,10 +100,11 @@ class EventQueue(_message.Message):
         oldest_age_seconds: _builtins.float | None = ...,
         next_attempt: _timestamp_pb2.Timestamp | None = ...,
         paused: _builtins.bool | None = ...,
+        priority: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_delayed", b"_delayed", "_function_name", b"_function_name", "_given_up", b"_given_up", "_next_attempt", b"_next_attempt", "_oldest_age_seconds", b"_oldest_age_seconds", "_paused", b"_paused", "_running", b"_running", "_waiting", b"_waiting", "delayed", b"delayed", "function_name", b"function_name", "given_up", b"given_up", "next_attempt", b"next_attempt", "oldest_age_seconds", b"oldest_age_seconds", "paused", b"paused", "running", b"running", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_delayed", b"_delayed", "_function_name", b"_function_name", "_given_up", b"_given_up", "_next_attempt", b"_next_attempt", "_oldest_age_seconds", b"_oldest_age_seconds", "_paused", b"_paused", "_priority", b"_priority", "_running", b"_running", "_waiting", b"_waiting", "delayed", b"delayed", "function_name", b"function_name", "given_up", b"given_up", "next_attempt", b"next_attempt", "oldest_age_seconds", b"oldest_age_seconds", "paused", b"paused", "priority", b"priority", "running", b"running", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delayed", b"_delayed", "_function_name", b"_function_name", "_given_up", b"_given_up", "_next_attempt", b"_next_attempt", "_oldest_age_seconds", b"_oldest_age_seconds", "_paused", b"_paused", "_running", b"_running", "_waiting", b"_waiting", "delayed", b"delayed", "function_name", b"function_name", "given_up", b"given_up", "next_attempt", b"next_attempt", "oldest_age_seconds", b"oldest_age_seconds", "paused", b"paused", "running", b"running", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delayed", b"_delayed", "_function_name", b"_function_name", "_given_up", b"_given_up", "_next_attempt", b"_next_attempt", "_oldest_age_seconds", b"_oldest_age_seconds", "_paused", b"_paused", "_priority", b"_priority", "_running", b"_running", "_waiting", b"_waiting", "delayed", b"delayed", "function_name", b"function_name", "given_up", b"given_up", "next_attempt", b"next_attempt", "oldest_age_seconds", b"oldest_age_seconds", "paused", b"paused", "priority", b"priority", "running", b"running", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__delayed: _TypeAlias = _typing.Literal["delayed"]  # noqa: Y015
     _WhichOneofArgType__delayed: _TypeAlias = _typing.Literal["_delayed", b"_delayed"]  # noqa: Y015
@@ -114,6 +118,8 @@ class EventQueue(_message.Message):
     _WhichOneofArgType__oldest_age_seconds: _TypeAlias = _typing.Literal["_oldest_age_seconds", b"_oldest_age_seconds"]  # noqa: Y015
     _WhichOneofReturnType__paused: _TypeAlias = _typing.Literal["paused"]  # noqa: Y015
     _WhichOneofArgType__paused: _TypeAlias = _typing.Literal["_paused", b"_paused"]  # noqa: Y015
+    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
+    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
     _WhichOneofReturnType__running: _TypeAlias = _typing.Literal["running"]  # noqa: Y015
     _WhichOneofArgType__running: _TypeAlias = _typing.Literal["_running", b"_running"]  # noqa: Y015
     _WhichOneofReturnType__waiting: _TypeAlias = _typing.Literal["waiting"]  # noqa: Y015
@@ -130,6 +136,8 @@ class EventQueue(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__oldest_age_seconds) -> _WhichOneofReturnType__oldest_age_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__paused) -> _WhichOneofReturnType__paused | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__running) -> _WhichOneofReturnType__running | None: ...
     @_typing.overload
@@ -433,6 +441,52 @@ class ResumeQueueResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resumed) -> _WhichOneofReturnType__resumed | None: ...
 
 Global___ResumeQueueResponse: _TypeAlias = ResumeQueueResponse  # noqa: Y015
+
+@_typing.final
+class SetQueuePriorityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    function_name: _builtins.str
+    """Name or ARN of the function; of deliveries, the name of their queue: @ and the ARN of their target."""
+    priority: _builtins.int
+    """Where events compete, ten more is ten times as many events; 0 is what every queue has at first."""
+    def __init__(
+        self,
+        *,
+        function_name: _builtins.str | None = ...,
+        priority: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_function_name", b"_function_name", "_priority", b"_priority", "function_name", b"function_name", "priority", b"priority"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_function_name", b"_function_name", "_priority", b"_priority", "function_name", b"function_name", "priority", b"priority"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__function_name: _TypeAlias = _typing.Literal["function_name"]  # noqa: Y015
+    _WhichOneofArgType__function_name: _TypeAlias = _typing.Literal["_function_name", b"_function_name"]  # noqa: Y015
+    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
+    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__function_name) -> _WhichOneofReturnType__function_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
+
+Global___SetQueuePriorityRequest: _TypeAlias = SetQueuePriorityRequest  # noqa: Y015
+
+@_typing.final
+class SetQueuePriorityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetQueuePriorityResponse: _TypeAlias = SetQueuePriorityResponse  # noqa: Y015
 
 @_typing.final
 class PurgeQueueRequest(_message.Message):

@@ -60,6 +60,11 @@ class QueueServiceStub:
                 request_serializer=lambent_dot_v1_dot_queue__service__pb2.ResumeQueueRequest.SerializeToString,
                 response_deserializer=lambent_dot_v1_dot_queue__service__pb2.ResumeQueueResponse.FromString,
                 _registered_method=True)
+        self.SetQueuePriority = channel.unary_unary(
+                '/lambent.v1.QueueService/SetQueuePriority',
+                request_serializer=lambent_dot_v1_dot_queue__service__pb2.SetQueuePriorityRequest.SerializeToString,
+                response_deserializer=lambent_dot_v1_dot_queue__service__pb2.SetQueuePriorityResponse.FromString,
+                _registered_method=True)
         self.PurgeQueue = channel.unary_unary(
                 '/lambent.v1.QueueService/PurgeQueue',
                 request_serializer=lambent_dot_v1_dot_queue__service__pb2.PurgeQueueRequest.SerializeToString,
@@ -111,6 +116,13 @@ class QueueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetQueuePriority(self, request, context):
+        """Says before which other queues pollers run the events of a function.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PurgeQueue(self, request, context):
         """Forgets events of a function, for good.
         """
@@ -152,6 +164,11 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     servicer.ResumeQueue,
                     request_deserializer=lambent_dot_v1_dot_queue__service__pb2.ResumeQueueRequest.FromString,
                     response_serializer=lambent_dot_v1_dot_queue__service__pb2.ResumeQueueResponse.SerializeToString,
+            ),
+            'SetQueuePriority': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetQueuePriority,
+                    request_deserializer=lambent_dot_v1_dot_queue__service__pb2.SetQueuePriorityRequest.FromString,
+                    response_serializer=lambent_dot_v1_dot_queue__service__pb2.SetQueuePriorityResponse.SerializeToString,
             ),
             'PurgeQueue': grpc.unary_unary_rpc_method_handler(
                     servicer.PurgeQueue,
@@ -300,6 +317,33 @@ class QueueService:
             '/lambent.v1.QueueService/ResumeQueue',
             lambent_dot_v1_dot_queue__service__pb2.ResumeQueueRequest.SerializeToString,
             lambent_dot_v1_dot_queue__service__pb2.ResumeQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetQueuePriority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.QueueService/SetQueuePriority',
+            lambent_dot_v1_dot_queue__service__pb2.SetQueuePriorityRequest.SerializeToString,
+            lambent_dot_v1_dot_queue__service__pb2.SetQueuePriorityResponse.FromString,
             options,
             channel_credentials,
             insecure,

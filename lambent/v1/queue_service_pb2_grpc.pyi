@@ -43,6 +43,8 @@ class QueueServiceStub:
     """Runs no more events of a function; they are accepted and wait. Those that run go on."""
     ResumeQueue: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.ResumeQueueRequest, _queue_service_pb2.ResumeQueueResponse]
     """Runs events of a function again."""
+    SetQueuePriority: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.SetQueuePriorityRequest, _queue_service_pb2.SetQueuePriorityResponse]
+    """Says before which other queues pollers run the events of a function."""
     PurgeQueue: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.PurgeQueueRequest, _queue_service_pb2.PurgeQueueResponse]
     """Forgets events of a function, for good."""
     RedriveQueue: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.RedriveQueueRequest, _queue_service_pb2.RedriveQueueResponse]
@@ -63,6 +65,8 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Runs no more events of a function; they are accepted and wait. Those that run go on."""
     ResumeQueue: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.ResumeQueueRequest, _queue_service_pb2.ResumeQueueResponse]  # type: ignore[assignment]
     """Runs events of a function again."""
+    SetQueuePriority: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.SetQueuePriorityRequest, _queue_service_pb2.SetQueuePriorityResponse]  # type: ignore[assignment]
+    """Says before which other queues pollers run the events of a function."""
     PurgeQueue: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.PurgeQueueRequest, _queue_service_pb2.PurgeQueueResponse]  # type: ignore[assignment]
     """Forgets events of a function, for good."""
     RedriveQueue: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.RedriveQueueRequest, _queue_service_pb2.RedriveQueueResponse]  # type: ignore[assignment]
@@ -110,6 +114,14 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_queue_service_pb2.ResumeQueueResponse, _abc.Awaitable[_queue_service_pb2.ResumeQueueResponse]]:
         """Runs events of a function again."""
+
+    @_abc_1.abstractmethod
+    def SetQueuePriority(
+        self,
+        request: _queue_service_pb2.SetQueuePriorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_service_pb2.SetQueuePriorityResponse, _abc.Awaitable[_queue_service_pb2.SetQueuePriorityResponse]]:
+        """Says before which other queues pollers run the events of a function."""
 
     @_abc_1.abstractmethod
     def PurgeQueue(

@@ -157,7 +157,7 @@ class Poller:
             for item in batch.items:
                 self._held[key, item.id] = item.token
                 self._working.start(item.id, self._work(visit, item))
-            self._choice.visited(visit, len(batch.items), batch.next_due, self._queue.now())
+            self._choice.visited(visit, len(batch.items), batch.next_due, self._queue.now(), batch.priority)
         self._kick.set()
 
     # Running

@@ -84,7 +84,7 @@ class PollerService:
         store = RedisFunctionStore(self._redis, self._blocking)
         connection = self._connection = InvokerConnection(
             self._id, settings, self._layout, store, secrets, self._telemetry, self._clock, self._rng,
-            self._certificates,
+            self._certificates, background=True,
         )  # fmt: skip
         await connection.start()
         # Frontends tell the scheduler of changes.

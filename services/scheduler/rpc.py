@@ -78,7 +78,8 @@ class LeaseService(leases_grpc.LeaseServiceServicer):
         def join(event: leases.CallerEvent) -> str:
             hello = event.hello
             held = tuple((lease.lease_id, lease.environment_id) for lease in hello.leases)
-            shell.caller_joined(ev.CallerJoined(_require_hello(hello.caller_id, event), held), outbox)
+            joined = ev.CallerJoined(_require_hello(hello.caller_id, event), held, hello.background)
+            shell.caller_joined(joined, outbox)
             if hello.takes_orders:
                 self._autoscaler.joined(hello.caller_id)
             return hello.caller_id

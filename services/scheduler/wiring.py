@@ -78,6 +78,7 @@ def policies_of(settings: Settings) -> Policies:
         keep_alive_policy=keep_alive_policies(histogram)[chosen.keep_alive_policy],
         requests_per_execution=limits.requests_per_execution,
         serve_when_complete=chosen.provisioned_serves == "complete",
+        async_share=settings.queue.share,
         recycle=chosen.recycle_seconds,
     )
 

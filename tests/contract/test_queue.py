@@ -375,3 +375,20 @@ async def test_the_time_is_the_servers(redis_url: str) -> None:
     await queue.synchronize()
     assert before <= queue.now() <= (await client.time())[0] + 1
     await client.aclose()
+
+
+async def test_a_lease_tells_the_priority_of_its_queue(pair: Pair) -> None:
+    assert (await pair.queue.lease(F, 1, 10.0, 20.0)).priority == 0
+    await pair.inspector.prioritize(F, -3)
+    assert await pair.queue.lease(F, 1, 10.0, 20.0) == Batch((), None, -3)
+    await pair.queue.append(ONE, items("a"), 10.0)
+    await pair.queue.append(ONE, items("b", name="g"), 10.0)
+    assert (await pair.queue.lease(F, 1, 10.0, 20.0)).priority == -3
+    assert (await pair.queue.lease(G, 1, 10.0, 20.0)).priority == 0
+    assert [(depth.name, depth.priority) for depth in await pair.inspector.depths(ONE)] == [("f", -3), ("g", 0)]
+    await pair.inspector.pause(F, 10.0)
+    assert (await pair.queue.lease(F, 1, 10.0, 20.0)).priority == -3
+    await pair.inspector.prioritize(F, 10)
+    assert [depth.priority for depth in await pair.inspector.depths(ONE)] == [10, 0]
+    await pair.inspector.prioritize(F, 0)
+    assert (await pair.queue.lease(F, 1, 10.0, 20.0)).priority == 0

@@ -123,5 +123,6 @@ def test_the_page_on_the_queue_can_be_followed(steered: Cluster, told: Effects) 
         said.append(done.stdout)
     assert re.match(r"[0-9a-f-]{36}\n", said[0])
     assert re.fullmatch(r"([0-9a-f-]{36}\n){2}", said[1])
-    assert "paused" in said[2]
-    assert "resumed hello" in said[3]
+    assert "hello has priority 5" in said[2]
+    assert "paused" in said[3]
+    assert "resumed hello" in said[4]

@@ -11,7 +11,7 @@ from services.scheduler.core.ledger import Ledger
 from services.scheduler.core.reasons import Reason
 
 TENANT = Tenant("000000000001", "us-east-1")
-LIMIT = 10
+LIMIT, SHARE = 10, 0.35
 NAMES = ("a", "b", "c")
 names = st.sampled_from(NAMES)
 
@@ -21,8 +21,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger(LIMIT)
+        self.ledger = Ledger(LIMIT, SHARE)
         self.on_demand: list[str] = []
+        self.background: list[str] = []  # of these, by pollers
         self.allocated: list[str] = []
         self.reserved: dict[str, int] = {}
         self.requested: dict[str, int] = {}
@@ -35,7 +36,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def unreserved(self) -> int:
         return LIMIT - sum(self.reserved.values())
 
-    def expected_refusal(self, name: str) -> Reason | None:
+    def expected_refusal(self, name: str, *, background: bool) -> Reason | None:
         if name in self.reserved:
             used = self.on_demand.count(name) + self.allocated.count(name)
             return Reason.RESERVED_LIMIT if used >= self.reserved[name] else None
@@ -43,7 +44,10 @@ class LedgerMachine(RuleBasedStateMachine):
             self.on_demand.count(each) + max(self.requested.get(each, 0), self.allocated.count(each))
             for each in self.shared()
         )
-        return Reason.ACCOUNT_LIMIT if used >= self.unreserved() else None
+        if used >= self.unreserved():
+            return Reason.ACCOUNT_LIMIT
+        held = sum(map(self.background.count, self.shared()))
+        return Reason.ASYNC_SHARE if background and held >= max(1, int(SHARE * self.unreserved())) else None
 
     def expected_room(self, name: str) -> bool:
         if name in self.reserved:
@@ -54,19 +58,23 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # What happens
 
-    @rule(name=names)
-    def admit(self, name: str) -> None:
+    @rule(name=names, background=st.booleans())
+    def admit(self, name: str, background: bool) -> None:
         function = self.ledger.function(TENANT, name)
-        if self.ledger.refusal(function) is None:
-            self.ledger.take(function)
+        if self.ledger.refusal(function, background=background) is None:
+            self.ledger.take(function, background=background)
             self.on_demand.append(name)
+            self.background += [name] * background
 
     @precondition(lambda self: self.on_demand)
     @rule(data=st.data())
     def end(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(self.on_demand))
         self.on_demand.remove(name)
-        self.ledger.give_back(self.ledger.function(TENANT, name))
+        background = name in self.background
+        if background:
+            self.background.remove(name)
+        self.ledger.give_back(self.ledger.function(TENANT, name), background=background)
 
     @rule(name=names)
     def allocate(self, name: str) -> None:
@@ -100,7 +108,10 @@ class LedgerMachine(RuleBasedStateMachine):
             function = self.ledger.function(TENANT, name)
             assert function.on_demand == self.on_demand.count(name)
             assert function.allocated == self.allocated.count(name)
-            assert self.ledger.refusal(function) == self.expected_refusal(name)
+            assert function.background == self.background.count(name)
+            for background in (False, True):
+                found = self.ledger.refusal(function, background=background)
+                assert found == self.expected_refusal(name, background=background)
             assert self.ledger.may_allocate(function) == self.expected_room(name)
 
 

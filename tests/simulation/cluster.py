@@ -43,6 +43,8 @@ class Settings:
     """What a history is like."""
 
     callers: int = 3
+    pollers: int = 0  # callers beside these that may use `share` of the unreserved concurrency
+    share: float = 1.0
     workers: int = 2
     functions: int = 4
     limit: int = 8
@@ -114,6 +116,7 @@ class World:
             keep_alive_policy=self.settings.histogram,
             requests_per_execution=self.settings.requests_per_execution,
             serve_when_complete=self.settings.serve_when_complete, recycle=self.settings.recycle,
+            async_share=self.settings.share,
         )  # fmt: skip
         self.configurations = {tenant: Configuration(tenant) for tenant in TENANTS}
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -133,6 +136,8 @@ class World:
             self.add_worker(f"worker{number}", self.settings.pools[number % len(self.settings.pools)])
         for number in range(self.settings.callers):
             self.add_caller(f"caller{number}")
+        for number in range(self.settings.pollers):
+            self.add_caller(f"poller{number}", background=True)
         self.feed(ev.TimePassed())
 
     def _new_scheduler(self) -> Scheduler:
@@ -142,8 +147,8 @@ class World:
         worker = self.workers[name] = SimWorker(self, name, pool)
         worker.connect()
 
-    def add_caller(self, name: str) -> None:
-        caller = self.callers[name] = SimCaller(self, name)
+    def add_caller(self, name: str, *, background: bool = False) -> None:
+        caller = self.callers[name] = SimCaller(self, name, background=background)
         caller.connect()
         caller.tick()
 
@@ -264,8 +269,9 @@ class World:
         self.after(self.rng.choice((0.01, 0.3, 0.9)), lambda: caller.connect() if caller.up is None else None)
 
     def kill_caller(self) -> None:
-        self.rng.choice([c for c in self.callers.values() if not c.dead]).die()
-        self.add_caller(f"caller{len(self.callers)}")
+        lost = self.rng.choice([c for c in self.callers.values() if not c.dead])
+        lost.die()
+        self.add_caller(f"caller{len(self.callers)}", background=lost.background)
 
     def break_worker(self) -> None:
         if self.workers:

@@ -80,9 +80,10 @@ class Stream:
 
 
 class SimCaller:
-    """A frontend: the real pool, with streams that may break."""
+    """A frontend or poller: the real pool, with streams that may break."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, *, background: bool) -> None:
+        self.background = background
         self.world, self.id = world, name
         self.pool = LeasePool(hold_seconds=0.05)
         self.up: Stream | None = None
@@ -95,7 +96,7 @@ class SimCaller:
             return
         self.up, self.down = Stream(self.world), Stream(self.world)
         held = tuple((lease.id, lease.environment_id) for lease in self.pool.joined())
-        self._up(ev.CallerJoined(self.id, held))
+        self._up(ev.CallerJoined(self.id, held, self.background))
         for tenant in self.world.configurations:
             self.tell(tenant)
         self.flush()

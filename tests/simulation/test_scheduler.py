@@ -144,3 +144,19 @@ def test_pools_of_workers_keep_to_themselves(seed: int, trouble: float) -> None:
     assert world.outcomes["ok"] > 50
     # Tried for as long as a request may wait for room, and not longer.
     assert world.outcomes[Reason.NO_WORKERS] + world.outcomes[Reason.NO_CAPACITY] > 0
+
+
+@pytest.mark.parametrize("seed", range(8000, 8006))
+@pytest.mark.parametrize("trouble", [0.0, 0.05])
+def test_pollers_keep_to_their_share(seed: int, trouble: float) -> None:
+    """10. Pollers may use half of what is unreserved (I8), whatever dies and whatever is configured; the other half is
+    used, and whoever waits for one of its slots does so only while there is none (I7)."""
+    settings = Settings(
+        callers=2, pollers=2, share=0.5, trouble=trouble, configured=bool(seed % 2), gap=0.002, workers=3, recycle=1.0
+    )
+    world = World(seed, settings)
+    world.run()
+    assert sum(world.outcomes.values()) == world.settings.arrivals
+    settled(world)
+    if not trouble:
+        assert world.outcomes[Reason.ASYNC_SHARE] > 0

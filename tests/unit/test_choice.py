@@ -22,6 +22,9 @@ class World:
     waiting: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)  # that one item runs
     limits: dict[str, int] = field(default_factory=dict)
+    together: int = 10**9  # most of all queues' items at once
+    priorities: dict[str, int] = field(default_factory=dict)
+    rng: random.Random | None = None  # None: every item of a queue runs as long as any other
     running: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -60,12 +63,13 @@ class World:
         got = min(visit.count, self.waiting[key])
         self.waiting[key] -= got
         for _ in range(got):
-            held_back = self.running[key] >= self.limits[key]
+            held_back = self.running[key] >= self.limits[key] or sum(self.running.values()) >= self.together
             if not held_back:
                 self.running[key] += 1
                 self.most = max(self.most, sum(self.running.values()))
-            self.ends.append((self.now + (0 if held_back else self.seconds[key]), visit, held_back))
-        self.choice.visited(visit, got, self.now if self.waiting[key] else None, self.now)
+            seconds = self.seconds[key] * (self.rng.uniform(0.5, 1.5) if self.rng is not None else 1.0)
+            self.ends.append((self.now + (0 if held_back else seconds), visit, held_back))
+        self.choice.visited(visit, got, self.now if self.waiting[key] else None, self.now, self.priorities.get(key))
 
     def effect(self, key: str, held_back: bool) -> Effect:
         if held_back:
@@ -183,3 +187,55 @@ def test_any_history_ends_with_everything_run(seed: int) -> None:
         world.limits[key] = 10**9
     world.run(world.now + 2000)
     assert world.ended == total
+
+
+def shares(world: World, seconds: float, **priorities: int) -> dict[str, float]:
+    """Of all that ended in a time, how much of each queue, which have more than enough each."""
+    world.priorities = priorities
+    for key in priorities:
+        world.add(key, 1_000_000)
+    world.run(seconds)
+    total = sum(world.ended.values())
+    return {key: world.ended[key] / total for key in priorities}
+
+
+def test_ten_more_priority_is_ten_times_the_slots() -> None:
+    world = World(slots=100)
+    found = shares(world, 60, high=10, low=0, lowest=-10)
+    assert found["high"] / found["low"] == pytest.approx(10, rel=0.3)
+    assert 0 < found["lowest"] < 0.03
+    assert sum(world.ended.values()) > 0.7 * 100 * 60 / 0.1
+
+
+def test_where_functions_press_against_one_limit_a_higher_priority_has_more_of_it() -> None:
+    world = World(slots=1000, together=20, rng=random.Random(1))
+    found = shares(world, 60, high=5, low=-5)
+    assert found["high"] > 5 * found["low"]
+    assert found["low"] > 0.05
+    assert sum(world.ended.values()) > 0.8 * 20 * 60 / 0.1
+    assert sum(world.refused.values()) < 0.1 * sum(world.ended.values())
+    alike = World(slots=1000, together=20, rng=random.Random(1))
+    assert min(shares(alike, 60, a=5, b=5).values()) > 0.4
+
+
+def test_a_low_priority_has_everything_while_nobody_else_waits() -> None:
+    alone, low = World(slots=64), World(slots=64)
+    shares(alone, 30, f=0)
+    shares(low, 30, f=-10)
+    assert low.ended["f"] == pytest.approx(alone.ended["f"], rel=0.02)
+    beside = World(slots=64)
+    beside.priorities = {"high": 10, "low": -10}
+    beside.add("high", 1_000_000, limit=0)
+    beside.add("low", 1_000_000)
+    beside.run(30)
+    assert beside.ended["low"] > 0.9 * alone.ended["f"], "what is throttled holds nobody down"
+
+
+def test_a_priority_is_remembered_while_its_queue_is_empty() -> None:
+    world = World(slots=100)
+    world.priorities = {"f": 5}
+    world.add("f", 3)
+    world.run(10)
+    assert not world.choice._queues
+    world.add("f", 1)
+    assert world.choice._queues["f"].priority == 5

@@ -42,11 +42,16 @@ class InvokerConnection:
         clock: Clock,
         rng: random.Random,
         certificates: Certificates | None,
+        *,
+        background: bool = False,
     ) -> None:
-        """`caller_id`: unique among live callers. `certificates`: None for no TLS."""
+        """`caller_id`: unique among live callers. `certificates`: None for no TLS. `background`: nobody waits for its
+        invocations, which are held to `queue.share`."""
         pool = LeasePool(settings.timing.lease_hold_seconds, settings.timing.alarm_period_seconds)
         self._address, token = scheduler_address(settings, layout), layout.cluster_token()
-        self.leases = LeaseStream(self._address, token, caller_id, pool, clock, rng, certificates)
+        self.leases = LeaseStream(
+            self._address, token, caller_id, pool, clock, rng, certificates, background=background
+        )
         self._links = WorkerLinks(caller_id, token, certificates)
         self.invoker = Invoker(pool, self.leases, self._links, clock)
         # Given before the stream starts: a scheduler is told every limit before anything is asked of it.

@@ -27,6 +27,7 @@ ASK_SECONDS = 0.001
 REFUSALS: dict[str, tuple[str, str]] = {
     "ConcurrentInvocationLimitExceeded": ("TooManyRequestsException", "Rate Exceeded."),
     "ReservedFunctionConcurrentInvocationLimitExceeded": ("TooManyRequestsException", "Rate Exceeded."),
+    "AsynchronousShareExceeded": ("TooManyRequestsException", "Rate Exceeded."),  # of pollers alone
     "FunctionInvocationRateLimitExceeded": ("TooManyRequestsException", "Rate Exceeded."),
     "ReservedFunctionInvocationRateLimitExceeded": ("TooManyRequestsException", "Rate Exceeded."),
     "NoCapacity": ("ServiceUnavailableException", "No worker has room for this function's memory at the moment."),

@@ -61,15 +61,16 @@ class LeaseStream:
 
     def __init__(
         self, address: str, token: str, caller_id: str, pool: LeasePool, clock: Clock, rng: random.Random,
-        certificates: Certificates | None = None,
+        certificates: Certificates | None = None, *, background: bool = False,
     ) -> None:  # fmt: skip
         """`address`: of the schedulers, separated by commas. `token`: the cluster's shared secret. `certificates`: None
-        for no TLS."""
+        for no TLS. `background`: nobody waits for the invocations."""
         self.pool = pool
         self.connected = asyncio.Event()
         self._schedulers = rpc.Candidates(address, certificates)
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._caller_id = caller_id
+        self._background = background
         self._clock = clock
         self._rng = rng
         self._tasks = TaskOwner("leases")
@@ -202,7 +203,10 @@ class LeaseStream:
         outbox: Outbox[pb.CallerEvent] = Outbox()
         call = stub.Hold(metadata=self._metadata)
         held = [pb.HeldLease(lease_id=x.id, environment_id=x.environment_id) for x in self.pool.leases.values()]
-        hello = pb.CallerHello(caller_id=self._caller_id, leases=held, takes_orders=self._carry_out is not None)
+        hello = pb.CallerHello(
+            caller_id=self._caller_id, leases=held, takes_orders=self._carry_out is not None,
+            background=self._background,
+        )  # fmt: skip
         await call.write(pb.CallerEvents(events=[pb.CallerEvent(hello=hello)]))
         held_ids = {lease.lease_id for lease in held}
 

@@ -3,12 +3,14 @@
 -- Allowed while memory is full, or nothing could ever leave the queue.
 -- KEYS: 1 the tenant's index of queues, 2 fresh ids, 3 delayed ids by time, 4 leased ids by end of the lease,
 --       5 tokens, 6 values, 7 states, 8 the tenant's last lease,
---       9 paused queues
+--       9 paused queues, 10 priorities
 -- ARGV: 1 name of the queue, 2 now, 3 end of the leases, 4 who leases, 5 most items
--- Answers: when something can be leased again (-1: never), the token, then for each item its id, value and state.
+-- Answers: when something can be leased again (-1: never), the token, the queue's priority, then for each item its id,
+-- value and state.
+local priority = redis.call('HGET', KEYS[10], ARGV[1]) or '0'
 if redis.call('HEXISTS', KEYS[9], ARGV[1]) == 1 then
   redis.call('ZREM', KEYS[1], ARGV[1])
-  return { '-1', '' }
+  return { '-1', '', priority }
 end
 local count = tonumber(ARGV[5])
 for _, id in ipairs(redis.call('ZRANGE', KEYS[4], '-inf', ARGV[2], 'BYSCORE', 'LIMIT', 0, 1000)) do
@@ -25,7 +27,7 @@ if #ids < count then
     ids[#ids + 1] = id
   end
 end
-local answer = { '-1', '' }
+local answer = { '-1', '', priority }
 if #ids > 0 then
   local token = redis.call('INCR', KEYS[8]) .. ' ' .. ARGV[4]
   answer[2] = token

@@ -64,6 +64,7 @@ class MemoryQueue:
         self._index: dict[QueueKey, float] = {}
         self._leases: dict[Tenant, int] = {}
         self._paused: set[QueueKey] = set()
+        self._priorities: dict[QueueKey, int] = {}
         self._listeners: list[asyncio.Queue[QueueKey]] = []
 
     def now(self) -> float:
@@ -105,7 +106,7 @@ class MemoryQueue:
         queue = self._queues.setdefault(key, _Queue())
         if key in self._paused:
             self._index.pop(key, None)
-            return Batch((), None)
+            return Batch((), None, self._priorities.get(key, 0))
         for id_ in [id_ for id_, (_, end) in queue.leased.items() if end <= now]:
             del queue.leased[id_]
             queue.delayed[id_] = now
@@ -127,7 +128,7 @@ class MemoryQueue:
         else:
             self._index[key] = due
         leased = (Leased(id_, token, queue.values[id_], queue.states.get(id_, b"")) for id_ in taken)
-        return Batch(tuple(leased), due)
+        return Batch(tuple(leased), due, self._priorities.get(key, 0))
 
     async def renew(self, key: QueueKey, held: Sequence[tuple[str, str]], until: float) -> frozenset[str]:
         queue = self._queues.setdefault(key, _Queue())
@@ -179,16 +180,18 @@ class MemoryQueue:
 
     async def depths(self, tenant: Tenant) -> list[Depth]:
         found = []
-        for key in sorted({*self._queues, *self._paused}):
+        for key in sorted({*self._queues, *self._paused, *self._priorities}):
             queue = self._queues.get(key, _Queue())
             counts = {
                 Place.FRESH: len(queue.fresh), Place.DELAYED: len(queue.delayed), Place.LEASED: len(queue.leased),
                 Place.DEAD: len(queue.dead),
             }  # fmt: skip
             paused = key in self._paused
-            if key.tenant == tenant and (paused or any(counts.values())):
+            priority = self._priorities.get(key, 0)
+            if key.tenant == tenant and (paused or priority or any(counts.values())):
                 first = queue.values[queue.fresh[0]] if queue.fresh else None
-                found.append(Depth(key.name, counts, paused, first, min(queue.delayed.values(), default=None)))
+                due = min(queue.delayed.values(), default=None)
+                found.append(Depth(key.name, counts, paused, first, due, priority))
         return found
 
     async def entries(self, key: QueueKey, place: Place, limit: int, after: float | None = None) -> list[Entry]:
@@ -220,6 +223,11 @@ class MemoryQueue:
         self._paused.discard(key)
         self._announce(key, now)
         return True
+
+    async def prioritize(self, key: QueueKey, priority: int) -> None:
+        self._priorities.pop(key, None)
+        if priority:
+            self._priorities[key] = priority
 
     async def purge(self, key: QueueKey, what: Literal["waiting", "dead"]) -> int:
         queue = self._queues.get(key, _Queue())

@@ -70,6 +70,7 @@ class Batch:
 
     items: tuple[Leased, ...]
     next_due: float | None  # when there is something to lease again, as far as is known; None: the queue is empty
+    priority: int = 0  # of the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ class Depth:
     paused: bool
     first: bytes | None  # value of the item that was queued first, of those never leased
     next_due: float | None  # when the first of the delayed ones can be leased
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class QueueInspector(Protocol):
     """What those ask who look after the queue. Raises as `EventQueue` does; `test_queue.py` holds for both twins."""
 
     async def depths(self, tenant: Tenant) -> list[Depth]:
-        """Every queue of a tenant that is paused or has anything, by name."""
+        """Every queue of a tenant that is paused, has a priority, or has anything, by name."""
         ...
 
     async def entries(self, key: QueueKey, place: Place, limit: int, after: float | None = None) -> list[Entry]:
@@ -158,6 +160,10 @@ class QueueInspector(Protocol):
 
     async def resume(self, key: QueueKey, now: float) -> bool:
         """Lease again. False: it was not paused."""
+        ...
+
+    async def prioritize(self, key: QueueKey, priority: int) -> None:
+        """Set the priority that every lease of the queue tells from now on; 0 is that of all others."""
         ...
 
     async def purge(self, key: QueueKey, what: Literal["waiting", "dead"]) -> int:

@@ -32,8 +32,9 @@ class RedisInspector:
                 pipeline.zrange(keys.index(tenant), 0, -1)
                 pipeline.smembers(keys.of_tenant(tenant, "names"))
                 pipeline.hkeys(keys.of_tenant(tenant, "paused"))
-                indexed, named, paused = await pipeline.execute()
-            names = sorted({name.decode() for name in (*indexed, *named, *paused)})
+                pipeline.hgetall(keys.of_tenant(tenant, "priorities"))
+                indexed, named, paused, priorities = await pipeline.execute()
+            names = sorted({name.decode() for name in (*indexed, *named, *paused, *priorities)})
             async with self._client.pipeline(transaction=False) as pipeline:
                 for name in names:
                     fresh, *timed = keys.of_queue(tenant, name, Place.FRESH, *_TIMED)
@@ -53,9 +54,10 @@ class RedisInspector:
         for name, row, first in zip(names, rows, firsts, strict=True):
             counts = dict(zip((Place.FRESH, *_TIMED), row[:4], strict=True))
             is_paused = name.encode() in paused
-            if is_paused or any(counts.values()):
+            priority = int(priorities.get(name.encode(), 0))
+            if is_paused or priority or any(counts.values()):
                 due = row[5][0][1] / 1000 if row[5] else None
-                found.append(Depth(name, counts, is_paused, first, due))
+                found.append(Depth(name, counts, is_paused, first, due, priority))
         return found
 
     async def entries(self, key: QueueKey, place: Place, limit: int, after: float | None = None) -> list[Entry]:
@@ -109,6 +111,14 @@ class RedisInspector:
                 args=[name, keys.milliseconds(now), keys.WAKES, tenant.text],
             )
         return bool(answer)
+
+    async def prioritize(self, key: QueueKey, priority: int) -> None:
+        priorities = keys.of_tenant(key.tenant, "priorities")
+        async with store_errors():
+            if priority:
+                await cast(Any, self._client.hset(priorities, key.name, str(priority)))
+            else:
+                await cast(Any, self._client.hdel(priorities, key.name))
 
     async def purge(self, key: QueueKey, what: Literal["waiting", "dead"]) -> int:
         parts = keys.of_queue(*key, "fresh", "delayed", "dead", "values", "states")

@@ -5,6 +5,7 @@ lambent:{ACCOUNT:REGION}:async                sorted set: queue → when somethi
 lambent:{ACCOUNT:REGION}:async:lease          counter of leases
 lambent:{ACCOUNT:REGION}:async:names          set of queues that have had dead items
 lambent:{ACCOUNT:REGION}:async:paused         hash: queue → since when it is paused, milliseconds
+lambent:{ACCOUNT:REGION}:async:priorities     hash: queue → its priority, where it is not 0
 lambent:{ACCOUNT:REGION}:async:NAME:fresh     list of ids that were never leased, oldest first
 lambent:{ACCOUNT:REGION}:async:NAME:delayed   sorted set: id → when it can be leased again, milliseconds
 lambent:{ACCOUNT:REGION}:async:NAME:leased    sorted set: id → end of its lease, milliseconds

@@ -93,14 +93,17 @@ class RedisQueue:
         parts = keys.of_queue(tenant, name, "fresh", "delayed", "leased", "tokens", "values", "states")
         async with store_errors():
             answer: Any = await self._lease(
-                keys=[keys.index(tenant), *parts, keys.of_tenant(tenant, "lease"), keys.of_tenant(tenant, "paused")],
+                keys=[
+                    keys.index(tenant), *parts,
+                    *(keys.of_tenant(tenant, part) for part in ("lease", "paused", "priorities")),
+                ],
                 args=[name, keys.milliseconds(now), keys.milliseconds(until), self._owner, count],
-            )
+            )  # fmt: skip
         due, token = int(answer[0]), answer[1].decode()
         items = tuple(
-            Leased(answer[at].decode(), token, answer[at + 1], answer[at + 2]) for at in range(2, len(answer), 3)
+            Leased(answer[at].decode(), token, answer[at + 1], answer[at + 2]) for at in range(3, len(answer), 3)
         )
-        return Batch(items, None if due < 0 else due / 1000)
+        return Batch(items, None if due < 0 else due / 1000, int(answer[2]))
 
     async def renew(self, key: QueueKey, held: Sequence[tuple[str, str]], until: float) -> frozenset[str]:
         async with store_errors():

@@ -117,10 +117,13 @@ class CallerHello(_message.Message):
     CALLER_ID_FIELD_NUMBER: _builtins.int
     LEASES_FIELD_NUMBER: _builtins.int
     TAKES_ORDERS_FIELD_NUMBER: _builtins.int
+    BACKGROUND_FIELD_NUMBER: _builtins.int
     caller_id: _builtins.str
     """Unique among live callers, the same over reconnections."""
     takes_orders: _builtins.bool
     """It can carry out a ScalingOrder."""
+    background: _builtins.bool
+    """Nobody waits for its invocations: a poller, which may be held to a share of the concurrency."""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]: ...
     def __init__(
@@ -129,10 +132,11 @@ class CallerHello(_message.Message):
         caller_id: _builtins.str = ...,
         leases: _abc.Iterable[Global___HeldLease] | None = ...,
         takes_orders: _builtins.bool = ...,
+        background: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller_id", b"caller_id", "leases", b"leases", "takes_orders", b"takes_orders"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["background", b"background", "caller_id", b"caller_id", "leases", b"leases", "takes_orders", b"takes_orders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -33,6 +33,7 @@ _Request = (
     | pb.GetEventRequest
     | pb.PauseQueueRequest
     | pb.ResumeQueueRequest
+    | pb.SetQueuePriorityRequest
     | pb.PurgeQueueRequest
     | pb.RedriveQueueRequest
 )
@@ -47,7 +48,7 @@ class QueueOperations:
         self._inspector = inspector
 
     async def list_queues(self, request: pb.ListQueuesRequest, call: Call) -> pb.ListQueuesResponse:
-        """Every queue that is paused or has anything."""
+        """Every queue that is paused, has a priority, or has anything."""
         now = self._queue.now()
         depths = await self._inspector.depths(call.tenant)
         return pb.ListQueuesResponse(queues=[_queue(depth, now) for depth in depths])
@@ -82,6 +83,11 @@ class QueueOperations:
     async def resume_queue(self, request: pb.ResumeQueueRequest, call: Call) -> pb.ResumeQueueResponse:
         """Lease again."""
         return pb.ResumeQueueResponse(resumed=await self._inspector.resume(_key(request, call), self._queue.now()))
+
+    async def set_queue_priority(self, request: pb.SetQueuePriorityRequest, call: Call) -> pb.SetQueuePriorityResponse:
+        """Have it read sooner or later than others."""
+        await self._inspector.prioritize(_key(request, call), request.priority)
+        return pb.SetQueuePriorityResponse()
 
     async def purge_queue(self, request: pb.PurgeQueueRequest, call: Call) -> pb.PurgeQueueResponse:
         """Forget for good."""
@@ -142,6 +148,7 @@ def _queue(depth: Depth, now: float) -> pb.EventQueue:
         running=depth.counts[Place.LEASED],
         given_up=depth.counts[Place.DEAD],
         paused=depth.paused,
+        priority=depth.priority,
     )
     if depth.first is not None:
         message.oldest_age_seconds = max(now - _accepted(depth.name, depth.first), 0.0)

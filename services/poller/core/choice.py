@@ -7,13 +7,17 @@ run more than four times of what it leaves free, so that those whose items run f
 later. A queue of which nothing gets through is left alone for a while that doubles; so it costs next to nothing,
 however much waits in it.
 
+Where queues compete, one whose priority is ten higher gets ten times as many items: its turns come again sooner, it may
+have more of the slots, and its window grows faster. None waits for ever, and none is held down while no other waits.
+
 Pure: `now` is a parameter; who calls carries out the visits and says what came of them.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
+import math
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -27,6 +31,12 @@ TURN, TURNS = 64, 8
 # How many of the slots one queue may have for each that is left free then.
 SHARE = 4
 PAUSE_SECONDS, PAUSE_MAX_SECONDS = 0.1, 10.0
+# So much more priority is ten times the weight.
+TENFOLD = 10
+# Least growth of a window beside that of the highest priority: it has to find again what it may use.
+LEAST_GROWTH = 0.05
+# How much of its window a queue loses when it is held back, and least share of that beside lower priorities.
+LARGEST_CUT, LEAST_CUT = 0.5, 0.2
 
 
 class Effect(Enum):
@@ -59,6 +69,9 @@ class _Queue:
     streak: int = 0  # cuts since something last got through
     paused_until: float = 0.0
     planned: float | None = None  # the soonest entry of it in the heap
+    priority: int = 0
+    served: float = 0.0  # items it had, each divided by its weight; who has the least has the next turn
+    ready: bool = False  # it is in the row
 
 
 @dataclass(slots=True)
@@ -68,13 +81,20 @@ class Choice(Generic[Key]):
     slots: int  # most items that run at once
     running: int = 0
     _queues: dict[Key, _Queue] = field(default_factory=dict)
-    _ready: OrderedDict[Key, None] = field(default_factory=OrderedDict)  # in the order of their turns
+    _row: list[tuple[float, int, Key]] = field(default_factory=list)  # a heap: whose turn it is next
+    _served: float = 0.0  # the least of those that wait: who comes now has missed nothing, and is owed nothing
+    _visiting: dict[Key, _Queue] = field(default_factory=dict)
+    _wanting: Counter[int] = field(default_factory=Counter)  # priorities of the queues in the row, or being visited
+    _at_work: Counter[int] = field(default_factory=Counter)  # of those that run something
+    _known: dict[Key, int] = field(default_factory=dict)  # priorities that are not 0, of queues that are empty now
     _later: list[tuple[float, int, Key]] = field(default_factory=list)  # a heap; entries may be outdated
     _entries: int = 0
 
     def wake(self, key: Key, at: float, now: float) -> None:
         """Something in a queue can be leased from `at` on."""
-        queue = self._queues.setdefault(key, _Queue())
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = _Queue(priority=self._known.pop(key, 0))
         if queue.visiting:
             queue.woken = at if queue.woken is None else min(queue.woken, at)
         elif queue.due is None or at < queue.due:
@@ -89,32 +109,55 @@ class Choice(Generic[Key]):
             if queue is not None and queue.planned == at:
                 queue.planned = None
                 self._arrange(key, queue, now)
-        visits = []
-        for key in list(self._ready):
-            if self.running >= self.slots:
-                break
+        visits, passed = [], []
+        # What those had that wait or are being visited: who has had much more than the least of it waits for them.
+        least = ahead = math.inf
+        if len(self._wanting) > 1:
+            least = min((queue.served for queue in self._visiting.values()), default=math.inf)
+            ahead = TURN / _weight(max(self._wanting))
+        while self._row and self.running < self.slots:
+            entry = heapq.heappop(self._row)
+            key = entry[2]
             queue = self._queues[key]
             count = min(int(queue.window) - queue.running, TURN, max((self.slots - self.running) // TURNS, 1))
             share = self._share(queue)
-            if count > 0 and share <= 0:
-                continue  # it keeps its place until others have ended
-            del self._ready[key]
+            if count > 0 and (share <= 0 or entry[0] > least + ahead):
+                passed.append(entry)  # it keeps its place until others have ended, or had theirs
+                least = min(least, entry[0])
+                continue
+            queue.ready = False
+            self._served = max(self._served, min(entry[0], least))
             if count <= 0:
-                continue  # its window was cut while it waited for its turn; it comes back when an item ends
+                # Its window was cut while it waited for its turn; it comes back when an item ends.
+                _count(self._wanting, queue.priority, -1)
+                continue
             count = min(count, share)
             queue.visiting = True
+            self._visiting[key] = queue
             queue.turn += 1
-            queue.running += count
-            self.running += count
+            queue.served = entry[0] + count / _weight(queue.priority)
+            least = min(least, queue.served)
+            self._run(queue, count)
             visits.append(Visit(key, count, queue.turn))
+        for entry in passed:
+            heapq.heappush(self._row, entry)
         return visits
 
-    def visited(self, visit: Visit[Key], got: int, next_due: float | None, now: float) -> None:
-        """A visit has brought `got` items."""
+    def visited(
+        self, visit: Visit[Key], got: int, next_due: float | None, now: float, priority: int | None = None
+    ) -> None:
+        """A visit has brought `got` items. `priority`: of the queue, as it was told; None: nothing new."""
         queue = self._queues[visit.key]
         queue.visiting = False
-        queue.running -= visit.count - got
-        self.running -= visit.count - got
+        del self._visiting[visit.key]
+        _count(self._wanting, queue.priority, -1)
+        queue.served -= (visit.count - got) / _weight(queue.priority)
+        if priority is not None and priority != queue.priority:
+            if queue.running:
+                _count(self._at_work, queue.priority, -1)
+                _count(self._at_work, priority, 1)
+            queue.priority = priority
+        self._run(queue, got - visit.count)
         queue.due = next_due
         if queue.woken is not None:
             queue.due = queue.woken if next_due is None else min(next_due, queue.woken)
@@ -124,19 +167,19 @@ class Choice(Generic[Key]):
     def ended(self, visit: Visit[Key], effect: Effect, now: float) -> None:
         """One item of a visit has ended."""
         queue = self._queues[visit.key]
-        queue.running -= 1
-        self.running -= 1
+        self._run(queue, -1)
         if effect is not Effect.HELD_BACK:
             queue.streak = 0
         if effect is Effect.THROUGH:
-            queue.window = min(queue.window + (1.0 if queue.slow_start else 1.0 / queue.window), float(self.slots))
+            growth = 1.0 if queue.slow_start else self._growth(queue) / queue.window
+            queue.window = min(queue.window + growth, float(self.slots))
         elif effect is Effect.SLOW:
             queue.slow_start = False
             queue.window = max(queue.window - 1.0, min(queue.window, float(FIRST_WINDOW)))
         elif visit.turn >= queue.cut_turn:
             queue.cut_turn = queue.turn + 1
             queue.slow_start = False
-            queue.window = max(1.0, queue.window / 2)
+            queue.window = max(1.0, queue.window * (1 - self._cut(queue)))
             queue.streak += 1
         if effect is Effect.HELD_BACK and queue.running == 0:
             queue.paused_until = now + min(PAUSE_SECONDS * 2.0 ** min(queue.streak - 1, 16), PAUSE_MAX_SECONDS)
@@ -149,22 +192,55 @@ class Choice(Generic[Key]):
     def _share(self, queue: _Queue) -> int:
         """How many more items of a queue may run; one at least of a queue that has none."""
         free = self.slots - self.running
-        return max((SHARE * free - queue.running) // (SHARE + 1), 1 if queue.running == 0 else 0)
+        share = SHARE * _weight(queue.priority - max(self._wanting))
+        return max(int((share * free - queue.running) / (share + 1)), 1 if queue.running == 0 else 0)
+
+    def _growth(self, queue: _Queue) -> float:
+        """How much faster or slower than alone its window grows, beside the highest that run."""
+        return max(_weight(queue.priority - max(self._at_work, default=queue.priority)), LEAST_GROWTH)
+
+    def _cut(self, queue: _Queue) -> float:
+        """How much of its window goes when it is held back: less while lower ones run, whose place it is to take."""
+        lowest = min(self._at_work, default=queue.priority)
+        return LARGEST_CUT * max(_weight(min(lowest - queue.priority, 0)), LEAST_CUT)
+
+    def _run(self, queue: _Queue, more: int) -> None:
+        """So many more, or fewer, of its items run."""
+        before = queue.running
+        queue.running += more
+        self.running += more
+        if bool(before) != bool(queue.running):
+            _count(self._at_work, queue.priority, 1 if queue.running else -1)
 
     def _arrange(self, key: Key, queue: _Queue, now: float) -> None:
         """Give a queue its place: in the row, later, or nowhere."""
-        if queue.visiting or key in self._ready:
+        if queue.visiting or queue.ready:
             return
         if queue.due is None:
             if not queue.running:
                 del self._queues[key]
+                if queue.priority:
+                    self._known[key] = queue.priority
             return
         if queue.running >= int(queue.window):
             return
         at = max(queue.due, queue.paused_until)
         if at <= now:
-            self._ready[key] = None
+            queue.ready = True
+            _count(self._wanting, queue.priority, 1)
+            self._entries += 1
+            heapq.heappush(self._row, (max(queue.served, self._served), self._entries, key))
         elif queue.planned is None or at < queue.planned:
             queue.planned = at
             self._entries += 1
             heapq.heappush(self._later, (at, self._entries, key))
+
+
+def _weight(priority: int) -> float:
+    return math.pow(10.0, priority / TENFOLD)
+
+
+def _count(priorities: Counter[int], priority: int, change: int) -> None:
+    priorities[priority] += change
+    if not priorities[priority]:
+        del priorities[priority]

@@ -17,7 +17,7 @@ from services.scheduler.core.environment import Change, Environment, State
 from services.scheduler.core.events import Need, RateScope, Ticket
 from services.scheduler.core.journal import Journal
 from services.scheduler.core.keep_alive import FORGET_SECONDS, Habit, Rest
-from services.scheduler.core.ledger import Account, Function, Ledger
+from services.scheduler.core.ledger import Function, Ledger, Slots
 from services.scheduler.core.meters import Meter
 from services.scheduler.core.placement import Worker
 from services.scheduler.core.policies import Policies
@@ -34,7 +34,7 @@ class Book:
         self.now = now  # the instant of the event in hand: monotonic seconds
         self.policies = policies
         self.ids = ids
-        self.ledger = Ledger(policies.concurrent_executions)
+        self.ledger = Ledger(policies.concurrent_executions, policies.async_share)
         self.environments: dict[str, Environment] = {}
         self.workers: dict[str, Worker] = {}
         self.troubles: dict[str, str] = {}  # pool of workers → what keeps it from having room
@@ -46,7 +46,7 @@ class Book:
         self.ahead: dict[str, Environment] = {}  # idle ones that were started ahead and not used yet; not in the above
         self.habits: dict[tuple[Tenant, str, str], Habit] = {}  # by function and version
         # Requests that wait for a slot while idle leases are recalled, by whose slots they are, oldest first.
-        self.contended: dict[Account | Function, dict[Ticket, Request]] = {}
+        self.contended: dict[Slots, dict[Ticket, Request]] = {}
         self.unplaced: dict[Ticket, Request] = {}  # admitted, and no worker has room
         self.meters: dict[RateScope, Meter] = {}
         # Environments that run something and that nobody has claimed yet → until when their callers may come back.
@@ -145,7 +145,7 @@ class Book:
 
     def contend(self, request: Request, round: int) -> None:
         """A request waits for a slot, until the end of a recall round."""
-        request.contends = slots = request.pool.function.slots
+        request.contends = slots = request.pool.function.contended(background=request.background)
         request.round = round
         self.contended.setdefault(slots, {})[request.ticket] = request
         request.pool.contended[request.ticket] = request
@@ -259,6 +259,7 @@ class Book:
         environment.change(Change.LEASE)
         environment.lease_id, environment.caller = lease_id, caller
         environment.slot_held = not environment.counted
+        environment.background = caller.background
         caller.leases[lease_id] = environment
         pool = environment.pool
         pool.leased += 1

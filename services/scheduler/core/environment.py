@@ -79,6 +79,7 @@ class Environment:
     lease_id: int = 0  # not 0 exactly while LEASED
     caller: Caller | None = None  # set exactly while LEASED
     slot_held: bool = False  # counts as on demand: LEASED, and STOPPING while perhaps busy
+    background: bool = False  # the slot is a poller's; meaningful while it is held
     idle_until: float = 0.0  # monotonic seconds; meaningful while IDLE
     timed_at: float = math.inf  # the entry in the book's timers that counts; infinity: it has none
     ahead: bool = False  # started before anyone wanted it, and not used yet

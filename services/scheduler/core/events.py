@@ -35,6 +35,7 @@ class CallerJoined(msgspec.Struct, frozen=True, gc=False):
 
     caller_id: str
     leases: tuple[tuple[int, str], ...]
+    background: bool = False  # nobody waits for its invocations: a poller
 
 
 class CallerLeft(msgspec.Struct, frozen=True, gc=False):

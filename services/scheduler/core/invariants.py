@@ -13,6 +13,8 @@ I4  No immortal environment: whatever exists is leased to a caller that exists, 
 I5  One environment, one invocation: an environment has at most one lease, and a lease one environment.
 I6  Room: what workers are promised is what their environments need, and those are of the worker's pool.
 I7  Work is conserved: no request waits for a slot while there is one that it may use.
+I8  Share: pollers use no more of an account's unreserved concurrency than their share, except as with I1; and the
+    ledger's count of it equals a recount.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from collections import Counter
 
 from services.scheduler.core.census import census_of
 from services.scheduler.core.environment import State
-from services.scheduler.core.ledger import Account, Function
+from services.scheduler.core.ledger import Background, Function, Slots
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.pools import Pool
 
@@ -39,7 +41,7 @@ class Watch:
     """Checks one scheduler after every event; remembers what was over a limit, which may only shrink."""
 
     def __init__(self) -> None:
-        self._over: dict[Account | Function, int] = {}
+        self._over: dict[Slots, int] = {}
 
     def check(self, scheduler: Scheduler, *, lowered: bool = False) -> None:
         """Raise Broken where an invariant does not hold. `lowered`: this event lowered a limit or recognised leases."""
@@ -51,35 +53,43 @@ class Watch:
         _check_room(scheduler)
 
     def _check_limits(self, scheduler: Scheduler, *, lowered: bool) -> None:
-        over: dict[Account | Function, int] = {}
+        over: dict[Slots, int] = {}
         for account in scheduler.ledger.accounts().values():
             shared = account.on_demand + account.allocated - (account.limit - account.reserved)
             if shared > 0:
                 over[account] = shared
+            if account.background.over:
+                over[account.background] = account.background.on_demand - account.background.limit
             for function in account.functions.values():
                 if function.reserved is not None and function.on_demand + function.allocated > function.reserved:
                     over[function] = function.on_demand + function.allocated - function.reserved
         for whose, excess in over.items():
-            _require("I1", lowered or excess <= self._over.get(whose, 0), f"{whose} is over its limit by {excess}")
+            number = "I8" if isinstance(whose, Background) else "I1"
+            _require(number, lowered or excess <= self._over.get(whose, 0), f"{whose} is over its limit by {excess}")
         self._over = over
 
 
 def _check_counts(scheduler: Scheduler) -> None:
     slots: Counter[Function] = Counter()
+    background: Counter[Function] = Counter()
     allocated: Counter[Function] = Counter()
     for caller in scheduler.callers.values():
         for request in caller.requests.values():
             slots[request.pool.function] += request.admitted
+            background[request.pool.function] += request.admitted and request.background
     for environment in scheduler.environments.values():
         slots[environment.pool.function] += environment.slot_held
+        background[environment.pool.function] += environment.slot_held and environment.background
         allocated[environment.pool.function] += environment.counted
     for account in scheduler.ledger.accounts().values():
         functions = account.functions.values()
         for function in functions:
             _require("I1", function.on_demand == slots.pop(function, 0), f"on demand: {function.name}")
+            _require("I8", function.background == background.pop(function, 0), f"of pollers: {function.name}")
             _require("I1", function.allocated == allocated.pop(function, 0), f"allocated: {function.name}")
         shared = [function for function in functions if function.reserved is None]
         _require("I1", account.on_demand == sum(f.on_demand for f in shared), "on demand")
+        _require("I8", account.background.on_demand == sum(f.background for f in shared), "of pollers")
         _require("I1", account.allocated == sum(f.allocated for f in shared), "allocated")
         _require("I1", account.claims == sum(f.claim for f in shared), "claims")
         _require("I1", account.reserved == sum(f.reserved or 0 for f in functions), "reserved")
@@ -101,8 +111,10 @@ def _check_requests(scheduler: Scheduler) -> None:
     for whose, queue in scheduler.contended.items():
         _require("I3", bool(queue), "an empty queue")
         for request in queue.values():
-            _require("I3", request.pool.function.slots is whose, f"{request.ticket} waits for another's slots")
-            _require("I7", scheduler.ledger.refusal(request.pool.function) is not None, f"{request.ticket} waits")
+            mine = request.pool.function.contended(background=request.background)
+            _require("I3", mine is whose, f"{request.ticket} waits for another's slots")
+            refusal = scheduler.ledger.refusal(request.pool.function, background=request.background)
+            _require("I7", refusal is not None, f"{request.ticket} waits")
     for deployment_id, pool in scheduler.pools.items():
         for ticket in pool.waiting:
             _require("I3", ticket in scheduler.callers[ticket.caller_id].requests, f"{ticket} waits unknown")

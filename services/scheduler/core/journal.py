@@ -27,6 +27,10 @@ REMEDIES: Mapping[Reason, str] = {
         "One execution less among the functions without reserved concurrency, a higher limits.concurrent_executions, "
         "less reserved or provisioned for other functions, or reserved concurrency for this one."
     ),
+    Reason.ASYNC_SHARE: (
+        "One asynchronous event less that runs among the functions without reserved concurrency, a higher queue.share, "
+        "or reserved concurrency for this function, to which the share does not apply."
+    ),
     Reason.RESERVED_LIMIT: "One execution less of this function, or a higher reserved concurrency.",
     Reason.RATE_LIMIT: (
         "Fewer requests a second among the functions without reserved concurrency: limits.requests_per_execution for "
@@ -144,6 +148,8 @@ def _numbers(pool: Pool, workers: Mapping[str, Worker]) -> tuple[tuple[str, int]
         ("account unreserved", account.unreserved),
         ("account on demand", account.on_demand),
         ("account provisioned", account.claims),
+        ("account asynchronous", account.background.on_demand),
+        ("account asynchronous limit", account.background.limit),
         ("function reserved", -1 if function.reserved is None else function.reserved),
         ("function on demand", function.on_demand),
         ("function provisioned", function.allocated),

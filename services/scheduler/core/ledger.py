@@ -12,13 +12,18 @@ With R a function's reserved concurrency, L the tenant's limit, and sums over th
                   on demand + allocated <= L - sum of R        to allocate
 
 So no limit is exceeded at any instant (I1), except by what ran when a limit was lowered, which only shrinks.
+
+Pollers, whose requests nobody waits for, can be held to a share of what functions without R use on demand (I8):
+
+    without R     on demand of pollers  <= share * (L - sum of R), and 1 at the least
 Source: https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
 from lambent.domain.names import Tenant
@@ -27,6 +32,25 @@ from services.scheduler.core.reasons import Reason
 if TYPE_CHECKING:
     from services.scheduler.core.meters import Meter
     from services.scheduler.core.pools import Pool
+
+
+@dataclass(slots=True, eq=False)
+class Background:
+    """What pollers use of an account's unreserved concurrency, and may use."""
+
+    account: Account
+    share: float  # of the unreserved concurrency; 1: all of it
+    on_demand: int = 0  # slots of functions without reserved concurrency; counted in the account's too
+
+    @property
+    def limit(self) -> int:
+        """The most slots at once. One at the least, else nothing would ever leave the queue."""
+        return max(1, math.floor(self.share * self.account.unreserved + 1e-9))
+
+    @property
+    def over(self) -> bool:
+        """More is in use than may be, since the limit was lowered."""
+        return self.on_demand > self.limit
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +66,11 @@ class Account:
     allocated: int = 0  # of functions without reserved concurrency
     functions: dict[str, Function] = field(default_factory=dict)
     meter: Meter | None = None  # requests of the unreserved pool
+    background: Background = field(init=False, repr=False)
+    share: InitVar[float] = 1.0  # of the unreserved concurrency that pollers may use
+
+    def __post_init__(self, share: float) -> None:
+        self.background = Background(self, share)
 
     @property
     def unreserved(self) -> int:
@@ -62,6 +91,7 @@ class Function:
     name: str
     reserved: int | None = None  # reserved concurrency; None: none was put
     on_demand: int = 0  # slots taken
+    background: int = 0  # of these, by pollers
     requested: int = 0  # provisioned concurrency, over all versions and aliases
     allocated: int = 0
     meter: Meter | None = None  # requests under reserved concurrency
@@ -71,6 +101,14 @@ class Function:
     def slots(self) -> Account | Function:
         """Whose slots it uses on demand: its own reserved ones, or those that the tenant's functions share."""
         return self.account if self.reserved is None else self
+
+    def contended(self, *, background: bool) -> Slots:
+        """Where a request waits for a slot. Pollers have a row of their own where they may not use every slot: what
+        they must wait for may be free to others."""
+        slots = self.slots
+        if background and isinstance(slots, Account) and slots.background.share < 1:
+            return slots.background
+        return slots
 
     @property
     def claim(self) -> int:
@@ -90,12 +128,17 @@ class Function:
         return self.on_demand > 0 and self.account.on_demand + self.account.claims > self.account.unreserved
 
 
+# Whose slots requests wait for.
+Slots = Account | Function | Background
+
+
 class Ledger:
     """Takes and gives back slots."""
 
-    def __init__(self, concurrent_executions: int) -> None:
-        """`concurrent_executions`: limit of each account and region."""
+    def __init__(self, concurrent_executions: int, share: float = 1.0) -> None:
+        """`concurrent_executions`: limit of each account and region. `share`: of its unreserved part, for pollers."""
         self._limit = concurrent_executions
+        self._share = share
         self._accounts: dict[Tenant, Account] = {}
 
     def find(self, tenant: Tenant, name: str) -> Function | None:
@@ -107,7 +150,7 @@ class Ledger:
         """What a tenant uses and may use."""
         account = self._accounts.get(tenant)
         if account is None:
-            account = self._accounts[tenant] = Account(tenant, self._limit)
+            account = self._accounts[tenant] = Account(tenant, self._limit, share=self._share)
         return account
 
     def accounts(self) -> Mapping[Tenant, Account]:
@@ -123,28 +166,27 @@ class Ledger:
         return function
 
     @staticmethod
-    def refusal(function: Function) -> Reason | None:
-        """The limit that stands against one more on-demand slot; None: there is one."""
+    def refusal(function: Function, *, background: bool = False) -> Reason | None:
+        """The limit that stands against one more on-demand slot, for a poller if `background`; None: there is one."""
         if function.reserved is not None:
             full = function.on_demand + function.allocated >= function.reserved
             return Reason.RESERVED_LIMIT if full else None
         account = function.account
-        full = account.on_demand + account.claims >= account.limit - account.reserved
-        return Reason.ACCOUNT_LIMIT if full else None
+        if account.on_demand + account.claims >= account.limit - account.reserved:
+            return Reason.ACCOUNT_LIMIT
+        if background and account.background.on_demand >= account.background.limit:
+            return Reason.ASYNC_SHARE
+        return None
 
     @staticmethod
-    def take(function: Function) -> None:
+    def take(function: Function, *, background: bool = False) -> None:
         """Count an on-demand slot. Limits are not asked: some are facts, leases from before this scheduler began."""
-        function.on_demand += 1
-        if function.reserved is None:
-            function.account.on_demand += 1
+        _count(function, 1, background=background)
 
     @staticmethod
-    def give_back(function: Function) -> None:
-        """Give an on-demand slot back."""
-        function.on_demand -= 1
-        if function.reserved is None:
-            function.account.on_demand -= 1
+    def give_back(function: Function, *, background: bool = False) -> None:
+        """Give an on-demand slot back, as it was taken."""
+        _count(function, -1, background=background)
 
     @staticmethod
     def may_allocate(function: Function) -> bool:
@@ -166,7 +208,7 @@ class Ledger:
         """Put settings in force: reserved and provisioned concurrency by function. What is in use stays counted."""
         for name in {*reserved, *requested}:
             self.function(account.tenant, name)
-        account.reserved = account.on_demand = account.claims = account.allocated = 0
+        account.reserved = account.on_demand = account.claims = account.allocated = account.background.on_demand = 0
         for function in account.functions.values():
             function.reserved = reserved.get(function.name)
             function.requested = requested.get(function.name, 0)
@@ -174,6 +216,7 @@ class Ledger:
                 account.reserved += function.reserved
             else:
                 account.on_demand += function.on_demand
+                account.background.on_demand += function.background
                 account.claims += function.claim
                 account.allocated += function.allocated
 
@@ -181,3 +224,11 @@ class Ledger:
     def forget(function: Function) -> bool:
         """Drop the record of a function that nothing is known of. True: dropped."""
         return function.unused and function.account.functions.pop(function.name, None) is not None
+
+
+def _count(function: Function, change: int, *, background: bool) -> None:
+    function.on_demand += change
+    function.background += change * background
+    if function.reserved is None:
+        function.account.on_demand += change
+        function.account.background.on_demand += change * background

@@ -138,7 +138,7 @@ class Scheduler(Serving):
     # Callers
 
     def _caller_joined(self, event: ev.CallerJoined) -> None:
-        caller = self.callers.setdefault(event.caller_id, Caller(event.caller_id))
+        caller = self.callers.setdefault(event.caller_id, Caller(event.caller_id, event.background))
         caller.connected = True
         self._absent_callers.pop(caller.id, None)
         self._drop_claims(caller.id, None)
@@ -168,8 +168,12 @@ class Scheduler(Serving):
                 del self.claims[environment_id]
 
     def _recognise(self, environment: Environment, caller: Caller, lease_id: int) -> None:
-        if not environment.counted and not environment.slot_held:
-            self.ledger.take(environment.pool.function)
+        function = environment.pool.function
+        if environment.slot_held:
+            # It was counted when nobody had come for it yet.
+            self.ledger.give_back(function, background=environment.background)
+        if not environment.counted:
+            self.ledger.take(function, background=caller.background)
         self.bind(environment, caller, lease_id)
         self.next_lease = max(self.next_lease, lease_id + 1)
 
@@ -257,17 +261,18 @@ class Scheduler(Serving):
         if environment.reported_busy:
             if not environment.counted and not environment.slot_held:
                 self.ledger.take(environment.pool.function)
-                environment.slot_held = True
+                environment.slot_held, environment.background = True, False
             self.unclaimed[environment] = until = self.now + self.policies.lease
             self.due(until)
             return
         # What ran there when its worker was last heard has ended without its caller.
         self.unclaimed.pop(environment, None)
         held, environment.slot_held = environment.slot_held, False
+        background = environment.background
         environment.change(Change.UNCLAIM)
         self.free(environment, Reason.FREED)
         if held:
-            self.slot_freed(environment.pool.function)
+            self.slot_freed(environment.pool.function, background=background)
 
     def _worker_left(self, event: ev.WorkerLeft) -> None:
         worker = self.workers.get(event.worker_id)
@@ -348,7 +353,7 @@ class Scheduler(Serving):
                 self.due(request.since + policies.capacity_wait)
                 break
             self.refuse(request, Reason.NO_CAPACITY if self.crew(request.need.pool) else Reason.NO_WORKERS)
-            self.slot_freed(request.pool.function)
+            self.slot_freed(request.pool.function, background=request.background)
         for environment in self.expired():
             self.stop(environment, Reason.IDLE)
         if not self.rebuilding:
@@ -372,6 +377,9 @@ class Scheduler(Serving):
             if environment.worker.connected and environment not in self.unclaimed:
                 self._settle(environment)
         self.reconcile_all()
+        for account in self.ledger.accounts().values():
+            if account.background.over:
+                self.retire(account.background)
         for caller in list(self.callers.values()):
             for request in list(caller.requests.values()):
                 if not request.admitted and request.contends is None and request.unpaid is None:

@@ -63,4 +63,5 @@ class Policies:
     requests_per_execution: float = 10.0
     # Provisioned concurrency serves nothing until all that was requested is there, as on AWS; else as it comes.
     serve_when_complete: bool = True
+    async_share: float = 1.0  # of each account's unreserved concurrency that pollers may use together
     recycle: float = 14_400.0  # age at which a provisioned environment is replaced

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from services.scheduler.core.census import Census
 from services.scheduler.core.environment import Environment
 from services.scheduler.core.events import Need, Ticket
-from services.scheduler.core.ledger import Account, Function
+from services.scheduler.core.ledger import Function, Slots
 
 if TYPE_CHECKING:
     from services.scheduler.core.keep_alive import Habit
@@ -32,8 +32,13 @@ class Request:
     unpaid: Meter | None = None  # whose permission it waits for, while other callers are asked for unused ones
     admitted: bool = False  # it holds a slot of its tenant's concurrency
     starved: bool = False  # admitted, and the scaling rate lets nothing be started for it
-    contends: Account | Function | None = None  # whose slots it waits for, while not admitted
+    contends: Slots | None = None  # whose slots it waits for, while not admitted
     round: int = 0  # the recall round after whose end it is refused
+
+    @property
+    def background(self) -> bool:
+        """Nobody waits for what it is to run."""
+        return self.caller.background
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +76,7 @@ class Caller:
     """A frontend or poller."""
 
     id: str
+    background: bool = False  # a poller: nobody waits for its invocations
     connected: bool = True
     left_at: float = 0.0  # monotonic seconds; meaningful while not connected
     leases: dict[int, Environment] = field(default_factory=dict)  # by lease id

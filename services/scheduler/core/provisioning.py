@@ -27,6 +27,7 @@ from services.scheduler.core.policies import Policies
 from services.scheduler.core.pools import Pool
 from services.scheduler.core.provision import Part, Provision, ProvisionStatus
 from services.scheduler.core.reasons import Reason
+from services.scheduler.core.recalls import Scope
 from services.scheduler.core.room import START_ATTEMPTS, Room
 
 # How long after starts that failed in a row an allocation is tried again.
@@ -96,6 +97,8 @@ class Provisioning(Room, ABC):
             self.tidy_function(function)
         if any(function.reserved is None and function.over for function in account.functions.values()):
             self.retire(account)
+        elif account.background.over:
+            self.retire(account.background)
         return True
 
     def _reconcile(self, account: Account) -> None:
@@ -357,7 +360,8 @@ class Provisioning(Room, ABC):
                 as_spare = spares < outgoing
                 if not as_spare and not self.ledger.may_allocate(function):
                     provision.waits = Reason.WAITS_FOR_SLOT
-                    self.hint((function.account.tenant, function.name if function.reserved is not None else None))
+                    name = function.name if function.reserved is not None else None
+                    self.hint(Scope(function.account.tenant, name))
                     return
                 if not ramp.take_one(self.now):
                     provision.waits = Reason.RAMPING

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     # Refusals; AWS's own spelling where AWS has one (the Reason enum of TooManyRequestsException)
     ACCOUNT_LIMIT = "ConcurrentInvocationLimitExceeded"
     RESERVED_LIMIT = "ReservedFunctionConcurrentInvocationLimitExceeded"
+    ASYNC_SHARE = "AsynchronousShareExceeded"  # pollers use all of the concurrency that they may
     RATE_LIMIT = "FunctionInvocationRateLimitExceeded"  # requests a second of the unreserved pool
     SCALING_LIMIT = "FunctionScalingRateLimitExceeded"  # too many new environments; AWS calls it as the one above
     RESERVED_RATE_LIMIT = "ReservedFunctionInvocationRateLimitExceeded"

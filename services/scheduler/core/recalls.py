@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lambent.domain.names import Tenant
 
-Scope = tuple[Tenant | None, str | None]  # None: every tenant; every function
+
+class Scope(NamedTuple):
+    """Whose idle leases are asked for."""
+
+    tenant: Tenant | None  # None: of every tenant
+    function_name: str | None  # None: of every function
+    background: bool = False  # of pollers alone
 
 
 @dataclass(slots=True)

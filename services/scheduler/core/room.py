@@ -10,7 +10,7 @@ from services.scheduler.core import instructions as ins
 from services.scheduler.core.book import Book
 from services.scheduler.core.environment import Environment, State
 from services.scheduler.core.events import Need
-from services.scheduler.core.ledger import Account, Function
+from services.scheduler.core.ledger import Account, Background, Function, Slots
 from services.scheduler.core.placement import Worker, evictions
 from services.scheduler.core.policies import Policies
 from services.scheduler.core.pools import Pool
@@ -65,13 +65,13 @@ class Room(Book):
         for environment_id in victims:
             self.stop(self.environments[environment_id], Reason.EVICTED)
         if not victims:
-            self.hint((None, None))
+            self.hint(Scope(None, None))
 
     # Recalls of idle leases
 
     def recall(self, scope: Scope) -> int:
         """Have callers return idle leases, for slots. Answers the round whose end tells, 0 if nobody is to be asked."""
-        asked = self.holders()
+        asked = self.holders(background=scope.background)
         if not asked:
             return 0
         number, begin = self.recalls.want(scope)
@@ -90,20 +90,27 @@ class Room(Book):
             number, _ = self.recalls.want(scope)
             self.begin_round(number, scope, asked, hold_off=False)
 
-    def holders(self, besides: str | None = None) -> list[str]:
-        """Who may have something idle."""
-        return sorted(c.id for c in self.callers.values() if c.connected and c.leases and c.id != besides)
+    def holders(self, besides: str | None = None, *, background: bool = False) -> list[str]:
+        """Who may have something idle. `background`: of pollers alone."""
+        callers = self.callers.values()
+        return sorted(
+            c.id for c in callers if c.connected and c.leases and c.id != besides and c.background >= background
+        )
 
     def begin_round(self, number: int, scope: Scope, asked: list[str], *, hold_off: bool) -> bool:
         """Ask. False: there is nobody."""
         if not asked:
             return False
         self.recalls.begin(number, scope, asked)
-        self.out.extend(ins.Recall(caller_id, number, scope[0], scope[1], hold_off) for caller_id in asked)
+        self.out.extend(
+            ins.Recall(caller_id, number, scope.tenant, scope.function_name, hold_off) for caller_id in asked
+        )
         return True
 
-    def retire(self, whose: Account | Function) -> None:
-        """Have callers give back every lease of a tenant or function, each when its invocation has ended."""
+    def retire(self, whose: Slots) -> None:
+        """Have callers give back every lease of a tenant or function, each when its invocation has ended; of what
+        pollers share of a tenant's, pollers alone."""
         function_name = whose.name if isinstance(whose, Function) else None
-        tenant = (whose.account if isinstance(whose, Function) else whose).tenant
-        self.out.extend(ins.Retire(caller_id, tenant, function_name) for caller_id in self.holders())
+        account = whose if isinstance(whose, Account) else whose.account
+        asked = self.holders(background=isinstance(whose, Background))
+        self.out.extend(ins.Retire(caller_id, account.tenant, function_name) for caller_id in asked)

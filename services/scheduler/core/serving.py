@@ -14,12 +14,12 @@ from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.environment import Change, Environment, State
 from services.scheduler.core.keep_alive import Habit
-from services.scheduler.core.ledger import Account, Function
+from services.scheduler.core.ledger import Account, Function, Slots
 from services.scheduler.core.meters import Meter
 from services.scheduler.core.pools import Caller, Pool, Request
 from services.scheduler.core.provisioning import Provisioning
 from services.scheduler.core.reasons import Reason
-from services.scheduler.core.recalls import Round
+from services.scheduler.core.recalls import Round, Scope
 from services.scheduler.core.room import START_ATTEMPTS
 
 
@@ -37,13 +37,14 @@ class Serving(Provisioning):
         if request.paid is None and not self._pay(request):
             return
         function = pool.function
-        refusal = self.ledger.refusal(function)
+        refusal = self.ledger.refusal(function, background=request.background)
         if refusal is None:
-            self.ledger.take(function)
+            self.ledger.take(function, background=request.background)
             request.admitted = True
             self.serve(request)
             return
-        round = self.recall((request.need.tenant, None if function.reserved is None else function.name))
+        function_name = None if function.reserved is None else function.name
+        round = self.recall(Scope(request.need.tenant, function_name, refusal is Reason.ASYNC_SHARE))
         if round:
             self.contend(request, round)
         else:
@@ -92,13 +93,13 @@ class Serving(Provisioning):
         self.drop(request)
         self._give_permission_back(request)
         if request.admitted:
-            self.slot_freed(request.pool.function)
+            self.slot_freed(request.pool.function, background=request.background)
         self.tidy(request.pool)
 
-    def slot_freed(self, function: Function) -> None:
+    def slot_freed(self, function: Function, *, background: bool) -> None:
         """Give an on-demand slot back, and let whoever has waited longest for one have it: provisioned concurrency
-        first, since it was promised."""
-        self.ledger.give_back(function)
+        first, since it was promised. `background`: a poller's."""
+        self.ledger.give_back(function, background=background)
         self.offer_slots(function)
 
     def offer_slots(self, function: Function) -> None:
@@ -107,10 +108,16 @@ class Serving(Provisioning):
             self.advance(function.account)
         if not self.contended:
             return
-        queue = self.contended.get(function.slots)
+        slots = function.slots
+        self._offer(slots)
+        if isinstance(slots, Account):
+            self._offer(slots.background)
+
+    def _offer(self, whose: Slots) -> None:
+        queue = self.contended.get(whose)
         while queue:
             request = next(iter(queue.values()))
-            if self.ledger.refusal(request.pool.function) is not None:
+            if self.ledger.refusal(request.pool.function, background=request.background) is not None:
                 return
             self.stop_contending(request)
             self.admit(request)
@@ -136,7 +143,7 @@ class Serving(Provisioning):
             return
         pool.waiting[request.ticket] = request
         if pool.leased:
-            self.hint((request.need.tenant, request.need.function_name), besides=request.caller.id)
+            self.hint(Scope(request.need.tenant, request.need.function_name), besides=request.caller.id)
         self.start_for(request)
 
     def grant(self, environment: Environment, request: Request, reason: Reason) -> None:
@@ -145,7 +152,7 @@ class Serving(Provisioning):
         assert request.paid is not None
         self.lease(environment, request.caller, request.ticket, request.paid, reason)
         if environment.provisioned and request.admitted:
-            self.slot_freed(request.pool.function)
+            self.slot_freed(request.pool.function, background=request.background)
 
     def lease(self, environment: Environment, caller: Caller, ticket: ev.Ticket, paid: Meter, reason: Reason) -> None:
         """Give a caller an environment. Permission and slot are taken already."""
@@ -164,11 +171,12 @@ class Serving(Provisioning):
         """The common case, without a record of the request: an environment idles, and no limit stands against it."""
         function = pool.function
         meter = function.slots.meter
-        if not pool.idle or pool.ready or meter is None or self.ledger.refusal(function) is not None:
+        background = caller.background
+        if not pool.idle or pool.ready or meter is None:
             return False
-        if not meter.take_one(self.now):
+        if self.ledger.refusal(function, background=background) is not None or not meter.take_one(self.now):
             return False
-        self.ledger.take(function)
+        self.ledger.take(function, background=background)
         self.lease(next(reversed(pool.idle.values())), caller, event.ticket, meter, Reason.WARM)
         return True
 
@@ -180,16 +188,16 @@ class Serving(Provisioning):
             return
         if request.need.pool is None:
             self.refuse(request, Reason.NO_POOL)
-            self.slot_freed(pool.function)
+            self.slot_freed(pool.function, background=request.background)
             return
         if not self.ramp(pool.function, provisioned=False).take_one(self.now):
             # As on AWS the rest of a burst is refused; unless an environment comes free first.
             self.unplaced.pop(request.ticket, None)
             request.starved = True
-            request.round = self.recall((request.need.tenant, request.need.function_name))
+            request.round = self.recall(Scope(request.need.tenant, request.need.function_name))
             if not request.round:
                 self.refuse(request, Reason.SCALING_LIMIT)
-                self.slot_freed(pool.function)
+                self.slot_freed(pool.function, background=request.background)
             return
         if self.start(pool, request.need, request.deployment, provisioned=False) is None:
             self.ramp(pool.function, provisioned=False).put_back(1)
@@ -260,7 +268,7 @@ class Serving(Provisioning):
         if pool.failures >= START_ATTEMPTS and pool.waiting:
             request = next(iter(pool.waiting.values()))
             self.refuse(request, Reason.START_FAILED)
-            self.slot_freed(pool.function)
+            self.slot_freed(pool.function, background=request.background)
         self.start_missing(pool)
 
     def start_missing(self, pool: Pool) -> None:
@@ -277,6 +285,7 @@ class Serving(Provisioning):
         """A caller gave a lease back; nothing runs on the environment."""
         self.unbind(environment)
         held, environment.slot_held = environment.slot_held, False
+        background = environment.background
         if not reusable:
             self._end(environment, Reason.NOT_REUSABLE)
         else:
@@ -285,7 +294,7 @@ class Serving(Provisioning):
             if environment.pool.habit is not None and environment.id in self.idle_order:
                 self._rest(environment, environment.pool.habit)
         if held:
-            self.slot_freed(environment.pool.function)
+            self.slot_freed(environment.pool.function, background=background)
 
     def _rest(self, environment: Environment, habit: Habit) -> None:
         """Its use has just ended. Where the next one is not due for a while, let it go and start one in time."""
@@ -328,7 +337,7 @@ class Serving(Provisioning):
         if environment.provisioned:
             self.provisioned_gone(environment, was_starting=was_starting)
         if held:
-            self.slot_freed(pool.function)
+            self.slot_freed(pool.function, background=environment.background)
         if was_starting and not environment.provisioned:
             self.start_failed(pool)
         self.retry_unplaced()
@@ -342,17 +351,18 @@ class Serving(Provisioning):
         while ended is not None:
             following = ended.following
             # First of all, so that whoever asks anew because of the refusals waits for the round after it.
-            begun = bool(following) and self.begin_round(following, ended.scope, self.holders(), hold_off=True)
+            begun = bool(following) and self._begin_again(following, ended.scope)
             self._refuse_round(ended)
             ended = Round(following, ended.scope) if following and not begun else None
 
     def _refuse_round(self, ended: Round) -> None:
-        tenant, function_name = ended.scope
+        tenant, function_name, background = ended.scope
         if tenant is None:
             return
         account = self.ledger.account(tenant)
         if function_name is None:
             self._refuse_contended(account, ended.number, Reason.ACCOUNT_LIMIT)
+            self._refuse_background(account, ended.number, pollers_alone=background)
             return
         function = account.functions.get(function_name)
         if function is None:
@@ -361,11 +371,27 @@ class Serving(Provisioning):
         for pool in list(function.pools.values()):
             for request in [r for r in pool.waiting.values() if r.starved and r.round == ended.number]:
                 self.refuse(request, Reason.SCALING_LIMIT)
-                self.slot_freed(function)
+                self.slot_freed(function, background=request.background)
 
-    def _refuse_contended(self, whose: Account | Function, number: int, reason: Reason) -> None:
-        for request in [r for r in self.contended.get(whose, {}).values() if r.round == number]:
+    def _begin_again(self, number: int, scope: Scope) -> bool:
+        return self.begin_round(number, scope, self.holders(background=scope.background), hold_off=True)
+
+    def _refuse_contended(self, whose: Slots, number: int, reason: Reason) -> None:
+        for request in self._of_round(whose, number):
             self.refuse(request, reason)
+
+    def _refuse_background(self, account: Account, number: int, *, pollers_alone: bool) -> None:
+        for request in self._of_round(account.background, number):
+            refusal = self.ledger.refusal(request.pool.function, background=True) or Reason.ASYNC_SHARE
+            if pollers_alone and refusal is Reason.ACCOUNT_LIMIT:
+                # It waited for what pollers held; what is missing now may idle with anybody.
+                self.stop_contending(request)
+                self.admit(request)
+            else:
+                self.refuse(request, refusal)
+
+    def _of_round(self, whose: Slots, number: int) -> list[Request]:
+        return [request for request in self.contended.get(whose, {}).values() if request.round == number]
 
     # The request-rate rule
 
