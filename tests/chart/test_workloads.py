@@ -220,7 +220,9 @@ def test_where_pods_run() -> None:
             ("unreachable", "not-ready"),
             {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
         )
-        lossy: list[dict[str, Any]] = [] if component == "workers" else [{"key": f"node.kubernetes.io/{each}", **leaving} for each in lost]
+        lossy: list[dict[str, Any]] = (
+            [] if component == "workers" else [{"key": f"node.kubernetes.io/{each}", **leaving} for each in lost]
+        )
         wanted: list[dict[str, Any]] = [{"key": "dedicated", "operator": "Exists"}, *lossy]
         assert sorted(spec["tolerations"], key=_key) == sorted(wanted, key=_key), component
         assert "requiredDuringSchedulingIgnoredDuringExecution" in spec["affinity"]["podAntiAffinity"]
