@@ -12,7 +12,7 @@ import logging
 from lambent.infra.frames import Invoke, Result
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.core.environment import BUSY, Action, Ended, EnvironmentCore, Event, State
-from services.worker.core.outcomes import EXIT_ERROR, Outcome, response_too_large, runtime_unavailable, what_is_told
+from services.worker.core.outcomes import EXIT_ERROR, response_too_large, runtime_unavailable, what_is_told
 from services.worker.core.reasons import Reason
 from services.worker.counters import InvocationRecord
 from services.worker.environment_log import billed, iso
@@ -43,8 +43,7 @@ class Environment:
         provisioned: bool = False,
         snapshot: Environment | None = None,
     ) -> None:
-        """`snapshot`: what it is restored from. One that is a snapshot itself has a spec that says so: no invocation
-        comes to it, and it is ready once it can be copied."""
+        """`snapshot`: what it is a copy of. One that is a snapshot itself, as its spec says, gets no invocation."""
         self.id = spec.environment_id
         self.slot = spec.slot
         self.generation = generation
@@ -60,6 +59,7 @@ class Environment:
         now = host.clock.monotonic()
         self.snapshot = snapshot
         self.stillborn = False  # its first process ended before it had said anything
+        self.begins_as = "" if snapshot is None else "SnapshotReady"  # why it came of what it came of (zygote_tree.py)
         self.unfit: str | None = None  # why it cannot be a snapshot: reason, colon, what was found
         self._origin = Origin.of(host, spec, deployment, stream_id, provisioned=provisioned, snapshot=snapshot)
         restoring = snapshot is not None
@@ -99,11 +99,6 @@ class Environment:
         """Most memory that its process has used so far."""
         return self._used_mb
 
-    @property
-    def outcome(self) -> Outcome | None:
-        """How its init phase, or what ran last, went wrong."""
-        return self._core.outcome
-
     def start(self) -> None:
         """Take a sandbox and begin the init phase. Raises SandboxUnavailable."""
         if self._host.programs.have(self.deployment.runtime):
@@ -129,6 +124,15 @@ class Environment:
         if core.state is State.QUEUED:
             return None  # its time begins when what goes on after the last one has ended
         self._begin(actions)
+        return None
+
+    def prepare(self, request: Invoke, payload: bytes, caller: Caller, call: int) -> Reason | None:
+        """Tell how the init phase went; nothing runs. A reason: it has not ended."""
+        core = self._core
+        if core.state not in (State.READY, State.COLD):
+            return Reason.STARTING if core.state is State.STARTING else Reason.BUSY
+        failed = core.outcome if core.state is State.COLD else None
+        caller.answer(call, *self._origin.prepared(failed, self.begins_as, self._used_mb, stillborn=self.stillborn))
         return None
 
     def _begin(self, actions: tuple[Action, ...]) -> None:
@@ -328,6 +332,7 @@ class Environment:
 
     def tell_fallback(self, reason: str, details: str) -> None:
         """Say in the log why there is no snapshot, or none for this environment."""
+        self.begins_as = reason
         self._log.fallback(reason, details, self._host.clock.epoch())
 
     def _answered(self) -> None:

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from lambent.domain.names import Tenant
+from lambent.infra.frames import Prepared, Result
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.core.environment import State
+from services.worker.core.outcomes import Outcome
 from services.worker.environment_log import EnvironmentLog
 from services.worker.guests import Guest, guest_for
 from services.worker.sandbox.port import Sandbox, SandboxSpec, SandboxUnavailable
@@ -134,6 +138,16 @@ class Origin:
             credentials=host.credentials.variables(owner, at_most),
         )
         return guest_for(host, owner, sandbox, deployment, environ, restored=snapshot is not None)
+
+    def prepared(self, failed: Outcome | None, reason: str, used_mb: int, *, stillborn: bool) -> tuple[Result, bytes]:
+        """What an environment in which nothing runs says of its init phase. `failed`: it did not go well; that of a
+        snapshot did, whatever became of the copy. `stillborn`: the copy did not come to life."""
+        now = self.host.clock.epoch()
+        if failed is not None and self.snapshot is None:
+            error_type, document = failed.error_type, failed.document
+            return Result("Unhandled", error_type, 0.0, None, 0, used_mb, now, None, True), document
+        body = msgspec.json.encode(Prepared(self.snapshot is not None and not stillborn, reason))
+        return Result(None, None, 0.0, None, 0, used_mb, now, None, True), body
 
     def say_begun(self, log: EnvironmentLog, snapshot: Environment | None) -> None:
         """That the environment begins."""

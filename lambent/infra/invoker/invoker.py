@@ -198,7 +198,7 @@ class _Invocation:
         self._done_with_lease(reusable=result.reusable)
         if self.future.done():
             return
-        if result.error_type in RESTORE_ERRORS:
+        if result.error_type in RESTORE_ERRORS and not self._meta.prepares:
             self.future.set_exception(AwsError(*RESTORE_ERRORS[result.error_type], reason=result.error_type))
         else:
             provisioned, spillover = (lease.provisioned, lease.spillover) if lease is not None else (False, False)
@@ -298,9 +298,18 @@ class Invoker:
         Raises AwsError where it could not begin or was lost. If the task is cancelled, the environment is stopped and
         its slot freed at once.
         """
-        invocation = _Invocation(
-            self, target, frames.Invoke(0, "", request_id, arn, trace, client_context, tail), payload
-        )
+        meta = frames.Invoke(0, "", request_id, arn, trace, client_context, tail)
+        return await self._run(_Invocation(self, target, meta, payload))
+
+    async def prepare(self, target: Target, request_id: str) -> Outcome:
+        """Have an environment made, and with it the snapshot of a version with SnapStart; what came of its init phase.
+
+        Nothing runs in it. Raises as `invoke` does.
+        """
+        meta = frames.Invoke(0, "", request_id, "", "", None, False, prepares=True)
+        return await self._run(_Invocation(self, target, meta, b""))
+
+    async def _run(self, invocation: _Invocation) -> Outcome:
         self._running += 1
         try:
             invocation.begin()
