@@ -26,6 +26,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "logs": ("lambent.cli.logs", "Show what a function wrote."),
     "doctor": ("lambent.cli.doctor", "Look at a live installation and say what is wrong."),
     "bundle": ("lambent.cli.bundle", "Collect what somebody who helps needs to see, without secrets."),
+    "backup": ("lambent.cli.backup", "Write functions, settings, queues and packages to a file."),
+    "restore": ("lambent.cli.restore", "Bring back what a backup has."),
     "verify": ("lambent.cli.verify", "Prove that a cluster works, with a function made for it."),
     "runtimes": ("lambent.cli.runtimes", "Show the runtimes of this machine, and install their SDKs."),
     "simulate": ("lambent.cli.simulate", "Compare settings on a trace, on virtual time."),

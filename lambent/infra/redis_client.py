@@ -59,9 +59,9 @@ def connect(url: str, *, blocking: bool = False) -> redis.Redis:
     return found
 
 
-def connect_for_threads(url: str) -> SynchronousRedis:
-    """A client for what is done in threads: packages and logs."""
-    options = _options(_ANSWER_SECONDS) | {"retry": SynchronousRetry(NoBackoff(), 0)}
+def connect_for_threads(url: str, seconds: float = _ANSWER_SECONDS) -> SynchronousRedis:
+    """A client for what is done in threads: packages and logs. `seconds`: that an answer may take."""
+    options = _options(seconds) | {"retry": SynchronousRetry(NoBackoff(), 0)}
     behind = _behind(url)
     if behind is None:
         client: SynchronousRedis = SynchronousRedis.from_url(url, **options)
