@@ -12,7 +12,7 @@ import click
 
 from lambent import __version__
 from lambent.cli.stored import Stored, with_store
-from lambent.infra import backup_file, redis_backup
+from lambent.infra import backup_file
 from lambent.infra.backup_file import Head, KeyFile, Package, Record
 from lambent.infra.clock import SystemClock
 from lambent.infra.secrets import mark_of
@@ -63,6 +63,6 @@ def _records(stored: Stored, logs: bool, keys: bool) -> Iterator[Record]:
         for path in sorted(stored.layout.keys.iterdir()):
             yield KeyFile(path.name, path.read_bytes())
     # Functions first: a package that comes while they are written has its function in no older state.
-    yield from redis_backup.values(stored.client, logs=logs)
+    yield from stored.keys.values(logs=logs)
     for digest in stored.code.digests():
         yield Package(stored.code.get(digest))

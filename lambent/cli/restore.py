@@ -13,7 +13,7 @@ from typing import IO
 import click
 
 from lambent.cli.stored import Stored, with_store
-from lambent.infra import backup_file, redis_backup
+from lambent.infra import backup_file
 from lambent.infra.backup_file import BackupError, Head, KeyFile, Package, Value
 from lambent.infra.secrets import mark_of
 
@@ -51,10 +51,10 @@ def _restore(source: IO[bytes], stored: Stored, replace: bool, without_key: bool
     """Everything that can stand against it is found before anything is changed."""
     head, key_files = _look_through(source)
     _check_keys(stored, head, key_files, without_key)
-    if redis_backup.occupied(stored.client):
+    if not stored.keys.empty:
         if not replace:
             raise BackupError("the store is not empty; restore into an empty one, or say --replace")
-        redis_backup.clear(stored.client)
+        stored.keys.clear()
     for name, data in key_files.items():
         path = stored.layout.keys / name
         if not path.exists():
@@ -72,7 +72,7 @@ def _restore(source: IO[bytes], stored: Stored, replace: bool, without_key: bool
                 yield record
 
     source.seek(0)
-    count = redis_backup.restore(stored.client, values())
+    count = stored.keys.restore(values())
     return f"{count} keys and {packages} packages restored"
 
 

@@ -7,24 +7,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from redis import Redis
-from redis.exceptions import RedisError
-
 from lambent.cli.connection import fail, settings
 from lambent.domain.errors import AwsError
 from lambent.infra.backup_file import BackupError
 from lambent.infra.code_store import CodeStore
 from lambent.infra.layout import Layout, layout
-from lambent.infra.redaction import without_password
-from lambent.infra.redis_client import connect_for_threads
+from lambent.infra.redis_backup import Kept, kept_in
 from lambent.infra.secrets import SecretsError
 from lambent.infra.stores import code_store
 from lambent.local.children import ChildFailed
 from lambent.local.folder import FolderTaken, take
 from lambent.local.redis_server import start_server
 
-# A tenant's keys come in one answer.
-_ANSWER_SECONDS = 600.0
 _STOP_SECONDS = 30.0
 
 
@@ -32,7 +26,7 @@ _STOP_SECONDS = 30.0
 class Stored:
     """All that a cluster keeps."""
 
-    client: Redis
+    keys: Kept  # of the store
     code: CodeStore
     layout: Layout
 
@@ -45,8 +39,6 @@ def with_store(data: str | None, work: Callable[[Stored], None], *, running: boo
         fail(str(error))
     except AwsError as error:
         fail(error.message)
-    except RedisError as error:
-        fail(f"the store does not answer: {error}", "check redis_url")
     except OSError as error:
         fail(f"{error.filename or 'the store'}: {error.strerror or error}")
 
@@ -56,12 +48,8 @@ async def _with_store(data: str | None, work: Callable[[Stored], None], running:
     where = layout(here.cluster.data)
     async with _server(here.cluster.redis_url, where, running) as url:
         mine = replace(here, cluster=replace(here.cluster, redis_url=url))
-        with connect_for_threads(url, _ANSWER_SECONDS) as client:
-            try:
-                client.ping()
-            except RedisError as error:
-                fail(f"Redis at {without_password(url)} cannot be reached ({error})", "check redis_url")
-            work(Stored(client, code_store(mine, where), where))
+        with kept_in(url) as keys:
+            work(Stored(keys, code_store(mine, where), where))
 
 
 @asynccontextmanager

@@ -28,10 +28,13 @@ class Coalescer(Generic[Key, Item, Answer]):
         name: str,
         work: Callable[[Key, Sequence[Item]], Awaitable[Sequence[Answer]]],
         weigh: Callable[[Item], int] = lambda item: 0,
+        linger: float = 0.0,
     ) -> None:
-        """`work`: answers each item, in order, or raises for all. `weigh`: an item's bytes."""
+        """`work`: answers each item, in order, or raises for all. `weigh`: an item's bytes. `linger`: seconds for which
+        each command waits for others to go with it, where nobody waits for the answer."""
         self._work = work
         self._weigh = weigh
+        self._linger = linger
         self._waiting: dict[Key, list[tuple[Item, asyncio.Future[Answer]]]] = {}
         self._tasks = TaskOwner(name)
 
@@ -49,6 +52,8 @@ class Coalescer(Generic[Key, Item, Answer]):
     async def _run(self, key: Key) -> None:
         waiting = self._waiting[key]
         while waiting:
+            if self._linger and len(waiting) < MOST_ITEMS:
+                await asyncio.sleep(self._linger)
             count = self._share(waiting)
             batch = waiting[:count]
             del waiting[:count]

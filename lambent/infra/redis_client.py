@@ -10,7 +10,7 @@ form SCHEME://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE, which ask Senti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -21,18 +21,25 @@ from redis import Sentinel as SynchronousSentinel
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.retry import Retry as SynchronousRetry
 
 from lambent.domain.errors import AwsError
 from lambent.infra.redaction import without_password
 
 _CONNECT_SECONDS = 2.0
-_ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
 # How long a process waits for the store at its start, and how often it looks.
 START_SECONDS = 20.0
 _LOOK_SECONDS = 0.2
 _SENTINEL_PORT = 26379
+
+
+# What a server that answers may have against a write: text and reason.
+_REFUSALS: Mapping[type[RedisError], tuple[str, str]] = {
+    OutOfMemoryError: ("The store is full; try again when it has room.", "StoreFull"),
+    ReadOnlyError: ("The store takes no writes at the moment; try again shortly.", "StoreReadOnly"),
+}
 
 
 class StoreUnreachable(Exception):
@@ -49,24 +56,24 @@ class _Behind(NamedTuple):
 
 def connect(url: str, *, blocking: bool = False) -> redis.Redis:
     """A client for `url`. `blocking`: for reads that wait on the server."""
-    options = _options(60.0 if blocking else _ANSWER_SECONDS) | {"retry": Retry(NoBackoff(), 0)}
+    options = _options(60.0 if blocking else ANSWER_SECONDS) | {"retry": Retry(NoBackoff(), 0)}
     behind = _behind(url)
     if behind is None:
         client: redis.Redis = redis.Redis.from_url(url, **options)
         return client
-    asked = Sentinel(behind.sentinels, sentinel_kwargs=_options(_ANSWER_SECONDS))  # type: ignore[no-untyped-call]
+    asked = Sentinel(behind.sentinels, sentinel_kwargs=_options(ANSWER_SECONDS))  # type: ignore[no-untyped-call]
     found: redis.Redis = asked.master_for(behind.master, **options, **behind.options)
     return found
 
 
-def connect_for_threads(url: str, seconds: float = _ANSWER_SECONDS) -> SynchronousRedis:
+def connect_for_threads(url: str, seconds: float = ANSWER_SECONDS) -> SynchronousRedis:
     """A client for what is done in threads: packages and logs. `seconds`: that an answer may take."""
     options = _options(seconds) | {"retry": SynchronousRetry(NoBackoff(), 0)}
     behind = _behind(url)
     if behind is None:
         client: SynchronousRedis = SynchronousRedis.from_url(url, **options)
         return client
-    kwargs = _options(_ANSWER_SECONDS)
+    kwargs = _options(ANSWER_SECONDS)
     asked = SynchronousSentinel(behind.sentinels, sentinel_kwargs=kwargs)  # type: ignore[no-untyped-call]
     found: SynchronousRedis = asked.master_for(behind.master, **options, **behind.options)  # type: ignore[no-untyped-call]
     return found
@@ -136,6 +143,8 @@ def thread_store_errors() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise AwsError(
-            "ServiceUnavailableException", "The store cannot be reached; try again shortly.", reason="StoreUnavailable"
-        ) from error
+        text, reason = next(
+            (told for kind, told in _REFUSALS.items() if isinstance(error, kind)),
+            ("The store cannot be reached; try again shortly.", "StoreUnavailable"),
+        )
+        raise AwsError("ServiceUnavailableException", text, reason=reason) from error

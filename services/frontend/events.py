@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from lambent.domain.errors import AwsError
 from lambent.domain.event_options import EventOptions
@@ -23,6 +24,14 @@ SYNCHRONIZE_SECONDS = 60.0
 AS_ON_AWS = EventOptions()
 
 
+class _Asked(NamedTuple):
+    """An event that is to be appended."""
+
+    item: Item
+    terms: Terms | None
+    at: float  # since when, by the queue's time
+
+
 class EventAcceptor:
     """Appends events; those that come together go together."""
 
@@ -31,8 +40,8 @@ class EventAcceptor:
         self._queue = queue
         self._seconds = seconds
         self._dedup_seconds = dedup_seconds
-        self._appends: Coalescer[Tenant, tuple[Item, Terms | None], str] = Coalescer(
-            "accept", self._append, lambda asked: len(asked[0].value)
+        self._appends: Coalescer[Tenant, _Asked, str | None] = Coalescer(
+            "accept", self._append, lambda asked: len(asked.item.value)
         )
         self._tasks = TaskOwner("events")
         self._received: Counter[tuple[Tenant, str]] = Counter()
@@ -65,17 +74,10 @@ class EventAcceptor:
         """
         now = self._queue.now()
         event = Event(now, qualifier, trace, options.not_before)
-        try:
-            async with asyncio.timeout(self._seconds):
-                accepted = await self._appends.submit(
-                    tenant, (Item(name, request_id, encode(event, payload)), self._terms(options, now))
-                )
-        except TimeoutError:
-            raise AwsError(
-                "ServiceUnavailableException",
-                "The store did not acknowledge the event in time; try again shortly.",
-                reason="StoreUnavailable",
-            ) from None
+        item = Item(name, request_id, encode(event, payload))
+        accepted = await self._appends.submit(tenant, _Asked(item, self._terms(options, now), now))
+        if accepted is None:
+            raise _unacknowledged()
         if accepted == request_id:
             self._received[tenant, name] += 1
         return accepted
@@ -86,11 +88,31 @@ class EventAcceptor:
         token = None if options.dedup_token is None else Token(options.dedup_token, now + self._dedup_seconds)
         return Terms(options.not_before, token)
 
-    async def _append(self, tenant: Tenant, asked: Sequence[tuple[Item, Terms | None]]) -> Sequence[str]:
-        terms = {item.id: each for item, each in asked if each is not None}
-        return await self._queue.append(tenant, [item for item, _ in asked], self._queue.now(), terms)
+    async def _append(self, tenant: Tenant, asked: Sequence[_Asked]) -> Sequence[str | None]:
+        """Append what has not waited for too long behind others; None for what has."""
+        now = self._queue.now()
+        latest = now - self._seconds / 2
+        timely = [each for each in asked if each.at >= latest]
+        if not timely:
+            return [None] * len(asked)
+        terms = {each.item.id: each.terms for each in timely if each.terms is not None}
+        try:
+            # One limit for all: half of the time to wait in, and what is left of it, half at the least, for the store.
+            async with asyncio.timeout(self._seconds - (now - timely[0].at)):
+                accepted = iter(await self._queue.append(tenant, [each.item for each in timely], now, terms))
+        except TimeoutError:
+            raise _unacknowledged() from None
+        return [next(accepted) if each.at >= latest else None for each in asked]
 
     async def close(self) -> None:
         """Give up what is under way; nobody waits for it any more."""
         await self._tasks.close()
         await self._appends.close()
+
+
+def _unacknowledged() -> AwsError:
+    return AwsError(
+        "ServiceUnavailableException",
+        "The store did not acknowledge the event in time; try again shortly.",
+        reason="StoreUnavailable",
+    )

@@ -2,11 +2,11 @@
 -- KEYS: 1 the tenant's index of queues, then for each queue: its fresh ids, its values, its delayed ids by time,
 --       then the tokens
 -- ARGV: 1 now, 2 channel on which pollers listen, 3 the tenant, 4 how many queues, then their names,
---       then for each item: which of the queues (from 1), its id, its value, before when it is not leased (0: at once),
---       which of KEYS is its token (0: it has none), until when that is kept
--- Answers: for each item its id, or the one that its token stands for.
+--       then for each item: which of the queues (from 1), its id, its value, "" or "terms", and with terms: before when
+--       it is not leased (0: at once), which of KEYS is its token (0: it has none), until when that is kept
+-- Answers: for each item that was not queued since its token stands for another: its id, and the other's.
 local now, queues = tonumber(ARGV[1]), tonumber(ARGV[4])
-local answer, due, woken = {}, {}, {}
+local answer, due, fresh = {}, {}, {}
 
 -- The id that a token stands for, if it is kept. Its key outlives it at most by the difference of two clocks.
 local function stands_for(token)
@@ -15,27 +15,37 @@ local function stands_for(token)
   return till and tonumber(till) > now and id
 end
 
-for at = 5 + queues, #ARGV, 6 do
+local at = 5 + queues
+while at <= #ARGV do
   local queue, id, value = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
-  local not_before, token = tonumber(ARGV[at + 3]), KEYS[tonumber(ARGV[at + 4])]
-  local first = token and stands_for(token)
-  if not first then
-    if token then
-      redis.call('SET', token, ARGV[at + 5] .. ' ' .. id, 'PX', math.max(tonumber(ARGV[at + 5]) - now, 1))
+  local not_before, token, first = 0, nil, nil
+  if ARGV[at + 3] == '' then
+    at = at + 4
+  else
+    not_before, token = tonumber(ARGV[at + 4]), KEYS[tonumber(ARGV[at + 5])]
+    first = token and stands_for(token)
+    if token and not first then
+      redis.call('SET', token, ARGV[at + 6] .. ' ' .. id, 'PX', math.max(tonumber(ARGV[at + 6]) - now, 1))
     end
-    local fresh, values, delayed = KEYS[3 * queue - 1], KEYS[3 * queue], KEYS[3 * queue + 1]
-    if not_before > now then
-      if redis.call('HSETNX', values, id, value) == 1 then
-        redis.call('ZADD', delayed, ARGV[at + 3], id)
+    at = at + 7
+  end
+  if first then
+    answer[#answer + 1] = id
+    answer[#answer + 1] = first
+  else
+    fresh[queue] = fresh[queue] or {}
+    if redis.call('HSETNX', KEYS[3 * queue], id, value) == 1 then
+      if not_before > now then
+        redis.call('ZADD', KEYS[3 * queue + 1], string.format('%d', not_before), id)
+      else
+        table.insert(fresh[queue], id)
       end
-    elseif enqueue(fresh, values, id, value) == 1 then
-      woken[queue] = true
     end
     due[queue] = math.min(due[queue] or math.huge, math.max(not_before, now))
   end
-  answer[#answer + 1] = first or id
 end
-for queue, at in pairs(due) do
-  announce(KEYS[1], string.format('%d', at), ARGV[4 + queue], woken[queue], ARGV[2], ARGV[3])
+for queue, when in pairs(due) do
+  local woken = enqueue(KEYS[3 * queue - 1], fresh[queue])
+  announce(KEYS[1], string.format('%d', when), ARGV[4 + queue], woken, ARGV[2], ARGV[3])
 end
 return answer

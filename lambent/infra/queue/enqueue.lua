@@ -1,11 +1,8 @@
 -- What append.lua and settle.lua share; put in front of them when they are loaded.
 
--- Queues an item unless it is there. Answers how many fresh ones the queue has with it; 0: it was there.
-local function enqueue(fresh, values, id, value)
-  if redis.call('HSETNX', values, id, value) == 0 then
-    return 0
-  end
-  return redis.call('RPUSH', fresh, id)
+-- Puts ids at the end of a queue's fresh ones. Answers whether there are any, and it had nothing fresh before.
+local function enqueue(fresh, ids)
+  return #ids > 0 and redis.call('RPUSH', fresh, unpack(ids)) == #ids
 end
 
 -- Something can be leased of a queue from a time on. `woken`: it had nothing fresh before, which pollers are told.

@@ -5,12 +5,12 @@
 --       5 tokens, 6 values, 7 states, 8 the tenant's last lease,
 --       9 paused queues, 10 priorities
 -- ARGV: 1 name of the queue, 2 now, 3 end of the leases, 4 who leases, 5 most items
--- Answers: when something can be leased again (-1: never), the token, the queue's priority, then for each item its id,
--- value and state.
+-- Answers: when something can be leased again (-1: never), the token, the queue's priority, then the lengths of what
+-- follows, with commas: for each item its id, value and state; and these, one behind the other.
 local priority = redis.call('HGET', KEYS[10], ARGV[1]) or '0'
 if redis.call('HEXISTS', KEYS[9], ARGV[1]) == 1 then
   redis.call('ZREM', KEYS[1], ARGV[1])
-  return { '-1', '', priority }
+  return { '-1', '', priority, '', '' }
 end
 local count = tonumber(ARGV[5])
 for _, id in ipairs(redis.call('ZRANGE', KEYS[4], '-inf', ARGV[2], 'BYSCORE', 'LIMIT', 0, 1000)) do
@@ -27,19 +27,23 @@ if #ids < count then
     ids[#ids + 1] = id
   end
 end
-local answer = { '-1', '', priority }
+local token, sizes, parts = '', {}, {}
 if #ids > 0 then
-  local token = redis.call('INCR', KEYS[8]) .. ' ' .. ARGV[4]
-  answer[2] = token
-  for _, id in ipairs(ids) do
-    local value = redis.call('HGET', KEYS[6], id)
-    if value then
-      redis.call('ZADD', KEYS[4], ARGV[3], id)
-      redis.call('HSET', KEYS[5], id, token)
-      answer[#answer + 1] = id
-      answer[#answer + 1] = value
-      answer[#answer + 1] = redis.call('HGET', KEYS[7], id) or ''
+  token = redis.call('INCR', KEYS[8]) .. ' ' .. ARGV[4]
+  local values, states = redis.call('HMGET', KEYS[6], unpack(ids)), redis.call('HMGET', KEYS[7], unpack(ids))
+  local ends, tokens = {}, {}
+  for at, id in ipairs(ids) do
+    if values[at] then
+      ends[#ends + 1], ends[#ends + 2] = ARGV[3], id
+      tokens[#tokens + 1], tokens[#tokens + 2] = id, token
+      for _, part in ipairs({ id, values[at], states[at] or '' }) do
+        sizes[#sizes + 1], parts[#parts + 1] = #part, part
+      end
     end
+  end
+  if #ends > 0 then
+    redis.call('ZADD', KEYS[4], unpack(ends))
+    redis.call('HSET', KEYS[5], unpack(tokens))
   end
 end
 local due = nil
@@ -54,9 +58,9 @@ else
   end
 end
 if due then
-  answer[1] = string.format('%d', due)
-  redis.call('ZADD', KEYS[1], answer[1], ARGV[1])
+  due = string.format('%d', due)
+  redis.call('ZADD', KEYS[1], due, ARGV[1])
 else
   redis.call('ZREM', KEYS[1], ARGV[1])
 end
-return answer
+return { due or '-1', token, priority, table.concat(sizes, ','), table.concat(parts) }

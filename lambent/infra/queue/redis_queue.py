@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import itertools
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -25,7 +26,8 @@ from lambent.infra.queue.port import (
     Terms,
     Verdict,
 )
-from lambent.infra.redis_client import store_errors
+from lambent.infra.redis_client import ANSWER_SECONDS, store_errors
+from lambent.infra.redis_scripts import ScriptRunner
 from lambent.infra.settings import Queue
 
 # How long one read of the channel waits, and the pause before it is subscribed to again.
@@ -48,8 +50,9 @@ class RedisQueue:
         self._dead_items = dead_items
         self._offset = 0.0  # the server's clock over our monotonic one
         self._known: set[Tenant] = set()
+        scripts = ScriptRunner(client, ANSWER_SECONDS)
         self._append, self._lease, self._renew, self._settle = (
-            client.register_script(keys.script(name)) for name in ("append", "lease", "renew", "settle")
+            scripts.script(keys.script(name)) for name in ("append", "lease", "renew", "settle")
         )
 
     def now(self) -> float:
@@ -69,10 +72,13 @@ class RedisQueue:
         used = [keys.index(tenant), *more]
         parts: list[str | bytes] = []
         for item in items:
-            parts += (number[item.name], item.id, item.value)
             asked = terms.get(item.id)
-            parts.append("0" if asked is None or asked.not_before is None else keys.milliseconds(asked.not_before))
-            if asked is None or asked.token is None:
+            if asked is None:
+                parts += (number[item.name], item.id, item.value, "")
+                continue
+            not_before = "0" if asked.not_before is None else keys.milliseconds(asked.not_before)
+            parts += (number[item.name], item.id, item.value, "terms", not_before)
+            if asked.token is None:
                 parts += ("0", "")
             else:
                 used.append(keys.of_token(tenant, item.name, asked.token.text))
@@ -83,33 +89,33 @@ class RedisQueue:
                 await cast(Any, self._client.sadd(keys.TENANTS, tenant.text))
                 self._known.add(tenant)
             answer: Any = await self._append(
-                keys=used,
-                args=[keys.milliseconds(now), keys.WAKES, tenant.text, len(number), *number, *parts],
+                used, [keys.milliseconds(now), keys.WAKES, tenant.text, str(len(number)), *number, *parts]
             )
-        return [id_.decode() for id_ in answer]
+        ids = [item.id for item in items]
+        if not answer:
+            return ids
+        others = {answer[at].decode(): answer[at + 1].decode() for at in range(0, len(answer), 2)}
+        return [others.get(id_, id_) for id_ in ids]
 
     async def lease(self, key: QueueKey, count: int, now: float, until: float) -> Batch:
         tenant, name = key
         parts = keys.of_queue(tenant, name, "fresh", "delayed", "leased", "tokens", "values", "states")
         async with store_errors():
             answer: Any = await self._lease(
-                keys=[
+                [
                     keys.index(tenant), *parts,
                     *(keys.of_tenant(tenant, part) for part in ("lease", "paused", "priorities")),
                 ],
-                args=[name, keys.milliseconds(now), keys.milliseconds(until), self._owner, count],
+                [name, keys.milliseconds(now), keys.milliseconds(until), self._owner, str(count)],
             )  # fmt: skip
         due, token = int(answer[0]), answer[1].decode()
-        items = tuple(
-            Leased(answer[at].decode(), token, answer[at + 1], answer[at + 2]) for at in range(3, len(answer), 3)
-        )
-        return Batch(items, None if due < 0 else due / 1000, int(answer[2]))
+        return Batch(tuple(_leased(token, *answer[3:])), None if due < 0 else due / 1000, int(answer[2]))
 
     async def renew(self, key: QueueKey, held: Sequence[tuple[str, str]], until: float) -> frozenset[str]:
         async with store_errors():
             answer: Any = await self._renew(
-                keys=keys.of_queue(*key, "leased", "tokens"),
-                args=[keys.milliseconds(until), *(part for each in held for part in each)],
+                keys.of_queue(*key, "leased", "tokens"),
+                [keys.milliseconds(until), *(part for each in held for part in each)],
             )
         return frozenset(each.decode() for each in answer)
 
@@ -124,13 +130,14 @@ class RedisQueue:
         own = keys.of_queue(tenant, name, "delayed", "leased", "tokens", "values", "states", "dead")
         async with store_errors():
             answer: Any = await self._settle(
-                keys=[keys.index(tenant), *own, keys.of_tenant(tenant, "names"), *more],
-                args=[
-                    name, keys.milliseconds(now), keys.milliseconds(now - self._dead_seconds), self._dead_items,
-                    keys.WAKES, tenant.text, len(number), *number, *parts,
+                [keys.index(tenant), *own, keys.of_tenant(tenant, "names"), *more],
+                [
+                    name, keys.milliseconds(now), keys.milliseconds(now - self._dead_seconds), str(self._dead_items),
+                    keys.WAKES, tenant.text, str(len(number)), *number, *parts,
                 ],
             )  # fmt: skip
-        return frozenset(each.decode() for each in answer)
+        late = frozenset(answer)
+        return frozenset(each.id for number, each in enumerate(settlements) if number not in late)
 
     async def due(self, tenant: Tenant, before: float, limit: int) -> list[tuple[str, float]]:
         async with store_errors():
@@ -171,6 +178,15 @@ def _numbered(tenant: Tenant, items: Sequence[Item], *parts: str) -> tuple[dict[
     """The queues of items, each with its number as scripts count, and these keys of each."""
     number = {name: str(at) for at, name in enumerate(dict.fromkeys(item.name for item in items), 1)}
     return number, [key for name in number for key in keys.of_queue(tenant, name, *parts)]
+
+
+def _leased(token: str, sizes: bytes, parts: bytes) -> Iterator[Leased]:
+    """Items from what they are made of, one part behind the other."""
+    lengths = [int(size) for size in sizes.split(b",")] if sizes else []
+    ends = list(itertools.accumulate(lengths, initial=0))
+    for at in range(0, len(lengths), 3):
+        id_, value, state = (parts[ends[each] : ends[each + 1]] for each in range(at, at + 3))
+        yield Leased(id_.decode(), token, value, state)
 
 
 def _verdict(verdict: Verdict) -> tuple[str, str, bytes]:

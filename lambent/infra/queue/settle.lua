@@ -7,18 +7,17 @@
 --       5 channel on which pollers listen, 6 the tenant, 7 how many queues something follows in, then their names,
 --       then for each item: id, token, "done", "delayed" or "dead", until when it is delayed, its state,
 --       how many items follow, then each: which of the queues (from 1), its id, its value
--- Answers: the ids whose lease was still held; nothing is changed for any other, and nothing follows from it.
+-- Answers: which of the items (from 0) had no such lease any more; nothing is changed for these, and nothing follows.
 local queues = tonumber(ARGV[7])
-local settled, due, woken, followed = {}, nil, {}, {}
+local number, late, ended, done, due, fresh = 0, {}, {}, {}, nil, {}
 local at = 8 + queues
 while at <= #ARGV do
   local id, verdict, follow = ARGV[at], ARGV[at + 2], tonumber(ARGV[at + 5])
-  if redis.call('HGET', KEYS[4], id) == ARGV[at + 1] then
-    redis.call('HDEL', KEYS[4], id)
-    redis.call('ZREM', KEYS[3], id)
+  if not ended[id] and redis.call('HGET', KEYS[4], id) == ARGV[at + 1] then
+    ended[id] = true
+    ended[#ended + 1] = id
     if verdict == 'done' then
-      redis.call('HDEL', KEYS[5], id)
-      redis.call('HDEL', KEYS[6], id)
+      done[#done + 1] = id
     else
       redis.call('HSET', KEYS[6], id, ARGV[at + 4])
       if verdict == 'delayed' then
@@ -31,20 +30,30 @@ while at <= #ARGV do
     end
     for each = at + 6, at + 3 + 3 * follow, 3 do
       local queue = tonumber(ARGV[each])
-      followed[queue] = true
-      if enqueue(KEYS[7 + 2 * queue], KEYS[8 + 2 * queue], ARGV[each + 1], ARGV[each + 2]) == 1 then
-        woken[queue] = true
+      fresh[queue] = fresh[queue] or {}
+      if redis.call('HSETNX', KEYS[8 + 2 * queue], ARGV[each + 1], ARGV[each + 2]) == 1 then
+        table.insert(fresh[queue], ARGV[each + 1])
       end
     end
-    settled[#settled + 1] = id
+  else
+    late[#late + 1] = number
   end
+  number = number + 1
   at = at + 6 + 3 * follow
+end
+if #ended > 0 then
+  redis.call('HDEL', KEYS[4], unpack(ended))
+  redis.call('ZREM', KEYS[3], unpack(ended))
+end
+if #done > 0 then
+  redis.call('HDEL', KEYS[5], unpack(done))
+  redis.call('HDEL', KEYS[6], unpack(done))
 end
 if due then
   redis.call('ZADD', KEYS[1], 'LT', string.format('%d', due), ARGV[1])
 end
-for queue, _ in pairs(followed) do
-  announce(KEYS[1], ARGV[2], ARGV[7 + queue], woken[queue], ARGV[5], ARGV[6])
+for queue, ids in pairs(fresh) do
+  announce(KEYS[1], ARGV[2], ARGV[7 + queue], enqueue(KEYS[7 + 2 * queue], ids), ARGV[5], ARGV[6])
 end
 local function forget(ids)
   for _, id in ipairs(ids) do
@@ -59,4 +68,4 @@ local over = redis.call('ZCARD', KEYS[7]) - tonumber(ARGV[4])
 if over > 0 then
   forget(redis.call('ZRANGE', KEYS[7], 0, math.min(over, 1000) - 1))
 end
-return settled
+return late
