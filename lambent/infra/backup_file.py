@@ -91,6 +91,7 @@ def read(file: IO[bytes]) -> Iterator[Record]:
                 if isinstance(record, End):
                     if record.records != count:
                         raise BackupError(f"the backup has {count} records of {record.records}")
+                    packed.read(1)  # so that gzip compares its checksum
                     return
                 count += 1
                 yield record

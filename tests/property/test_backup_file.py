@@ -35,7 +35,7 @@ def test_what_was_written_is_read(records: list[Record]) -> None:
 @given(_records, st.data())
 def test_what_was_cut_off_is_never_whole(records: list[Record], data: st.DataObject) -> None:
     whole = written(HEAD, *records)
-    cut = whole[: data.draw(st.integers(0, len(whole) - 9))]  # the last eight bytes are gzip's own check
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     with pytest.raises(BackupError):
         list(read(io.BytesIO(cut)))
 
