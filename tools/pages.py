@@ -14,7 +14,7 @@ import click
 
 from lambent.cli.main import COMMANDS, cli
 from lambent.domain.errors import ERRORS
-from lambent.domain.limits import Limits
+from lambent.domain.limits import PROFILES, Limits
 from lambent.infra.config import Row, table
 from lambent.infra.telemetry import METRICS
 from services.frontend.operations.unserved import UNSERVED
@@ -74,6 +74,18 @@ def limits() -> str:
         f"| `{row.key}` | {_value(row)} | {row.unit} | {row.doc} | {beyond[row.name]} |"
         for row in table()
         if row.group == "limits"
+    ]
+    lines += [
+        "\n## Profiles\n",
+        "AWS's limits of another time are chosen by name, `limit_profile`; a limit that is set by itself holds all the",
+        "same.\n",
+        "| profile | limit | value |",
+        "| --- | --- | --- |",
+    ]
+    lines += [
+        f"| `{profile}` | `limits.{name}` | {int(value)} |"
+        for profile, others in PROFILES.items()
+        for name, value in others.items()
     ]
     return "\n".join(lines) + "\n"
 

@@ -6,6 +6,7 @@ from this table. Sources: https://docs.aws.amazon.com/lambda/latest/dg/gettingst
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -29,7 +30,7 @@ class Limits:
     async_request_bytes: int = count(
         1024 * 1024,
         "bytes",
-        "Payload of an asynchronous invocation; 262144 until late 2025.",
+        "Payload of an asynchronous invocation.",
         "`RequestEntityTooLargeException` (413).",
     )
     sync_response_bytes: int = count(
@@ -279,3 +280,11 @@ class Limits:
         "it back.",
     )
     tags: int = count(50, "tags", "Tags of one resource.", "`InvalidParameterValueException` (400).")
+
+
+# What AWS's limits were at other times, by name: only what differs from today's. `limit_profile` chooses one; a limit
+# that is set by itself holds whatever the profile says.
+PROFILES: Mapping[str, Mapping[str, float]] = {
+    "aws-today": {},
+    "aws-2024": {"async_request_bytes": 256 * 1024, "streamed_response_bytes": 20 * 1024 * 1024},
+}

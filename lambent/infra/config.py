@@ -19,6 +19,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from lambent.domain.limits import PROFILES
 from lambent.infra.settings import Settings
 
 
@@ -126,6 +127,10 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
         if value is not None:
             flag = "--" + key.replace("_", "-")
             values[key], sources[key] = rows[key].parse(value, flag), flag
+    profile = values["limit_profile"]
+    for name, limit in PROFILES[profile].items():
+        if sources[f"limits.{name}"] == "default":
+            values[f"limits.{name}"], sources[f"limits.{name}"] = limit, f"limit_profile {profile}"
     groups: dict[str, dict[str, Any]] = {}
     for row in rows.values():
         groups.setdefault(row.group, {})[row.name] = values[row.key]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from lambent.domain.limits import Limits
+from lambent.domain.limits import PROFILES, Limits
 from lambent.domain.names import ACCOUNT_PATTERN, REGION_PATTERN
 
 
@@ -58,6 +58,12 @@ class Cluster:
         "",
         "Runtimes that functions may be created with, separated by commas; empty: all that Lambent runs. A function "
         "whose runtime no worker has is told at its first use.",
+    )
+    limit_profile: str = setting(
+        "aws-today",
+        "Whose limits hold where none is set by itself: aws-today, or aws-2024 (asynchronous payloads of 256 KiB, "
+        "streamed responses of 20 MiB); docs/reference/limits.md has them.",
+        pattern="|".join(PROFILES),
     )
     examples: bool = setting(True, "Deploy and invoke the example `hello` when the data folder is empty.")
 

@@ -4,6 +4,7 @@
 --rounds N           of each; medians are taken over them
 --quick              shorter rounds, for a first look
 --output json        JSON instead of the table
+--faults [EVENTS]    measure nothing else: kill each process while 20,000 events are accepted, cut the store's power
 --docs               measure nothing: put the table of the last run into docs/explanation/performance.md
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from tests.bench import cold, decisions, keep_alive, leases, memory, queue, starts, warm
+from tests.bench import cold, decisions, faults, keep_alive, leases, memory, queue, starts, warm
 from tests.bench.table import JSON, PAGE, Row, Say, as_json, as_text, from_json, into_page, keep
 
 IDS = (
@@ -57,11 +58,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--output", choices=("table", "json"), default="table")
+    parser.add_argument("--faults", type=int, nargs="?", const=faults.EVENTS, metavar="EVENTS", help="kill processes")
     parser.add_argument("--docs", action="store_true", help="fill the documentation's table from the last run")
     given = parser.parse_args(arguments)
     if given.docs:
         rows = from_json(JSON.read_text(encoding="utf-8"))
         PAGE.write_text(into_page(PAGE.read_text(encoding="utf-8"), rows), encoding="utf-8")
+        return 0
+    if given.faults is not None:
+        uvloop.run(faults.measure(given.faults, _say))
         return 0
     wanted = {name.strip() for name in given.only.split(",")}
     if unknown := wanted - set(IDS):

@@ -48,6 +48,16 @@ class Effects:
             assert enough, f"{self._count(**chosen)} of {count} after {seconds} s"
             return self.of(**chosen)
 
+    def settle(self, request_ids: set[str], quiet: float) -> None:
+        """Wait until all of these requests have told something, or nobody has told anything for `quiet` seconds."""
+        missing, seen = set(request_ids), 0
+        with self._news:
+            while missing:
+                missing.difference_update(each[0] for each in self.told[seen:])
+                seen = len(self.told)
+                if missing and not self._news.wait_for(lambda: len(self.told) > seen, quiet):  # noqa: B023
+                    return
+
     def of(self, request_id: str | None = None) -> list[tuple[str, str, str, float]]:
         """What was told, by one request or by all."""
         return [each for each in self.told if request_id in (None, each[0])]

@@ -14,7 +14,7 @@ import pytest
 from lambent.client import Client, InvalidRequest, NotFound
 from lambent.v1 import queue_service_pb2 as pb
 from tests.e2e.effects import Effects, effects
-from tests.e2e.harness import KEY, ROOT, SECRET, Cluster, code_blocks, eventually, run
+from tests.e2e.harness import KEY, ROOT, SECRET, Cluster, code_blocks, error_of, eventually, run
 from tests.e2e.test_async import create, send
 
 
@@ -27,7 +27,10 @@ def told() -> Iterator[Effects]:
 @pytest.fixture(scope="module")
 def steered() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="ls-", dir="/tmp") as folder:
-        cluster = Cluster(Path(folder) / "data", "--no-examples", LAMBENT_LIMITS_ASYNC_RETRY_SECONDS="0.2")
+        cluster = Cluster(
+            Path(folder) / "data", "--no-examples", LAMBENT_LIMITS_ASYNC_RETRY_SECONDS="0.2",
+            LAMBENT_LIMIT_PROFILE="aws-2024",
+        )  # fmt: skip
         yield cluster.start()
         cluster.stop()
 
@@ -107,6 +110,17 @@ def test_what_was_given_up_can_be_chosen_and_queued_again_and_purged(
     eventually(lambda: len(client.list_events(name)) == 3)
     assert steered.lambent("queue", "purge", name, "--state", "given_up", "--yes").stdout == "3 forgotten\n"
     assert client.list_events(name) == []
+
+
+def test_the_limits_of_another_year_hold_where_they_are_chosen(steered: Cluster, told: Effects) -> None:
+    name = create(steered, told, "older")
+    invoke, limit = steered.client().invoke, 256 * 1024
+    answer = error_of(invoke, FunctionName=name, InvocationType="Event", Payload=b'"%s"' % (b"x" * (limit - 1)))
+    text = f"{limit + 1} byte payload is too large for the Event invocation type (limit {limit} bytes)"
+    assert answer == (413, "RequestEntityTooLargeException", text)
+    largest = b'{"n": 1, "x": "%s"}' % (b"x" * (limit - 17))
+    assert invoke(FunctionName=name, InvocationType="Event", Payload=largest)["StatusCode"] == 202
+    told.wait(1)
 
 
 def test_a_queue_belongs_to_a_function_not_to_a_qualifier(client: Client) -> None:

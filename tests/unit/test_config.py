@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from lambent.domain.limits import PROFILES, Limits
 from lambent.infra.config import ConfigError, load, table
 
 
@@ -64,3 +66,17 @@ def test_every_setting_is_documented_and_named_once() -> None:
     rows = list(table())
     assert all(row.doc.endswith(".") for row in rows)
     assert len({row.variable for row in rows}) == len(rows)
+
+
+def test_a_profile_of_limits_holds_where_none_is_set_by_itself() -> None:
+    loaded = load(None, {"LAMBENT_LIMIT_PROFILE": "aws-2024", "LAMBENT_LIMITS_STREAMED_RESPONSE_BYTES": "7"}, {})
+    limits = loaded.settings.limits
+    assert (limits.async_request_bytes, limits.streamed_response_bytes) == (262_144, 7)
+    assert loaded.sources["limits.async_request_bytes"] == "limit_profile aws-2024"
+    assert limits.sync_request_bytes == Limits().sync_request_bytes
+    with pytest.raises(ConfigError, match="limit_profile cannot be 'aws-1999'"):
+        load(None, {"LAMBENT_LIMIT_PROFILE": "aws-1999"}, {})
+
+
+def test_profiles_name_limits_that_there_are() -> None:
+    assert set().union(*PROFILES.values()) <= {field.name for field in dataclasses.fields(Limits)}
