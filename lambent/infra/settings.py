@@ -107,6 +107,12 @@ class Worker:
         unit="MB",
         minimum=0,
     )
+    snapshot_copies: int = setting(
+        2,
+        "Copies of each snapshot that are made in advance of the environments that use them.",
+        unit="sandboxes",
+        minimum=0,
+    )
     snapshot_idle_seconds: float = setting(
         3600.0, "How long a snapshot is kept of which no environment lives.", unit="seconds", minimum=1
     )

@@ -42,8 +42,9 @@ class Environment:
         *,
         provisioned: bool = False,
         snapshot: Environment | None = None,
+        copy: Sandbox | None = None,
     ) -> None:
-        """`snapshot`: what it is a copy of. One that is a snapshot itself, as its spec says, gets no invocation."""
+        """`snapshot`: what it is a copy of; `copy`: one that is there already."""
         self.id = spec.environment_id
         self.slot = spec.slot
         self.generation = generation
@@ -56,14 +57,13 @@ class Environment:
         self._guest: Guest | None = None
         self._leaving: asyncio.TimerHandle | None = None  # what runs has been told to end, and may take until then
         self._timer: asyncio.TimerHandle | None = None
-        now = host.clock.monotonic()
-        self.snapshot = snapshot
+        self.snapshot, now = snapshot, host.clock.monotonic()
         self.stillborn = False  # its first process ended before it had said anything
-        self.begins_as = "" if snapshot is None else "SnapshotReady"  # why it came of what it came of (zygote_tree.py)
+        self.begins_as = ""  # why it came of what it came of, where that is told (zygote_tree.py)
         self.unfit: str | None = None  # why it cannot be a snapshot: reason, colon, what was found
-        self._origin = Origin.of(host, spec, deployment, stream_id, provisioned=provisioned, snapshot=snapshot)
-        restoring = snapshot is not None
-        self._core = EnvironmentCore(deployment.timeout_seconds, self._origin.seconds, now, restoring=restoring)
+        self._origin = Origin.of(host, spec, deployment, stream_id, provisioned, snapshot, copy)
+        timeout, restoring = deployment.timeout_seconds, snapshot is not None
+        self._core = EnvironmentCore(timeout, self._origin.seconds, now, restoring=restoring)
         self._log = self._origin.log()
         self._used_mb = 0
         self._cold = True  # no invocation has run since the process started
@@ -128,10 +128,10 @@ class Environment:
 
     def prepare(self, request: Invoke, payload: bytes, caller: Caller, call: int) -> Reason | None:
         """Tell how the init phase went; nothing runs. A reason: it has not ended."""
-        core = self._core
-        if core.state not in (State.READY, State.COLD):
-            return Reason.STARTING if core.state is State.STARTING else Reason.BUSY
-        failed = core.outcome if core.state is State.COLD else None
+        state = self._core.state
+        if state not in (State.READY, State.COLD):
+            return Reason.STARTING if state is State.STARTING else Reason.BUSY
+        failed = self._core.outcome if state is State.COLD else None
         caller.answer(call, *self._origin.prepared(failed, self.begins_as, self._used_mb, stillborn=self.stillborn))
         return None
 
@@ -331,7 +331,7 @@ class Environment:
             self.guest_ended(True)
 
     def tell_fallback(self, reason: str, details: str) -> None:
-        """Say in the log why there is no snapshot, or none for this environment."""
+        """Say in the log why it is no copy of a snapshot."""
         self.begins_as = reason
         self._log.fallback(reason, details, self._host.clock.epoch())
 

@@ -18,6 +18,7 @@ from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable, Unpacked
+from services.worker.core import zygote_tree as tree
 from services.worker.core.environment import State
 from services.worker.core.reasons import Reason
 from services.worker.counters import InvocationRecord, WorkerCounters
@@ -99,15 +100,16 @@ class Environments:
         self._queued: dict[str, tuple[int, bytes]] = {}  # orders for provisioned concurrency, in their order
         self._underway: set[str] = set()  # those that start
         self._artifacts = artifacts
-        self._free = list(range(most))  # a heap: low numbers first, so that user ids are few
+        settings = snapshots or SnapshotSettings(0, 0, 1.0, 0)
+        self._most = most
+        self._free = list(range(most + settings.slots))  # a heap: low numbers first, so that user ids are few
         self._starting: dict[str, asyncio.Task[None]] = {}
-        self.by_slot: list[Environment | None] = [None] * most
+        self.by_slot: list[Environment | None] = [None] * len(self._free)
         self.by_id: dict[str, Environment] = {}
         self.reporter: Reporter | None = None
         shared.owner = self
         self._snapshots = Snapshots(
-            dataclasses.replace(shared, owner=None), snapshots or SnapshotSettings(0, 0, 1.0), self._take_slot,
-            self._give_slot, self._promised_mb,
+            dataclasses.replace(shared, owner=None), settings, self._spare_slot, self._give_slot, self._promised_mb
         )  # fmt: skip
 
     def start(self, environment_id: str, generation: int, deployment_bytes: bytes, *, provisioned: bool) -> None:
@@ -183,15 +185,16 @@ class Environments:
         provisioned: bool,
         found: Found | None = None,
     ) -> None:
-        slot = self._take_slot()
+        snapshot = None if found is None else found.snapshot
+        copy, slot = (None, None) if snapshot is None else self._snapshots.copy_of(snapshot)
+        slot = self._take_slot() if slot is None else slot
         if slot is None:
             self._failed(environment_id, Reason.FULL, "no slot is free")
             return
         spec = spec_of(environment_id, slot, deployment, unpacked, self._shared.limits, background=provisioned)
-        snapshot = None if found is None else found.snapshot
         environment = Environment(
             self._shared, spec, deployment, generation, self._shared.ids.token(16), provisioned=provisioned,
-            snapshot=snapshot,
+            snapshot=snapshot, copy=copy,
         )  # fmt: skip
         try:
             environment.start()
@@ -201,13 +204,18 @@ class Environments:
             return
         if snapshot is not None:
             self._snapshots.joined(snapshot)
+            environment.begins_as = tree.Reason.READY
         elif found is not None:
             environment.tell_fallback(found.reason, found.details)
         self.by_slot[slot] = environment
         self.by_id[environment_id] = environment
 
     def _take_slot(self) -> int | None:
-        return heapq.heappop(self._free) if self._free else None
+        return heapq.heappop(self._free) if len(self.by_id) < self._most and self._free else None
+
+    def _spare_slot(self) -> int | None:
+        """One that no environment of those that this worker may have can need."""
+        return heapq.heappop(self._free) if len(self._free) > self._most - len(self.by_id) else None
 
     def _give_slot(self, slot: int) -> None:
         heapq.heappush(self._free, slot)

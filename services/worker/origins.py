@@ -42,6 +42,7 @@ class Origin:
     stream: str  # log stream
     provisioned: bool
     snapshot: Environment | None  # what it is a copy of
+    copy: Sandbox | None  # one that was made in advance
 
     @classmethod
     def of(
@@ -50,13 +51,13 @@ class Origin:
         spec: SandboxSpec,
         deployment: Deployment,
         stream_id: str,
-        *,
         provisioned: bool,
         snapshot: Environment | None,
+        copy: Sandbox | None,
     ) -> Origin:
         """That of an environment which begins now."""
         stream = log_stream_name(deployment, stream_id, host.clock.epoch())
-        return cls(host, spec, deployment, stream, provisioned, snapshot)
+        return cls(host, spec, deployment, stream, provisioned, snapshot, copy)
 
     @property
     def tenant(self) -> Tenant:
@@ -101,6 +102,9 @@ class Origin:
 
     def first(self) -> tuple[Sandbox, Environment | None]:
         """The first sandbox, and the snapshot that a copy of is in it. Raises SandboxUnavailable."""
+        return (self.copy, self.snapshot) if self.copy is not None else self._made()
+
+    def _made(self) -> tuple[Sandbox, Environment | None]:
         if self.snapshot is None:
             return self.host.pool.take(self.spec), None
         if self.snapshot.sandbox is None or self.snapshot.state is not State.READY:
@@ -118,7 +122,7 @@ class Origin:
         old.destroy("restored again")
         try:
             if copied:
-                return self.first()
+                return self._made()
         except SandboxUnavailable:
             pass  # an init phase is better than nothing
         return self.host.pool.take(self.spec), None

@@ -106,6 +106,7 @@ class WorkerService:
             pool_size=settings.worker.pool,
             uid_base=settings.worker.uid_base,
             snapshots_mb=settings.worker.snapshots_mb,
+            snapshot_copies=settings.worker.snapshot_copies,
             snapshot_idle_seconds=settings.worker.snapshot_idle_seconds,
             freeze_after_ms=settings.worker.freeze_after_ms,
             credentials_seconds=settings.worker.credentials_seconds,

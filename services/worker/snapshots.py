@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,14 +23,19 @@ from services.worker.core.reasons import Reason
 from services.worker.core.zygote_tree import FunctionZygote, Need, Room, Source, State
 from services.worker.environment import Environment
 from services.worker.guests import is_native, needs_launcher
-from services.worker.sandbox.port import SandboxSpec, SandboxUnavailable
+from services.worker.sandbox.port import Sandbox, SandboxSpec, SandboxUnavailable
 
 if TYPE_CHECKING:
     from services.worker.environments import Shared
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
+_REFILL_SECONDS = 0.004  # after a copy was used, whose function has work to do first
 _MOST_UNFIT = 1000  # versions that are remembered to have no snapshot
+
+
+# Slots, and with them user ids, for snapshots and their copies, beside those of environments.
+SLOTS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,12 @@ class SnapshotSettings:
     most_mb: int  # together; 0: there are none
     worker_mb: int  # that environments may be promised
     idle_seconds: float  # that one is kept without environments
+    copies: int  # of each that are made in advance
+
+    @property
+    def slots(self) -> int:
+        """How many more there are for them."""
+        return SLOTS if self.most_mb else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +67,12 @@ class _Held:
     """One version's."""
 
     environment: Environment
+    spec: SandboxSpec
     slot: int
     zygote: FunctionZygote
     details: str = ""
+    copies: deque[tuple[Sandbox, int]] = field(default_factory=deque)  # made in advance, with their slots
+    refill: asyncio.TimerHandle | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # its init phase has ended
 
 
@@ -163,7 +178,7 @@ class Snapshots:
         spec = spec_of(identity, slot or 0, deployment, unpacked, shared.limits, snapshot=True)
         environment = Environment(shared, spec, deployment, 0, shared.ids.token(16))
         making = FunctionZygote(key, State.MAKING, tree.Reason.BEING_MADE, tree.ASSUMED_MB)
-        held = self._held[key] = _Held(environment, -1 if slot is None else slot, making)
+        held = self._held[key] = _Held(environment, spec, -1 if slot is None else slot, making)
         try:
             if slot is None:
                 raise SandboxUnavailable("no slot is free")
@@ -185,6 +200,7 @@ class Snapshots:
                 held.zygote, state=State.READY, reason=tree.Reason.READY, memory_mb=environment.used_mb, idle_since=now
             )
             held.changed.set()
+            self._refill_soon(held)
             return
         reason, details = tree.Reason.INIT_FAILED, ""
         if environment.unfit is not None:
@@ -211,12 +227,55 @@ class Snapshots:
         held = self._of(environment)
         if held is None:
             return
+        if held.refill is not None:
+            held.refill.cancel()
+        while held.copies:
+            self._discard(*held.copies.popleft())
         if held.slot >= 0:
             self._give_slot(held.slot)
             held.slot = -1
         if held.zygote.state is not State.UNFIT:
             del self._held[held.zygote.key]
             held.changed.set()
+
+    # Copies made in advance
+
+    def copy_of(self, snapshot: Environment) -> tuple[Sandbox, int] | tuple[None, None]:
+        """A copy that is there already, which is the caller's now, and the slot that it was made for."""
+        held = self._of(snapshot)
+        while held is not None and held.copies:
+            sandbox, slot = held.copies.popleft()
+            self._refill_soon(held)
+            if not sandbox.ended:
+                return sandbox, slot
+            self._discard(sandbox, slot)
+        return None, None
+
+    def _refill_soon(self, held: _Held) -> None:
+        if held.refill is None and len(held.copies) < self._settings.copies:
+            held.refill = self._shared.loop.call_later(_REFILL_SECONDS, self._refill, held)
+
+    def _refill(self, held: _Held) -> None:
+        held.refill = None
+        snapshot = held.environment
+        if held.zygote.state is not State.READY or snapshot.sandbox is None or self._of(snapshot) is not held:
+            return
+        slot = self._take_slot()
+        if slot is None:
+            return
+        spec = replace(held.spec, environment_id=f"{held.spec.environment_id}-{slot}", slot=slot, snapshot=False)
+        try:
+            held.copies.append((self._shared.pool.restore(replace(spec, background=True), snapshot.sandbox), slot))
+        except SandboxUnavailable as error:
+            _log.error("no copy could be made in advance", extra={"cause": str(error)})
+            self._give_slot(slot)
+        else:
+            self._refill_soon(held)
+
+    def _discard(self, sandbox: Sandbox, slot: int) -> None:
+        sandbox.channel.close()
+        sandbox.destroy("not used")
+        self._give_slot(slot)
 
     def joined(self, snapshot: Environment) -> None:
         """An environment has come of it."""

@@ -73,11 +73,17 @@ class WorkerConfig:
     uid_base: int = 200_000
     snapshots_mb: int = 1024  # that snapshots may use together; 0: there are none
     snapshot_idle_seconds: float = 3600.0  # that one is kept without environments
+    snapshot_copies: int = 2  # of each that are made in advance
     freeze_after_ms: int = 100  # idle before an environment is frozen
     credentials_seconds: float = 43_200.0  # age at which a process is replaced, since its credentials expire
     certificates: Certificates | None = None  # None: no TLS between processes
     connections: Connections = field(default_factory=lambda: Connections(()))
     log_flush_seconds: float = 0.2
+
+    @property
+    def snapshots(self) -> SnapshotSettings:
+        """What snapshots may use."""
+        return SnapshotSettings(self.snapshots_mb, self.memory_mb, self.snapshot_idle_seconds, self.snapshot_copies)
 
 
 class Worker:
@@ -123,7 +129,7 @@ class Worker:
                 unreachable=config.unreachable,
                 control_groups=config.control_groups,
                 stems=config.pool_size,
-                users=config.max_environments,
+                users=config.max_environments + config.snapshots.slots,
                 uid_base=config.uid_base,
                 processes=config.limits.processes,
                 descriptors=config.limits.file_descriptors,
@@ -180,8 +186,7 @@ class Worker:
             endpoints=Endpoints(config.api_url, config.connections),
             on_invocation=self._on_invocation,
         )
-        snapshots = SnapshotSettings(config.snapshots_mb, config.memory_mb, config.snapshot_idle_seconds)
-        environments = Environments(shared, self._artifacts, config.max_environments, snapshots=snapshots)
+        environments = Environments(shared, self._artifacts, config.max_environments, snapshots=config.snapshots)
         self._environments = environments
         self._server = InvocationServer(
             config.address, config.token, environments.by_slot, self.counters, config.certificates

@@ -156,6 +156,24 @@ async def test_a_snapshot_goes_when_its_memory_is_promised_and_not_while_it_has_
         cluster.stop(big)
 
 
+async def test_copies_are_made_in_advance_and_one_that_has_died_is_not_used(cluster: Cluster) -> None:
+    snapshots: Any = cluster.worker.environments._snapshots
+    name = await cluster.deploy(APP, **SNAP)
+    (held,) = snapshots._held.values()
+    await cluster.until(lambda: len(held.copies) == 2 and all(copy.copy.pid for copy, _ in held.copies))
+    for copy, _ in held.copies:
+        copy.kill()
+    await asyncio.gather(*(copy.exited() for copy, _ in held.copies))
+    again = await cluster.deploy(APP, **SNAP)
+    assert (await cluster.invoke(again)).json["born"] == (await cluster.invoke(name)).json["born"]
+    assert cluster.worker.counters.sources == {("function", "SnapshotReady"): 2}
+    await cluster.until(lambda: len(held.copies) == 2)
+    (next_one, slot) = held.copies[0]
+    third = await cluster.deploy(APP, **SNAP)
+    assert cluster.worker.environments.by_id[third].slot == slot
+    assert cluster.worker.environments.by_id[third].sandbox is next_one
+
+
 async def test_environments_outlive_no_credentials_that_they_copied(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, credentials_seconds=2.0) as cluster:
         await cluster.deploy(APP, **SNAP)

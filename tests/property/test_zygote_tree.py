@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.worker.core.zygote_tree import (
@@ -54,6 +54,7 @@ def used(tree: tuple[FunctionZygote, ...], without: set[str]) -> int:
     return sum(zygote.memory_mb for zygote in tree if zygote.lives and zygote.key not in without)
 
 
+@settings(deadline=None)
 @given(TREES, NEEDS, ROOMS)
 def test_a_version_s_environments_come_of_its_own_zygote_or_of_the_interpreter_s(
     tree: tuple[FunctionZygote, ...], need: Need, room: Room
@@ -69,6 +70,7 @@ def test_a_version_s_environments_come_of_its_own_zygote_or_of_the_interpreter_s
         assert choice.reason not in (Reason.READY, Reason.FIRST, Reason.BEING_MADE)
 
 
+@settings(deadline=None)
 @given(TREES, NEEDS, ROOMS)
 def test_what_makes_room_disturbs_nobody_and_is_no_more_than_needed(
     tree: tuple[FunctionZygote, ...], need: Need, room: Room
@@ -90,6 +92,7 @@ def test_what_makes_room_disturbs_nobody_and_is_no_more_than_needed(
     assert not longest or not kept or max(longest) <= min(kept)
 
 
+@settings(deadline=None)
 @given(TREES, ROOMS)
 def test_evictions_end_what_is_idle_and_as_much_as_memory_asks_for(
     tree: tuple[FunctionZygote, ...], room: Room
@@ -109,6 +112,7 @@ def test_evictions_end_what_is_idle_and_as_much_as_memory_asks_for(
         assert used(tree, set(found) - {pressed[-1]}) > room.budget_mb or len(found) > len(pressed)
 
 
+@settings(deadline=None)
 @given(TREES, ROOMS)
 def test_after_evictions_there_are_none_but_for_the_machine_s_own_memory(
     tree: tuple[FunctionZygote, ...], room: Room

@@ -118,12 +118,17 @@ def _lay(zygote: Any, peer: socket.socket, message: Dict[str, Any], descriptors:
     roots.mount_proc()
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else nobody may enter who has no right
     own = kernel.pidfd_open(os.getpid())
-    _send(socket.socket(fileno=bridge), b"enter", [own, channel, output])
+    other = socket.socket(fileno=bridge)
+    _send(other, b"enter", [own, channel, output])
     kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     kernel.install(zygote.filter)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    os.closerange(0, 1024)  # what ends with the environment must not live on here
+    for descriptor in (channel, output, 1, 2):
+        os.close(descriptor)  # what ends with the environment must not live on here
+    other.recv(1)  # its end: the copy is in, and no more is to come
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    os.closerange(0, 1024)
     while True:
         signal.pause()
 

@@ -52,6 +52,10 @@ class FakeSandbox:
     def opt_root(self) -> str:
         return "/opt" if self._spec.opt is None else str(self._spec.opt)
 
+    @property
+    def ended(self) -> bool:
+        return self._exit.done()
+
     def peak_memory_kb(self) -> int:
         return 1024
 

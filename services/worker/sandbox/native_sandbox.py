@@ -92,6 +92,10 @@ class NativeSandbox:
     def own_network(self) -> bool:
         return self._pool.own_network
 
+    @property
+    def ended(self) -> bool:
+        return self._exit is not None
+
     def peak_memory_kb(self) -> int:
         return 0 if self.stem.group is None else self.stem.group.peak_memory_kb()
 

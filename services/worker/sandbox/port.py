@@ -90,6 +90,11 @@ class Sandbox(Protocol):
         """Whether its loopback interface is its own, so that nobody else reaches what listens inside."""
         ...
 
+    @property
+    def ended(self) -> bool:
+        """Whether its process has ended, as far as that is known yet."""
+        ...
+
     def peak_memory_kb(self) -> int:
         """Most memory that its processes have used together so far, as far as it is known."""
         ...

@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class Control:
         asyncio.get_running_loop().add_reader(control.fileno(), self._readable)
         self._flush()
 
-    def order(self, message: Mapping[str, Any], descriptors: Iterable[int]) -> Child:
+    def order(self, message: Mapping[str, Any], descriptors: Sequence[int]) -> Child:
         """Order one child, which goes by the number that is put into the message. While the process is being replaced,
         orders wait for the next one. Raises ConnectionError where there will be none."""
         if self._closed:
@@ -85,22 +85,29 @@ class Control:
         child = Child(self._next)
         self.children[child.number] = child
         data = json.dumps({**message, "id": child.number}).encode()
-        self._backlog.append((data, [os.dup(number) for number in descriptors]))
-        self._flush()
+        if self._socket is None or self._backlog or not self._sent(self._socket, data, descriptors):
+            self._backlog.append((data, [os.dup(number) for number in descriptors]))
+            self._flush()
         return child
+
+    def _sent(self, control: socket.socket, message: bytes, descriptors: Sequence[int]) -> bool:
+        """Send now; False: the socket takes nothing at the moment."""
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        try:
+            control.sendmsg([message], ancillary)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # it has ended; what was ordered is told so when the socket reports it
+        return True
 
     def _flush(self) -> None:
         control = self._socket
         while self._backlog and control is not None:
             message, descriptors = self._backlog[0]
-            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-            try:
-                control.sendmsg([message], ancillary)
-            except BlockingIOError:
+            if not self._sent(control, message, descriptors):
                 asyncio.get_running_loop().add_writer(control.fileno(), self._flush)
                 return
-            except OSError:
-                pass  # it has ended; what was ordered is told so when the socket reports it
             del self._backlog[0]
             for descriptor in descriptors:
                 os.close(descriptor)
