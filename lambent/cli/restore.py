@@ -49,6 +49,7 @@ def command(file: str, data: str | None, replace: bool, without_key: bool) -> No
 
 def _restore(source: IO[bytes], stored: Stored, replace: bool, without_key: bool) -> str:
     """Everything that can stand against it is found before anything is changed."""
+    source.seek(0)
     head, key_files = _look_through(source)
     _check_keys(stored, head, key_files, without_key)
     if not stored.keys.empty:
