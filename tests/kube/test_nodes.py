@@ -1,4 +1,4 @@
-"""A node is lost with all that runs there, as by a power cut, and comes back."""
+"""A node is drained; a node is lost with all that runs there, as by a power cut, and comes back."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.kube.release import NOW, Release, eventually, report, run
+from tests.kube.release import NOW, Load, Release, eventually, report, run
 from tests.kube.test_faults import NAP, begun
 
 PROGRAM = os.environ.get("TEST_KUBE_NODES", "")
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="nobody here can take a node away")
 MEMORY_MB = 512  # a third of what a worker promises
 
 
@@ -33,7 +32,8 @@ def nodes() -> Iterator[list[str]]:
         pytest.skip("needs three nodes")
     yield found
     cordon(*found, verb="uncordon")
-    run(PROGRAM, "up", timeout=300)
+    if PROGRAM:
+        run(PROGRAM, "up", timeout=300)
 
 
 def clear(release: Release, node: str) -> None:
@@ -63,6 +63,30 @@ def _all_ready(namespace: str, labels: str) -> bool:
     )
 
 
+def test_a_node_is_drained_and_nobody_notices(release: Release, nodes: list[str]) -> None:
+    *others, victim = nodes
+    clear(release, victim)
+    cordon(*others)
+    release.create("moves", NAP, MemorySize=MEMORY_MB)
+    client = release.client(retries=3)
+    version = client.publish_version(FunctionName="moves")["Version"]
+    name = {"FunctionName": "moves", "Qualifier": version}
+    client.put_provisioned_concurrency_config(**name, ProvisionedConcurrentExecutions=4)
+    eventually(lambda: any(pod["spec"].get("nodeName") == victim for pod in release.pods("worker")), 120)
+    eventually(lambda: client.get_provisioned_concurrency_config(**name)["Status"] == "READY", 180)
+    cordon(*others, verb="uncordon")
+    # The store may just have been moved: whoever was connected to where it was connects anew.
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: client.invoke(FunctionName=f"moves:{version}", Payload=b'{"n": 1}'), range(16)))
+    with Load(release, f"moves:{version}", 4, b'{"n": 1}').running() as load:
+        run("kubectl", "drain", victim, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=200s", timeout=220)
+    assert load.failures == []
+    assert set(load.answers) == {"1"}
+    assert victim not in {pod["spec"]["nodeName"] for pod in release.pods("worker")}
+    client.delete_provisioned_concurrency_config(**name)
+
+
+@pytest.mark.skipif(not PROGRAM, reason="nobody here can take a node away")
 def test_a_node_is_lost_and_others_do_its_work(release: Release, nodes: list[str]) -> None:
     *others, victim = nodes
     clear(release, victim)

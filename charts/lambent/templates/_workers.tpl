@@ -73,7 +73,8 @@ metadata:
     {{- end }}
   annotations:
     checksum/config: {{ include "lambent.workerSettings" $root | sha256sum }}
-    {{- with merge (dict) $pool.podAnnotations $root.Values.podAnnotations $root.Values.commonAnnotations }}
+    # A worker that is evicted drains, and another is made: nodes need not be kept for it.
+    {{- with merge (dict) $pool.podAnnotations $root.Values.podAnnotations $root.Values.commonAnnotations (dict "cluster-autoscaler.kubernetes.io/safe-to-evict" "true") }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:

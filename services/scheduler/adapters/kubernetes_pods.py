@@ -138,7 +138,9 @@ class KubernetesPods:
         if not self._owner:
             return []
         owner = await self._api.get(f"api/v1 configmaps/{self._owner}")
-        return [{"apiVersion": "v1", "kind": "ConfigMap", "name": self._owner, "uid": owner["metadata"]["uid"]}]
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": self._owner, "uid": owner["metadata"]["uid"]}
+        # Somebody replaces these pods: `kubectl drain` asks for no force then.
+        return [{**reference, "controller": True}]
 
     def _pod(self, pool: str, name: str, owners: list[Object]) -> Object:
         template = copy.deepcopy(self._pools[pool].template)
