@@ -62,19 +62,17 @@ class Environment:
         self.begins_as = ""  # why it came of what it came of, where that is told (zygote_tree.py)
         self.unfit: str | None = None  # why it cannot be a snapshot: reason, colon, what was found
         self._origin = Origin.of(host, spec, deployment, stream_id, provisioned, snapshot, copy)
-        timeout, restoring = deployment.timeout_seconds, snapshot is not None
-        self._core = EnvironmentCore(timeout, self._origin.seconds, now, restoring=restoring)
+        self._core = EnvironmentCore(deployment.timeout_seconds, self._origin.seconds, now, restoring=bool(snapshot))
         self._log = self._origin.log()
-        self._used_mb = 0
+        self.used_mb = 0  # most memory that its process has used so far
         self._cold = True  # no invocation has run since the process started
         self.frozen = False
         self.fresh_until = float("inf")  # how long it takes new invocations; its process's credentials say so
         self.idle_since = now
         # The invocation that runs
         self._caller: Caller | None = None
-        self._call = 0
+        self._call, self._payload = 0, b""
         self._request: Invoke | None = None
-        self._payload = b""
         self._started = 0.0
         self._answer: tuple[str | None, bytes] | None = None  # error type and body as the guest gave them
         self._gone_for = Reason.STOPPED  # why it was stopped
@@ -93,11 +91,6 @@ class Environment:
     def sandbox(self) -> Sandbox | None:
         """What it runs in."""
         return self._sandbox
-
-    @property
-    def used_mb(self) -> int:
-        """Most memory that its process has used so far."""
-        return self._used_mb
 
     def start(self) -> None:
         """Take a sandbox and begin the init phase. Raises SandboxUnavailable."""
@@ -132,7 +125,7 @@ class Environment:
         if state not in (State.READY, State.COLD):
             return Reason.STARTING if state is State.STARTING else Reason.BUSY
         failed = self._core.outcome if state is State.COLD else None
-        caller.answer(call, *self._origin.prepared(failed, self.begins_as, self._used_mb, stillborn=self.stillborn))
+        caller.answer(call, *self._origin.prepared(failed, self.begins_as, self.used_mb, stillborn=self.stillborn))
         return None
 
     def _begin(self, actions: tuple[Action, ...]) -> None:
@@ -203,8 +196,8 @@ class Environment:
         request, guest = self._request, self._guest
         if request is None or guest is None:
             return  # no process could be had: the invocation has been answered
-        deadline = int((self._started + self._core.deadline - self._core.invoked_at) * 1000)
-        payload, self._payload = self._payload, b""
+        deadline = int((self._started + self.deployment.timeout_seconds) * 1000)
+        payload, self._payload = self._payload, self._payload if self._core.restoring else b""
         guest.invoke(request, deadline, payload)
 
     def _announce(self) -> None:
@@ -304,8 +297,8 @@ class Environment:
             self.guest_ended(True)
             return
         used = wire.USAGE.unpack_from(meta)[0] >> 10
-        if used > self._used_mb:
-            self._used_mb = min(used, self.deployment.memory_mb)
+        if used > self.used_mb:
+            self.used_mb = min(used, self.deployment.memory_mb)
         if kind == wire.RESPONSE and core.allows(Event.ANSWERED):
             self._answer = (None, payload)
             self._answered()
@@ -331,8 +324,7 @@ class Environment:
             self.guest_ended(True)
 
     def tell_fallback(self, reason: str, details: str) -> None:
-        """Say in the log why it is no copy of a snapshot."""
-        self.begins_as = reason
+        """Say in the log why it is no copy."""
         self._log.fallback(reason, details, self._host.clock.epoch())
 
     def _answered(self) -> None:
@@ -421,7 +413,15 @@ class Environment:
             done, _ = await asyncio.wait((waiting,), timeout=_EXIT_SECONDS)
         waiting.cancel()
         how = waiting.result() if done else Exit(None, 9, False)
-        if self._sandbox is sandbox and self._guest is not None and self._core.allows(Event.EXITED):
+        if self._sandbox is not sandbox or self._guest is None:
+            return
+        if self._core.restoring and self._core.state is State.INITIALISING and not how.out_of_memory:
+            self.stillborn = True  # the invocation that waits need not fail for it
+            self._disarm()
+            self._end()
+            self._revive()
+            self._send()
+        elif self._core.allows(Event.EXITED):
             ended = Ended(how.status, how.signal, how.out_of_memory)
             self._broken(self._core.exited(ended, self._host.clock.monotonic()))
 
@@ -468,7 +468,7 @@ class Environment:
         tail = self._log.report(
             duration,
             bill,
-            self._used_mb,
+            self.used_mb,
             init_ms,
             restore_ms,
             status,
@@ -487,7 +487,7 @@ class Environment:
         error = None if error_type is None else "Unhandled"
         if caller is not None:
             reusable = core.state is not State.STOPPED and now < self.fresh_until
-            used, began = self._used_mb, self._started
+            used, began = self.used_mb, self._started
             result = Result(error, error_type, duration, init_ms, bill, used, began, tail, reusable)
             caller.answer(call, result, body)
         if host.on_invocation is not None:

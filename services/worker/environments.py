@@ -200,11 +200,16 @@ class Environments:
             environment.start()
         except SandboxUnavailable as error:
             self._give_slot(slot)
-            self._failed(environment_id, Reason.NO_SANDBOX, str(error))
+            if snapshot is not None:  # it has ended just now
+                lost = Found(None, tree.Reason.LOST)
+                self._make(environment_id, generation, deployment, unpacked, provisioned=provisioned, found=lost)
+            else:
+                self._failed(environment_id, Reason.NO_SANDBOX, str(error))
             return
+        if found is not None:
+            environment.begins_as = found.reason
         if snapshot is not None:
             self._snapshots.joined(snapshot)
-            environment.begins_as = tree.Reason.READY
         elif found is not None:
             environment.tell_fallback(found.reason, found.details)
         self.by_slot[slot] = environment

@@ -107,7 +107,7 @@ class Origin:
     def _made(self) -> tuple[Sandbox, Environment | None]:
         if self.snapshot is None:
             return self.host.pool.take(self.spec), None
-        if self.snapshot.sandbox is None or self.snapshot.state is not State.READY:
+        if self.snapshot.sandbox is None or self.snapshot.sandbox.ended or self.snapshot.state is not State.READY:
             raise SandboxUnavailable("the snapshot has ended")
         return self.host.pool.restore(self.spec, self.snapshot.sandbox), self.snapshot
 

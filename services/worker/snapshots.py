@@ -145,12 +145,10 @@ class Snapshots:
 
     def _choose(self, deployment: Deployment, unpacked: Unpacked, *, provisioned: bool) -> tree.Choice:
         held = self._held.get(deployment.deployment_id)
-        if (
-            held is not None
-            and held.zygote.state is State.READY
-            and held.environment.state is not EnvironmentState.READY
-        ):
-            self._evict(deployment.deployment_id, tree.Reason.LOST)
+        if held is not None and held.zygote.state is State.READY:
+            sandbox = held.environment.sandbox
+            if held.environment.state is not EnvironmentState.READY or sandbox is None or sandbox.ended:
+                self._evict(deployment.deployment_id, tree.Reason.LOST)
         native = is_native(deployment.runtime) and not needs_launcher(deployment.runtime, unpacked.opt)
         need = Need(deployment.deployment_id, deployment.snap_start, provisioned, native)
         return tree.choose(self._zygotes(), need, self._room())

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lambent.domain.limits import Limits
+from services.worker.core.environment import State
+from services.worker.sandbox.zygotes import Child, SnapshotControl
 from tests.contract.test_sandbox import LEVELS
 from tests.integration.test_worker_cluster import ECHO, Cluster, cluster_of
 
@@ -182,3 +185,39 @@ async def test_environments_outlive_no_credentials_that_they_copied(tmp_path: Pa
         await cluster.scheduler.until(lambda: name in cluster.scheduler.gone)
         assert cluster.scheduler.gone[name] == "CredentialsExpire"
         await cluster.until(lambda: cluster.worker.counters.evictions == {"CredentialsExpire": 1})
+
+
+async def test_a_copy_that_never_comes_to_life_is_followed_by_an_init_phase(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork = SnapshotControl.fork
+
+    def astray(control: SnapshotControl, user: int | None, bridge: socket.socket, groups: list[int]) -> Child:
+        nowhere, end = socket.socketpair()
+        end.close()
+        with nowhere:
+            return fork(control, user, nowhere, groups)
+
+    monkeypatch.setattr(SnapshotControl, "fork", astray)
+    name = await cluster.deploy(APP, **SNAP)
+    assert (await cluster.invoke(name)).json["calls"] == []  # no hook belongs to an init phase of one's own
+    await cluster.invoke(await cluster.deploy(APP, **SNAP))
+    assert cluster.worker.counters.sources["runtime", "SandboxUnavailable"] == 1
+
+
+async def test_the_end_of_a_snapshot_ends_what_came_of_it_and_neither_is_missed_for_long(cluster: Cluster) -> None:
+    name = await cluster.deploy(APP, **SNAP)
+    first = (await cluster.invoke(name)).json
+    environment = cluster.worker.environments.by_id[name]
+    assert environment.snapshot is not None
+    assert environment.snapshot.sandbox is not None
+    environment.snapshot.sandbox.kill()
+    await cluster.until(lambda: environment.state is State.COLD)
+    again = (await cluster.invoke(name)).json
+    assert (again["born"] != first["born"], again["calls"]) == (True, [])
+    sandbox = environment.snapshot.sandbox
+    await cluster.until(lambda: sandbox.ended)
+    other = (await cluster.invoke(await cluster.deploy(APP, **SNAP))).json
+    assert other["calls"] == first["calls"]
+    assert other["born"] not in (first["born"], again["born"])
+    assert cluster.worker.counters.evictions == {"SnapshotLost": 1}

@@ -175,8 +175,7 @@ class EnvironmentCore:
     def revived(self, now: float, *, restoring: bool) -> None:
         """A fresh process begins its init phase, or is restored, while an invocation waits for it."""
         self.restoring = restoring
-        if restoring:
-            self.deadline = now + self._init_limit
+        self.deadline = now + self._init_limit if restoring else self.invoked_at + self._timeout
 
     def expire(self, now: float) -> tuple[Action, ...]:
         """The deadline has passed."""

@@ -94,7 +94,7 @@ class NativeSandbox:
 
     @property
     def ended(self) -> bool:
-        return self._exit is not None
+        return self._exit is not None or (self.control is not None and self.control.closed)
 
     def peak_memory_kb(self) -> int:
         return 0 if self.stem.group is None else self.stem.group.peak_memory_kb()

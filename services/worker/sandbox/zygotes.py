@@ -69,6 +69,11 @@ class Control:
         self._backlog: list[tuple[bytes, list[int]]] = []
         self.children: dict[int, Child] = {}
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be ordered any more."""
+        return self._closed
+
     def attach(self, control: socket.socket) -> None:
         """Speak over this socket from now on; it is closed with the line."""
         control.setblocking(False)
@@ -270,6 +275,10 @@ class SnapshotControl(Control):
     def fork(self, user: int | None, bridge: socket.socket, groups: list[int]) -> Child:
         """Order a copy, which goes into the sandbox at the other end of `bridge` and becomes `user` there."""
         return self.order({"op": "fork", "user": user}, (bridge.fileno(), *groups))
+
+    def _lost(self) -> None:
+        self._closed = True  # there is no next one, for which orders could wait
+        super()._lost()
 
     def _heard(self, data: bytes, descriptors: list[int]) -> None:
         try:
