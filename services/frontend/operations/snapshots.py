@@ -40,7 +40,11 @@ def concluded(outcome: Outcome) -> Snapshot:
     """What a version's init phase came to."""
     result = outcome.result
     if result.error is None:
-        prepared = msgspec.json.decode(outcome.payload, type=Prepared)
+        try:
+            prepared = msgspec.json.decode(outcome.payload, type=Prepared)
+        except msgspec.MsgspecError:
+            # A worker of the version before knows nothing of snapshots: it has run the function instead.
+            return Snapshot(State.ACTIVE)
         return Snapshot(State.ACTIVE, prepared.snapshot)
     kind = result.error_type or "Unknown"
     code = "FunctionError.InitTimeout" if kind == "Sandbox.Timedout" else "FunctionError.RuntimeInitError"
