@@ -6,9 +6,7 @@ import click
 
 from lambent.cli.connection import settings
 from lambent.cli.output import output_option, print_json, print_table
-
-# Shown as set or not, never as what they are.
-SECRET = frozenset({"root_credentials"})
+from lambent.infra.redaction import shown
 
 
 @click.command("config")
@@ -16,11 +14,8 @@ SECRET = frozenset({"root_credentials"})
 @click.option("--changed", is_flag=True, help="Only what differs from the defaults.")
 def command(output: str, changed: bool) -> None:
     """Show every setting, its value, its unit, and where the value came from."""
-    rows = [
-        (row, "(set)" if row.key in SECRET and value else value, source)
-        for row, value, source in settings().rows()
-        if not changed or source != "default"
-    ]
+    rows = [(row, shown(row.key, value), source) for row, value, source in settings().rows()]
+    rows = [row for row in rows if not changed or row[2] != "default"]
     if output == "json":
         print_json(
             [

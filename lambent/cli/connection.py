@@ -26,6 +26,7 @@ class Connection:
     access_key: str
     secret_key: str
     region: str
+    data: str = ""  # data folder of the cluster, where it is on this machine
 
     def open(self) -> Client:
         """A client."""
@@ -49,7 +50,9 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
         cluster = settings(data=data).settings.cluster
         key, secret = _credentials(cluster.root_credentials, cluster.data)
         environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        connection = Connection(endpoint or cluster.grpc, key, secret, region or environment or cluster.region)
+        connection = Connection(
+            endpoint or cluster.grpc, key, secret, region or environment or cluster.region, cluster.data
+        )
         with reported(connection):
             return command(connection, *args, **kwargs)
 

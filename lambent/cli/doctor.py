@@ -34,8 +34,7 @@ def command(connection: Connection, output: str) -> None:
     The store and the certificates are those of the settings in force here; on Kubernetes, ask in a pod of the control
     plane. Exit code 1 if there is a problem.
     """
-    here = settings().settings
-    findings = [*_store(here), *_certificates(here), *_cluster(connection)]
+    findings = look(settings().settings, connection)
     if output == "json":
         print_json([dataclasses.asdict(each) for each in findings])
     else:
@@ -43,6 +42,11 @@ def command(connection: Connection, output: str) -> None:
         print_table(["", "SUBJECT", "FINDING", "REMEDY"], rows)
     if any(each.level == "problem" for each in findings):
         raise click.exceptions.Exit(1)
+
+
+def look(here: Settings, connection: Connection) -> list[Finding]:
+    """All that is found; `here`: the settings in force."""
+    return [*_store(here), *_certificates(here), *_cluster(connection)]
 
 
 def _store(here: Settings) -> list[Finding]:

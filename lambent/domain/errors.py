@@ -60,6 +60,9 @@ ERRORS: Mapping[str, ErrorRow] = {
     # Raised by operations.
     "InvalidParameterValueException": ErrorRow(400, "INVALID_ARGUMENT", "message", "User"),
     "InvalidRequestContentException": ErrorRow(400, "INVALID_ARGUMENT", "message", "User"),
+    "SnapStartException": ErrorRow(400, "FAILED_PRECONDITION", "Message", "User"),
+    "SnapStartTimeoutException": ErrorRow(408, "DEADLINE_EXCEEDED", "Message", "User"),
+    "SnapStartNotReadyException": ErrorRow(409, "UNAVAILABLE", "Message", "User"),
     "CodeStorageExceededException": ErrorRow(400, "RESOURCE_EXHAUSTED", "message", "User"),
     "ResourceNotFoundException": ErrorRow(404, "NOT_FOUND", "Message", "User"),
     "ProvisionedConcurrencyConfigNotFoundException": ErrorRow(404, "NOT_FOUND", "message", "User"),

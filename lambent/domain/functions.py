@@ -126,18 +126,38 @@ class FunctionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What became of a version's init phase, where the function has SnapStart.
+
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
+    """
+
+    state: State  # Pending, Active or Failed; the version's own
+    taken: bool = False  # False: its environments each have an init phase
+    reason_code: str = ""  # why it is Failed: AWS's StateReasonCode
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class VersionRecord:
-    """A published version: what $LATEST was at that moment. Never changed. Source: API_PublishVersion."""
+    """A published version: what $LATEST was at that moment, which never changes. Source: API_PublishVersion."""
 
     number: str  # decimal
     description: str  # its own, or that of $LATEST then
     revision_id: str
     last_modified: float  # epoch seconds
     deployed: Deployed
+    snapshot: Snapshot | None = None  # None: without SnapStart
+
+    @property
+    def state(self) -> State:
+        """Whether it can be invoked."""
+        return State.ACTIVE if self.snapshot is None else self.snapshot.state
 
     def publishes(self, configuration: Configuration, code: Code) -> bool:
-        """Whether these are what was published: then there is nothing to publish again."""
-        return self.deployed.configuration == configuration and self.deployed.code == code
+        """Whether these are what was published: then there is nothing to publish again, unless that failed."""
+        same = self.deployed.configuration == configuration and self.deployed.code == code
+        return same and self.state is not State.FAILED
 
 
 @dataclass(frozen=True, slots=True)

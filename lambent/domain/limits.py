@@ -133,6 +133,18 @@ class Limits:
         "Init phase of provisioned concurrency; the function's timeout, if that is longer.",
         "The process is killed; the environment counts as not allocated.",
     )
+    snapshot_init_seconds: float = limit(
+        130.0,
+        "seconds",
+        "Init phase of a version with SnapStart; the function's timeout, if that is longer.",
+        "The version's state becomes Failed.",
+    )
+    restore_seconds: float = limit(
+        10.0,
+        "seconds",
+        "Start of an environment from a snapshot, its hooks after the restore included.",
+        "`SnapStartTimeoutException` (408).",
+    )
     requests_per_execution: float = limit(
         10.0,
         "requests/s",

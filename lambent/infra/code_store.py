@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,10 @@ class CodeStore(PackageSource, Protocol):
 
     def __contains__(self, digest: str) -> bool: ...
 
+    def digests(self) -> Iterator[str]:
+        """All that are kept, in no order."""
+        ...
+
 
 class MemoryCodeStore:
     """The twin for tests."""
@@ -46,6 +51,9 @@ class MemoryCodeStore:
 
     def __contains__(self, digest: str) -> bool:
         return digest in self._packages
+
+    def digests(self) -> Iterator[str]:
+        return iter(list(self._packages))
 
 
 class DirectoryCodeStore:
@@ -80,3 +88,6 @@ class DirectoryCodeStore:
 
     def __contains__(self, digest: str) -> bool:
         return self._path(digest).exists()
+
+    def digests(self) -> Iterator[str]:
+        return (path.stem for path in self._root.glob("??/*.zip"))

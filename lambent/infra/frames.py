@@ -56,6 +56,15 @@ class Invoke(msgspec.Struct, array_like=True):
     client_context: str | None  # JSON text, already decoded from base64
     tail: bool  # whether the last 4 KB of the log are wanted
     streams: bool = False  # whether the caller takes the response piece by piece
+    # Whether nothing is to run: the answer says how the init phase went, by a Prepared where it went well.
+    prepares: bool = False
+
+
+class Prepared(msgspec.Struct):
+    """What an environment that nothing is to run in says of itself; a payload, as JSON."""
+
+    snapshot: bool  # whether it came of a snapshot
+    reason: str  # why it did, or did not
 
 
 class Result(msgspec.Struct, array_like=True):

@@ -10,7 +10,6 @@ form SCHEME://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE, which ask Senti
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.retry import Retry as SynchronousRetry
 
 from lambent.domain.errors import AwsError
+from lambent.infra.redaction import without_password
 
 _CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
@@ -66,9 +66,9 @@ def connect(url: str, *, blocking: bool = False) -> redis.Redis:
     return found
 
 
-def connect_for_threads(url: str) -> SynchronousRedis:
-    """A client for what is done in threads: packages and logs."""
-    options = _options(ANSWER_SECONDS) | {"retry": SynchronousRetry(NoBackoff(), 0)}
+def connect_for_threads(url: str, seconds: float = ANSWER_SECONDS) -> SynchronousRedis:
+    """A client for what is done in threads: packages and logs. `seconds`: that an answer may take."""
+    options = _options(seconds) | {"retry": SynchronousRetry(NoBackoff(), 0)}
     behind = _behind(url)
     if behind is None:
         client: SynchronousRedis = SynchronousRedis.from_url(url, **options)
@@ -128,11 +128,6 @@ async def reach(client: redis.Redis, url: str, seconds: float) -> None:
                     f"Redis at {without_password(url)} cannot be reached ({error}); check redis_url"
                 ) from error
         await asyncio.sleep(_LOOK_SECONDS)
-
-
-def without_password(url: str) -> str:
-    """A URL that may be shown."""
-    return re.sub(r"(?<=://)[^@/]*@", "***@", url)
 
 
 @asynccontextmanager

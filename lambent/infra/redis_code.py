@@ -7,6 +7,7 @@ lambent:{code}:DIGEST   string: the package
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 from redis import Redis
 
@@ -36,6 +37,11 @@ class RedisCodeStore:
     def __contains__(self, digest: str) -> bool:
         with thread_store_errors():
             return bool(self._client.exists(_key(digest)))
+
+    def digests(self) -> Iterator[str]:
+        with thread_store_errors():
+            for key in self._client.scan_iter(_key("*"), count=1000):
+                yield key.decode().rpartition(":")[2]
 
 
 def _key(digest: str) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import itertools
 import random
-import socket
 from collections.abc import Awaitable, Callable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
@@ -14,6 +12,7 @@ from typing import Any, TypeVar
 import grpc
 
 from lambent.infra.certificates import NAME, Certificates
+from lambent.infra.resolving import Resolver
 
 Answer = TypeVar("Answer")
 
@@ -53,7 +52,8 @@ def listen(server: grpc.aio.Server, address: str, certificates: Certificates | N
 class Candidates:
     """Several addresses of which one answers: the schedulers, one of which leads. Dialled in turn.
 
-    A host name may stand for several hosts; it is resolved again before each round, as hosts come and go.
+    A host name may stand for several hosts; it is resolved again before each round, as hosts come and go. While nobody
+    answers for names, the hosts of before are tried.
     """
 
     def __init__(self, addresses: str, certificates: Certificates | None = None) -> None:
@@ -61,6 +61,7 @@ class Candidates:
         self._given = [address.strip() for address in addresses.split(",") if address.strip()]
         self.addresses = self._given  # as they were resolved last
         self._certificates = certificates
+        self._resolver = Resolver()
         self._channels: dict[tuple[str, int], grpc.aio.Channel] = {}
         self._turn = 0
         self._term = 0
@@ -80,7 +81,7 @@ class Candidates:
         return made
 
     async def _resolve(self) -> None:
-        found = [found for address in self._given for found in await _hosts(address)]
+        found = [found for address in self._given for found in await self._resolver.hosts(address)]
         self.addresses = list(dict.fromkeys(found))
         version = 0 if self._certificates is None else self._certificates.version
         for key in [key for key in self._channels if key[0] not in self.addresses or key[1] < version]:
@@ -118,21 +119,9 @@ class Candidates:
 
     async def close(self) -> None:
         """Hang up."""
+        await self._resolver.close()
         for made in self._channels.values():
             await made.close()
-
-
-async def _hosts(address: str) -> list[str]:
-    """The addresses that one stands for; itself where that cannot be said."""
-    if address.startswith("unix:"):
-        return [address]
-    host, _, port = address.rpartition(":")
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except OSError:
-        return [address]
-    hosts = sorted(str(info[4][0]) for info in found)
-    return [f"[{each}]:{port}" if ":" in each else f"{each}:{port}" for each in hosts] or [address]
 
 
 async def require_token(context: grpc.aio.ServicerContext[Any, Any], token: str) -> None:

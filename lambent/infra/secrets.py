@@ -7,6 +7,7 @@ with it, so that a sealed value copied to another function does not open.
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 from pathlib import Path
 
@@ -41,6 +42,11 @@ class SecretBox:
             return Aead(data_key).decrypt(base64.b64decode(body), owner.encode())
         except (CryptoError, ValueError) as error:
             raise SecretsError(f"a secret of {owner} does not open with this cluster's key") from error
+
+
+def mark_of(key: bytes) -> str:
+    """Tells keys apart, and nothing of them."""
+    return hashlib.sha256(b"lambent key mark" + key).hexdigest()[:16]
 
 
 def load_or_make_key(path: Path) -> bytes:

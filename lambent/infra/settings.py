@@ -100,6 +100,22 @@ class Worker:
     )
     environments: int = setting(1000, "Most environments on one worker.", unit="environments", minimum=1)
     pool: int = setting(4, "Sandboxes made in advance for each interpreter.", unit="sandboxes", minimum=0)
+    snapshots_mb: int = setting(
+        1024,
+        "Memory that snapshots of functions (SnapStart) may use together, of what no environment has been promised; 0: "
+        "there are none, and every environment has an init phase of its own.",
+        unit="MB",
+        minimum=0,
+    )
+    snapshot_copies: int = setting(
+        2,
+        "Copies of each snapshot that are made in advance of the environments that use them.",
+        unit="sandboxes",
+        minimum=0,
+    )
+    snapshot_idle_seconds: float = setting(
+        3600.0, "How long a snapshot is kept of which no environment lives.", unit="seconds", minimum=1
+    )
     freeze_after_ms: int = setting(
         100, "How long an environment is idle before it is frozen: given no processor time.", unit="ms", minimum=1
     )

@@ -78,6 +78,18 @@ METRICS: Mapping[str, Metric] = {
         Metric("lambent.environments", "gauge", "{environment}", "Execution environments, by state."),
         Metric("lambent.workers", "gauge", "{worker}", "Workers, by pool, isolation level and state."),
         Metric("lambent.worker.invocations", "counter", "{invocation}", "Invocations a worker ran, by outcome."),
+        Metric(
+            "lambent.worker.snap_starts",
+            "counter",
+            "{environment}",
+            "Environments of versions with SnapStart, by what they came of (function: a snapshot) and why.",
+        ),
+        Metric(
+            "lambent.worker.snapshot_evictions",
+            "counter",
+            "{snapshot}",
+            "Snapshots that a worker has ended, by reason.",
+        ),
     )
 }
 

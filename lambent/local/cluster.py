@@ -6,7 +6,6 @@ A cluster owns its data folder: a second start on the same folder is refused.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import socket
@@ -17,10 +16,12 @@ from typing import IO
 
 from lambent.infra.config import Loaded
 from lambent.infra.layout import Layout, layout
-from lambent.infra.redis_client import StoreUnreachable, connect, reach, without_password
+from lambent.infra.redaction import without_password
+from lambent.infra.redis_client import StoreUnreachable, connect, reach
 from lambent.infra.settings import Settings
 from lambent.infra.tasks import TaskOwner
 from lambent.local.children import Child, ChildFailed, start_service
+from lambent.local.folder import FolderTaken, take
 from lambent.local.redis_server import start_server
 
 _log = logging.getLogger(__name__)
@@ -103,26 +104,16 @@ class LocalCluster:
     def _take_folder(self) -> None:
         self.fresh = not (self._layout.redis / "appendonlydir").exists()
         try:
-            self._layout.make()
-            self._lock = (self._layout.data / "lock").open("a+")
+            self._lock = take(self._layout)
         except OSError as error:
             raise ClusterError(
                 f"cannot use data folder {self._layout.data}: {error.strerror}; choose another with --data"
             ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "unknown"
-            self._lock.close()
-            self._lock = None
+        except FolderTaken as error:
             raise ClusterError(
-                f"data folder {self._layout.data} is in use by a running cluster (process {owner}); "
+                f"data folder {self._layout.data} is in use by a running cluster (process {error.owner}); "
                 "stop it or choose another --data"
             ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n")
-        self._lock.flush()
 
     def _check_ports(self) -> None:
         cluster = self._loaded.settings.cluster

@@ -34,7 +34,8 @@ from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.queue import durability
 from lambent.infra.queue.redis_inspector import RedisInspector
 from lambent.infra.queue.redis_queue import redis_queue
-from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach, without_password
+from lambent.infra.redaction import without_password
+from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach
 from lambent.infra.secrets import SecretBox
 from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.settings import Settings
@@ -78,6 +79,7 @@ from services.frontend.operations.provisioner import Provisioner
 from services.frontend.operations.queue import QueueOperations
 from services.frontend.operations.scaling import ScalingOperations
 from services.frontend.operations.settling import Settler
+from services.frontend.operations.snapshots import SnapshotMaker
 from services.frontend.operations.uploads import Uploads
 from services.frontend.operations.versions import Publisher, VersionOperations
 from services.frontend.provisioned_statuses import SchedulerStatuses
@@ -264,10 +266,13 @@ class FrontendService:
         self._directory = FunctionDirectory(self._store, secrets, connection.leases)
         self._waker = Waker(self._store, self._attached, self._directory, self._clock, self._ids)
         self._settler = Settler(self._store, self._code, self._directory, limits, self._clock, self._ids)
-        lookups = Lookups(self._store, self._settler)
         editor = Editor(self._store, self._directory, connection.settings_link, limits, self._ids)
+        self._snapshots = SnapshotMaker(
+            self._store, editor, connection.invoker, secrets, limits, self._clock, self._ids
+        )  # fmt: skip
+        lookups = Lookups(self._store, self._settler, self._snapshots)
         provisioner = Provisioner(editor, limits, self._clock)
-        publisher = Publisher(self._clock, self._ids)
+        publisher = Publisher(self._snapshots, self._clock, self._ids)
         uploads, layers = Uploads(self._code, limits), RedisLayerStore(self._redis)
         functions = FunctionOperations(
             store=self._store,
@@ -402,6 +407,7 @@ class FrontendService:
             await self._rest.close()
             await self._scaler.close()
             await self._settler.close()
+            await self._snapshots.close()
             await self._waker.close()
             await self._directory.close()
             await self._events.close()

@@ -76,7 +76,8 @@ class Attempts:
                 await self._waker.wake(known.record)
             except AwsError as error:
                 return Attempt(Outcome.SYSTEM_ERROR, str(error))
-            state = "Failed" if known.record.state is State.FAILED else "Pending"
+            failed = State.FAILED in (known.record.state, known.version_state)
+            state = "Failed" if failed else "Pending"
             return Attempt(Outcome.SYSTEM_ERROR, f"The function is in the state {state}")
         return known
 

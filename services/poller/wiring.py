@@ -22,7 +22,8 @@ from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.queue.redis_queue import redis_queue
-from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach, without_password
+from lambent.infra.redaction import without_password
+from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach
 from lambent.infra.secrets import SecretBox
 from lambent.infra.settings import Settings
 from lambent.infra.tasks import TaskOwner

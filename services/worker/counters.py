@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from services.worker.core.reasons import Reason
 
@@ -23,6 +24,9 @@ class WorkerCounters:
     starts: int = 0
     start_failures: int = 0
     stops: int = 0
+    # Of versions with SnapStart: environments, by what they came of and why (core/zygote_tree.py)
+    sources: Counter[tuple[str, str]] = field(default_factory=Counter)
+    evictions: Counter[str] = field(default_factory=Counter)  # function zygotes that were ended, by reason
 
     def count_error(self, reason: Reason | None) -> None:
         """One invocation ended in a function error."""

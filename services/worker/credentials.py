@@ -47,12 +47,13 @@ class Credentials:
         self._ids = ids
         self._keys = keys
         self._seconds = seconds
-        self._held: dict[Holder, float] = {}  # when to look at each, soonest first
+        self._held: dict[Holder, float] = {}  # when to look at each
         self._again: list[Holder] = []  # those that ran when it was time
         self._timer: asyncio.TimerHandle | None = None
 
-    def variables(self, holder: Holder) -> Mapping[str, str]:
-        """Fresh ones, for a process that starts now."""
+    def variables(self, holder: Holder, until_at_most: float = float("inf")) -> Mapping[str, str]:
+        """Fresh ones, for a process that starts now. `until_at_most`: monotonic seconds at which others expire that it
+        may have copied from a snapshot."""
         deployment = holder.deployment
         until = self._seconds + 2 * deployment.timeout_seconds + _SPARE_SECONDS
         statement = Statement(
@@ -64,8 +65,10 @@ class Credentials:
             id=self._ids.token(8),
         )
         made = self._keys.issue(statement)
-        holder.fresh_until = self._clock.monotonic() + self._seconds
-        self._held.pop(holder, None)
+        holder.fresh_until = min(self._clock.monotonic() + self._seconds, until_at_most)
+        if self._timer is not None and holder.fresh_until == until_at_most:  # perhaps sooner than all others
+            self._timer.cancel()
+            self._timer = None
         self._held[holder] = holder.fresh_until
         self._arm()
         return {
@@ -87,16 +90,15 @@ class Credentials:
         if self._timer is None and (self._held or self._again):
             delay = _AGAIN_SECONDS
             if not self._again:
-                delay = max(0.0, next(iter(self._held.values())) - self._clock.monotonic())
+                delay = max(0.0, min(self._held.values()) - self._clock.monotonic())
             self._timer = self._loop.call_later(delay, self._look)
 
     def _look(self) -> None:
         self._timer = None
         now = self._clock.monotonic()
         due, self._again = self._again, []
-        while self._held and next(iter(self._held.values())) <= now:
-            due.append(next(iter(self._held)))
-            del self._held[due[-1]]
+        due += [holder for holder, when in self._held.items() if when <= now]
+        self._held = {holder: when for holder, when in self._held.items() if when > now}
         for holder in due:
             if holder.state is State.READY:
                 holder.stop(Reason.WORN)

@@ -9,32 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from lambent.domain.names import Tenant
 from lambent.infra.frames import Invoke, Result
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.core.environment import BUSY, Action, Ended, EnvironmentCore, Event, State
-from services.worker.core.outcomes import exited, response_too_large, runtime_unavailable
+from services.worker.core.outcomes import EXIT_ERROR, response_too_large, runtime_unavailable, what_is_told
 from services.worker.core.reasons import Reason
 from services.worker.counters import InvocationRecord
-from services.worker.environment_log import EnvironmentLog, billed, iso
+from services.worker.environment_log import billed, iso
 from services.worker.guest import wire
-from services.worker.guests import Guest, guest_for
+from services.worker.guests import Guest
+from services.worker.origins import Origin
 from services.worker.sandbox.port import Exit, Sandbox, SandboxSpec, SandboxUnavailable
 from services.worker.surroundings import Caller, Host
-from services.worker.variables import (
-    environment_variables,
-    log_group_name,
-    log_stream_name,
-    runtime_arn,
-    runtime_version,
-)
 
 _log = logging.getLogger(__name__)
 _LINGER_SECONDS = 0.1  # how long a process may go on after its socket's end
 _EXIT_SECONDS = 5.0  # how long the kernel may take to end one
 _SIGKILL = 9
 _ALL = 1 << 62  # bytes: whatever still comes
-_FLOOD_BYTES = 4 * 1024 * 1024  # of output in one invocation
 
 
 class Environment:
@@ -48,8 +40,11 @@ class Environment:
         generation: int,
         stream_id: str,
         *,
-        provisioned: bool,
+        provisioned: bool = False,
+        snapshot: Environment | None = None,
+        copy: Sandbox | None = None,
     ) -> None:
+        """`snapshot`: what it is a copy of; `copy`: one that is there already."""
         self.id = spec.environment_id
         self.slot = spec.slot
         self.generation = generation
@@ -58,33 +53,18 @@ class Environment:
         self.announced = False
         self._host = host
         self._spec = spec
-        self._tenant = Tenant(deployment.account, deployment.region)
         self._sandbox: Sandbox | None = None
         self._guest: Guest | None = None
         self._leaving: asyncio.TimerHandle | None = None  # what runs has been told to end, and may take until then
         self._timer: asyncio.TimerHandle | None = None
-        now = host.clock.monotonic()
-        limits = host.limits
-        init_seconds = limits.init_seconds
-        if provisioned:
-            init_seconds = max(limits.provisioned_init_seconds, float(deployment.timeout_seconds))
-        self._core = EnvironmentCore(deployment.timeout_seconds, init_seconds, now)
-        stream = log_stream_name(deployment, stream_id, host.clock.epoch())
-        self._stream = stream
-        self._log = EnvironmentLog(
-            host.logs,
-            self._tenant,
-            log_group_name(deployment),
-            deployment.function_name,
-            deployment.version,
-            stream,
-            json_form=deployment.log_format == "JSON",
-            application_level=deployment.application_log_level,
-            system_level=deployment.system_log_level,
-            memory_mb=deployment.memory_mb,
-            tail_bytes=host.limits.log_tail_bytes,
-            flood_bytes=_FLOOD_BYTES,
-        )
+        self.snapshot, now = snapshot, host.clock.monotonic()
+        self.stillborn = False  # its first process ended before it had said anything
+        self.begins_as = ""  # why it came of what it came of, where that is told (zygote_tree.py)
+        self.unfit: str | None = None  # why it cannot be a snapshot: reason, colon, what was found
+        self._origin = Origin.of(host, spec, deployment, stream_id, provisioned, snapshot, copy)
+        timeout, restoring = deployment.timeout_seconds, snapshot is not None
+        self._core = EnvironmentCore(timeout, self._origin.seconds, now, restoring=restoring)
+        self._log = self._origin.log()
         self._used_mb = 0
         self._cold = True  # no invocation has run since the process started
         self.frozen = False
@@ -115,14 +95,16 @@ class Environment:
         return self._sandbox
 
     @property
-    def tenant(self) -> Tenant:
-        """Whose it is."""
-        return self._tenant
+    def used_mb(self) -> int:
+        """Most memory that its process has used so far."""
+        return self._used_mb
 
     def start(self) -> None:
         """Take a sandbox and begin the init phase. Raises SandboxUnavailable."""
         if self._host.programs.have(self.deployment.runtime):
-            self._adopt(self._host.pool.take(self._spec), "init")
+            sandbox, snapshot = self._origin.first()
+            self._adopt(sandbox, snapshot)
+            self._origin.say_begun(self._log, snapshot)  # within an invocation AWS's log has no such line
         else:
             self._host.loop.call_soon(self._lacks_runtime)
         self._arm(self._core.deadline)
@@ -142,6 +124,15 @@ class Environment:
         if core.state is State.QUEUED:
             return None  # its time begins when what goes on after the last one has ended
         self._begin(actions)
+        return None
+
+    def prepare(self, request: Invoke, payload: bytes, caller: Caller, call: int) -> Reason | None:
+        """Tell how the init phase went; nothing runs. A reason: it has not ended."""
+        state = self._core.state
+        if state not in (State.READY, State.COLD):
+            return Reason.STARTING if state is State.STARTING else Reason.BUSY
+        failed = self._core.outcome if state is State.COLD else None
+        caller.answer(call, *self._origin.prepared(failed, self.begins_as, self._used_mb, stillborn=self.stillborn))
         return None
 
     def _begin(self, actions: tuple[Action, ...]) -> None:
@@ -172,6 +163,8 @@ class Environment:
             if self._leaving is not None and reason is Reason.CLOSING:
                 self._leave()
             return
+        if reason is Reason.WORN and self._spec.snapshot:
+            return  # it goes with its last copy (snapshots.py)
         if self.frozen:
             self._host.freezer.thaw(self)
         self._gone_for = reason
@@ -224,10 +217,13 @@ class Environment:
 
     def _report_init(self) -> None:
         host, outcome = self._host, self._core.outcome
+        if self.unfit is not None:
+            return
         host.counters.init_failures += 1
         if outcome is not None:
+            self.stillborn = outcome.error_type == EXIT_ERROR
             elapsed = self._core.init_elapsed_ms(host.clock.monotonic())
-            self._log.init_report(elapsed, outcome.status, outcome.error_type, host.clock.epoch())
+            self._origin.say_ended(self._log, elapsed, outcome.status, outcome.error_type)
 
     def _kill(self) -> None:
         self._disarm()
@@ -276,31 +272,23 @@ class Environment:
             if self._sandbox is None:
                 self._host.loop.call_soon(self._lacks_runtime)
             else:
-                self._adopt(self._sandbox.reset(), "invoke")
+                sandbox, snapshot = self._origin.again(self._sandbox, copied=not self.stillborn)
+                self._adopt(sandbox, snapshot)
+                self._core.revived(self._host.clock.monotonic(), restoring=snapshot is not None)
         except SandboxUnavailable as error:
             _log.error("no process for an environment", extra={"environment": self.id, "cause": str(error)})
             self._act(self._core.exited(Ended(None, 9, False), self._host.clock.monotonic()))
         if self._timer is None and self._core.state is State.INITIALISING:
             self._arm(self._core.deadline)
 
-    def _adopt(self, sandbox: Sandbox, phase: str) -> None:
-        host, deployment = self._host, self.deployment
+    def _adopt(self, sandbox: Sandbox, snapshot: Environment | None) -> None:
+        """`snapshot`: a copy of this one is in the sandbox."""
         self._sandbox = sandbox
-        host.freezer.started(self)
-        environ = environment_variables(
-            deployment,
-            self._stream,
-            sandbox,
-            provisioned=self.provisioned,
-            endpoints=host.endpoints.variables(self._tenant, deployment.variables),
-            credentials=host.credentials.variables(self),
-        )
-        self._guest, task = guest_for(host, self, sandbox, deployment, environ)
+        if not self._spec.snapshot:
+            self._host.freezer.started(self)
+        self._guest, task = self._origin.guest(self, sandbox, snapshot)
         self._log.tap = self._guest.tap
         self._guest.begin(task)
-        if phase == "init":  # within an invocation AWS's log shows none
-            version = runtime_version(deployment.runtime)
-            self._log.init_start(version, runtime_arn(deployment.region, version), phase, host.clock.epoch())
 
     def _lacks_runtime(self) -> None:
         """This worker has no interpreter for the function's runtime."""
@@ -328,13 +316,24 @@ class Environment:
             self._drain()
             if self._guest is not None:
                 self._log.tap = self._guest.tap  # who has not subscribed by now is told of nothing
+            starting = core.state is State.STARTING
             self._act(core.inited(self._host.clock.monotonic()))
             if self._sandbox is not None:
                 self._sandbox.initialised()
+            if starting and core.init_ms is not None:
+                self._origin.say_ended(self._log, core.init_ms, None, "")
         elif kind == wire.INIT_ERROR and core.allows(Event.INIT_FAILED):
             self._act(core.init_failed(_text(meta), payload))
+        elif kind == wire.UNSHAREABLE and self._spec.snapshot and core.allows(Event.INIT_FAILED):
+            self.unfit = _text(meta)
+            self._act(core.init_failed(_text(meta), b""))
         else:
             self.guest_ended(True)
+
+    def tell_fallback(self, reason: str, details: str) -> None:
+        """Say in the log why it is no copy of a snapshot."""
+        self.begins_as = reason
+        self._log.fallback(reason, details, self._host.clock.epoch())
 
     def _answered(self) -> None:
         early = self._guest is not None and not self._guest.settled
@@ -459,22 +458,24 @@ class Environment:
         epoch = host.clock.epoch()
         duration = (now - core.invoked_at) * 1000
         init_ms = core.take_init_ms()
-        outcome = core.outcome
+        restore_ms, init_ms = (init_ms, None) if core.restoring else (None, init_ms)
         answer, self._answer = self._answer, None
-        if answer is not None:
-            error_type, body = answer
-            status, crashed = (None if error_type is None else "error"), outcome is not None
-        elif outcome is not None:
-            error_type, body, status, crashed = outcome.error_type, outcome.document, outcome.status, True
-        else:  # the table answers in no other way
-            outcome = exited(request.request_id, None, None, out_of_memory=False)
-            error_type, body, status, crashed = outcome.error_type, outcome.document, outcome.status, True
+        outcome, error_type, body, status, crashed = what_is_told(answer, core.outcome, request.request_id)
         if outcome is not None and outcome.line is not None and answer is None:
             line = outcome.line
             self._log.note(f"{iso(epoch)} {request.request_id} {line}" if status == "timeout" else line, epoch)
         bill = billed(duration)
         tail = self._log.report(
-            duration, bill, self._used_mb, init_ms, status, error_type, epoch, crashed=crashed, tail=request.tail
+            duration,
+            bill,
+            self._used_mb,
+            init_ms,
+            restore_ms,
+            status,
+            error_type,
+            epoch,
+            crashed=crashed,
+            tail=request.tail,
         )
         cold, self._cold = self._cold, core.state is not State.READY
         caller, call, self._caller, self._request = self._caller, self._call, None, None

@@ -46,11 +46,14 @@ class EnvironmentLog:
         json_form: bool,
         application_level: str,
         system_level: str,
+        initialization: str,
         memory_mb: int,
         tail_bytes: int,
         flood_bytes: int,
     ) -> None:
-        """`application_level`, `system_level`: the least that is written of a log in JSON form (core/log_levels.py)."""
+        """`application_level`, `system_level`: the least that is written of a log in JSON form (core/log_levels.py);
+        `initialization`: how the environment starts, by AWS's name."""
+        self._initialization = initialization
         self._application_level = application_level
         self._system_level = system_level
         self._store = store
@@ -85,7 +88,7 @@ class EnvironmentLog:
         """The init phase begins."""
         if self._recorded:
             record = {
-                "initializationType": "on-demand",
+                "initializationType": self._initialization,
                 "phase": phase,
                 "runtimeVersion": runtime,
                 "runtimeVersionArn": arn,
@@ -96,20 +99,53 @@ class EnvironmentLog:
         if not self._json:
             self._line(f"INIT_START Runtime Version: {runtime}\tRuntime Version ARN: {arn}", now)
 
-    def init_report(self, duration_ms: float, status: str, error_type: str, now: float) -> None:
-        """The init phase did not end well."""
+    def restore_start(self, runtime: str, arn: str, now: float) -> None:
+        """The environment begins to be restored from a snapshot."""
         if self._recorded:
             record = {
-                "initializationType": "on-demand",
+                "runtimeVersion": runtime,
+                "runtimeVersionArn": arn,
+                "functionName": self._function,
+                "functionVersion": self._version,
+            }
+            self._platform("restoreStart", record, now)
+        if not self._json:
+            self._line(f"RESTORE_START Runtime Version: {runtime}\tRuntime Version ARN: {arn}", now)
+
+    def restore_report(self, duration_ms: float, status: str | None, error_type: str, now: float) -> None:
+        """The restore has ended. `status`: timeout or error; None: well."""
+        if self._recorded:
+            record: dict[str, Any] = {"status": status or "success", "metrics": {"durationMs": round(duration_ms, 3)}}
+            if status is not None:
+                record["errorType"] = error_type
+            self._platform("restoreReport", record, now)
+        if not self._json:
+            self._line(f"RESTORE_REPORT Restore Duration: {duration_ms:.2f} ms{_how(status, error_type)}", now)
+        self.flush(now)
+
+    def fallback(self, reason: str, details: str, now: float) -> None:
+        """An environment of a version with SnapStart has an init phase of its own."""
+        if self._recorded:
+            self._platform("snapStartFallback", {"reason": reason, "details": details}, now)
+        if not self._json:
+            found = f" ({details})" if details else ""
+            self._line(f"Lambent: SnapStart is not in force: {reason}{found}", now)
+
+    def init_report(self, duration_ms: float, status: str | None, error_type: str, now: float) -> None:
+        """The init phase did not end well, or was that of a snapshot. `status`: timeout or error; None: well."""
+        if self._recorded:
+            record: dict[str, Any] = {
+                "initializationType": self._initialization,
                 "phase": "init",
-                "status": status,
-                "errorType": error_type,
+                "status": status or "success",
                 "metrics": {"durationMs": round(duration_ms, 3)},
             }
+            if status is not None:
+                record["errorType"] = error_type
             self._platform("initReport", record, now)
         if not self._json:
-            kind = "" if status == "timeout" else f"\tError Type: {error_type}"
-            self._line(f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: init\tStatus: {status}{kind}", now)
+            how = _how(status, error_type)
+            self._line(f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: init{how}", now)
         self.flush(now)
 
     def start(self, request_id: str, now: float) -> None:
@@ -137,6 +173,7 @@ class EnvironmentLog:
         billed_ms: int,
         used_mb: int,
         init_ms: float | None,
+        restore_ms: float | None,
         status: str | None,
         error_type: str | None,
         now: float,
@@ -159,12 +196,18 @@ class EnvironmentLog:
             }
             if init_ms is not None:
                 metrics["initDurationMs"] = round(init_ms, 3)
+            if restore_ms is not None:
+                metrics["restoreDurationMs"] = round(restore_ms, 3)
+                metrics["billedRestoreDurationMs"] = billed(restore_ms)
             record: dict[str, Any] = {"requestId": request_id, "metrics": metrics, "status": status or "success"}
             if error_type is not None:
                 record["errorType"] = error_type
             self._platform("report", record, now)
         if not self._json:
             extra = "" if init_ms is None else f"Init Duration: {init_ms:.2f} ms\t"
+            if restore_ms is not None:
+                restored = billed(restore_ms)
+                extra += f"Restore Duration: {restore_ms:.2f} ms\tBilled Restore Duration: {restored} ms\t"
             if crashed:
                 extra += "Status: timeout" if status == "timeout" else f"Status: {status}\tError Type: {error_type}"
             self._lines.append(f"END RequestId: {request_id}")
@@ -290,6 +333,11 @@ class EnvironmentLog:
             self._group,
             LogChunk(int(now * 1000), self._stream, self._request_id, lines, self._function),
         )
+
+
+def _how(status: str | None, error_type: str) -> str:
+    kind = "" if status == "timeout" else f"\tError Type: {error_type}"
+    return "" if status is None else f"\tStatus: {status}{kind}"
 
 
 def billed(duration_ms: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import heapq
 import logging
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable, Unpacked
+from services.worker.core import zygote_tree as tree
 from services.worker.core.environment import State
 from services.worker.core.reasons import Reason
 from services.worker.counters import InvocationRecord, WorkerCounters
@@ -24,8 +26,9 @@ from services.worker.credentials import Credentials
 from services.worker.endpoints import Endpoints
 from services.worker.environment import Environment
 from services.worker.freezing import Freezer
-from services.worker.guests import Programs, needs_launcher
-from services.worker.sandbox.port import SandboxPool, SandboxSpec, SandboxUnavailable
+from services.worker.guests import Programs
+from services.worker.sandbox.port import SandboxPool, SandboxUnavailable
+from services.worker.snapshots import Found, Snapshots, SnapshotSettings, spec_of
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +42,14 @@ class Reporter(Protocol):
     def ready(self, environment_id: str, slot: int, *, init_failed: bool) -> None: ...
 
     def gone(self, environment_id: str, reason: str) -> None: ...
+
+
+class Owner(Protocol):
+    """Whom environments tell of themselves."""
+
+    def became_ready(self, environment: Environment) -> None: ...
+
+    def went(self, environment: Environment, reason: Reason) -> None: ...
 
 
 @dataclass(slots=True)
@@ -58,7 +69,7 @@ class Shared:
     credentials: Credentials
     endpoints: Endpoints
     on_invocation: Callable[[InvocationRecord], None] | None
-    owner: Environments | None = None
+    owner: Owner | None = None
 
     def environment_ready(self, environment: Environment) -> None:
         if self.owner is not None:
@@ -78,21 +89,28 @@ class Environments:
         artifacts: ArtifactCache,
         most: int,
         *,
+        snapshots: SnapshotSettings | None = None,
         provisioning: int = 4,
     ) -> None:
-        """`most`: environments. `provisioning`: how many of provisioned concurrency start at once; nobody waits for
-        one of them, and all at once would keep every invocation on this worker waiting."""
+        """`most`: environments. `snapshots`: None for none of them. `provisioning`: how many of provisioned concurrency
+        start at once; nobody waits for one of them, and all at once would keep every invocation on this worker
+        waiting."""
         self._shared = shared
         self._provisioning = provisioning
         self._queued: dict[str, tuple[int, bytes]] = {}  # orders for provisioned concurrency, in their order
         self._underway: set[str] = set()  # those that start
         self._artifacts = artifacts
-        self._free = list(range(most))  # a heap: low numbers first, so that user ids are few
+        settings = snapshots or SnapshotSettings(0, 0, 1.0, 0)
+        self._most = most
+        self._free = list(range(most + settings.slots))  # a heap: low numbers first, so that user ids are few
         self._starting: dict[str, asyncio.Task[None]] = {}
-        self.by_slot: list[Environment | None] = [None] * most
+        self.by_slot: list[Environment | None] = [None] * len(self._free)
         self.by_id: dict[str, Environment] = {}
         self.reporter: Reporter | None = None
         shared.owner = self
+        self._snapshots = Snapshots(
+            dataclasses.replace(shared, owner=None), settings, self._spare_slot, self._give_slot, self._promised_mb
+        )  # fmt: skip
 
     def start(self, environment_id: str, generation: int, deployment_bytes: bytes, *, provisioned: bool) -> None:
         """Begin to make an environment. An order that is repeated is carried out once.
@@ -133,9 +151,14 @@ class Environments:
             self._failed(environment_id, Reason.NO_PACKAGE, "the deployment cannot be read")
             return
         unpacked = self._artifacts.known(deployment.code_sha256, deployment.layer_sha256)
-        if unpacked is not None:
+        if unpacked is not None and not deployment.snap_start:
             self._make(environment_id, generation, deployment, unpacked, provisioned=provisioned)
             return
+        if unpacked is not None:
+            found = self._snapshots.now(deployment, unpacked, provisioned=provisioned)
+            if found is not None:
+                self._make(environment_id, generation, deployment, unpacked, provisioned=provisioned, found=found)
+                return
         work = self._fetch(environment_id, generation, deployment, provisioned=provisioned)
         self._starting[environment_id] = self._shared.tasks.start(f"start-{environment_id}", work)
 
@@ -145,40 +168,60 @@ class Environments:
         except PackageUnavailable as error:
             self._failed(environment_id, Reason.NO_PACKAGE, str(error))
         else:
-            self._make(environment_id, generation, deployment, unpacked, provisioned=provisioned)
+            found = None
+            if deployment.snap_start:
+                found = await self._snapshots.obtain(deployment, unpacked, provisioned=provisioned)
+            self._make(environment_id, generation, deployment, unpacked, provisioned=provisioned, found=found)
         finally:
             self._starting.pop(environment_id, None)
 
     def _make(
-        self, environment_id: str, generation: int, deployment: Deployment, unpacked: Unpacked, *, provisioned: bool
+        self,
+        environment_id: str,
+        generation: int,
+        deployment: Deployment,
+        unpacked: Unpacked,
+        *,
+        provisioned: bool,
+        found: Found | None = None,
     ) -> None:
-        if not self._free:
+        snapshot = None if found is None else found.snapshot
+        copy, slot = (None, None) if snapshot is None else self._snapshots.copy_of(snapshot)
+        slot = self._take_slot() if slot is None else slot
+        if slot is None:
             self._failed(environment_id, Reason.FULL, "no slot is free")
             return
-        slot = heapq.heappop(self._free)
-        spec = SandboxSpec(
-            environment_id=environment_id,
-            slot=slot,
-            runtime=deployment.runtime,
-            code=unpacked.code,
-            opt=unpacked.opt,
-            memory_mb=deployment.memory_mb,
-            ephemeral_storage_mb=deployment.ephemeral_storage_mb or self._shared.limits.default_ephemeral_storage_mb,
-            cpu_share=deployment.memory_mb / self._shared.limits.vcpu_memory_mb,
-            launcher=needs_launcher(deployment.runtime, unpacked.opt),
-            background=provisioned,
-        )
+        spec = spec_of(environment_id, slot, deployment, unpacked, self._shared.limits, background=provisioned)
         environment = Environment(
-            self._shared, spec, deployment, generation, self._shared.ids.token(16), provisioned=provisioned
-        )
+            self._shared, spec, deployment, generation, self._shared.ids.token(16), provisioned=provisioned,
+            snapshot=snapshot, copy=copy,
+        )  # fmt: skip
         try:
             environment.start()
         except SandboxUnavailable as error:
-            heapq.heappush(self._free, slot)
+            self._give_slot(slot)
             self._failed(environment_id, Reason.NO_SANDBOX, str(error))
             return
+        if snapshot is not None:
+            self._snapshots.joined(snapshot)
+            environment.begins_as = tree.Reason.READY
+        elif found is not None:
+            environment.tell_fallback(found.reason, found.details)
         self.by_slot[slot] = environment
         self.by_id[environment_id] = environment
+
+    def _take_slot(self) -> int | None:
+        return heapq.heappop(self._free) if len(self.by_id) < self._most and self._free else None
+
+    def _spare_slot(self) -> int | None:
+        """One that no environment of those that this worker may have can need."""
+        return heapq.heappop(self._free) if len(self._free) > self._most - len(self.by_id) else None
+
+    def _give_slot(self, slot: int) -> None:
+        heapq.heappush(self._free, slot)
+
+    def _promised_mb(self) -> int:
+        return sum(environment.deployment.memory_mb for environment in self.by_id.values())
 
     def _failed(self, environment_id: str, reason: Reason, cause: str) -> None:
         self._shared.counters.start_failures += 1
@@ -203,6 +246,8 @@ class Environments:
     def became_ready(self, environment: Environment) -> None:
         """Its init phase has ended, well or not."""
         self._started(environment.id)
+        if environment.snapshot is not None and environment.stillborn:
+            self._snapshots.broke(environment.snapshot)
         if self.reporter is not None:
             # An environment whose init has failed has no process until its first invocation.
             failed = environment.state is State.COLD
@@ -217,13 +262,21 @@ class Environments:
             return
         self._shared.counters.stops += 1
         self.by_slot[environment.slot] = None
-        heapq.heappush(self._free, environment.slot)
+        self._give_slot(environment.slot)
+        if environment.snapshot is not None:
+            self._snapshots.left(environment.snapshot)
         if self.reporter is not None:
             self.reporter.gone(environment.id, reason)
 
     def running(self) -> Iterable[Environment]:
         """Every environment."""
         return list(self.by_id.values())
+
+    def close(self) -> None:
+        """End every environment and snapshot, now."""
+        for environment in self.running():
+            environment.stop(Reason.CLOSING)
+        self._snapshots.close()
 
     def show_logs(self) -> None:
         """Let who follows a log see what invocations that run for long have written."""

@@ -104,6 +104,15 @@ class NativeGuest(GuestChannel):
         return 0.0
 
 
+class RestoredGuest(NativeGuest):
+    """The same, as a copy of a snapshot: what the function is, it knows already."""
+
+    __slots__ = ()
+
+    def begin(self, task: Mapping[str, Any]) -> None:
+        self.send(wire.pack(wire.RESTORE, _encode({"environ": task["environ"]})))
+
+
 def is_native(runtime: str) -> bool:
     """Whether a runtime is our own: served by frames, unless extensions need the Runtime API."""
     return family(runtime) == "python"
@@ -150,9 +159,10 @@ class Shared(Protocol):
 
 
 def guest_for(
-    shared: Shared, owner: Owner, sandbox: Sandbox, deployment: Deployment, environ: Mapping[str, str]
-) -> tuple[Guest, Mapping[str, Any]]:
-    """The guest of a fresh sandbox and the task that it begins with."""
+    shared: Shared, owner: Owner, sandbox: Sandbox, deployment: Deployment, environ: Mapping[str, str],
+    *, restored: bool,
+) -> tuple[Guest, Mapping[str, Any]]:  # fmt: skip
+    """The guest of a fresh sandbox and the task that it begins with. `restored`: a snapshot's copy is in it."""
     limit = shared.limits.sync_response_bytes
     native = is_native(deployment.runtime)
     task: dict[str, Any] = {
@@ -166,7 +176,8 @@ def guest_for(
         # A little room: the guest may escape what it says about an error, and bounds it itself.
         room = limit + 65536
         frames = (owner.guest_frame, owner.guest_printed, owner.guest_ended)
-        return NativeGuest(shared.loop, sandbox.channel, sandbox.output, room, *frames), {**task, "environ": environ}
+        kind = RestoredGuest if restored else NativeGuest
+        return kind(shared.loop, sandbox.channel, sandbox.output, room, *frames), {**task, "environ": environ}
     identity = Identity(deployment.function_name, deployment.version, deployment.handler, deployment.account)
     guest = ApiGuest(shared.loop, shared.tasks, sandbox, identity, shared.limits, owner, shared.clock, shared.ids)
     return guest, {

@@ -107,7 +107,8 @@ class Connection(asyncio.Protocol):
             reason = Reason.CLOSING
         else:
             self._running[call] = environment
-            reason = environment.invoke(request, payload, self, call)
+            begin = environment.prepare if request.prepares else environment.invoke
+            reason = begin(request, payload, self, call)
             if reason is None:
                 return
             del self._running[call]

@@ -105,6 +105,9 @@ class WorkerService:
             pool=settings.internal.worker_pool,
             pool_size=settings.worker.pool,
             uid_base=settings.worker.uid_base,
+            snapshots_mb=settings.worker.snapshots_mb,
+            snapshot_copies=settings.worker.snapshot_copies,
+            snapshot_idle_seconds=settings.worker.snapshot_idle_seconds,
             freeze_after_ms=settings.worker.freeze_after_ms,
             credentials_seconds=settings.worker.credentials_seconds,
             certificates=identity,
@@ -124,6 +127,8 @@ class WorkerService:
             on_invocation=self._trace if self._telemetry.tracer is not None else None,
         )
         self._telemetry.observe("lambent.worker.invocations", self._outcomes)
+        self._telemetry.observe("lambent.worker.snap_starts", self._snap_starts)
+        self._telemetry.observe("lambent.worker.snapshot_evictions", self._snapshot_evictions)
 
     async def start(self) -> Mapping[str, str]:
         """Bring the sandboxes up and dial the scheduler."""
@@ -159,6 +164,13 @@ class WorkerService:
         return [
             ({"outcome": name}, counters[name]) for name in ("invocations", "errors", "timeouts", "cold", "rejected")
         ]
+
+    def _snap_starts(self) -> list[tuple[Mapping[str, str], int]]:
+        counts = self._worker.counters.sources
+        return [({"source": source, "reason": reason}, count) for (source, reason), count in counts.items()]
+
+    def _snapshot_evictions(self) -> list[tuple[Mapping[str, str], int]]:
+        return [({"reason": reason}, count) for reason, count in self._worker.counters.evictions.items()]
 
     def _trace(self, record: InvocationRecord) -> None:
         """A span for a sampled invocation, made after the fact."""

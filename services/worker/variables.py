@@ -63,12 +63,15 @@ def environment_variables(
     stream: str,
     places: Places,
     *,
-    provisioned: bool,
+    initialization: str,
     endpoints: Mapping[str, str],
     credentials: Mapping[str, str],
 ) -> dict[str, str]:
-    """What the function's process finds in its environment. `provisioned`: it is provisioned concurrency; `endpoints`,
-    `credentials`: the variables for those, of which the function's own replace the former."""
+    """What the function's process finds in its environment.
+
+    `initialization`: AWS's name for how it starts (`on-demand`, `provisioned-concurrency`, `snap-start`); `endpoints`,
+    `credentials`: the variables for those, of which the function's own replace the former.
+    """
     task_root, opt_root, root = places.task_root, places.opt_root, places.runtime_root
     kind = family(deployment.runtime)
     path = f"/usr/local/bin:/usr/bin/:/bin:{opt_root}/bin"
@@ -99,7 +102,7 @@ def environment_variables(
         "AWS_LAMBDA_FUNCTION_NAME": deployment.function_name,
         "AWS_LAMBDA_FUNCTION_VERSION": deployment.version,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(deployment.memory_mb),
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency" if provisioned else "on-demand",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": initialization,
         "AWS_LAMBDA_LOG_GROUP_NAME": log_group_name(deployment),
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
         "AWS_LAMBDA_LOG_FORMAT": deployment.log_format or "Text",

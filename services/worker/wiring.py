@@ -28,7 +28,6 @@ from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import worker_service_pb2 as pb
 from services.worker.agent import SchedulerAgent
 from services.worker.artifacts.cache import ArtifactCache
-from services.worker.core.reasons import Reason
 from services.worker.counters import InvocationRecord, WorkerCounters
 from services.worker.credentials import Credentials
 from services.worker.endpoints import Endpoints
@@ -38,6 +37,7 @@ from services.worker.guests import Programs, is_native
 from services.worker.invocations import InvocationServer
 from services.worker.sandbox.native import NativeConfig, NativePool
 from services.worker.sandbox.port import SandboxPool
+from services.worker.snapshots import SnapshotSettings
 
 _log = logging.getLogger(__name__)
 # What machines are called by their kernels, and by AWS.
@@ -71,11 +71,19 @@ class WorkerConfig:
     max_environments: int = 1000
     pool_size: int = 4  # sandboxes made in advance, for each interpreter
     uid_base: int = 200_000
+    snapshots_mb: int = 1024  # that snapshots may use together; 0: there are none
+    snapshot_idle_seconds: float = 3600.0  # that one is kept without environments
+    snapshot_copies: int = 2  # of each that are made in advance
     freeze_after_ms: int = 100  # idle before an environment is frozen
     credentials_seconds: float = 43_200.0  # age at which a process is replaced, since its credentials expire
     certificates: Certificates | None = None  # None: no TLS between processes
     connections: Connections = field(default_factory=lambda: Connections(()))
     log_flush_seconds: float = 0.2
+
+    @property
+    def snapshots(self) -> SnapshotSettings:
+        """What snapshots may use."""
+        return SnapshotSettings(self.snapshots_mb, self.memory_mb, self.snapshot_idle_seconds, self.snapshot_copies)
 
 
 class Worker:
@@ -121,7 +129,7 @@ class Worker:
                 unreachable=config.unreachable,
                 control_groups=config.control_groups,
                 stems=config.pool_size,
-                users=config.max_environments,
+                users=config.max_environments + config.snapshots.slots,
                 uid_base=config.uid_base,
                 processes=config.limits.processes,
                 descriptors=config.limits.file_descriptors,
@@ -178,7 +186,7 @@ class Worker:
             endpoints=Endpoints(config.api_url, config.connections),
             on_invocation=self._on_invocation,
         )
-        environments = Environments(shared, self._artifacts, config.max_environments)
+        environments = Environments(shared, self._artifacts, config.max_environments, snapshots=config.snapshots)
         self._environments = environments
         self._server = InvocationServer(
             config.address, config.token, environments.by_slot, self.counters, config.certificates
@@ -228,8 +236,7 @@ class Worker:
         if self._server is not None:
             self._server.refuse()
         if self._environments is not None:
-            for environment in self._environments.running():
-                environment.stop(Reason.CLOSING)
+            self._environments.close()
         if self._server is not None:
             await self._server.close()
         if self._agent is not None:

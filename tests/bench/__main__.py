@@ -20,7 +20,7 @@ from tests.bench import cold, decisions, faults, keep_alive, leases, memory, que
 from tests.bench.table import JSON, PAGE, Row, Say, as_json, as_text, from_json, into_page, keep
 
 IDS = (
-    "P1", "P4", "P5-http", "P5-unary", "P5-stream", "P6", "P8", "P9-held", "P9-recall", "P10", "P10-depth",
+    "P1", "P2", "P3", "P4", "P5-http", "P5-unary", "P5-stream", "P6", "P8", "P9-held", "P9-recall", "P10", "P10-depth",
     "P10-memory", "P11", "P11-depth", "P11-drain", "P12", "P14", "P16", "P19", "P20",
 )  # fmt: skip
 Measure = Callable[[int, bool, Say], Awaitable[list[Row]]]
@@ -32,8 +32,8 @@ def _say(text: str) -> None:
 
 async def _measure(wanted: set[str], rounds: int, quick: bool) -> list[Row]:
     rows: list[Row] = []
-    if "P1" in wanted:
-        rows += await cold.measure(rounds, quick, _say)
+    if wanted & cold.IDS:
+        rows += await cold.measure(wanted, rounds, quick, _say)
     if wanted & warm.IDS:
         rows += await warm.measure(wanted, rounds, quick, _say)
     if "P8" in wanted:

@@ -110,6 +110,35 @@ def bare_start() -> float:
     return time.perf_counter() - began
 
 
+def script(source: str) -> float:
+    """A fresh interpreter that runs a program; seconds from its spawn to its end."""
+    began = time.perf_counter()
+    subprocess.run([str(INTERPRETER), "-I", "-c", source], check=True)
+    return time.perf_counter() - began
+
+
+_FORKS = """
+import os, sys, time
+at_once, end, done, running = int(sys.argv[1]), time.perf_counter() + float(sys.argv[2]), 0, 0
+while time.perf_counter() < end or running:
+    if running < at_once and time.perf_counter() < end:
+        if os.fork() == 0:
+            os._exit(0)
+        running += 1
+    else:
+        os.wait()
+        running -= 1
+        done += 1
+print(done)
+"""
+
+
+def bare_forks(at_once: int, seconds: float) -> float:
+    """Processes a second that a bare interpreter forks, each of which exits at once, with `at_once` of them around."""
+    command = [str(INTERPRETER), "-I", "-S", "-c", _FORKS, str(at_once), str(seconds)]
+    return int(subprocess.run(command, check=True, capture_output=True).stdout) / seconds
+
+
 class RuntimeApi:
     """The smallest AWS Runtime API that awslambdaric talks to: one event, then nothing."""
 

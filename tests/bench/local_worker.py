@@ -20,6 +20,7 @@ from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.code_store import MemoryCodeStore
 from lambent.infra.connections import Connections
 from lambent.infra.frames import Invoke, Result
+from lambent.infra.interpreters import INSTALLED_RUNTIMES
 from lambent.infra.log_store import LogChunk, LogWriter
 from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.tasks import TaskOwner
@@ -33,6 +34,7 @@ from services.worker.environments import Environments, Shared
 from services.worker.freezing import Freezer
 from services.worker.guests import Programs
 from services.worker.sandbox.native import NativeConfig, NativePool
+from services.worker.snapshots import SLOTS, SnapshotSettings
 from services.worker.wiring import raise_descriptor_limit
 
 RUNTIME = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -129,6 +131,18 @@ class LocalWorker:
         """End an environment."""
         self.environments.stop(environment_id, Reason.STOPPED)
 
+    def sources(self) -> str:
+        """What environments of a version with SnapStart came of, and why."""
+        counts = self.environments._shared.counters.sources
+        return ", ".join(f"{source} ({reason}): {count}" for (source, reason), count in counts.items())
+
+    async def emptied(self) -> None:
+        """Wait until what was stopped has ended."""
+        while any(  # noqa: ASYNC110 no event tells
+            len(stems.zygote.children) > stems._count for stems in self.pool._stems.values()
+        ):
+            await asyncio.sleep(0.001)
+
     def pids(self) -> list[int]:
         """The guests' processes, as this machine counts them."""
         found: list[int] = []
@@ -140,8 +154,16 @@ class LocalWorker:
 
 
 @contextlib.asynccontextmanager
-async def local_worker(source: str, *, most: int = 1000, pool_size: int = 4) -> AsyncIterator[LocalWorker]:
-    """A worker that runs one function. Leaves nothing behind."""
+async def local_worker(
+    source: str,
+    *,
+    most: int = 1000,
+    pool_size: int = 4,
+    snap_start: bool = False,
+    memory_mb: int = 128,
+    copies: int = 2,
+) -> AsyncIterator[LocalWorker]:
+    """A worker that runs one function. Leaves nothing behind. `copies`: of its snapshot, made in advance."""
     raise_descriptor_limit(most * 8 + 1024)
     with tempfile.TemporaryDirectory(prefix="lb-") as name:
         folder = Path(name)
@@ -151,14 +173,14 @@ async def local_worker(source: str, *, most: int = 1000, pool_size: int = 4) -> 
         artifacts = ArtifactCache(store, folder / "packages", limits, [INTERPRETER])
         pool = NativePool(
             NativeConfig(
-                f"bench-{os.getpid()}", folder / "packages", folder / "run", {RUNTIME: INTERPRETER}, stems=pool_size,
-                users=most,
+                f"bench-{os.getpid()}-{folder.name}", folder / "packages", folder / "run", {RUNTIME: INTERPRETER}, stems=pool_size,
+                users=most + SLOTS, runtime_dir=INSTALLED_RUNTIMES if INSTALLED_RUNTIMES.is_dir() else None,
             )
         )  # fmt: skip
         deployment = Deployment(
-            account="000000000000", region="us-east-1", function_name="bench", version="$LATEST", deployment_id="d",
-            runtime=RUNTIME, handler="app.handler", code_sha256=digest, memory_mb=128, timeout_seconds=30,
-            log_format="Text", log_group="/aws/lambda/bench",
+            account="000000000000", region="us-east-1", function_name="bench", version="1", deployment_id="d",
+            runtime=RUNTIME, handler="app.handler", code_sha256=digest, memory_mb=memory_mb, timeout_seconds=30,
+            log_format="Text", log_group="/aws/lambda/bench", snap_start=snap_start,
         )  # fmt: skip
         loop, clock, ids = asyncio.get_running_loop(), SystemClock(), SystemIds()
         shared = Shared(
@@ -166,14 +188,13 @@ async def local_worker(source: str, *, most: int = 1000, pool_size: int = 4) -> 
             Credentials(loop, clock, ids, SessionKeys(b"bench"), 43_200.0),
             Endpoints("http://127.0.0.1:9001", Connections(())), None,
         )  # fmt: skip
-        environments = Environments(shared, artifacts, most)
+        environments = Environments(shared, artifacts, most, snapshots=SnapshotSettings(1024, 1 << 30, 3600.0, copies))
         try:
             await artifacts.unpacked(digest)
             await pool.start()
             yield LocalWorker(pool, environments, deployment.SerializeToString())
         finally:
-            for environment in environments.running():
-                environment.stop(Reason.CLOSING)
+            environments.close()
             await tasks.close()
             await artifacts.close()
             await pool.close()

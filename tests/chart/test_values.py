@@ -189,7 +189,9 @@ def test_a_pool_says_the_same_to_the_scheduler_and_to_its_pods() -> None:
     assert set(pool) == {
         "name", "min", "max", "headroomMb", "scaleToZero", "idleSeconds", "memoryMb", "environments", "rule", "template",
     }  # fmt: skip
-    assert set(pool["rule"]) == {"architectures", "runtimes", "subnets", "securityGroups"}
+    assert set(pool["rule"]) == {
+        "architectures", "runtimes", "subnets", "securityGroups", "accounts", "functions",
+    }  # fmt: skip
 
 
 def test_the_version_is_the_packages() -> None:

@@ -197,6 +197,10 @@ def test_disruption_budgets_only_where_they_can_be_kept() -> None:
     assert "lambent-worker-default" not in budgets("workers.scaling=fixed", "workers.replicaCount=1")
 
 
+def _key(toleration: dict[str, Any]) -> str:
+    return str(toleration["key"])
+
+
 def test_where_pods_run() -> None:
     given = {
         "nodeSelector": {"disk": "fast"},
@@ -209,8 +213,18 @@ def test_where_pods_run() -> None:
     for component in (*COMPONENTS, "workers"):
         label = "pool/default" if component == "workers" else f"Deployment/lambent-{component}"
         spec = pod(rendered(f"{component}={json.dumps(given)}"), label)["spec"]
-        for name in ("nodeSelector", "tolerations", "priorityClassName", "schedulerName", "runtimeClassName"):
+        for name in ("nodeSelector", "priorityClassName", "schedulerName", "runtimeClassName"):
             assert spec[name] == given[name], (component, name)
+        # Of a lost node: workers are the scheduler's to replace.
+        lost, leaving = (
+            ("unreachable", "not-ready"),
+            {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
+        )
+        lossy: list[dict[str, Any]] = (
+            [] if component == "workers" else [{"key": f"node.kubernetes.io/{each}", **leaving} for each in lost]
+        )
+        wanted: list[dict[str, Any]] = [{"key": "dedicated", "operator": "Exists"}, *lossy]
+        assert sorted(spec["tolerations"], key=_key) == sorted(wanted, key=_key), component
         assert "requiredDuringSchedulingIgnoredDuringExecution" in spec["affinity"]["podAntiAffinity"]
         selector = spec["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]
         assert selector["app.kubernetes.io/component"] == component.removesuffix("s")

@@ -31,6 +31,7 @@ def test_packages_are_found_by_their_digest(code: CodeStore) -> None:
     assert code.put(b"bytes") == digest
     assert code.get(digest) == b"bytes"
     assert digest in code
+    assert set(code.digests()) == {digest}
 
 
 def test_an_unknown_digest_is_a_key_error(code: CodeStore) -> None:

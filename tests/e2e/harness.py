@@ -42,6 +42,7 @@ class Cluster:
 
     def __init__(self, data: Path, *arguments: str, **settings: str) -> None:
         self.data = data
+        self.root = ROOT  # the repository whose code runs
         self.http, self.grpc = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.http}"
         self.arguments = arguments
@@ -75,7 +76,7 @@ class Cluster:
         environment = {k: v for k, v in self.environment.items() if not k.startswith(("AWS_", "LAMBENT_"))}
         self.process = subprocess.Popen(
             self.command(), env=environment | self.settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            cwd=ROOT,
+            cwd=self.root,
         )  # fmt: skip
         assert self.process.stdout is not None
         lines: list[str] = []
@@ -104,16 +105,17 @@ class Cluster:
         self.process = None
         return said
 
-    def another_frontend(self, settings: Mapping[str, str] | None = None) -> str:
-        """One more frontend of this cluster; answers the URL of its REST door. It ends with the cluster. `settings`: as
-        in `another`."""
+    def another_frontend(self, settings: Mapping[str, str] | None = None, root: Path | None = None) -> str:
+        """One more frontend of this cluster; answers the URL of its REST door. It ends with the cluster. `settings`,
+        `root`: as in `another`."""
         http, grpc = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         doors = {f'"{self.http}"': f'"{http}"', f'"{self.grpc}"': f'"{grpc}"'}
-        self.another("frontend", {**doors, **(settings or {})})
+        self.another("frontend", {**doors, **(settings or {})}, root)
         return f"http://{http}"
 
-    def another(self, service: str, settings: Mapping[str, str] | None = None) -> None:
-        """One more process of a service, which ends with the cluster. `settings`: what to replace in the settings."""
+    def another(self, service: str, settings: Mapping[str, str] | None = None, root: Path | None = None) -> None:
+        """One more process of a service, which ends with the cluster. `settings`: what to replace in the settings.
+        `root`: the repository whose code runs; None: the cluster's."""
         text = (self.data / "run" / "settings.toml").read_text()
         for before, after in (settings or {}).items():
             text = text.replace(before, after)
@@ -122,11 +124,19 @@ class Cluster:
         reading, writing = os.pipe()
         command = [sys.executable, "-m", "lambent.entry", service, "--config", str(file), "--ready-fd", str(writing)]
         with (file.with_suffix(".log")).open("wb") as log:
-            self.others.append(subprocess.Popen(command, pass_fds=[writing], stderr=log, stdout=log, cwd=ROOT))
+            self.others.append(
+                subprocess.Popen(command, pass_fds=[writing], stderr=log, stdout=log, cwd=root or self.root)
+            )
         os.close(writing)
         with os.fdopen(reading) as said:
             line = said.readline()
         assert '"ready"' in line, line
+
+    def another_worker(self, settings: Mapping[str, str] | None = None, root: Path | None = None) -> None:
+        """One more worker, with a socket and users of its own. `settings`, `root`: as in `another`."""
+        socket = f"unix:{self.data}/run/worker-{len(self.others)}.sock"
+        apart = {'\nworker = ""': f'\nworker = "{socket}"', "uid_base = 200000": "uid_base = 210000"}
+        self.another("worker", {**(settings or {}), **apart}, root)
 
     def pid(self, service: str) -> int:
         """Process id of one service."""

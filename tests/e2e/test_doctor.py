@@ -1,12 +1,47 @@
-"""`lambent doctor` on a cluster that works, on one that is sick, and on none."""
+"""`lambent doctor` and `lambent bundle` on a cluster that works, on one that is sick, and on none."""
 
 from __future__ import annotations
 
 import json
+import tarfile
+from pathlib import Path
 from typing import Any
 
 from tests.conftest import free_port
-from tests.e2e.harness import Cluster, run, zipped
+from tests.e2e.harness import SECRET, Cluster, run, zipped
+
+
+def archived(file: Path) -> dict[str, str]:
+    """The parts of a bundle by their names within its folder."""
+    with tarfile.open(file) as archive:
+        members = {member.name.partition("/")[2]: archive.extractfile(member) for member in archive.getmembers()}
+        return {name: content.read().decode() for name, content in members.items() if content is not None}
+
+
+def test_a_bundle_has_what_helps_and_no_secret(cluster: Cluster, tmp_path: Path) -> None:
+    file = tmp_path / "b.tar.gz"
+    done = cluster.lambent("bundle", "-o", str(file), "--data", str(cluster.data))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(file)
+    parts = archived(file)
+    services = {f"processes/{name}.log" for name in ("frontend", "scheduler", "poller", "worker")}
+    assert {"about.json", "settings.json", "doctor.json", "use.json", "queues.json", *services} <= set(parts)
+    assert json.loads(parts["use.json"])["Workers"] == 1
+    assert not [name for name, text in parts.items() if SECRET in text]
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_bundle_of_a_cluster_that_is_away_says_so_and_has_the_rest(cluster: Cluster, tmp_path: Path) -> None:
+    file = tmp_path / "b.tar.gz"
+    done = cluster.lambent("bundle", "-o", str(file), "--endpoint", "127.0.0.1:1")
+    assert done.returncode == 0, done.stderr
+    assert "parts could not be had" in done.stderr
+    parts = archived(file)
+    assert "use.json.missing.txt" in parts
+    assert [each["level"] for each in json.loads(parts["doctor.json"]) if each["subject"] == "api"] == ["problem"] * 2
+    done = cluster.lambent("bundle", "-o", str(tmp_path / "no" / "where.tar.gz"))
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
 
 
 def found(cluster: Cluster, *arguments: str) -> tuple[int, list[dict[str, str]]]:

@@ -116,9 +116,7 @@ def test_a_killed_worker_is_told_at_once_and_leaves_nothing_behind(napping: Clus
 def test_a_worker_told_to_stop_ends_what_runs_and_nobody_notices(napping: Cluster) -> None:
     """Two workers share the load; one is told to stop. No caller gets an error, and it leaves nothing behind."""
     cluster = napping
-    socket = f"unix:{cluster.data}/run/worker-2.sock"
-    apart = {'\nworker = ""': f'\nworker = "{socket}"', "uid_base = 200000": "uid_base = 210000"}
-    cluster.another("worker", apart)
+    cluster.another_worker()
     second = cluster.others[0]
     stop = threading.Event()
     answers: Counter[bytes] = Counter()

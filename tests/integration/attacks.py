@@ -63,7 +63,8 @@ def call(name: str, *arguments: object) -> int:
 def others(event: dict[str, Any]) -> list[int]:
     """Processes that are not ours: those that are known, and those that can be seen."""
     seen = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    mine = {os.getpid(), os.getppid()} if os.getpid() == 1 else {os.getpid()}
+    # In a sandbox with a process tree of its own, the first one is its own, too.
+    mine = {os.getpid(), os.getppid(), 1} if os.getppid() == 0 else {os.getpid()}
     return [pid for pid in dict.fromkeys([*event["pids"], *seen]) if pid not in mine and os.path.exists(f"/proc/{pid}")]
 
 

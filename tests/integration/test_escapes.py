@@ -53,8 +53,10 @@ def known_to(cluster: Cluster, victim: str) -> dict[str, Any]:
     home = f"*/lambent/{cluster.config.worker_id}/*"
     groups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"{home}/memory.limit_in_bytes")]
     groups += [str(path) for path in Path("/sys/fs/cgroup").glob(f"{home}/*.max")]
+    snapshot: Any = cluster.worker.environments.by_id[victim].snapshot
+    snapshots = [] if snapshot is None else snapshot.sandbox.pids
     return {
-        "pids": [pid for pid in (sandbox.stem.child.pid, os.getpid()) if pid is not None],
+        "pids": [*sandbox.pids, *snapshots, os.getpid()],
         "files": [str(secret), environ],
         "folders": [str(cluster.folder / "run" / "tmp" / victim), str(cluster.folder)],
         "sockets": [str(path) for path in cluster.folder.rglob("*.sock")],
@@ -72,13 +74,21 @@ def test_every_attack_has_a_row_and_every_row_an_attack() -> None:
     assert functions - machinery == set(PROMISES)
 
 
-@pytest.mark.parametrize("level", REAL)
-async def test_what_a_level_promises_holds(level: str, tmp_path: Path) -> None:
+APART = [level for level in REAL if level in ("user-namespace", "namespaces")]
+
+
+@pytest.mark.parametrize(
+    ("level", "snap_start"), [(level, False) for level in REAL] + [(level, True) for level in APART]
+)
+async def test_what_a_level_promises_holds(level: str, snap_start: bool, tmp_path: Path) -> None:
+    """Also in environments that were forked from one snapshot, of which one attacks another."""
     async with cluster_of(tmp_path, level=level, limits=Limits(processes=PROCESSES, vcpu_memory_mb=128)) as cluster:
         fields: dict[str, Any] = {
             "handler": "attacks.handler", "timeout_seconds": 20, "memory_mb": 128, "ephemeral_storage_mb": TMP_MB,
+            "snap_start": snap_start,
         }  # fmt: skip
         attacker, victim = [await cluster.deploy({"attacks.py": ATTACKS}, **fields) for _ in range(2)]
+        assert cluster.worker.counters.sources == ({("function", "SnapshotReady"): 2} if snap_start else {})
         known = known_to(cluster, victim)
         assert len(known["sockets"]) == 2
         names = promised(level)
@@ -156,9 +166,6 @@ async def test_what_functions_must_not_reach_is_refused_to_them_and_to_nobody_el
         assert got["machine"] == (machine if refused else True)
         assert got["own"] == (own if refused else True)
         socket.create_connection(("127.0.0.1", service), 1).close()
-
-
-APART = [level for level in REAL if level in ("user-namespace", "namespaces")]
 
 
 @pytest.mark.parametrize(

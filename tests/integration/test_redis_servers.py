@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lambent.infra.redis_client import StoreUnreachable, connect, reach, without_password
+from lambent.infra.redaction import without_password
+from lambent.infra.redis_client import StoreUnreachable, connect, reach
 from lambent.local.redis_server import find_server
 from tests.conftest import free_port
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +55,10 @@ def eventually(check: Callable[[], T], seconds: float = 60.0) -> T:
         time.sleep(0.1)
 
 
+def _flagged(flag: str, values: Iterable[str]) -> list[str]:
+    return [part for each in values for part in (flag, each)]
+
+
 class Release:
     """One release."""
 
@@ -69,8 +73,9 @@ class Release:
 
     # Helm and kubectl
 
-    def arguments(self, *values: str) -> list[str]:
-        """What every installation and upgrade is told."""
+    def arguments(self, *values: str, **documents: Any) -> list[str]:
+        """What every installation and upgrade is told. `documents`: values that are more than a text, with dots as
+        double underscores."""
         said = (
             "image.repository=lambent.local/lambent-control",
             f"image.tag={self.version}",
@@ -82,7 +87,8 @@ class Release:
             *self.values,
             *values,
         )
-        return [part for each in said for part in ("--set", each)]
+        given = [f"{name.replace('__', '.')}={json.dumps(each)}" for name, each in documents.items()]
+        return [*_flagged("--set", said), *_flagged("--set-json", given)]
 
     def install(self) -> None:
         """`helm install --wait`, and the first worker."""
@@ -91,9 +97,10 @@ class Release:
         )
         eventually(lambda: self.ready("worker"), 120)
 
-    def upgrade(self, *values: str) -> None:
-        """`helm upgrade --wait` with further values."""
-        self.helm("upgrade", self.name, str(CHART), "--wait", "--timeout", "240s", *self.arguments(*values))
+    def upgrade(self, *values: str, **documents: Any) -> None:
+        """`helm upgrade --wait` with further values, as in `arguments`."""
+        arguments = self.arguments(*values, **documents)
+        self.helm("upgrade", self.name, str(CHART), "--wait", "--timeout", "240s", *arguments)
 
     def helm(self, *arguments: str, timeout: float = 300.0) -> str:
         """A command of helm's in the namespace."""
@@ -189,8 +196,8 @@ class Release:
             "AWS_ENDPOINT_URL": f"http://{self.endpoint(9001)}",
         }
 
-    def client(self, service: str = "lambda", retries: int = 0) -> Any:
-        """A boto3 client; without retries it shows every failure."""
+    def client(self, service: str = "lambda", retries: int = 0, connect_seconds: float = 60.0) -> Any:
+        """A boto3 client; without retries it shows every failure. `connect_seconds`: that a connection may take."""
         key, secret = self.credentials()
         return boto3.client(
             service,
@@ -198,7 +205,12 @@ class Release:
             aws_access_key_id=key,
             aws_secret_access_key=secret,
             region_name="us-east-1",
-            config=Config(retries={"total_max_attempts": retries + 1}, read_timeout=60, max_pool_connections=64),
+            config=Config(
+                retries={"total_max_attempts": retries + 1},
+                read_timeout=60,
+                connect_timeout=connect_seconds,
+                max_pool_connections=64,
+            ),
         )
 
     def create(self, name: str, package: bytes, **configuration: Any) -> None:

@@ -18,7 +18,7 @@ loads = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(loads=loads, slots=st.sampled_from([1, 3, 16, 100]))
 def test_everything_ends_whatever_the_priorities(loads: list[Load], slots: int) -> None:
     world = World(slots=slots)
@@ -32,7 +32,7 @@ def test_everything_ends_whatever_the_priorities(loads: list[Load], slots: int) 
     assert (choice.running, choice._wanting, choice._at_work, choice._queues) == (0, Counter(), Counter(), {})
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(priorities=st.lists(st.integers(-10, 10), min_size=2, max_size=4), slots=st.sampled_from([2, 8, 32]))
 def test_a_low_priority_gets_its_part_while_higher_ones_never_end(priorities: list[int], slots: int) -> None:
     world = World(slots=slots)

@@ -57,7 +57,7 @@ def expected(layers: list[dict[str, str]]) -> dict[str, str]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LAYERS)
 def test_later_layers_lie_over_earlier_ones(layers: list[Layer]) -> None:
     folder = Path(tempfile.mkdtemp())

@@ -149,7 +149,7 @@ def day_holds(month_day: str, week_day: str, moment: datetime) -> bool:
     return holds(month_day, moment.day)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     part(0, 59), part(0, 23), st.one_of(MONTH_DAY.map(lambda x: (x, "?")), WEEK_DAY.map(lambda x: ("?", x))),
     part(1, 12), st.integers(at("2026-01-01T00:00:00"), at("2029-01-01T00:00:00")),
@@ -176,7 +176,7 @@ def test_the_next_time_is_what_a_scan_finds(
     assert found >= horizon
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(at("2026-03-27T00:00:00"), at("2026-03-31T00:00:00")), st.sampled_from(["0/20", "7", "30"]))
 def test_times_grow_whatever_the_clocks_do(start: int, minutes: str) -> None:
     schedule = parse(f"cron({minutes} * * * ? *)")

@@ -93,13 +93,13 @@ requests = st.builds(
 
 
 @given(requests)
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 def test_what_botocore_signs_is_verified(wire: Wire) -> None:
     assert wire.verify().key is KEY
 
 
 @given(requests, st.data())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 def test_one_flipped_bit_is_not(wire: Wire, data: st.DataObject) -> None:
     now = wire.signed_at()
     places = ["path", "query", "body", "method"]

@@ -21,7 +21,7 @@ paths = st.lists(
 
 
 @pytest.mark.parametrize("service", ["sqs", "sns", "events", "lambda", "s3"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(parts=paths, body=st.binary(max_size=50), value=st.text("ab 1", min_size=1).filter(str.strip))
 def test_as_botocore_does(service: str, parts: list[str], body: bytes, value: str) -> None:
     path = "/" + "/".join(parts)

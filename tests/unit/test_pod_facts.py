@@ -10,7 +10,7 @@ from services.scheduler.adapters.pod_facts import POOL, TEMPLATE, facts_of
 from services.scheduler.core.demand import Demand, Standing
 from services.scheduler.core.fleet import Phase, PoolPolicy
 from services.scheduler.core.placement import Worker
-from services.scheduler.core.roster import BACK_SECONDS, JOIN_SECONDS, OVERDUE_SECONDS, PodFacts, Roster
+from services.scheduler.core.roster import BACK_SECONDS, JOIN_SECONDS, OVERDUE_SECONDS, RETURN_SECONDS, PodFacts, Roster
 
 
 def pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
@@ -100,3 +100,21 @@ def test_a_pod_that_runs_and_whose_worker_never_joins_has_failed() -> None:
     assert phase(roster, runs, None, 0.0) is Phase.AWAITED
     state = roster.state(PoolPolicy("default"), [runs], 0, Demand(), JOIN_SECONDS + 1)
     assert (state.members[0].phase, state.members[0].trouble) == (Phase.FAILED, "its worker did not join within 120 s")
+
+
+def test_a_worker_that_had_joined_another_scheduler_is_away_soon_and_lost_in_the_end() -> None:
+    roster = Roster()
+    ready = PodFacts("p", "default", running=True, ready=True)
+    silent = PodFacts("p", "default", running=True)  # its node is lost by now, and says so
+    assert phase(roster, ready, None, 0.0) is Phase.AWAITED
+    assert phase(roster, ready, None, RETURN_SECONDS) is Phase.AWAITED
+    assert phase(roster, silent, None, RETURN_SECONDS + 1) is Phase.AWAY
+    assert phase(roster, silent, None, BACK_SECONDS + 1) is Phase.LOST
+    worker = Worker("p", "unix:p", 256, 2, "default")
+    assert phase(roster, ready, worker, BACK_SECONDS + 2) is Phase.JOINED
+
+
+@pytest.mark.parametrize("status", ["True", "False"])
+def test_a_pod_is_ready_if_its_status_says_so(status: str) -> None:
+    facts = facts_of(pod({"phase": "Running", "conditions": [{"type": "Ready", "status": status}]}), {})
+    assert facts.ready is (status == "True")

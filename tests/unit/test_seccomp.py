@@ -19,9 +19,9 @@ HEADERS = {
 }
 
 
-def answer(program: bytes, number: int, argument: int = 0, architecture: int = 0xC000003E) -> int:
-    """Run a filter as the kernel does, on one call."""
-    data = struct.pack("<IIQ6Q", number, architecture, 0, argument, 0, 0, 0, 0, 0)
+def answer(program: bytes, number: int, argument: int = 0, architecture: int = 0xC000003E, *, second: int = 0) -> int:
+    """Run a filter as the kernel does, on one call with its first two arguments."""
+    data = struct.pack("<IIQ6Q", number, architecture, 0, argument, second, 0, 0, 0, 0)
     instructions = list(struct.iter_unpack("=HBBI", program))
     accumulator, place = 0, 0
     while True:
@@ -95,3 +95,21 @@ def test_the_numbers_are_the_kernels(place: int, machine: str) -> None:
 def test_a_machine_that_is_not_known_has_no_filter() -> None:
     with pytest.raises(KeyError):
         seccomp.program("m68k")
+
+
+@pytest.mark.parametrize("machine", ARCHITECTURES)
+def test_a_snapshot_may_enter_one_set_of_namespaces_and_nothing_else(machine: str) -> None:
+    joined = 0x3C020000
+    made = {which: seccomp.program(machine, joined=which) for which in (0, joined)}
+    place = list(ARCHITECTURES).index(machine)
+    setns = seccomp.DENIED["setns"][place]
+    assert setns is not None
+    arch = ARCHITECTURES[machine]
+    assert answer(made[joined], setns, 3, arch, second=joined) == ALLOW
+    for other in (0, joined & ~0x20000, joined | 0x40000000, 0x20000):
+        assert answer(made[joined], setns, joined, arch, second=other) == fails(errno.EPERM)
+    assert answer(made[0], setns, 3, arch, second=joined) == fails(errno.EPERM)
+    for name, numbers in seccomp.DENIED.items():
+        number = numbers[place]
+        if number is not None and name != "setns":
+            assert answer(made[joined], number, 0, arch, second=joined) == fails(errno.EPERM), name

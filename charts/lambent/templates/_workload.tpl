@@ -147,7 +147,13 @@ runtimeClassName: {{ . }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $values.tolerations }}
+{{- $tolerations := $values.tolerations }}
+{{- if has .component (list "frontend" "scheduler" "poller") }}
+{{- range list "not-ready" "unreachable" }}
+{{- $tolerations = append $tolerations (dict "key" (printf "node.kubernetes.io/%s" .) "operator" "Exists" "effect" "NoExecute" "tolerationSeconds" (int $root.Values.nodeLossSeconds)) }}
+{{- end }}
+{{- end }}
+{{- with $tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

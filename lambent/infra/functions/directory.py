@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lambent.domain.event_invoke import EventInvokeConfig
-from lambent.domain.functions import FunctionRecord
+from lambent.domain.functions import FunctionRecord, State
 from lambent.domain.names import LATEST, Tenant
 from lambent.infra.functions.port import NOBODY, Change, FunctionStore
-from lambent.infra.functions.targets import deployed_of, target_of
+from lambent.infra.functions.targets import deployed_of, target_of, version_state
 from lambent.infra.invoker.invoker import Target
 from lambent.infra.invoker.leases import LeaseStream
 from lambent.infra.secrets import SecretBox
@@ -25,10 +25,13 @@ class Known:
     """What a function's name and a qualifier stand for, and what invoking it takes."""
 
     record: FunctionRecord
-    target: Target | None  # None until its creation has ended, and while the function is inactive
+    # None until its creation has ended, while the function is inactive, and while a version has no snapshot that is to
+    # have one.
+    target: Target | None
     additional: Target | None = None  # the second version of an alias with weights
     share: float = 0.0  # of the requests that go to `additional`, 0 to 1
     event_config: EventInvokeConfig | None = None  # how its events are run; None: by the defaults
+    version_state: State = State.ACTIVE  # of the published version that it stands for
     dead_letters: str | None = None  # ARN of the dead-letter queue of what it stands for
 
     def draw(self, drawn: float) -> Target | None:
@@ -92,6 +95,10 @@ class FunctionDirectory:
         if not all(function.has(version) for version in versions):
             return None  # the alias was moved away from a version that was then deleted, while it was read
         targets = [None if function.record.away else target_of(self._secrets, function, each) for each in versions]
+        states = [version_state(function, each) for each in versions]
+        state = next((each for each in states if each is not State.ACTIVE), State.ACTIVE)
+        if None in targets:
+            targets = [None] * len(targets)  # an alias with weights is invoked as one
         additional, share = None, 0.0
         if len(targets) > 1:
             additional, share = targets[1], function.aliases[qualifier].weights[versions[1]]
@@ -99,4 +106,4 @@ class FunctionDirectory:
         # The versions of an alias agree in their dead-letter queue.
         dead_letters = None if deployed is None else deployed.configuration.dead_letter_target
         config = function.event_configs.get(qualifier)
-        return Known(function.record, targets[0], additional, share, config, dead_letters)
+        return Known(function.record, targets[0], additional, share, config, state, dead_letters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lambent.domain.functions import Deployed, Function
+from lambent.domain.functions import Deployed, Function, State
 from lambent.domain.names import LATEST, Tenant
 from lambent.infra.functions.variables import open_variables
 from lambent.infra.invoker.invoker import Target
@@ -18,10 +18,19 @@ def deployed_of(function: Function, version: str) -> Deployed | None:
     return None if published is None else published.deployed
 
 
-def target_of(secrets: SecretBox, function: Function, version: str) -> Target | None:
-    """What runs as `version`. None: there is none such, or its creation has not ended. Raises SecretsError."""
+def version_state(function: Function, version: str) -> State:
+    """Whether a published version can be invoked; $LATEST, whose record says so itself, counts as Active."""
+    published = function.versions.get(version)
+    return State.ACTIVE if published is None else published.state
+
+
+def target_of(secrets: SecretBox, function: Function, version: str, *, pending: bool = False) -> Target | None:
+    """What runs as `version`. None: there is none such, or its creation has not ended. Raises SecretsError.
+
+    `pending`: a version whose snapshot is not made yet is wanted, too.
+    """
     record, deployed = function.record, deployed_of(function, version)
-    if deployed is None:
+    if deployed is None or not (pending or version_state(function, version) is State.ACTIVE):
         return None
     return Target(
         tenant=record.tenant,
@@ -60,4 +69,5 @@ def _deployment(
         log_group=configuration.log_group,
         layer_sha256=[layer.code.sha256 for layer in configuration.layers],
         role=configuration.role,
+        snap_start=version != LATEST and configuration.snap_start == "PublishedVersions",
     )

@@ -39,6 +39,17 @@ REFUSALS: dict[str, tuple[str, str]] = {
     "EnvironmentStartFailed": ("ServiceException", "Workers could not make an execution environment; see their logs."),
 }
 
+# What an environment that could not be restored answers, as clients know it.
+# Source: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+RESTORE_ERRORS: dict[str, tuple[str, str]] = {
+    "Runtime.AfterRestoreError": (
+        "SnapStartException", "A hook after the restore from the snapshot failed; the function's log says how.",
+    ),
+    "Runtime.RestoreHookUserTimeout": (
+        "SnapStartTimeoutException", "The environment could not be restored from the snapshot in time.",
+    ),
+}  # fmt: skip
+
 # Reasons of ours that AWS's clients know under another name.
 AWS_REASONS = {"FunctionScalingRateLimitExceeded": "FunctionInvocationRateLimitExceeded"}
 
@@ -185,7 +196,11 @@ class _Invocation:
     def answered(self, result: frames.Result, payload: bytes) -> None:
         lease = self._lease
         self._done_with_lease(reusable=result.reusable)
-        if not self.future.done():
+        if self.future.done():
+            return
+        if result.error_type in RESTORE_ERRORS and not self._meta.prepares:
+            self.future.set_exception(AwsError(*RESTORE_ERRORS[result.error_type], reason=result.error_type))
+        else:
             provisioned, spillover = (lease.provisioned, lease.spillover) if lease is not None else (False, False)
             self.future.set_result(Outcome(result, payload, self._cold, self._waited, provisioned, spillover))
 
@@ -283,9 +298,18 @@ class Invoker:
         Raises AwsError where it could not begin or was lost. If the task is cancelled, the environment is stopped and
         its slot freed at once.
         """
-        invocation = _Invocation(
-            self, target, frames.Invoke(0, "", request_id, arn, trace, client_context, tail), payload
-        )
+        meta = frames.Invoke(0, "", request_id, arn, trace, client_context, tail)
+        return await self._run(_Invocation(self, target, meta, payload))
+
+    async def prepare(self, target: Target, request_id: str) -> Outcome:
+        """Have an environment made, and with it the snapshot of a version with SnapStart; what came of its init phase.
+
+        Nothing runs in it. Raises as `invoke` does.
+        """
+        meta = frames.Invoke(0, "", request_id, "", "", None, False, prepares=True)
+        return await self._run(_Invocation(self, target, meta, b""))
+
+    async def _run(self, invocation: _Invocation) -> Outcome:
         self._running += 1
         try:
             invocation.begin()

@@ -64,6 +64,7 @@ class Deployment(_message.Message):
     LAYER_SHA256_FIELD_NUMBER: _builtins.int
     SYSTEM_LOG_LEVEL_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    SNAP_START_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Tenant: twelve digits."""
     region: _builtins.str
@@ -88,6 +89,8 @@ class Deployment(_message.Message):
     """DEBUG, INFO or WARN; empty: INFO."""
     role: _builtins.str
     """ARN of the role that the function assumes."""
+    snap_start: _builtins.bool
+    """Environments start from a snapshot that is made after one init phase. Never of $LATEST."""
     @_builtins.property
     def variables(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The user's environment variables, in the clear: this message travels between our own processes only."""
@@ -117,10 +120,11 @@ class Deployment(_message.Message):
         layer_sha256: _abc.Iterable[_builtins.str] | None = ...,
         system_log_level: _builtins.str = ...,
         role: _builtins.str = ...,
+        snap_start: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "application_log_level", b"application_log_level", "code_sha256", b"code_sha256", "deployment_id", b"deployment_id", "ephemeral_storage_mb", b"ephemeral_storage_mb", "function_name", b"function_name", "handler", b"handler", "layer_sha256", b"layer_sha256", "log_format", b"log_format", "log_group", b"log_group", "memory_mb", b"memory_mb", "region", b"region", "role", b"role", "runtime", b"runtime", "system_log_level", b"system_log_level", "timeout_seconds", b"timeout_seconds", "variables", b"variables", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "application_log_level", b"application_log_level", "code_sha256", b"code_sha256", "deployment_id", b"deployment_id", "ephemeral_storage_mb", b"ephemeral_storage_mb", "function_name", b"function_name", "handler", b"handler", "layer_sha256", b"layer_sha256", "log_format", b"log_format", "log_group", b"log_group", "memory_mb", b"memory_mb", "region", b"region", "role", b"role", "runtime", b"runtime", "snap_start", b"snap_start", "system_log_level", b"system_log_level", "timeout_seconds", b"timeout_seconds", "variables", b"variables", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,11 +10,11 @@ import dataclasses
 
 from lambent.domain import destinations
 from lambent.domain.errors import invalid_parameter
-from lambent.domain.functions import Configuration, FunctionRecord, State, UpdateStatus, VersionRecord
+from lambent.domain.functions import Configuration, FunctionRecord, Snapshot, State, UpdateStatus, VersionRecord
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, Tenant, function_arn
 from lambent.domain.networks import Networks
-from lambent.domain.runtimes import ACCEPTED, RETIRED, SERVED
+from lambent.domain.runtimes import ACCEPTED, RETIRED, SERVED, family
 from lambent.infra.functions.variables import open_variables, seal_variables
 from lambent.infra.secrets import SecretBox, SecretsError
 from lambent.v1 import function_service_pb2 as pb
@@ -139,7 +139,25 @@ def merge(
         changes["vpc"] = networks.attach(asked.subnet_ids, asked.security_group_ids, asked.ipv6_allowed_for_dual_stack)
     if request.HasField("logging_config"):
         changes |= _logging(current, request.logging_config)
-    return dataclasses.replace(current, **changes)  # type: ignore[arg-type]
+    merged = dataclasses.replace(current, **changes)  # type: ignore[arg-type]
+    _check_snap_start(merged, limits)
+    return merged
+
+
+def _check_snap_start(wanted: Configuration, limits: Limits) -> None:
+    """Refuse SnapStart where AWS does. Every Python can be copied here, AWS's own only from 3.12 on.
+
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html (supported features and limitations)
+    """
+    if wanted.snap_start == "None":
+        return
+    if family(wanted.runtime) != "python":
+        raise invalid_parameter(f"{wanted.runtime} is not supported for SnapStart enabled functions.")
+    if wanted.ephemeral_storage_mb > limits.default_ephemeral_storage_mb:
+        raise invalid_parameter(
+            f"Ephemeral storage of more than {limits.default_ephemeral_storage_mb} MB is not supported for SnapStart "
+            "enabled functions."
+        )
 
 
 def _dead_letter_target(arn: str) -> str | None:
@@ -180,22 +198,29 @@ def _logging(current: Configuration, wanted: pb.LoggingConfig) -> dict[str, obje
 
 def version_view(record: FunctionRecord, version: VersionRecord) -> FunctionRecord:
     """A published version in the place of $LATEST, to be shown."""
+    if not record.away:
+        # One that is Pending has served nobody yet, unlike a function on its way back.
+        record = dataclasses.replace(record, state=version.state, serving=None)
     return dataclasses.replace(
         record,
         configuration=dataclasses.replace(version.deployed.configuration, description=version.description),
         code=version.deployed.code,
         revision_id=version.revision_id,
         last_modified=version.last_modified,
-        state=record.state if record.away else State.ACTIVE,
         update_status=UpdateStatus.SUCCESSFUL,
     )
 
 
 def to_message(
-    record: FunctionRecord, secrets: SecretBox, qualifier: str | None = None, version: str = LATEST
+    record: FunctionRecord,
+    secrets: SecretBox,
+    qualifier: str | None = None,
+    version: str = LATEST,
+    snapshot: Snapshot | None = None,
 ) -> pb.FunctionConfiguration:
-    """A record as the API shows it; `qualifier`: as the function was asked for."""
+    """A record as the API shows it; `qualifier`: as the function was asked for; `snapshot`: the version's."""
     configuration = record.configuration
+    taken = "On" if snapshot is not None and snapshot.taken else "Off"
     message = pb.FunctionConfiguration(
         function_name=record.name,
         function_arn=function_arn(record.tenant, record.name, qualifier),
@@ -215,7 +240,7 @@ def to_message(
         package_type="Zip",
         architectures=[configuration.architecture],
         ephemeral_storage=pb.EphemeralStorage(size=configuration.ephemeral_storage_mb),
-        snap_start=pb.SnapStartResponse(apply_on=configuration.snap_start, optimization_status="Off"),
+        snap_start=pb.SnapStartResponse(apply_on=configuration.snap_start, optimization_status=taken),
         runtime_version_config=pb.RuntimeVersionConfig(
             runtime_version_arn=f"arn:aws:lambda:{record.tenant.region}::runtime:lambent-{configuration.runtime}"
         ),
@@ -247,6 +272,8 @@ def to_message(
         message.state_reason, message.state_reason_code = _IDLE if record.state is State.INACTIVE else _RESTORING
     elif record.state is State.PENDING:
         message.state_reason, message.state_reason_code = _CREATING, "Creating"
+    elif record.state is State.FAILED and snapshot is not None:
+        message.state_reason, message.state_reason_code = snapshot.reason, snapshot.reason_code
     if record.update_status is not None:
         message.last_update_status = record.update_status
         if record.update_status is UpdateStatus.IN_PROGRESS:
@@ -256,7 +283,8 @@ def to_message(
 
 def version_message(record: FunctionRecord, version: VersionRecord, secrets: SecretBox) -> pb.FunctionConfiguration:
     """A published version as the API shows it."""
-    return to_message(version_view(record, version), secrets, version.number, version.number)
+    view = version_view(record, version)
+    return to_message(view, secrets, version.number, version.number, version.snapshot)
 
 
 def list_item(message: pb.FunctionConfiguration) -> pb.FunctionConfiguration:

@@ -109,14 +109,16 @@ class FunctionOperations:
         if obstacle is not None:
             raise _exists(ref) if obstacle == "exists" else storage_exceeded()
         self._settler.begin(record)
+        if version is not None:
+            self._publisher.published(record, version)
         return conf.to_message(record, self._secrets, version=LATEST if version is None else version.number)
 
     async def get_function(self, request: pb.GetFunctionRequest, call: Call) -> pb.GetFunctionResponse:
         """Configuration, a URL of the package, and reserved concurrency where it is set."""
         ref = self._ref(request, call)
-        record, version = await self._lookups.qualified(ref)
+        record, version, snapshot = await self._lookups.qualified(ref)
         response = pb.GetFunctionResponse(
-            configuration=conf.to_message(record, self._secrets, ref.qualifier, version),
+            configuration=conf.to_message(record, self._secrets, ref.qualifier, version, snapshot),
             code=pb.FunctionCodeLocation(repository_type="S3", location=self._urls.make(record.code.sha256)),
         )
         if ref.qualifier is None:
@@ -131,8 +133,8 @@ class FunctionOperations:
     ) -> pb.FunctionConfiguration:
         """The configuration alone."""
         ref = self._ref(request, call)
-        record, version = await self._lookups.qualified(ref)
-        return conf.to_message(record, self._secrets, ref.qualifier, version)
+        record, version, snapshot = await self._lookups.qualified(ref)
+        return conf.to_message(record, self._secrets, ref.qualifier, version, snapshot)
 
     async def list_functions(self, request: pb.ListFunctionsRequest, call: Call) -> pb.ListFunctionsResponse:
         """One page, by name, or by name and version. Markers carry the last name (and version) of the page before."""
@@ -259,6 +261,7 @@ class FunctionOperations:
             raise update_in_progress(ref)
         self._settler.begin(record)
         if version is not None:
+            self._publisher.published(record, version)
             return conf.version_message(record, version, self._secrets)
         return conf.to_message(record, self._secrets)
 

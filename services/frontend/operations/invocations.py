@@ -178,9 +178,17 @@ class InvocationOperations:
             record = await self._settler.look(known.record)
             if record is not known.record:
                 known = await self._directory.find(ref.tenant, ref.name, ref.qualifier)
+        if known is not None and known.target is None and known.version_state is State.PENDING:
+            raise AwsError(
+                "SnapStartNotReadyException",
+                "Lambda is initializing your function. It will be ready to invoke once your function state becomes "
+                "ACTIVE.",
+            )
         if known is None or known.target is None:
             state = known.record.state if known is not None else State.FAILED
-            if known is not None and await self._waker.wake(known.record):
+            if known is not None and known.version_state is State.FAILED:
+                state = State.FAILED
+            elif known is not None and await self._waker.wake(known.record):
                 state = State.PENDING
             raise AwsError(
                 "ResourceConflictException",

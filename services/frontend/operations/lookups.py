@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from lambent.domain.errors import AwsError, conflict
-from lambent.domain.functions import FunctionRecord, State, UpdateStatus
+from lambent.domain.functions import FunctionRecord, Snapshot, State, UpdateStatus, VersionRecord
 from lambent.domain.names import LATEST, FunctionRef, function_arn, not_found, parse
 from lambent.infra.functions.port import FunctionStore
 from services.frontend.operations.configuration import version_view
@@ -19,11 +21,24 @@ def function_ref(name: str, call: Call) -> FunctionRef:
     return FunctionRef(ref.tenant, ref.name, None)
 
 
+class Snapshots(Protocol):
+    """Who makes the snapshots of versions."""
+
+    def begin(self, record: FunctionRecord, version: VersionRecord) -> None:
+        """Make that of a version which is published now; nothing where there is to be none."""
+        ...
+
+    def look(self, record: FunctionRecord, version: VersionRecord) -> None:
+        """Go on with what its frontend left undone."""
+        ...
+
+
 class Lookups:
     """Reads functions in the state in which they should be by now."""
 
-    def __init__(self, store: FunctionStore, settler: Settler) -> None:
+    def __init__(self, store: FunctionStore, settler: Settler, snapshots: Snapshots) -> None:
         self._store = store
+        self._snapshots = snapshots
         self._settler = settler
 
     async def latest(self, ref: FunctionRef) -> FunctionRecord:
@@ -33,21 +48,23 @@ class Lookups:
             raise not_found(ref)
         return await self._settler.look(record)
 
-    async def qualified(self, ref: FunctionRef) -> tuple[FunctionRecord, str]:
-        """What a qualifier stands for, shown as `version_view` does, and its version: an alias's unweighted one."""
+    async def qualified(self, ref: FunctionRef) -> tuple[FunctionRecord, str, Snapshot | None]:
+        """What a qualifier stands for, shown as `version_view` does, its version (an alias's unweighted one) and that
+        one's snapshot."""
         if ref.qualifier in (None, LATEST):
-            return await self.latest(ref), LATEST
+            return await self.latest(ref), LATEST, None
         assert ref.qualifier is not None
         function = await self._store.find(ref.tenant, ref.name, ref.qualifier)
         versions = () if function is None else function.stands_for(ref.qualifier)
         if function is None or not versions:
             raise not_found(ref)
         if versions[0] == LATEST:
-            return await self._settler.look(function.record), LATEST
+            return await self._settler.look(function.record), LATEST, None
         published = function.versions.get(versions[0])
         if published is None:
             raise not_found(ref)
-        return version_view(function.record, published), published.number
+        self._snapshots.look(function.record, published)
+        return version_view(function.record, published), published.number, published.snapshot
 
     async def changeable(self, ref: FunctionRef, expected_revision: str | None) -> FunctionRecord:
         """A function's $LATEST with no change under way and, where one is expected, of that revision."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.errors import conflict, invalid_parameter
-from lambent.domain.functions import Deployed, Function, FunctionRecord, State, UpdateStatus, VersionRecord
+from lambent.domain.functions import Deployed, Function, FunctionRecord, Snapshot, State, UpdateStatus, VersionRecord
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, FunctionRef, not_found, parse
 from lambent.infra.functions.port import NOBODY, Edit, FunctionStore
@@ -18,7 +18,7 @@ from lambent.v1 import version_service_pb2 as pb
 from services.frontend.operations import configuration as conf
 from services.frontend.operations import paging
 from services.frontend.operations.editing import Editor
-from services.frontend.operations.lookups import Lookups, check_changeable, function_ref
+from services.frontend.operations.lookups import Lookups, Snapshots, check_changeable, function_ref
 from services.frontend.operations.unserved import refuse_unserved
 from services.frontend.transport.call import Call
 
@@ -26,7 +26,8 @@ from services.frontend.transport.call import Call
 class Publisher:
     """Makes versions of what $LATEST is."""
 
-    def __init__(self, clock: Clock, ids: Ids) -> None:
+    def __init__(self, snapshots: Snapshots, clock: Clock, ids: Ids) -> None:
+        self._snapshots = snapshots
         self._clock = clock
         self._ids = ids
 
@@ -38,7 +39,12 @@ class Publisher:
             revision_id=self._ids.uuid(),
             last_modified=self._clock.epoch(),
             deployed=Deployed(self._ids.token(16), generation, record.configuration, record.code),
+            snapshot=Snapshot(State.PENDING) if record.configuration.snap_start == "PublishedVersions" else None,
         )
+
+    def published(self, record: FunctionRecord, version: VersionRecord) -> None:
+        """A version is there, perhaps since long: what is left to do for it is done beside the answer."""
+        self._snapshots.begin(record, version)
 
 
 class VersionOperations:
@@ -90,6 +96,7 @@ class VersionOperations:
 
         await self._editor.edit(ref, decide)
         record, version = answer[0]
+        self._publisher.published(record, version)
         return conf.version_message(record, version, self._secrets)
 
     async def list_versions_by_function(

@@ -29,12 +29,18 @@ def facts_of(pod: Mapping[str, Any], templates: Mapping[str, str]) -> PodFacts:
         name=metadata["name"],
         pool=pool,
         running=phase == "Running" and not _stuck(status),
+        ready=_is_ready(status),
         ended=ended,
         terminating=bool(metadata.get("deletionTimestamp")),
         grace_seconds=float(metadata.get("deletionGracePeriodSeconds") or 0),
         trouble=_end_of(status) if ended else _trouble(status),
         outdated=labels.get(TEMPLATE) != templates.get(pool),
     )
+
+
+def _is_ready(status: Mapping[str, Any]) -> bool:
+    conditions = status.get("conditions") or ()
+    return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
 
 
 def _end_of(status: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ from services.scheduler.core.fleet import Member, Phase, PoolPolicy, PoolState
 
 # How long a pod that runs may take until its worker has joined: seconds.
 JOIN_SECONDS = 120.0
+# How long a worker that had joined a scheduler before this one may take until it counts as away: seconds.
+RETURN_SECONDS = 5.0
 # How long a worker that the scheduler has given up may take to come back before its pod is removed: seconds.
 BACK_SECONDS = 60.0
 # How much longer than its grace a pod may take to end: seconds.
@@ -23,6 +25,7 @@ class PodFacts:
     name: str  # the worker's id
     pool: str
     running: bool = False  # its containers run
+    ready: bool = False  # its worker is attached to a scheduler, as far as its node knows
     ended: bool = False  # none will run again
     terminating: bool = False  # it is being deleted
     grace_seconds: float = 30.0  # that it has to end
@@ -44,6 +47,8 @@ class Roster:
     def __init__(self) -> None:
         self._seen: dict[str, Sighting] = {}
         self._joined: dict[str, float] = {}  # worker → when it was last seen connected: monotonic seconds
+        # Worker → since when it is known that it had joined another scheduler: monotonic seconds.
+        self._expected: dict[str, float] = {}
 
     def state(
         self, policy: PoolPolicy, pods: Iterable[PodFacts], ordered: int, demand: Demand, now: float
@@ -58,7 +63,7 @@ class Roster:
 
     def forget_all_but(self, names: Mapping[str, object]) -> None:
         """These are the pods that there are."""
-        for known in (self._seen, self._joined):
+        for known in (self._seen, self._joined, self._expected):
             for name in known.keys() - names.keys():
                 del known[name]
 
@@ -69,6 +74,8 @@ class Roster:
         connected = standing is not None and standing.worker.connected
         if connected:
             self._joined[pod.name] = now
+        elif pod.ready:
+            self._expected.setdefault(pod.name, now)
         phase, trouble = self._phase(pod, standing, now - sighting.since, now), pod.trouble
         if phase is Phase.FAILED and not trouble:
             trouble = "its pod has ended" if pod.ended else f"its worker did not join within {JOIN_SECONDS:.0f} s"
@@ -91,6 +98,9 @@ class Roster:
         last = self._joined.get(pod.name)
         if last is not None:
             return Phase.LOST if now - last > BACK_SECONDS else Phase.AWAY
+        expected = self._expected.get(pod.name)
+        if expected is not None and now - expected > RETURN_SECONDS:
+            return Phase.LOST if now - expected > BACK_SECONDS else Phase.AWAY
         return Phase.FAILED if pod.running and since > JOIN_SECONDS else Phase.AWAITED
 
 

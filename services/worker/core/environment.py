@@ -23,7 +23,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from services.worker.core.outcomes import Outcome, exited, extension_failed, init_error, stopped, timed_out
+from services.worker.core.outcomes import (
+    Outcome,
+    exited,
+    extension_failed,
+    init_error,
+    restore_timed_out,
+    stopped,
+    timed_out,
+)
 
 
 class State(IntEnum):
@@ -128,10 +136,13 @@ class EnvironmentCore:
         "invoked_at",
         "outcome",
         "request_id",
+        "restoring",
         "state",
     )
 
-    def __init__(self, timeout_seconds: int, init_seconds: float, now: float) -> None:
+    def __init__(self, timeout_seconds: int, init_seconds: float, now: float, *, restoring: bool = False) -> None:
+        """`init_seconds`: how long the init phase may take, or the restore from a snapshot where it is one."""
+        self.restoring = restoring
         self._timeout = timeout_seconds
         self._init_limit = init_seconds
         self._init_started = now
@@ -152,6 +163,8 @@ class EnvironmentCore:
         """The handler is loaded."""
         if self.state is State.STARTING:
             self.init_ms = (now - self._init_started) * 1000
+        elif self.restoring:
+            self._begin(now)  # a restore is no part of the invocation that waits for it
         return self._change(Event.INITED)
 
     def init_failed(self, error_type: str, document: bytes) -> tuple[Action, ...]:
@@ -159,8 +172,16 @@ class EnvironmentCore:
         self.outcome = init_error(error_type, document)
         return self._change(Event.INIT_FAILED)
 
+    def revived(self, now: float, *, restoring: bool) -> None:
+        """A fresh process begins its init phase, or is restored, while an invocation waits for it."""
+        self.restoring = restoring
+        if restoring:
+            self.deadline = now + self._init_limit
+
     def expire(self, now: float) -> tuple[Action, ...]:
         """The deadline has passed."""
+        if self.restoring and self.state in (State.STARTING, State.INITIALISING):
+            return self._broken(Event.EXPIRED, restore_timed_out(self.request_id, self._init_limit), now)
         limit = self._init_limit if self.state is State.STARTING else float(self._timeout)
         return self._broken(Event.EXPIRED, timed_out(self.request_id, limit), now)
 

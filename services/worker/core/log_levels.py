@@ -16,6 +16,9 @@ _OTHER_NAMES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 SYSTEM: Mapping[str, str] = {
     "initStart": "INFO",
     "initReport": "DEBUG",
+    "restoreStart": "INFO",
+    "snapStartFallback": "INFO",  # ours: on AWS there is no such case
+    "restoreReport": "INFO",
     "start": "INFO",
     "report": "INFO",
 }

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from services.worker.core.reasons import Reason
 
+EXIT_ERROR = "Runtime.ExitError"
+RESTORE_TIMED_OUT = "Runtime.RestoreHookUserTimeout"
 _SIGNALS = {
     1: "hangup",
     2: "interrupt",
@@ -52,6 +54,13 @@ def timed_out(request_id: str, seconds: float) -> Outcome:
     return Outcome("Sandbox.Timedout", document, "timeout", text, Reason.TIMED_OUT)
 
 
+def restore_timed_out(request_id: str, seconds: float) -> Outcome:
+    """The environment could not be restored from its snapshot in time: callers are told SnapStartTimeoutException."""
+    text = f"Restore timed out after {seconds:.2f} seconds"
+    document = _document(RESTORE_TIMED_OUT, f"RequestId: {request_id} Error: {text}")
+    return Outcome(RESTORE_TIMED_OUT, document, "timeout", text, Reason.TIMED_OUT)
+
+
 def exited(request_id: str, status: int | None, signal: int | None, *, out_of_memory: bool) -> Outcome:
     """The process has ended."""
     if out_of_memory:
@@ -62,9 +71,9 @@ def exited(request_id: str, status: int | None, signal: int | None, *, out_of_me
         text = f"Runtime exited with error: exit status {status}"
     else:
         text = "Runtime exited without providing a reason"
-    document = _document("Runtime.ExitError", f"RequestId: {request_id} Error: {text}")
+    document = _document(EXIT_ERROR, f"RequestId: {request_id} Error: {text}")
     reason = Reason.OUT_OF_MEMORY if out_of_memory else Reason.EXITED
-    return Outcome("Runtime.ExitError", document, "error", f"RequestId: {request_id} Error: {text}", reason)
+    return Outcome(EXIT_ERROR, document, "error", f"RequestId: {request_id} Error: {text}", reason)
 
 
 def init_error(error_type: str, document: bytes) -> Outcome:
@@ -109,3 +118,18 @@ def response_too_large(limit: int) -> Outcome:
     text = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
     document = _document("Function.ResponseSizeTooLarge", text)
     return Outcome("Function.ResponseSizeTooLarge", document, "error", None, Reason.PROTOCOL)
+
+
+def what_is_told(
+    answer: tuple[str | None, bytes] | None, outcome: Outcome | None, request_id: str
+) -> tuple[Outcome | None, str | None, bytes, str | None, bool]:
+    """What is told of an invocation: its outcome, error type, body, status of the REPORT line, whether it broke.
+
+    `answer`: error type and body as the guest gave them; None: it gave none.
+    """
+    if answer is not None:
+        error_type, body = answer
+        return outcome, error_type, body, None if error_type is None else "error", outcome is not None
+    # Without either it has ended in a way that no table lists.
+    outcome = outcome or exited(request_id, None, None, out_of_memory=False)
+    return outcome, outcome.error_type, outcome.document, outcome.status, True

@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import os
 import platform
+import signal
 import socket
 import struct
 import sys
@@ -39,6 +40,8 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 _SYS_PIDFD_OPEN = 434  # the same number on every architecture
 _MACHINE = platform.machine()
 _SYS_PIVOT_ROOT = {"x86_64": 155}.get(_MACHINE, 41)
+_SYS_CLONE = {"x86_64": 56}.get(_MACHINE, 220)
+_CLONE_PARENT = 0x00008000
 _SYS_CAPSET = {"x86_64": 126}.get(_MACHINE, 91)
 _SYS_SECCOMP = {"x86_64": 317}.get(_MACHINE, 277)
 _SECCOMP_SET_MODE_FILTER = 1
@@ -49,6 +52,7 @@ _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 _NO_CAPABILITIES = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0)), ctypes.create_string_buffer(24)
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_held = ctypes.PyDLL(None, use_errno=True)  # the same, with the interpreter's lock held throughout a call
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
 _libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
@@ -69,13 +73,18 @@ def _plain_fork() -> Any:
     # go of, and `random` is seeded when a sandbox becomes a function. Known to hold for these versions.
     if sys.version_info[:2] > (3, 12):
         return os.fork
-    function = ctypes.PyDLL(None).fork  # with the interpreter's lock held: nothing else may run in between
+    function = _held.fork  # with the interpreter's lock held: nothing else may run in between
     function.argtypes = ()
     return function
 
 
 # fork(2) for a process with a single thread; answers as os.fork does, -1 where it fails.
 fork = _plain_fork()
+
+
+def fork_sibling() -> int:
+    """fork for a process with a single thread whose child is to be its parent's: that waits for it in its place."""
+    return _check(_held.syscall(_SYS_CLONE, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0), "clone")
 
 
 def unshare(flags: int) -> None:

@@ -105,6 +105,16 @@ def mount_proc() -> None:
     kernel.bind("/proc/sys", "/proc/sys")
 
 
+def fill(claim: Dict[str, Any]) -> None:
+    """Put a function's own into a fresh sandbox's file system: /tmp, package and layers, and nobody else's packages."""
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV
+    kernel.mount("tmpfs", "/tmp", "tmpfs", flags, "size=%dm,mode=1777" % claim["tmp_mb"])
+    kernel.bind(PACKAGES + "/" + claim["package"], "/var/task", flags=flags)
+    if claim["opt"] is not None:
+        kernel.bind(PACKAGES + "/" + claim["opt"], "/opt", flags=flags)
+    kernel.unmount(PACKAGES)
+
+
 def readable(prefixes: List[str]) -> List[str]:
     """What a runtime needs to read where the machine's own file system is all there is."""
     etc = ["/etc/" + name for name in (*_ETC, "passwd", "group")]

@@ -221,6 +221,7 @@ class Server:
         self.static: Dict[str, str] = {}
         self.response_limit = 0
         self.json_logs = False
+        self.restore: Callable[[Dict[str, Any]], bool] = lambda _: False  # snapshot.py puts another in its place
         self.outputs = {as_json: guestlogs.handler(self, as_json) for as_json in (False, True)}
 
     def read(self) -> Optional[Tuple[int, bytes, bytes]]:
@@ -272,12 +273,19 @@ class Server:
             kind, meta, payload = frame
             if kind == wire.INVOKE:
                 self.invoke(meta, payload)
-            elif kind == wire.INIT and not self.init(json.loads(meta)):
-                return 1
+            else:
+                begin = {wire.INIT: self.init, wire.RESTORE: self.restore}.get(kind)
+                if begin is not None and not begin(json.loads(meta)):
+                    return 1
 
     def init(self, task: Dict[str, Any]) -> bool:
-        environ: Dict[str, str] = task["environ"]
-        root: str = task["task_root"]
+        if not self.load(task):
+            return False
+        self.send(wire.READY, b"", b"")
+        return True
+
+    def take_environ(self, environ: Dict[str, str]) -> None:
+        """Become the environment that these variables describe."""
         if "TMPDIR" in os.environ:  # set by the claim where /tmp is not the sandbox's own
             environ.setdefault("TMPDIR", os.environ["TMPDIR"])
         for name in list(os.environ):
@@ -285,9 +293,15 @@ class Server:
         for name, value in environ.items():
             os.environ[name] = value
         time.tzset()
+        self.static = dict(environ)
+
+    def load(self, task: Dict[str, Any]) -> bool:
+        """Become the function that the task describes; False: the worker has been told why that cannot be."""
+        environ: Dict[str, str] = task["environ"]
+        root: str = task["task_root"]
+        self.take_environ(environ)
         random.seed()
         _main_thread._native_id = os.getpid()  # it was forked without Python's hooks
-        self.static = dict(environ)
         self.response_limit = task["response_limit"]
         self.json_logs = environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON"
         self.settle_imports(root, task["opt_root"], task["runtime_root"])
@@ -296,11 +310,14 @@ class Server:
         try:
             self.handler = load_handler(task["handler"], root)
         except Exception as error:
-            kind, document = self.failure(error, "")
-            self.send(wire.INIT_ERROR, kind.encode(), document)
+            self.refuse(error)
             return False
-        self.send(wire.READY, b"", b"")
         return True
+
+    def refuse(self, error: BaseException) -> None:
+        """Tell the worker why this process cannot serve."""
+        kind, document = self.failure(error, "")
+        self.send(wire.INIT_ERROR, kind.encode(), document)
 
     def settle_imports(self, root: str, opt: str, sdks: str) -> None:
         version = "python%d.%d" % sys.version_info[:2]

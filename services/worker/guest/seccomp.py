@@ -108,17 +108,19 @@ _MACHINES: Dict[str, Tuple[int, int, Optional[int]]] = {
 }
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF_LD|W|ABS, JEQ, JGE, JSET, RET
-_NUMBER, _ARCH, _ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; of the first argument's low half
+# Offsets in struct seccomp_data; the last two of the low halves of the first two arguments.
+_NUMBER, _ARCH, _ARGUMENT, _SECOND = 0, 4, 16, 24
 _KILL, _ALLOW, _FAIL = 0x80000000, 0x7FFF0000, 0x00050000  # SECCOMP_RET_*
 
 Program = List[Tuple[int, int, int, int]]  # code, jump if true, jump if false, constant
 
 
-def program(machine: str, *, families: Tuple[int, ...] = FAMILIES, apart: bool = True) -> bytes:
+def program(machine: str, *, families: Tuple[int, ...] = FAMILIES, apart: bool = True, joined: int = 0) -> bytes:
     """The filter as an array of `struct sock_filter`.
 
     `families`: what sockets may be made of. `apart`: the sandbox has namespaces, and so neither IPC nor processes in
-    common with others. Raises KeyError for a machine that is not known.
+    common with others. `joined`: the one set of namespaces that `setns` may name; 0: none. Raises KeyError for a
+    machine that is not known.
     """
     place, arch, second_set = _MACHINES[machine]
     denied = dict(DENIED) if apart else dict(DENIED, **_LASTING)
@@ -136,6 +138,8 @@ def program(machine: str, *, families: Tuple[int, ...] = FAMILIES, apart: bool =
     ]
     answers[_PERSONALITY[place]] = _only(_PERSONALITIES, errno.EPERM)
     answers[_SOCKET[place]] = _only(families, errno.EAFNOSUPPORT)
+    if joined:
+        answers[DENIED["setns"][place] or 0] = _only((joined,), errno.EPERM, _SECOND)
     if not apart:
         answers[_PRLIMIT[place]] = _only((0,), errno.EPERM)  # no limits but one's own
     made: Program = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, arch), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NUMBER)]
@@ -153,10 +157,10 @@ def _allow() -> Program:
     return [(_RETURN, 0, 0, _ALLOW)]
 
 
-def _only(values: Tuple[int, ...], number: int) -> Program:
-    """Allow these as the first argument, answer an error for any other."""
+def _only(values: Tuple[int, ...], number: int, argument: int = _ARGUMENT) -> Program:
+    """Allow these as an argument, the first unless another is named; answer an error for any other."""
     tests = [(_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
-    return [(_LOAD, 0, 0, _ARGUMENT), *tests, *_fail(number), *_allow()]
+    return [(_LOAD, 0, 0, argument), *tests, *_fail(number), *_allow()]
 
 
 def _intervals(answers: Dict[int, Program]) -> List[Tuple[int, Program]]:

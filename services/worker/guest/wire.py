@@ -3,9 +3,11 @@
     frame = kind:u8  meta_length:u32  payload_length:u32  meta  payload        (little-endian)
 
 Host to guest:
-    CLAIM    meta = JSON object, see zygote.py; the mount namespace to join may come along as a descriptor
+    CLAIM    meta = JSON object, see zygote.py; the mount namespace to join, or a snapshot's socket for commands, may
+             come along as a descriptor
     INIT     meta = JSON object {handler, environ, task_root, opt_root, runtime_root, response_limit}: become this
              function
+    RESTORE  meta = JSON object {environ}: what a snapshot has forked becomes this environment
     INVOKE   meta = JSON array [request id, deadline in epoch ms, arn, trace header, client context as JSON
              text or null]; payload = the event
 Host to launcher (launcher.py), which is sent no INVOKE:
@@ -17,6 +19,7 @@ Host to launcher (launcher.py), which is sent no INVOKE:
     DELIVER     meta = {port, path, type: HTTP or TCP}; payload = telemetry for a listener in the sandbox
 Guest to host:
     READY       meta = usage: the handler is loaded
+    UNSHAREABLE meta = usage + reason, colon, what was found: a snapshot that cannot be forked; it exits after it
     INIT_ERROR  meta = usage + error type; payload = the error document; the guest exits after it
     RESPONSE    meta = usage; payload = what the handler returned
     ERROR       meta = usage + error type; payload = the error document
@@ -44,6 +47,7 @@ INVOKE = 3
 START = 4
 SIGNAL = 5
 DELIVER = 6
+RESTORE = 7
 READY = 16
 INIT_ERROR = 17
 RESPONSE = 18
@@ -52,6 +56,7 @@ LISTENING = 20
 LAUNCH_FAILED = 21
 RUNTIME_EXITED = 22
 EXTENSION_EXITED = 23
+UNSHAREABLE = 24
 
 MAX_META = 1024 * 1024
 

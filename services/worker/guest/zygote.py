@@ -14,10 +14,16 @@ unpacked packages), prefixes (folders that the interpreter needs), folders (othe
 runtime (folder or null), users [first id, how many]. The child then waits for a CLAIM frame on its channel:
 
     {"package": folder name, "opt": folder name or null, "tmp_mb": n, "uid": n or null, "descriptors": n,
-     "processes": n or null, "tmp": folder, "task": folder, "layers": folder or null, "joins": bool, "launcher": bool}
+     "processes": n or null, "tmp": folder, "task": folder, "layers": folder or null, "joins": bool, "launcher": bool,
+     "snapshot": bool}
 
 `tmp`, `task` and `layers` name host folders and matter where a sandbox has no file system of its own. A claim that
-joins brings the mount namespace of a sandbox that has died, so that its /tmp lives on.
+joins brings the mount namespace of a sandbox that has died, so that its /tmp lives on; that of a snapshot brings the
+socket on which it is told to fork (snapshot.py). For what it forks, the zygote makes a sandbox (pause.py):
+
+    worker to zygote   {"op": "pause", "id": n, "snapshot": its id, "users": [its user, the environment's] or null,
+                       "claim": as above} + guest end of the channel, write end of the output pipe, one end of a
+                       socket to what the snapshot forks, then cgroup.procs files; answered as a fork is
 """
 
 from __future__ import annotations
@@ -38,13 +44,14 @@ from typing import Any, Dict, List, Optional, Tuple
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def _load(name: str) -> Any:
+def _load(file: str, name: str = "") -> Any:
     # Under a private name, so that a function's own module called `wire` or `runtime` is not shadowed.
-    spec = importlib.util.spec_from_file_location("_lambent_" + name, os.path.join(_HERE, name + ".py"))
+    name = name or "_lambent_" + file
+    spec = importlib.util.spec_from_file_location(name, os.path.join(_HERE, file + ".py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["_lambent_" + name] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -58,6 +65,8 @@ _WARM = """
 """
 for _name in _WARM.split():
     __import__(_name)
+# What AWS's runtime brings along for functions.
+_load("bootstraps/python/snapshot_restore_py", "snapshot_restore_py")
 
 # What every sandbox runs comes last, side by side.
 packing = _load("packing")
@@ -65,12 +74,14 @@ packing.fill()
 wire = _load("wire")
 kernel = _load("kernel")
 roots = _load("roots")
+pause = _load("pause")
 seccomp = _load("seccomp")
 landlock = _load("landlock")
 documents = _load("documents")
 guestlogs = _load("guestlogs")
 runtime = _load("runtime")
 launcher = _load("launcher")
+snapshot = _load("snapshot")
 
 
 _ORDINARY = os.sched_param(0)
@@ -115,6 +126,8 @@ class Zygote:
         self.config = config
         self.isolated = config["level"] in _ASIDE
         self.filter = system_call_filter(config)
+        joined = pause.namespaces(config["network"]) if self.isolated else 0
+        self.snapshot_filter = system_call_filter(config, joined)
         self.children: Dict[int, int] = {}  # pid → id
         self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self.isolated else -1
 
@@ -184,7 +197,13 @@ class Zygote:
         message = json.loads(data)
         number = message["id"]
         try:
-            pid = self.fork(number, descriptors, wake)
+            if message["op"] == "pause":
+                of = next((pid for pid, known in self.children.items() if known == message["snapshot"]), None)
+                if of is None:
+                    raise OSError("the snapshot has ended")
+                pid = pause.fork(self, of, message, descriptors)
+            else:
+                pid = self.fork(number, descriptors, wake)
         except OSError as error:
             _send(self.control, {"op": "exit", "id": number, "status": 1 << 8, "error": str(error)})
         else:
@@ -234,6 +253,7 @@ class Stem:
         self.control = zygote.control
         self.config = zygote.config
         self.filter = zygote.filter
+        self.snapshot_filter = zygote.snapshot_filter
         self.number = number
         self.isolated = zygote.isolated
         self.rules: Any = None  # Landlock's, at the level that has them
@@ -274,7 +294,13 @@ class Stem:
         if claim is None:
             return 0
         self.settle(claim)
-        code: int = launcher.serve(self.channel, load_client) if claim["launcher"] else runtime.serve(self.channel)
+        code: int
+        if claim["launcher"]:
+            code = launcher.serve(self.channel, load_client)
+        elif claim["snapshot"]:
+            code = snapshot.serve(self.channel, claim["brought"], pause.namespaces(self.config["network"]), self.filter)
+        else:
+            code = runtime.serve(self.channel)
         return code
 
     def await_claim(self) -> Optional[Dict[str, Any]]:
@@ -296,7 +322,9 @@ class Stem:
         if kind != wire.CLAIM:
             return None
         claim: Dict[str, Any] = json.loads(body)
-        claim["namespace"] = descriptors[0] if claim["joins"] and descriptors else None
+        brought = descriptors[0] if descriptors else None
+        claim["namespace"] = brought if claim["joins"] else None
+        claim["brought"] = brought
         return claim
 
     def settle(self, claim: Dict[str, Any]) -> None:
@@ -316,7 +344,7 @@ class Stem:
         # The kernel forgets these two whenever the user changes.
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-        kernel.install(self.filter)
+        kernel.install(self.snapshot_filter if claim["snapshot"] else self.filter)
 
     def settle_aside(self, claim: Dict[str, Any]) -> None:
         """The file system and the user of a sandbox that has its own."""
@@ -328,14 +356,7 @@ class Stem:
             roots.mount_proc()
             fresh = os.path.ismount(roots.PACKAGES)  # its process ended before it had settled
         if fresh:
-            size = "size=%dm,mode=1777" % claim["tmp_mb"]
-            kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, size)
-            source = roots.PACKAGES + "/" + claim["package"]
-            kernel.bind(source, "/var/task", flags=kernel.MS_NOSUID | kernel.MS_NODEV)
-            if claim["opt"] is not None:
-                layers = roots.PACKAGES + "/" + claim["opt"]
-                kernel.bind(layers, "/opt", flags=kernel.MS_NOSUID | kernel.MS_NODEV)
-            kernel.unmount(roots.PACKAGES)
+            roots.fill(claim)
         os.chdir("/var/task")
         uid = claim["uid"]
         if uid is not None:
@@ -348,8 +369,8 @@ class Stem:
             os.setresuid(uid, uid, uid)
 
 
-def system_call_filter(config: Dict[str, Any]) -> Any:
-    """What every sandbox puts on itself last. Raises OSError."""
+def system_call_filter(config: Dict[str, Any], joined: int = 0) -> Any:
+    """What every sandbox puts on itself last. `joined`: as in seccomp.py, for a snapshot. Raises OSError."""
     families, isolated = seccomp.FAMILIES, config["level"] in _ASIDE
     if config["level"] == "landlock":
         # Landlock has no say about connecting to the socket files of others, the platform's among them.
@@ -358,7 +379,7 @@ def system_call_filter(config: Dict[str, Any]) -> Any:
         families = tuple(family for family in families if family not in (seccomp.INET, seccomp.INET6))
     machine = os.uname().machine
     try:
-        instructions = seccomp.program(machine, families=families, apart=isolated)
+        instructions = seccomp.program(machine, families=families, apart=isolated, joined=joined)
     except KeyError:
         raise OSError("system calls of %s processors are not known to the filter" % machine) from None
     return kernel.seccomp_filter(instructions)

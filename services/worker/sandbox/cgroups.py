@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -262,8 +262,8 @@ class Use:
     tasks: int  # processes and threads
 
 
-def sampled(pid: int, memory_mb: int) -> Use:
-    """Use of a process and everything below it: how limits are kept where there are no control groups.
+def sampled(pids: Iterable[int], memory_mb: int) -> Use:
+    """Use of processes and everything below them: how limits are kept where there are no control groups.
 
     What is cheap to read counts memory that processes share once for each; only where that comes to more than
     `memory_mb` it is looked at closely, and shared memory divided among those that share it.
@@ -271,7 +271,7 @@ def sampled(pid: int, memory_mb: int) -> Use:
     tasks = 0
     own: dict[int, int] = {}  # process → bytes that it shares with no file
     page = os.sysconf("SC_PAGE_SIZE")
-    for member in family(pid):
+    for member in {member for pid in pids for member in family(pid)}:
         try:
             with open(f"/proc/{member}/statm", encoding="ascii") as file:
                 fields = file.read().split()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from services.worker.guest import wire
-from services.worker.sandbox.port import Exit, SandboxSpec, SandboxUnavailable
+from services.worker.sandbox.port import Exit, Sandbox, SandboxSpec, SandboxUnavailable
 
 
 class FakeSandbox:
@@ -51,6 +51,10 @@ class FakeSandbox:
     @property
     def opt_root(self) -> str:
         return "/opt" if self._spec.opt is None else str(self._spec.opt)
+
+    @property
+    def ended(self) -> bool:
+        return self._exit.done()
 
     def peak_memory_kb(self) -> int:
         return 1024
@@ -168,6 +172,11 @@ class FakePool:
         if spec.runtime not in self._runtimes:
             raise SandboxUnavailable(f"no interpreter for {spec.runtime} on this worker")
         return self.make(spec, Path(tempfile.mkdtemp(prefix="lambent-fake-")))
+
+    restores = False
+
+    def restore(self, spec: SandboxSpec, snapshot: Sandbox) -> FakeSandbox:
+        raise SandboxUnavailable("a fake cannot be copied")
 
     def make(self, spec: SandboxSpec, tmp: Path) -> FakeSandbox:
         """A sandbox over a folder for temporary files."""

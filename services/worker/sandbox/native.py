@@ -22,20 +22,18 @@ from typing import Any
 from lambent.infra.clock import SystemClock
 from lambent.infra.tasks import TaskOwner
 from services.worker.guest import wire
-from services.worker.sandbox.cgroups import Group, Groups, continue_all, sampled, stop_all
+from services.worker.sandbox.cgroups import Group, Groups, sampled
 from services.worker.sandbox.firewall import Firewall, FirewallUnavailable, endpoints_of
-from services.worker.sandbox.port import Exit, SandboxSpec, SandboxUnavailable
+from services.worker.sandbox.native_sandbox import BOOTSTRAPS, NativeSandbox
+from services.worker.sandbox.port import Sandbox, SandboxSpec, SandboxUnavailable
 from services.worker.sandbox.promises import ASIDE, LEVELS, NAMESPACES
 from services.worker.sandbox.stems import Stem, Stems
 from services.worker.sandbox.users import first_user_here
-from services.worker.sandbox.zygotes import Child
+from services.worker.sandbox.zygotes import SnapshotControl
 
 _log = logging.getLogger(__name__)
 
-_SHARE_DELAY = 0.005  # s
 _WATCH_SECONDS = 0.1
-BOOTSTRAPS = Path(__file__).resolve().parent.parent / "guest" / "bootstraps"
-BOOTSTRAPS_INSIDE = "/run/lambent/bootstraps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,149 +56,6 @@ class NativeConfig:
     processes: int = 1024
     descriptors: int = 1024
     control_groups: bool = True  # False: sample what is used, as where the machine has no control groups for us
-
-
-class NativeSandbox:
-    """One claimed stem."""
-
-    def __init__(
-        self, pool: NativePool, spec: SandboxSpec, stem: Stem, namespace: int | None, tmp: Path | None
-    ) -> None:
-        self._pool = pool
-        self.spec = spec
-        self.stem = stem
-        self._namespace = namespace  # joined, and kept for the next one; None: it has its own
-        self._tmp = tmp
-        self._exit: Exit | None = None
-        self._waiters: list[asyncio.Future[Exit]] = []
-        self._destroyed = False
-        self._frozen = False
-        self.over_limit = False  # found by the sampler, where there are no control groups
-        stem.child.on_change = self._changed
-
-    @property
-    def channel(self) -> socket.socket:
-        return self.stem.channel
-
-    @property
-    def output(self) -> int:
-        return self.stem.output
-
-    @property
-    def task_root(self) -> str:
-        return "/var/task" if self._pool.isolated else str(self.spec.code)
-
-    @property
-    def opt_root(self) -> str:
-        return "/opt" if self._pool.isolated or self.spec.opt is None else str(self.spec.opt)
-
-    @property
-    def runtime_root(self) -> str:
-        return self._pool.runtime_root
-
-    @property
-    def bootstraps(self) -> str:
-        return BOOTSTRAPS_INSIDE if self._pool.isolated else str(BOOTSTRAPS)
-
-    @property
-    def launcher(self) -> bool:
-        return self.spec.launcher
-
-    @property
-    def user(self) -> int | None:
-        return self._pool.user_of(self.spec)
-
-    @property
-    def own_network(self) -> bool:
-        return self._pool.own_network
-
-    def peak_memory_kb(self) -> int:
-        return 0 if self.stem.group is None else self.stem.group.peak_memory_kb()
-
-    def out_of_memory(self) -> bool:
-        return self.over_limit or (self.stem.group is not None and self.stem.group.out_of_memory())
-
-    def _changed(self, child: Child) -> None:
-        if child.status is None or self._exit is not None:
-            return
-        status = child.status
-        killed = os.WIFSIGNALED(status)
-        memory = killed and self.out_of_memory()
-        self._exit = Exit(None if killed else os.WEXITSTATUS(status), os.WTERMSIG(status) if killed else None, memory)
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(self._exit)
-        if self._destroyed:
-            self._gone()
-
-    async def exited(self) -> Exit:
-        if self._exit is not None:
-            return self._exit
-        waiter: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        return await waiter
-
-    def initialised(self) -> None:
-        # A little later, as the first invocation comes right after and the kernel takes its time.
-        asyncio.get_running_loop().call_later(_SHARE_DELAY, self._limit_cpu)
-
-    def _limit_cpu(self) -> None:
-        if self.stem.group is not None and self._exit is None and not self._destroyed:
-            with contextlib.suppress(OSError):  # it has just ended
-                self.stem.group.limit_cpu(self.spec.cpu_share)
-                if self.spec.background:
-                    self.stem.group.prefer(preferred=True)
-
-    def freeze(self) -> None:
-        if not self._frozen and self._exit is None and not self._destroyed:
-            self._frozen = True
-            self._hold()
-
-    def thaw(self) -> None:
-        if self._frozen:
-            self._frozen = False
-            self._hold()
-
-    def _hold(self) -> None:
-        group, pid = self.stem.group, self.stem.child.pid
-        with contextlib.suppress(OSError):  # it has just ended
-            if group is not None and group.freezes:
-                group.freeze(frozen=self._frozen)
-            elif pid is not None:
-                (stop_all if self._frozen else continue_all)(pid)
-
-    def kill(self) -> None:
-        self.stem.child.kill()
-        if not self._pool.isolated and self.stem.group is not None:
-            self.stem.group.kill()  # whatever left the process group
-
-    def reset(self) -> NativeSandbox:
-        return self._pool.replace(self)
-
-    def destroy(self, reason: str) -> None:
-        if self._destroyed:
-            return
-        self._destroyed = True
-        _log.debug("sandbox destroyed", extra={"environment": self.spec.environment_id, "reason": reason})
-        self.kill()
-        os.close(self.stem.output)
-        self._pool.released(self)
-        if self._exit is not None:
-            self._gone()
-
-    def hand_over(self) -> tuple[int | None, Path | None]:
-        """The mount namespace and the temporary folder become another sandbox's."""
-        tmp, self._tmp = self._tmp, None
-        namespace, self._namespace = self._namespace, None
-        if namespace is None and self.stem.child.namespace is not None:
-            namespace = os.dup(self.stem.child.namespace)
-        return namespace, tmp
-
-    def _gone(self) -> None:
-        self._pool.bury(self.stem.group, self._namespace, *self.stem.child.forget())
-        self._namespace = None
-        if self._tmp is not None:
-            shutil.rmtree(self._tmp, ignore_errors=True)
 
 
 class NativePool:
@@ -368,7 +223,56 @@ class NativePool:
         if not self.isolated and tmp is None:
             tmp = self._config.run_dir / "tmp" / spec.environment_id
             tmp.mkdir(parents=True, exist_ok=True)
-        claim: dict[str, Any] = {
+        claim = {**self._claim_of(spec), "joins": namespace is not None, "tmp": str(tmp)}
+        brought, control = namespace, None
+        theirs: socket.socket | None = None
+        if spec.snapshot:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            control = SnapshotControl(lambda _: None)  # its end is told by its channel
+            control.attach(ours)
+            brought = theirs.fileno()
+        frame = wire.pack(wire.CLAIM, json.dumps(claim).encode())
+        sandbox = NativeSandbox(self, spec, stem, namespace, tmp, control=control)
+        with contextlib.suppress(OSError):  # it has just ended: `exited` tells
+            socket.send_fds(stem.channel, [frame], [] if brought is None else [brought])
+        if theirs is not None:
+            theirs.close()
+        self._live.add(sandbox)
+        return sandbox
+
+    @property
+    def restores(self) -> bool:
+        return self.isolated
+
+    def restore(self, spec: SandboxSpec, snapshot: Sandbox) -> NativeSandbox:
+        assert isinstance(snapshot, NativeSandbox)
+        stems = self._stems_for(spec)
+        if snapshot.control is None or snapshot.stem.child.status is not None:
+            raise SandboxUnavailable("the snapshot has ended")
+        user, owner = self.user_of(spec), self.user_of(snapshot.spec)
+        users = None if user is None or owner is None else (owner, user)
+        ours, theirs = socket.socketpair()
+        stem = None
+        try:
+            stem = stems.pause(snapshot.stem.child, self._claim_of(spec), users, ours)
+            group = stem.group
+            self._prepare(group, spec)
+            copy = snapshot.control.fork(user, theirs, [] if group is None else group.entries)
+        except OSError as error:
+            if stem is not None:
+                stems.drop(stem)
+            raise SandboxUnavailable(f"no sandbox could be made: {error}") from error
+        finally:
+            ours.close()
+            theirs.close()
+            if stem is not None and stem.group is not None:
+                stem.group.shut()
+        sandbox = NativeSandbox(self, spec, stem, copy=copy)
+        self._live.add(sandbox)
+        return sandbox
+
+    def _claim_of(self, spec: SandboxSpec) -> dict[str, Any]:
+        return {
             "package": str(spec.code.relative_to(self._config.packages)),
             "opt": None if spec.opt is None else str(spec.opt.relative_to(self._config.packages)),
             "tmp_mb": spec.ephemeral_storage_mb,
@@ -376,35 +280,36 @@ class NativePool:
             "launcher": spec.launcher,
             "descriptors": self._config.descriptors,
             "processes": self._config.processes if self._groups is None else None,
-            "tmp": str(tmp),
             "task": str(spec.code),
             "layers": None if spec.opt is None else str(spec.opt),
-            "joins": namespace is not None,
+            "snapshot": spec.snapshot,
         }
-        frame = wire.pack(wire.CLAIM, json.dumps(claim).encode())
-        sandbox = NativeSandbox(self, spec, stem, namespace, tmp)
-        with contextlib.suppress(OSError):  # it has just ended: `exited` tells
-            socket.send_fds(stem.channel, [frame], [] if namespace is None else [namespace])
-        self._live.add(sandbox)
-        return sandbox
 
-    def _stem_for(self, spec: SandboxSpec) -> Stem:
+    def _stems_for(self, spec: SandboxSpec) -> Stems:
         interpreter = self._config.interpreters.get(spec.runtime)
         stems = None if interpreter is None else self._stems.get(interpreter)
         if self._closed or stems is None:
             raise SandboxUnavailable(f"no interpreter for {spec.runtime} on this worker")
+        return stems
+
+    def _stem_for(self, spec: SandboxSpec) -> Stem:
+        stems = self._stems_for(spec)
         stem = None
         try:
             stem = stems.take()
-            if stem.group is not None:
-                stem.group.limit_memory(spec.memory_mb)
-                if not spec.background:
-                    stem.group.prefer(preferred=True)
+            self._prepare(stem.group, spec)
         except OSError as error:
             if stem is not None:
                 stems.drop(stem)
             raise SandboxUnavailable(f"no sandbox could be made: {error}") from error
         return stem
+
+    def _prepare(self, group: Group | None, spec: SandboxSpec) -> None:
+        """Make a group that of this environment. Raises OSError."""
+        if group is not None:
+            group.limit_memory(spec.memory_mb)
+            if not spec.background:
+                group.prefer(preferred=True)
 
     def new_group(self) -> Group | None:
         """The control group of a sandbox to come; None: there are none here. Raises OSError."""
@@ -437,10 +342,9 @@ class NativePool:
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             for sandbox in list(self._live):
-                pid = sandbox.stem.child.pid
-                if pid is None:
+                if not (pids := sandbox.pids):
                     continue
-                use = sampled(pid, sandbox.spec.memory_mb)
+                use = sampled(pids, sandbox.spec.memory_mb)
                 if use.memory_mb > sandbox.spec.memory_mb:
                     sandbox.over_limit = True
                     sandbox.kill()

@@ -26,6 +26,7 @@ class SandboxSpec:
     cpu_share: float  # virtual CPUs
     opt: Path | None = None  # unpacked layers on the worker; read-only at /opt inside; None: there are none
     launcher: bool = False  # the guest is a launcher (guest/launcher.py), not the Python runtime
+    snapshot: bool = False  # its function's init phase is followed by `restore`s instead of invocations
     background: bool = False  # nobody waits for its init phase, which yields to everything else where it can
 
 
@@ -89,6 +90,11 @@ class Sandbox(Protocol):
         """Whether its loopback interface is its own, so that nobody else reaches what listens inside."""
         ...
 
+    @property
+    def ended(self) -> bool:
+        """Whether its process has ended, as far as that is known yet."""
+        ...
+
     def peak_memory_kb(self) -> int:
         """Most memory that its processes have used together so far, as far as it is known."""
         ...
@@ -148,6 +154,16 @@ class SandboxPool(Protocol):
 
     def take(self, spec: SandboxSpec) -> Sandbox:
         """A sandbox for one environment, made in advance where possible. Raises SandboxUnavailable."""
+        ...
+
+    @property
+    def restores(self) -> bool:
+        """Whether sandboxes of this level can be snapshots."""
+        ...
+
+    def restore(self, spec: SandboxSpec, snapshot: Sandbox) -> Sandbox:
+        """A sandbox in which the process of `snapshot`, whose init phase has ended, goes on as a copy; what it left in
+        its /tmp is there too. Raises SandboxUnavailable."""
         ...
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -131,7 +131,18 @@ class Stems:
             await asyncio.sleep(0.01)
         await self.zygote.close()
 
-    def _order(self) -> Stem:
+    def pause(
+        self, snapshot: Child, claim: Mapping[str, Any], users: tuple[int, int] | None, bridge: socket.socket
+    ) -> Stem:
+        """A sandbox for what a snapshot forks, as `Zygote.pause` says. Raises OSError."""
+        return self._order(
+            lambda channel, output, groups: self.zygote.pause(
+                snapshot, claim, users, channel, output, bridge, groups
+            )
+        )  # fmt: skip
+
+    def _order(self, order: Callable[[socket.socket, int, list[int]], Child] | None = None) -> Stem:
+        """Order one, in another way than by an ordinary fork where `order` is given; its group stays open then."""
         host, guest = socket.socketpair()
         host.setblocking(False)
         read, write = os.pipe2(os.O_CLOEXEC)
@@ -139,17 +150,18 @@ class Stems:
         group = None
         try:
             group = self._remains.new_group()
-            child = self.zygote.fork(guest, write, [] if group is None else group.entries)
+            child = (order or self.zygote.fork)(guest, write, [] if group is None else group.entries)
         except OSError:
             host.close()
             os.close(read)
             if group is not None:
+                group.shut()
                 self._remains.bury(group)
             raise
         finally:
             guest.close()
             os.close(write)
-            if group is not None:
+            if group is not None and order is None:
                 group.shut()
         return Stem(child, host, read, group)
 

@@ -1,4 +1,4 @@
-"""One zygote process as the worker sees it: started by exec, told to fork, heard about what its children do.
+"""What forks, as the worker sees it: zygotes, started by exec, and snapshots; told to fork, heard about their children.
 
 The control socket keeps message boundaries (SOCK_SEQPACKET) and carries descriptors, which loop transports cannot; it
 is read when the loop says that there is something. No message waits for another.
@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,75 +57,57 @@ class Child:
         return descriptors
 
 
-class Zygote:
-    """A zygote of one interpreter at one isolation level."""
+class Control:
+    """The line to a process that forks: orders out, news of the children in."""
 
-    def __init__(self, interpreter: Path, config: dict[str, Any], on_lost: Callable[[Zygote], None]) -> None:
+    def __init__(self, on_lost: Callable[[Control], None]) -> None:
         """`on_lost` is called when the process has ended without being asked to; its children have been killed."""
-        self._interpreter = interpreter
-        self._config = config
         self._on_lost = on_lost
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._up: asyncio.Future[None] | None = None
+        self._socket: socket.socket | None = None
         self._next = 0
         self._closed = False
         self._backlog: list[tuple[bytes, list[int]]] = []
         self.children: dict[int, Child] = {}
 
-    async def start(self) -> None:
-        """Start the process and wait until it can fork. Raises SandboxUnavailable with what the machine said."""
-        loop = asyncio.get_running_loop()
-        await self._reap()  # the one before, where this is a second start
-        prefix, exec_prefix, new_enough = await loop.run_in_executor(None, _ask, self._interpreter)
-        if not new_enough:
-            raise SandboxUnavailable(f"the interpreter {self._interpreter} is older than Python 3.8")
-        self._spawn(sorted({prefix, exec_prefix}))
-        self._up = loop.create_future()
-        await self._up
-
-    def _spawn(self, prefixes: list[str]) -> None:
-        loop = asyncio.get_running_loop()
-        binary = os.path.dirname(os.path.dirname(os.path.realpath(self._interpreter)))
-        config = {**self._config, "prefixes": sorted({*prefixes, binary})}
-        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def attach(self, control: socket.socket) -> None:
+        """Speak over this socket from now on; it is closed with the line."""
         control.setblocking(False)
-        command = [str(self._interpreter), "-I", "-S", str(_PROGRAM), str(theirs.fileno()), json.dumps(config)]
-        # Started on the loop's thread: the kernel ends the zygote when the thread that made it ends.
-        self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=_environ(), stdin=subprocess.DEVNULL, start_new_session=True
-        )
-        theirs.close()
-        self._control = control
-        loop.add_reader(control.fileno(), self._readable)
+        self._socket = control
+        asyncio.get_running_loop().add_reader(control.fileno(), self._readable)
         self._flush()
 
-    def fork(self, channel: socket.socket, output: int, groups: list[int]) -> Child:
-        """Order one child; it can be claimed through its channel at once. While the zygote is being replaced, orders
-        wait for the next one."""
+    def order(self, message: Mapping[str, Any], descriptors: Sequence[int]) -> Child:
+        """Order one child, which goes by the number that is put into the message. While the process is being replaced,
+        orders wait for the next one. Raises ConnectionError where there will be none."""
         if self._closed:
             raise ConnectionError("the zygote is closed")
         self._next += 1
         child = Child(self._next)
         self.children[child.number] = child
-        message = json.dumps({"op": "fork", "id": child.number}).encode()
-        descriptors = [os.dup(number) for number in (channel.fileno(), output, *groups)]
-        self._backlog.append((message, descriptors))
-        self._flush()
+        data = json.dumps({**message, "id": child.number}).encode()
+        if self._socket is None or self._backlog or not self._sent(self._socket, data, descriptors):
+            self._backlog.append((data, [os.dup(number) for number in descriptors]))
+            self._flush()
         return child
 
+    def _sent(self, control: socket.socket, message: bytes, descriptors: Sequence[int]) -> bool:
+        """Send now; False: the socket takes nothing at the moment."""
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        try:
+            control.sendmsg([message], ancillary)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # it has ended; what was ordered is told so when the socket reports it
+        return True
+
     def _flush(self) -> None:
-        control = self._control
+        control = self._socket
         while self._backlog and control is not None:
             message, descriptors = self._backlog[0]
-            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-            try:
-                control.sendmsg([message], ancillary)
-            except BlockingIOError:
+            if not self._sent(control, message, descriptors):
                 asyncio.get_running_loop().add_writer(control.fileno(), self._flush)
                 return
-            except OSError:
-                pass  # it has ended; what was ordered is told so when the socket reports it
             del self._backlog[0]
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -133,9 +115,9 @@ class Zygote:
             asyncio.get_running_loop().remove_writer(control.fileno())
 
     def _readable(self) -> None:
-        control = self._control
+        control = self._socket
         for _ in range(64):
-            if control is None:
+            if control is None or control.fileno() < 0:
                 return
             try:
                 data, descriptors, _, _ = socket.recv_fds(control, 65536, 4)
@@ -146,17 +128,13 @@ class Zygote:
             if not data:
                 self._lost()
                 return
-            self._message(json.loads(data), descriptors)
+            self._heard(data, descriptors)
+
+    def _heard(self, data: bytes, descriptors: list[int]) -> None:
+        self._message(json.loads(data), descriptors)
 
     def _message(self, message: dict[str, Any], descriptors: list[int]) -> None:
         op = message["op"]
-        if op in ("up", "failed"):
-            if self._up is not None and not self._up.done():
-                if op == "up":
-                    self._up.set_result(None)
-                else:
-                    self._up.set_exception(SandboxUnavailable(message["error"]))
-            return
         child = self.children.get(message["id"])
         if child is None or child.status is not None:
             for descriptor in descriptors:
@@ -187,15 +165,13 @@ class Zygote:
     def _lost(self) -> None:
         """The process has ended: what it forked is killed through its own handle, whatever it asked the kernel for."""
         self._detach()
-        if self._up is not None and not self._up.done():
-            self._up.set_exception(SandboxUnavailable(f"the zygote of {self._interpreter} ended at start"))
         for child in list(self.children.values()):
             child.kill()
             self._ended(child, signal.SIGKILL)
         self._on_lost(self)
 
     def _detach(self) -> None:
-        control, self._control = self._control, None
+        control, self._socket = self._socket, None
         if control is not None:
             loop = asyncio.get_running_loop()
             loop.remove_reader(control.fileno())
@@ -206,12 +182,79 @@ class Zygote:
                 os.close(descriptor)
         self._backlog.clear()
 
-    async def close(self) -> None:
-        """End the process; its children must have been killed before. Harmless when it has ended."""
+    def hang_up(self) -> None:
+        """End the line; the children have been killed, or are in what follows. Harmless when it has ended."""
         self._closed = True
         self._detach()
         for child in list(self.children.values()):
             self._ended(child, signal.SIGKILL)
+
+
+class Zygote(Control):
+    """A zygote of one interpreter at one isolation level."""
+
+    def __init__(self, interpreter: Path, config: dict[str, Any], on_lost: Callable[[Control], None]) -> None:
+        super().__init__(on_lost)
+        self._interpreter = interpreter
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+        self._up: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Start the process and wait until it can fork. Raises SandboxUnavailable with what the machine said."""
+        loop = asyncio.get_running_loop()
+        await self._reap()  # the one before, where this is a second start
+        prefix, exec_prefix, new_enough = await loop.run_in_executor(None, _ask, self._interpreter)
+        if not new_enough:
+            raise SandboxUnavailable(f"the interpreter {self._interpreter} is older than Python 3.8")
+        self._spawn(sorted({prefix, exec_prefix}))
+        self._up = loop.create_future()
+        await self._up
+
+    def _spawn(self, prefixes: list[str]) -> None:
+        binary = os.path.dirname(os.path.dirname(os.path.realpath(self._interpreter)))
+        config = {**self._config, "prefixes": sorted({*prefixes, binary})}
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [str(self._interpreter), "-I", "-S", str(_PROGRAM), str(theirs.fileno()), json.dumps(config)]
+        # Started on the loop's thread: the kernel ends the zygote when the thread that made it ends.
+        self._process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env=_environ(), stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        theirs.close()
+        self.attach(control)
+
+    def fork(self, channel: socket.socket, output: int, groups: list[int]) -> Child:
+        """Order one child; it can be claimed through its channel at once."""
+        return self.order({"op": "fork"}, (channel.fileno(), output, *groups))
+
+    def pause(
+        self, snapshot: Child, claim: Mapping[str, Any], users: tuple[int, int] | None, channel: socket.socket,
+        output: int, bridge: socket.socket, groups: list[int],
+    ) -> Child:  # fmt: skip
+        """Order a sandbox for what a snapshot forks, which is a child of this zygote; services/worker/guest/pause.py.
+
+        `users`: the snapshot's and the environment's, where sandboxes have users of their own.
+        """
+        message = {"op": "pause", "snapshot": snapshot.number, "users": users, "claim": claim}
+        return self.order(message, (channel.fileno(), output, bridge.fileno(), *groups))
+
+    def _message(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        if message["op"] not in ("up", "failed"):
+            super()._message(message, descriptors)
+        elif self._up is not None and not self._up.done():
+            if message["op"] == "up":
+                self._up.set_result(None)
+            else:
+                self._up.set_exception(SandboxUnavailable(message["error"]))
+
+    def _lost(self) -> None:
+        if self._up is not None and not self._up.done():
+            self._up.set_exception(SandboxUnavailable(f"the zygote of {self._interpreter} ended at start"))
+        super()._lost()
+
+    async def close(self) -> None:
+        """End the process; its children must have been killed before. Harmless when it has ended."""
+        self.hang_up()
         await self._reap()
 
     async def _reap(self) -> None:
@@ -219,6 +262,33 @@ class Zygote:
         if process is not None:
             process.kill()
             await asyncio.get_running_loop().run_in_executor(None, process.wait)
+
+
+class SnapshotControl(Control):
+    """The line to a snapshot, where a function's code has run: nothing it says is believed."""
+
+    def fork(self, user: int | None, bridge: socket.socket, groups: list[int]) -> Child:
+        """Order a copy, which goes into the sandbox at the other end of `bridge` and becomes `user` there."""
+        return self.order({"op": "fork", "user": user}, (bridge.fileno(), *groups))
+
+    def _heard(self, data: bytes, descriptors: list[int]) -> None:
+        try:
+            message = json.loads(data)
+            sound = message["op"] in ("forked", "exit") and isinstance(message["id"], int)
+            if sound and message["op"] == "exit":
+                sound = message["status"] in range(1 << 16)
+            elif sound:
+                child = self.children.get(message["id"])
+                sound = len(descriptors) == 1 and _pid_of(descriptors[0]) is not None
+                sound = sound and (child is None or child.handle is None)
+        except (ValueError, KeyError, TypeError, OSError):
+            sound = False
+        if sound:
+            self._message(message, descriptors)
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._lost()
 
 
 def _pid_of(handle: int) -> int | None:

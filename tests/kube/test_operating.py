@@ -1,0 +1,67 @@
+"""What an operator does: back up, restore, and collect what somebody who helps needs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from tests.e2e.harness import zipped
+from tests.kube.release import ROOT, Release, eventually
+
+KEPT = zipped({"app.py": "import os\ndef handler(event, context):\n    return os.environ['SAYS']\n"})
+
+
+def test_what_was_backed_up_is_there_again(release: Release, tmp_path: Path) -> None:
+    release.create("kept", KEPT, Environment={"Variables": {"SAYS": "sealed"}})
+    client = release.client(retries=3)
+    pod = ("-n", release.namespace, "exec", "-i", f"deploy/{release.fullname}-frontend", "--", "lambent")
+    file = tmp_path / "backup"
+    with file.open("wb") as output:
+        subprocess.run(["kubectl", *pod, "backup", "-"], stdout=output, check=True, timeout=120)
+    client.delete_function(FunctionName="kept")
+    with file.open("rb") as source:
+        done = subprocess.run(
+            ["kubectl", *pod, "restore", "-"], stdin=source, capture_output=True, text=True, check=False, timeout=120
+        )
+    assert "the store is not empty" in done.stderr
+    with file.open("rb") as source:
+        subprocess.run(["kubectl", *pod, "restore", "-", "--replace"], stdin=source, check=True, timeout=120)
+    deployments = [f"deploy/{release.fullname}-{name}" for name in ("frontend", "poller", "scheduler")]
+    release.kubectl("rollout", "restart", *deployments)
+    for deployment in deployments:
+        release.kubectl("rollout", "status", deployment, "--timeout=180s", timeout=200)
+    answer = eventually(lambda: release.client(retries=3).invoke(FunctionName="kept"))
+    assert json.load(answer["Payload"]) == "sealed"
+
+
+def test_a_bundle_has_the_pods_and_their_logs_and_no_secret(release: Release, tmp_path: Path) -> None:
+    file = tmp_path / "bundle.tar.gz"
+    environment = [f"{name}={value}" for name, value in release.environment().items()]
+    subprocess.run(
+        ["env", *environment, f"{Path(sys.executable).parent}/lambent", "bundle", "-o", str(file), "--namespace",
+         release.namespace, "--release", release.name, "--endpoint", release.endpoint(9002)],
+        check=True, capture_output=True, timeout=180, cwd=ROOT,
+    )  # fmt: skip
+    with tarfile.open(file) as archive:
+        parts = {member.name.partition("/")[2]: archive.extractfile(member) for member in archive.getmembers()}
+        texts = {name: part.read().decode() for name, part in parts.items() if part is not None}
+    assert not [name for name in texts if name.endswith(".missing.txt")]
+    assert json.loads(texts["use.json"])["Workers"] >= 1
+    assert json.loads(texts["kubernetes/leases.json"])["items"]
+    pods = {each["metadata"]["name"] for each in json.loads(texts["kubernetes/pods.json"])["items"]}
+    logged = {name.split("/")[-1].partition(".")[0] for name in texts if name.startswith("kubernetes/logs/")}
+    assert pods == logged
+    for kind in ("credentials", "keys", "redis"):
+        for value in _values_of(release, f"{release.fullname}-{kind}"):
+            assert not [name for name, text in texts.items() if value in text], kind
+
+
+def _values_of(release: Release, secret: str) -> list[str]:
+    """What must not be seen: the texts of a Secret that are long enough to be secrets."""
+    template = '{{range .data}}{{. | base64decode}}{{"\\n"}}{{end}}'
+    said = release.kubectl("get", "secret", secret, "-o", f"go-template={template}", check=False)
+    key, _ = release.credentials()
+    return [line for line in said.splitlines() if len(line) >= 16 and line != key]
