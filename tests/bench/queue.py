@@ -72,6 +72,16 @@ class _Bench:
     async def empty(self) -> None:
         await self.lambent("queue", "purge", _FUNCTION, "--state", "waiting", "--yes")
 
+    async def settled(self) -> None:
+        """Wait until the store has rewritten its append-only file, if filling the queue made it do that."""
+        while True:
+            found = await self.redis.info("persistence")
+            if not any(
+                found[key] for key in ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "aof_pending_bio_fsync")
+            ):
+                return
+            await asyncio.sleep(0.5)
+
     async def reserve(self, executions: int | None) -> None:
         """Bound what the function uses; None: no more."""
         client = self.cluster.client()
@@ -82,9 +92,9 @@ class _Bench:
                 client.put_function_concurrency, FunctionName=_FUNCTION, ReservedConcurrentExecutions=executions
             )
 
-    async def accepts(self, seconds: float) -> float:
+    async def accepts(self, seconds: float, function: str = _FUNCTION) -> float:
         """Events accepted a second, from 16 connections; the queue is paused and emptied afterwards by the caller."""
-        signed = sign(self.cluster.http, _FUNCTION, KEY, SECRET, BODY, "Event")
+        signed = sign(self.cluster.http, function, KEY, SECRET, BODY, "Event")
         return (await http_load(signed, seconds, self.folder)).rate
 
     async def xadds(self, seconds: float) -> float:
@@ -103,13 +113,13 @@ class _Bench:
         await client.aclose()
         return sum(counts) / seconds
 
-    async def fill(self, count: int, body: bytes) -> None:
+    async def fill(self, count: int, body: bytes, function: str = _FUNCTION) -> None:
         """Put so many events into the queue, past the doors."""
         await self.queue.synchronize()
         for start in range(0, count, 1000):
             now = self.queue.now()
             value = encode(Event(now, None, "Root=1-00000000-000000000000000000000000;Sampled=0"), body)
-            items = [Item(_FUNCTION, f"{start + each:036d}", value) for each in range(min(1000, count - start))]
+            items = [Item(function, f"{start + each:036d}", value) for each in range(min(1000, count - start))]
             await self.queue.append(TENANT, items, now)
 
     async def waiting(self) -> int:
@@ -203,8 +213,9 @@ async def measure(wanted: set[str], rounds: int, quick: bool, say: Say) -> list[
             package = zipped({"app.py": SOURCE})
             await asyncio.to_thread(cluster.create, _FUNCTION, package, MemorySize=1024, Timeout=30)
             bench = _Bench(cluster, folder)
-            if "P11-depth" in wanted:
+            if wanted & {"P10-depth", "P11-depth"}:
                 await asyncio.to_thread(cluster.create, _OTHER, package, MemorySize=1024, Timeout=30)
+            if "P11-depth" in wanted:
                 rows += await _beside(bench, rounds, quick, seconds, say)
             if wanted & {"P11", "P11-drain"}:
                 rows += await _running(bench, wanted, rounds, quick, seconds, samples, say)
@@ -246,11 +257,16 @@ async def _accepting(
         )  # fmt: skip
     if "P10-depth" in wanted:
         depth = 100_000 if quick else 1_000_000
-        for count, into in ((100, samples.shallow), (depth, samples.deep)):
-            say(f"P10-depth {count:,} waiting")
-            await bench.fill(count, b"{}")
-            into.extend([await bench.accepts(seconds) for _ in range(rounds)])
-            await bench.empty()
+        await bench.lambent("queue", "pause", _OTHER)
+        say(f"P10-depth: queueing {depth:,}")
+        await bench.fill(depth, b"{}")
+        await bench.fill(100, b"{}", _OTHER)
+        await bench.settled()
+        for number in range(rounds):
+            say(f"P10-depth round {number + 1}")
+            samples.shallow.append(await bench.accepts(seconds, _OTHER))
+            samples.deep.append(await bench.accepts(seconds))
+        await bench.empty()
         value, beside = median(samples.deep), median(samples.shallow)
         times = ratio(value, beside)
         rows.append(Row("P10-depth", f"events accepted a second with {depth:,} waiting; beside it with 100", value, "/s",
