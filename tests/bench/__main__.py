@@ -21,7 +21,7 @@ from tests.bench.table import JSON, PAGE, Row, Say, as_json, as_text, from_json,
 
 IDS = (
     "P1", "P2", "P3", "P4", "P5-http", "P5-unary", "P5-stream", "P6", "P8", "P9-held", "P9-recall", "P10", "P10-depth",
-    "P10-memory", "P11", "P11-drain", "P12", "P14", "P16", "P19", "P20",
+    "P10-memory", "P11", "P11-depth", "P11-drain", "P12", "P14", "P16", "P19", "P20",
 )  # fmt: skip
 Measure = Callable[[int, bool, Say], Awaitable[list[Row]]]
 

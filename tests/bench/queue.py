@@ -23,18 +23,22 @@ from tests.bench.load import CONNECTIONS, Signed, answer_size, http_load, sign
 from tests.bench.table import Row, Say, figure, median, percentile, ratio
 from tests.e2e.harness import KEY, SECRET, Cluster, zipped
 
-IDS = frozenset({"P10", "P10-depth", "P10-memory", "P11", "P11-drain"})
+IDS = frozenset({"P10", "P10-depth", "P10-memory", "P11", "P11-depth", "P11-drain"})
 BODY = json.dumps({"x": "y" * 1015}).encode()
 assert len(BODY) == 1024
 TENANT = Tenant("000000000000", "us-east-1")
 # Events a second of P11, and of a second look that leaves the machine room.
 _RATE, _QUIET = 2_000, 500
-_FUNCTION = "bench"
+_FUNCTION, _OTHER = "bench", "other"
+# Executions that the function with the deep queue may use for P11-depth, and for how long each of its events runs.
+_RESERVED, _SLEEP = 4, b'{"s": 0.5}'
 # Tells over UDP how long an event that says when it was sent took to its handler.
 SOURCE = """
 import socket, time
 there = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 def handler(event, context):
+    if "s" in event:
+        time.sleep(event["s"])
     if "t" in event:
         there.sendto(repr(time.time() - event["t"]).encode(), ("127.0.0.1", event["port"]))
 """
@@ -68,9 +72,29 @@ class _Bench:
     async def empty(self) -> None:
         await self.lambent("queue", "purge", _FUNCTION, "--state", "waiting", "--yes")
 
-    async def accepts(self, seconds: float) -> float:
+    async def settled(self) -> None:
+        """Wait until the store has rewritten its append-only file, if filling the queue made it do that."""
+        while True:
+            found = await self.redis.info("persistence")
+            if not any(
+                found[key] for key in ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "aof_pending_bio_fsync")
+            ):
+                return
+            await asyncio.sleep(0.5)
+
+    async def reserve(self, executions: int | None) -> None:
+        """Bound what the function uses; None: no more."""
+        client = self.cluster.client()
+        if executions is None:
+            await asyncio.to_thread(client.delete_function_concurrency, FunctionName=_FUNCTION)
+        else:
+            await asyncio.to_thread(
+                client.put_function_concurrency, FunctionName=_FUNCTION, ReservedConcurrentExecutions=executions
+            )
+
+    async def accepts(self, seconds: float, function: str = _FUNCTION) -> float:
         """Events accepted a second, from 16 connections; the queue is paused and emptied afterwards by the caller."""
-        signed = sign(self.cluster.http, _FUNCTION, KEY, SECRET, BODY, "Event")
+        signed = sign(self.cluster.http, function, KEY, SECRET, BODY, "Event")
         return (await http_load(signed, seconds, self.folder)).rate
 
     async def xadds(self, seconds: float) -> float:
@@ -89,13 +113,13 @@ class _Bench:
         await client.aclose()
         return sum(counts) / seconds
 
-    async def fill(self, count: int, body: bytes) -> None:
+    async def fill(self, count: int, body: bytes, function: str = _FUNCTION) -> None:
         """Put so many events into the queue, past the doors."""
         await self.queue.synchronize()
         for start in range(0, count, 1000):
             now = self.queue.now()
             value = encode(Event(now, None, "Root=1-00000000-000000000000000000000000;Sampled=0"), body)
-            items = [Item(_FUNCTION, f"{start + each:036d}", value) for each in range(min(1000, count - start))]
+            items = [Item(function, f"{start + each:036d}", value) for each in range(min(1000, count - start))]
             await self.queue.append(TENANT, items, now)
 
     async def waiting(self) -> int:
@@ -117,14 +141,16 @@ class _Ages(asyncio.DatagramProtocol):
         self.ages.append(float(data))
 
 
-async def _dwell(bench: _Bench, seconds: float, rate: int = _RATE) -> tuple[int, list[float]]:
+async def _dwell(
+    bench: _Bench, seconds: float, rate: int = _RATE, function: str = _FUNCTION
+) -> tuple[int, list[float]]:
     """Send events at an even rate whatever the answers do; how many were accepted, and their ages at the handler."""
     loop = asyncio.get_running_loop()
     transport, ages = await loop.create_datagram_endpoint(_Ages, local_addr=("127.0.0.1", 0))
     port = transport.get_extra_info("sockname")[1]
     host, _, http = bench.cluster.http.rpartition(":")
     signer = Signer(KEY, SECRET, "us-east-1", "lambda")
-    path = f"/2015-03-31/functions/{_FUNCTION}/invocations"
+    path = f"/2015-03-31/functions/{function}/invocations"
     work: asyncio.Queue[bool] = asyncio.Queue()
     accepted = 0
 
@@ -187,6 +213,10 @@ async def measure(wanted: set[str], rounds: int, quick: bool, say: Say) -> list[
             package = zipped({"app.py": SOURCE})
             await asyncio.to_thread(cluster.create, _FUNCTION, package, MemorySize=1024, Timeout=30)
             bench = _Bench(cluster, folder)
+            if wanted & {"P10-depth", "P11-depth"}:
+                await asyncio.to_thread(cluster.create, _OTHER, package, MemorySize=1024, Timeout=30)
+            if "P11-depth" in wanted:
+                rows += await _beside(bench, rounds, quick, seconds, say)
             if wanted & {"P11", "P11-drain"}:
                 rows += await _running(bench, wanted, rounds, quick, seconds, samples, say)
             if wanted & {"P10", "P10-depth", "P10-memory"}:
@@ -227,16 +257,48 @@ async def _accepting(
         )  # fmt: skip
     if "P10-depth" in wanted:
         depth = 100_000 if quick else 1_000_000
-        for count, into in ((100, samples.shallow), (depth, samples.deep)):
-            say(f"P10-depth {count:,} waiting")
-            await bench.fill(count, b"{}")
-            into.extend([await bench.accepts(seconds) for _ in range(rounds)])
-            await bench.empty()
+        await bench.lambent("queue", "pause", _OTHER)
+        say(f"P10-depth: queueing {depth:,}")
+        await bench.fill(depth, b"{}")
+        await bench.fill(100, b"{}", _OTHER)
+        await bench.settled()
+        for number in range(rounds):
+            say(f"P10-depth round {number + 1}")
+            samples.shallow.append(await bench.accepts(seconds, _OTHER))
+            samples.deep.append(await bench.accepts(seconds))
+        await bench.empty()
         value, beside = median(samples.deep), median(samples.shallow)
         times = ratio(value, beside)
         rows.append(Row("P10-depth", f"events accepted a second with {depth:,} waiting; beside it with 100", value, "/s",
                         beside, times, "≥ 0.9 ×", times >= 0.9))  # fmt: skip
     return rows
+
+
+async def _beside(bench: _Bench, rounds: int, quick: bool, seconds: float, say: Say) -> list[Row]:
+    """How long one function's events take while another's queue is deep, and its few executions are all in use."""
+    depth = 100_000 if quick else 1_000_000
+    ages: dict[int, list[float]] = {100: [], depth: []}
+    await _dwell(bench, 1.0, 50, _OTHER)  # brings up environments
+    await bench.reserve(_RESERVED)
+    note = ""
+    for count, into in ages.items():
+        say(f"P11-depth {count:,} waiting")
+        await bench.lambent("queue", "pause", _FUNCTION)
+        before = await bench.memory()
+        await bench.fill(count, _SLEEP)
+        note = f"{figure((await bench.memory() - before) / count)} B of the store for each of {count:,} events of {len(_SLEEP)} B"
+        await bench.lambent("queue", "resume", _FUNCTION)
+        await asyncio.sleep(2.0)  # until its window is found
+        for _ in range(rounds):
+            into += (await _dwell(bench, seconds, 50, _OTHER))[1]
+        await bench.empty()
+    await bench.reserve(None)
+    shallow, deep = (percentile(each, 0.5) * 1000 for each in ages.values())
+    tails = ", ".join(figure(percentile(each, 0.99) * 1000) for each in ages.values())
+    return [
+        Row("P11-depth", f"an event's way to its handler with {depth:,} of another function waiting, p50; beside it with 100",
+            deep, "ms", shallow, ratio(deep, shallow), "≤ 1.25 ×", deep <= 1.25 * shallow, f"p99 {tails} ms; {note}")
+    ]  # fmt: skip
 
 
 async def _running(
