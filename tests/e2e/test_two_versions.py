@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,14 +46,12 @@ def unknown(cluster: Cluster, root: Path) -> dict[str, str]:
         check=True, env={k: v for k, v in os.environ.items() if not k.startswith("LAMBENT_")},
     ).stdout  # fmt: skip
     known = {row["name"] for row in json.loads(said)}
-    text = (cluster.data / "run" / "settings.toml").read_text()
-    groups = {name: group for name, group in tomllib.loads(text).items() if isinstance(group, dict)}
     lines, group = {}, ""
-    for line in text.splitlines(keepends=True):
+    for line in (cluster.data / "run" / "settings.toml").read_text().splitlines(keepends=True):
+        name, is_setting, _ = line.partition(" = ")
         if line.startswith("["):
-            group = line.strip().strip("[]")
-        name = line.partition(" = ")[0]
-        if name in groups.get(group, ()) and f"{group}.{name}" not in known:
+            group = line.strip().strip("[]") + "."
+        elif is_setting and group + name not in known:
             lines[line] = ""
     return lines
 
