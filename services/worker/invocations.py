@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from lambent.infra import silence
 from lambent.infra.certificates import Certificates
 from lambent.infra.frames import Credit, FrameError, FrameReader, Hello, Invoke, Kind, Reject, Result, Stream, encode
 from services.worker.core.reasons import Reason
@@ -56,6 +57,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        silence.notice(transport)
         # A caller that reads slowly is not waited for; its answers are bounded by what it may have in flight.
         self._transport.set_write_buffer_limits(high=64 * 1024 * 1024)
         self._timer = self._loop.call_later(_HELLO_SECONDS, self.close)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.kube.release import NOW, Load, Release, eventually, report, run
 from tests.kube.test_faults import NAP, begun
 
 PROGRAM = os.environ.get("TEST_KUBE_NODES", "")
-MEMORY_MB = 512  # a third of what a worker promises
+MEMORY_MB, EACH = 512, 3  # of a function, and how many environments of it a worker holds
 
 
 def cordon(*nodes: str, verb: str = "cordon") -> None:
@@ -63,75 +64,94 @@ def _all_ready(namespace: str, labels: str) -> bool:
     )
 
 
+@contextmanager
+def provisioned_on(release: Release, function: str, victim: str, others: list[str]) -> Iterator[tuple[str, int]]:
+    """A function's version with more provisioned concurrency than the workers that there are have room for, so that one
+    is made on `victim`; answers the version, and how much it is."""
+    clear(release, victim)
+    client = release.client(retries=8, connect_seconds=2)
+    version = client.publish_version(FunctionName=function)["Version"]
+    name = {"FunctionName": function, "Qualifier": version}
+    count = EACH * len(release.pods("worker")) + EACH
+    cordon(*others)
+    client.put_provisioned_concurrency_config(**name, ProvisionedConcurrentExecutions=count)
+    try:
+        eventually(lambda: allocated(release, function, version) == count, 180)
+        assert victim in {pod["spec"]["nodeName"] for pod in release.pods("worker")}
+        cordon(*others, verb="uncordon")
+        yield version, count
+    finally:
+        client.delete_provisioned_concurrency_config(**name)
+
+
+def allocated(release: Release, function: str, version: str) -> int:
+    client = release.client(retries=8, connect_seconds=2)
+    status = client.get_provisioned_concurrency_config(FunctionName=function, Qualifier=version)
+    return int(status["AllocatedProvisionedConcurrentExecutions"])
+
+
 def test_a_node_is_drained_and_nobody_notices(release: Release, nodes: list[str]) -> None:
     *others, victim = nodes
-    clear(release, victim)
-    cordon(*others)
     release.create("moves", NAP, MemorySize=MEMORY_MB)
     client = release.client(retries=3)
-    version = client.publish_version(FunctionName="moves")["Version"]
-    name = {"FunctionName": "moves", "Qualifier": version}
-    client.put_provisioned_concurrency_config(**name, ProvisionedConcurrentExecutions=4)
-    eventually(lambda: any(pod["spec"].get("nodeName") == victim for pod in release.pods("worker")), 120)
-    eventually(lambda: client.get_provisioned_concurrency_config(**name)["Status"] == "READY", 180)
-    cordon(*others, verb="uncordon")
-    # The store may just have been moved: whoever was connected to where it was connects anew.
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: client.invoke(FunctionName=f"moves:{version}", Payload=b'{"n": 1}'), range(16)))
-    with Load(release, f"moves:{version}", 4, b'{"n": 1}').running() as load:
-        run("kubectl", "drain", victim, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=200s", timeout=220)
-    assert load.failures == []
-    assert set(load.answers) == {"1"}
-    assert victim not in {pod["spec"]["nodeName"] for pod in release.pods("worker")}
-    client.delete_provisioned_concurrency_config(**name)
+    with provisioned_on(release, "moves", victim, others) as (version, _):
+        # The store may just have been moved: whoever was connected to where it was connects anew.
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda _: client.invoke(FunctionName=f"moves:{version}", Payload=b'{"n": 1}'), range(16)))
+        with Load(release, f"moves:{version}", 4, b'{"n": 1}').running() as load:
+            run(
+                *("kubectl", "drain", victim, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=200s"),
+                timeout=220,
+            )
+        assert load.failures == []
+        assert set(load.answers) == {"1"}
+        assert victim not in {pod["spec"].get("nodeName") for pod in release.pods("worker")}
 
 
 @pytest.mark.skipif(not PROGRAM, reason="nobody here can take a node away")
 def test_a_node_is_lost_and_others_do_its_work(release: Release, nodes: list[str]) -> None:
     *others, victim = nodes
-    clear(release, victim)
-    cordon(*others)  # so that workers are made on the one that will go
     release.create("spread", NAP, MemorySize=MEMORY_MB)
     client = release.client(retries=8, connect_seconds=2)
-    version = client.publish_version(FunctionName="spread")["Version"]
-    name = {"FunctionName": "spread", "Qualifier": version}
-    client.put_provisioned_concurrency_config(**name, ProvisionedConcurrentExecutions=6)
+    with provisioned_on(release, "spread", victim, others) as (version, count):
+        _lose(release, victim, version, count)
+    # It comes back, and nothing of before is left there.
+    before = {pod["metadata"]["name"] for pod in release.get("pods") if pod["spec"].get("nodeName") == victim}
+    run(PROGRAM, "up", timeout=300)
+    eventually(lambda: not before & {pod["metadata"]["name"] for pod in release.pods("worker")}, 240)
+    for component in ("frontend", "scheduler", "poller"):
+        eventually(lambda component=component: len(release.ready(component)) == 2, 240)  # type: ignore[misc]
+    assert json.load(client.invoke(FunctionName="spread", Payload=b'{"n": 4}')["Payload"]) == 4
 
-    def allocated() -> bool:
-        status = client.get_provisioned_concurrency_config(**name)
-        return bool(status["AllocatedProvisionedConcurrentExecutions"] == 6)
 
-    def elsewhere() -> list[str]:
-        return [pod["metadata"]["name"] for pod in release.pods("worker") if pod["spec"].get("nodeName") != victim]
-
-    eventually(allocated, 180)
-    before = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in release.pods("worker")}
-    assert victim in before.values()
-    cordon(*others, verb="uncordon")
-    with ThreadPoolExecutor(6) as threads:
+def _lose(release: Release, victim: str, version: str, count: int) -> None:
+    client = release.client(retries=8, connect_seconds=2)
+    with ThreadPoolExecutor(count) as threads:
         patient = release.client(connect_seconds=2)
         long = [
             threads.submit(patient.invoke, FunctionName=f"spread:{version}", Payload=json.dumps({"s": 30, "n": 7}))
-            for _ in range(6)
+            for _ in range(count)
         ]
-        eventually(lambda: begun(release, "spread", 6))
+        ended: dict[Future[Any], float] = {}
+        for each in long:
+            each.add_done_callback(lambda one: ended.setdefault(one, NOW()))
+        eventually(lambda: begun(release, "spread", count))
         run(PROGRAM, "crash", victim)
         lost_at = NOW()
-        failures = [each.exception(timeout=60) for each in long]
-        told = NOW() - lost_at
-    failed = [str(error) for error in failures if error is not None]
+        assert json.load(client.invoke(FunctionName="spread", Payload=b'{"n": 3}')["Payload"]) == 3
+        answered = NOW() - lost_at
+        failures = {each: each.exception(timeout=60) for each in long}
+    failed = [str(error) for error in failures.values() if error is not None]
     assert failed, "none of them ran on the lost node"
+    told = max(ended[each] for each, error in failures.items() if error is not None) - lost_at
     # The connection breaks where the frontend was on that node, too.
     assert all("ServiceException" in text or "Connection was closed" in text for text in failed), failed
 
     # What is new runs, what is provisioned comes back, and what is queued is not lost.
     for number in range(10):
         client.invoke(FunctionName="spread", InvocationType="Event", Payload=json.dumps({"n": 100 + number}))
-    assert json.load(client.invoke(FunctionName="spread", Payload=b'{"n": 3}')["Payload"]) == 3
-    answered = NOW() - lost_at
-    eventually(allocated, 180)
+    eventually(lambda: allocated(release, "spread", version) == count, 180)
     provisioned = NOW() - lost_at
-    assert elsewhere()
     logs = release.client("logs", retries=8, connect_seconds=2)
 
     def ran() -> set[int]:
@@ -140,13 +160,6 @@ def test_a_node_is_lost_and_others_do_its_work(release: Release, nodes: list[str
 
     eventually(lambda: ran() >= {100 + number for number in range(10)}, 120)
     report(
-        f"node lost: {len(failed)} callers told within {told:.1f} s, the next answer after {answered:.1f} s, "
+        f"node lost: {len(failed)} of {count} callers told within {told:.1f} s, the next answer after {answered:.1f} s, "
         f"provisioned again after {provisioned:.1f} s"
     )
-    client.delete_provisioned_concurrency_config(**name)
-    # It comes back, and nothing of before is left there.
-    run(PROGRAM, "up", timeout=300)
-    gone = {pod for pod, node in before.items() if node == victim}
-    eventually(lambda: not gone & {pod["metadata"]["name"] for pod in release.get("pods")}, 240)
-    for component in ("frontend", "scheduler", "poller"):
-        eventually(lambda component=component: len(release.ready(component)) == 2, 240)  # type: ignore[misc]

@@ -16,13 +16,13 @@ KEPT = zipped({"app.py": "import os\ndef handler(event, context):\n    return os
 
 
 def test_what_was_backed_up_is_there_again(release: Release, tmp_path: Path) -> None:
-    release.create("kept", KEPT, Environment={"Variables": {"SAYS": "sealed"}})
+    release.create("backed-up", KEPT, Environment={"Variables": {"SAYS": "sealed"}})
     client = release.client(retries=3)
     pod = ("-n", release.namespace, "exec", "-i", f"deploy/{release.fullname}-frontend", "--", "lambent")
     file = tmp_path / "backup"
     with file.open("wb") as output:
         subprocess.run(["kubectl", *pod, "backup", "-"], stdout=output, check=True, timeout=120)
-    client.delete_function(FunctionName="kept")
+    client.delete_function(FunctionName="backed-up")
     with file.open("rb") as source:
         done = subprocess.run(
             ["kubectl", *pod, "restore", "-"], stdin=source, capture_output=True, text=True, check=False, timeout=120
@@ -34,7 +34,7 @@ def test_what_was_backed_up_is_there_again(release: Release, tmp_path: Path) -> 
     release.kubectl("rollout", "restart", *deployments)
     for deployment in deployments:
         release.kubectl("rollout", "status", deployment, "--timeout=180s", timeout=200)
-    answer = eventually(lambda: release.client(retries=3).invoke(FunctionName="kept"))
+    answer = eventually(lambda: release.client(retries=3).invoke(FunctionName="backed-up"))
     assert json.load(answer["Payload"]) == "sealed"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.harness import zipped
 from tests.kube.conftest import VALUES, VERSION
-from tests.kube.release import Load, Release, run
+from tests.kube.release import Load, Release, eventually, run
 
 WHERE = zipped(
     {"app.py": "import os\nSTARTED = os.urandom(4).hex()\ndef handler(event, context):\n    return STARTED\n"}
@@ -18,6 +18,8 @@ WHERE = zipped(
 
 def test_an_upgrade_of_the_control_plane_fails_nothing_and_keeps_warm_environments(release: Release) -> None:
     release.create("kept", WHERE)
+    # Those that other tests have left idle go by themselves.
+    eventually(lambda: len(release.pods("worker")) == 1, 240)
     workers = set(release.ready("worker"))
     with Load(release, "kept", 3).running() as load:
         release.upgrade("frontend.podAnnotations.round=two", "scheduler.podAnnotations.round=two",

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from lambent.infra import frames
+from lambent.infra import frames, silence
 from lambent.infra.certificates import NAME, Certificates
 from lambent.infra.tasks import TaskOwner
 
@@ -61,6 +61,7 @@ class _Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are Transports in all but name.
         self._transport = cast(asyncio.Transport, transport)
+        silence.notice(transport)
         self._transport.write(self._hello)
 
     def invoke(self, call: Call, meta: frames.Invoke, payload: bytes) -> int:
@@ -187,11 +188,12 @@ class WorkerLinks:
             else:
                 host, _, port = address.rpartition(":")
                 tls = None if self._certificates is None else self._certificates.dialling()
-                _, link = await loop.create_connection(
-                    make, host.strip("[]"), int(port), ssl=tls, server_hostname=None if tls is None else NAME
-                )
+                async with asyncio.timeout(silence.CONNECT_SECONDS):
+                    _, link = await loop.create_connection(
+                        make, host.strip("[]"), int(port), ssl=tls, server_hostname=None if tls is None else NAME
+                    )
         except OSError as error:
-            _log.warning("worker not reached", extra={"address": address, "reason": str(error)})
+            _log.warning("worker not reached", extra={"address": address, "reason": str(error) or "no answer"})
             for call, _, _ in self._dialling.pop(address):
                 call.rejected("WorkerUnreachable")
             return
