@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import ctypes
 import fcntl
 import os
@@ -10,7 +11,7 @@ import signal
 import socket
 import struct
 import sys
-from typing import Any
+from typing import Any, List, Sequence, Tuple
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -158,6 +159,24 @@ def raise_loopback() -> None:
     """Bring `lo` up in a new network namespace."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+
+
+def send(peer: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> int:
+    """Send a message with descriptors; answers how much of it went."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    return peer.sendmsg([data], ancillary)
+
+
+def receive(peer: socket.socket, size: int) -> Tuple[bytes, List[int]]:
+    """At most `size` bytes and the descriptors that came with them."""
+    data, ancillary, _, _ = peer.recvmsg(size, 1024)
+    descriptors = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return data, list(descriptors)
 
 
 def pidfd_open(pid: int) -> int:

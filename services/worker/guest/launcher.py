@@ -8,7 +8,6 @@ in here their listeners can be reached.
 
 from __future__ import annotations
 
-import array
 import contextlib
 import errno
 import importlib
@@ -21,6 +20,7 @@ import socket
 import threading
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+kernel: Any = importlib.import_module("_lambent_kernel")
 wire: Any = importlib.import_module("_lambent_wire")
 
 PORT = 9001  # where the network is the sandbox's own
@@ -50,9 +50,7 @@ class Launcher:
     def send(self, kind: int, meta: Dict[str, Any], descriptors: Tuple[int, ...] = ()) -> None:
         frame = wire.pack(kind, json.dumps(meta).encode())
         if descriptors:
-            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-            sent = self.channel.sendmsg([frame], ancillary)
-            frame = frame[sent:]
+            frame = frame[kernel.send(self.channel, frame, descriptors) :]
         if frame:
             self.channel.sendall(frame)
 

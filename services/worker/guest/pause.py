@@ -11,7 +11,6 @@ While it lives, so does the sandbox: it is the first process of the pid namespac
 
 from __future__ import annotations
 
-import array
 import importlib
 import os
 import signal
@@ -80,13 +79,11 @@ def _midwife(peer: socket.socket, pid: int, message: Dict[str, Any]) -> int:
 
 
 def _hear(peer: socket.socket, expected: bytes) -> List[int]:
-    data, ancillary, _, _ = peer.recvmsg(256, 64)
-    found = array.array("i")
-    for _, _, payload in ancillary:
-        found.frombytes(payload[: len(payload) - len(payload) % found.itemsize])
+    found: List[int]
+    data, found = kernel.receive(peer, 256)
     if data != expected:
         raise OSError(data.decode(errors="replace") or "the process that pauses has ended")
-    return list(found)
+    return found
 
 
 def _lay(zygote: Any, peer: socket.socket, message: Dict[str, Any], descriptors: List[int]) -> int:
@@ -110,7 +107,7 @@ def _lay(zygote: Any, peer: socket.socket, message: Dict[str, Any], descriptors:
     pid = kernel.fork_sibling()
     if pid:
         handle = kernel.pidfd_open(pid)
-        _send(peer, b"born", [handle])
+        kernel.send(peer, b"born", [handle])
         return 0
     peer.close()
     if network == "loopback":
@@ -119,7 +116,7 @@ def _lay(zygote: Any, peer: socket.socket, message: Dict[str, Any], descriptors:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else nobody may enter who has no right
     own = kernel.pidfd_open(os.getpid())
     other = socket.socket(fileno=bridge)
-    _send(other, b"enter", [own, channel, output])
+    kernel.send(other, b"enter", [own, channel, output])
     kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     kernel.install(zygote.filter)
@@ -131,7 +128,3 @@ def _lay(zygote: Any, peer: socket.socket, message: Dict[str, Any], descriptors:
     os.closerange(0, 1024)
     while True:
         signal.pause()
-
-
-def _send(peer: socket.socket, data: bytes, descriptors: List[int]) -> None:
-    peer.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])

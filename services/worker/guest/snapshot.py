@@ -13,7 +13,6 @@ socket, a file position or a mapping would be one and the same in all of them.
 
 from __future__ import annotations
 
-import array
 import contextlib
 import gc
 import importlib
@@ -159,18 +158,15 @@ class Snapshot:
         return True
 
     def command(self) -> bool:
-        data, ancillary, _, _ = self.commands.recvmsg(65536, 1024)
+        data, descriptors = kernel.receive(self.commands, 65536)
         if not data:
             return False
-        descriptors = array.array("i")
-        for _, _, payload in ancillary:
-            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
         message = json.loads(data)
         pid = kernel.fork()
         if pid == 0:
             code = 1
             try:
-                self.become(message, list(descriptors))
+                self.become(message, descriptors)
                 code = runtime.ended(self.server.run)
             except BaseException:
                 runtime.report_crash()
@@ -185,8 +181,7 @@ class Snapshot:
         return True
 
     def tell(self, message: Dict[str, Any], descriptors: Tuple[int, ...] = ()) -> None:
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-        self.commands.sendmsg([json.dumps(message).encode()], ancillary)
+        kernel.send(self.commands, json.dumps(message).encode(), descriptors)
 
     def hear_births(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -229,10 +224,7 @@ class Snapshot:
             os.write(group, b"0")
             os.close(group)
         peer = socket.socket(fileno=bridge)
-        received = array.array("i")
-        data, ancillary, _, _ = peer.recvmsg(16, 64)
-        for _, _, payload in ancillary:
-            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
+        data, received = kernel.receive(peer, 16)
         if data != b"enter":
             raise OSError("the sandbox to restore into has ended")
         target, channel, output = received
@@ -262,7 +254,6 @@ class Snapshot:
         self.server.channel.close()
         for descriptor in (target, output, files, *self.births, *self.wake):
             os.close(descriptor)
-        os.set_inheritable(channel, False)
         self.server.channel = socket.socket(fileno=channel)
         self.server.restore = self.restore
 

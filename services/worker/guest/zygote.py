@@ -28,7 +28,6 @@ socket on which it is told to fork (snapshot.py). For what it forks, the zygote 
 
 from __future__ import annotations
 
-import array
 import contextlib
 import gc
 import importlib.util
@@ -90,20 +89,7 @@ _LOCKED_BYTES = 64 * 1024  # of memory that a function may lock, as on AWS
 
 
 def _send(control: socket.socket, message: Dict[str, Any], descriptors: Tuple[int, ...] = ()) -> None:
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    control.sendmsg([json.dumps(message).encode()], ancillary)
-
-
-def receive(channel: socket.socket, size: int) -> Tuple[bytes, List[int]]:
-    """At most `size` bytes and the descriptors that came with them."""
-    data, ancillary, _, _ = channel.recvmsg(size, 1024)
-    descriptors = array.array("i")
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-    return data, list(descriptors)
+    kernel.send(control, json.dumps(message).encode(), descriptors)
 
 
 _CLIENT = os.path.join(_HERE, "client.py")
@@ -191,7 +177,7 @@ class Zygote:
                 os.waitpid(-1, 0)
 
     def command(self, wake: Tuple[int, int]) -> bool:
-        data, descriptors = receive(self.control, 65536)
+        data, descriptors = kernel.receive(self.control, 65536)
         if not data:
             return False  # the worker is gone
         message = json.loads(data)
@@ -307,7 +293,7 @@ class Stem:
         head = b""
         descriptors: List[int] = []
         while len(head) < wire.HEAD.size:
-            data, more = receive(self.channel, wire.HEAD.size - len(head))
+            data, more = kernel.receive(self.channel, wire.HEAD.size - len(head))
             if not data:
                 return None
             head += data
