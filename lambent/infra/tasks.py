@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+
+from lambent.domain.errors import AwsError
 
 _log = logging.getLogger(__name__)
 _AGAIN_SECONDS = 5.0
+
+
+async def every(seconds: float, work: Callable[[], Awaitable[object]], put_off: str) -> None:
+    """Do `work` every so many seconds, for ever. Where the store is away the next time will do; `put_off` says so."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except AwsError as error:
+            _log.debug(put_off, extra={"reason": error.message})
 
 
 class TaskOwner:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,10 +13,8 @@ from lambent.domain.names import Tenant
 from lambent.infra.coalescing import Coalescer
 from lambent.infra.queue.port import EventQueue, Item, Terms, Token
 from lambent.infra.queue.records import Event, encode
-from lambent.infra.tasks import TaskOwner
+from lambent.infra.tasks import TaskOwner, every
 from lambent.infra.telemetry import Telemetry, by_function
-
-_log = logging.getLogger(__name__)
 
 # How often the clock is set anew.
 SYNCHRONIZE_SECONDS = 60.0
@@ -50,15 +47,8 @@ class EventAcceptor:
     async def start(self) -> None:
         """Go by the store's clock from now on. Raises ServiceUnavailableException."""
         await self._queue.synchronize()
-        self._tasks.start("clock", self._keep_time())
-
-    async def _keep_time(self) -> None:
-        while True:
-            await asyncio.sleep(SYNCHRONIZE_SECONDS)
-            try:
-                await self._queue.synchronize()
-            except AwsError as error:
-                _log.debug("the store's clock cannot be read", extra={"reason": error.message})
+        put_off = "the store's clock cannot be read"
+        self._tasks.start("clock", every(SYNCHRONIZE_SECONDS, self._queue.synchronize, put_off))
 
     def now(self) -> float:
         """The time that events go by, epoch seconds."""

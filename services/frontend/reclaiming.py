@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from lambent.domain.clock import Clock, Ids
-from lambent.domain.errors import AwsError
 from lambent.domain.idleness import reclaim
 from lambent.domain.names import Tenant
 from lambent.infra.functions.attached import AttachedFunctions
 from lambent.infra.functions.directory import FunctionDirectory
 from lambent.infra.functions.port import NOBODY, Edit, FunctionStore
+from lambent.infra.tasks import every
 
 _log = logging.getLogger(__name__)
 
@@ -28,25 +27,17 @@ class Reclaimer:
         ids: Ids,
         *,
         idle_seconds: float,
-        look_seconds: float,
     ) -> None:
-        """`look_seconds`: between two looks."""
         self._store = store
         self._attached = attached
         self._directory = directory
         self._clock = clock
         self._ids = ids
         self._idle_seconds = idle_seconds
-        self._look_seconds = look_seconds
 
-    async def keep_looking(self) -> None:
-        """`look`, now and then, for ever."""
-        while True:
-            await asyncio.sleep(self._look_seconds)
-            try:
-                await self.look()
-            except AwsError as error:
-                _log.debug("idle functions are looked for later", extra={"reason": error.message})
+    async def keep_looking(self, seconds: float) -> None:
+        """`look`, every so many seconds, for ever."""
+        await every(seconds, self.look, "idle functions are looked for later")
 
     async def look(self) -> None:
         """Take the network back from every function that has been idle for long enough. Raises

@@ -248,13 +248,12 @@ class FrontendService:
         self._tasks.start("flush metrics", self._counts.keep_flushing())
         if settings.vpc.exist:
             idle = settings.limits.idle_network_seconds
-            recorder = UseRecorder(self._counts.functions, self._attached, self._clock, telling_seconds(idle))
+            recorder = UseRecorder(self._counts.functions, self._attached, self._clock)
             reclaimer = Reclaimer(
-                self._store, self._attached, self._directory, self._clock, self._ids, idle_seconds=idle,
-                look_seconds=telling_seconds(idle),
-            )  # fmt: skip
-            self._tasks.start("tell uses", recorder.keep_telling())
-            self._tasks.start("reclaim networks", reclaimer.keep_looking())
+                self._store, self._attached, self._directory, self._clock, self._ids, idle_seconds=idle
+            )
+            self._tasks.start("tell uses", recorder.keep_telling(telling_seconds(idle)))
+            self._tasks.start("reclaim networks", reclaimer.keep_looking(telling_seconds(idle)))
         return {"http": cluster.http, "grpc": cluster.grpc}
 
     def _dispatch(self, connection: InvokerConnection) -> Dispatch:

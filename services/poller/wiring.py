@@ -116,8 +116,8 @@ class PollerService:
         self._tasks.start("flush metrics", self._counts.keep_flushing())
         if settings.vpc.exist:
             seconds = telling_seconds(settings.limits.idle_network_seconds)
-            recorder = UseRecorder(self._counts.functions, attached, self._clock, seconds)
-            self._tasks.start("tell uses", recorder.keep_telling())
+            recorder = UseRecorder(self._counts.functions, attached, self._clock)
+            self._tasks.start("tell uses", recorder.keep_telling(seconds))
         return {}
 
     def _unready(self) -> str | None:

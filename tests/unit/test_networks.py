@@ -125,10 +125,8 @@ class House:
         self.directory = FunctionDirectory(self.store, SecretBox(b"k" * 32), None)
         ids = SystemIds()
         self.counts: dict[tuple[object, str], Counted] = {}
-        self.recorder = UseRecorder(self.counts, self.attached, self.clock, 1.0)  # type: ignore[arg-type]
-        self.reclaimer = Reclaimer(
-            self.store, self.attached, self.directory, self.clock, ids, idle_seconds=100.0, look_seconds=1.0
-        )
+        self.recorder = UseRecorder(self.counts, self.attached, self.clock)  # type: ignore[arg-type]
+        self.reclaimer = Reclaimer(self.store, self.attached, self.directory, self.clock, ids, idle_seconds=100.0)
         self.waker = Waker(self.store, self.attached, self.directory, self.clock, ids)
 
     async def create(self) -> None:

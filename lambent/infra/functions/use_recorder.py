@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Protocol
 
 from lambent.domain.clock import Clock
-from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant
 from lambent.infra.functions.attached import AttachedFunctions
-
-_log = logging.getLogger(__name__)
+from lambent.infra.tasks import every
 
 
 def telling_seconds(idle_seconds: float) -> float:
@@ -30,24 +26,15 @@ class Counts(Protocol):
 class UseRecorder:
     """Compares what was counted with what was counted before."""
 
-    def __init__(
-        self, counts: Mapping[tuple[Tenant, str], Counts], attached: AttachedFunctions, clock: Clock, seconds: float
-    ) -> None:
-        """`seconds`: between one telling and the next."""
+    def __init__(self, counts: Mapping[tuple[Tenant, str], Counts], attached: AttachedFunctions, clock: Clock) -> None:
         self._counts = counts
         self._attached = attached
         self._clock = clock
-        self._seconds = seconds
         self._told: dict[tuple[Tenant, str], int] = {}
 
-    async def keep_telling(self) -> None:
-        """`tell`, now and then, for ever."""
-        while True:
-            await asyncio.sleep(self._seconds)
-            try:
-                await self.tell()
-            except AwsError as error:
-                _log.debug("uses are told later", extra={"reason": error.message})
+    async def keep_telling(self, seconds: float) -> None:
+        """`tell`, every so many seconds, for ever."""
+        await every(seconds, self.tell, "uses are told later")
 
     async def tell(self) -> None:
         """Functions that run now, or were invoked since this was told last, are in use now. Raises

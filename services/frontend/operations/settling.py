@@ -20,12 +20,10 @@ from lambent.domain.names import LATEST
 from lambent.infra.code_store import CodeStore
 from lambent.infra.functions.directory import FunctionDirectory
 from lambent.infra.functions.port import NOBODY, Edit, FunctionStore
+from lambent.infra.functions.waking import GRACE_SECONDS
 from lambent.infra.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
-
-# How long the frontend that took a change is left to finish it before another one does.
-GRACE_SECONDS = 2.0
 
 
 def in_progress(record: FunctionRecord) -> bool:
