@@ -8,6 +8,7 @@ import json
 import platform
 import tarfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -85,15 +86,12 @@ def _parts(connection: Connection, namespace: str | None, release: str) -> Itera
     yield "settings.json", lambda: _json({row.key: [shown(row.key, each), source] for row, each, source in here.rows()})
     yield "doctor.json", lambda: _json([dataclasses.asdict(each) for each in look(here.settings, connection)])
     yield "use.json", lambda: _asked(connection, lambda client: MessageToDict(client.concurrency_use()))
-    yield (
-        "queues.json",
-        lambda: _asked(connection, lambda client: [MessageToDict(each) for each in client.list_queues()]),
-    )
+    yield "queues.json", lambda: _asked(connection, lambda client: list(map(MessageToDict, client.list_queues())))
     if namespace is not None:
         yield from _cluster(namespace, release)
     else:
         for log in sorted(layout(here.settings.cluster.data).run.glob("*.log")):
-            yield f"processes/{log.name}", lambda log=log: _end_of(log)  # type: ignore[misc]
+            yield f"processes/{log.name}", partial(_end_of, log)
 
 
 def _about() -> str:
@@ -131,15 +129,18 @@ def _cluster(namespace: str, release: str) -> Iterator[Part]:
         answer = call(namespace, label_selector=labels, _preload_content=False, _request_timeout=_ANSWER_SECONDS)
         return without_values(json.loads(answer.data))
 
+    def listed(call: Any, labels: str = of_release) -> str:
+        return _json(objects(call, labels))
+
     calls = {
         "pods": core.list_namespaced_pod, "services": core.list_namespaced_service,
         "configmaps": core.list_namespaced_config_map, "deployments": apps.list_namespaced_deployment,
         "statefulsets": apps.list_namespaced_stateful_set,
     }  # fmt: skip
     for kind, call in calls.items():
-        yield f"kubernetes/{kind}.json", lambda call=call: _json(objects(call))  # type: ignore[misc]
-    yield "kubernetes/leases.json", lambda: _json(objects(leases.list_namespaced_lease, ""))
-    yield "kubernetes/events.json", lambda: _json(objects(core.list_namespaced_event, ""))
+        yield f"kubernetes/{kind}.json", partial(listed, call)
+    yield "kubernetes/leases.json", partial(listed, leases.list_namespaced_lease, "")
+    yield "kubernetes/events.json", partial(listed, core.list_namespaced_event, "")
 
     def written(pod: str, container: str, previous: bool) -> str:
         answer = core.read_namespaced_pod_log(
@@ -152,9 +153,9 @@ def _cluster(namespace: str, release: str) -> Iterator[Part]:
         name = pod["metadata"]["name"]
         for container in pod.get("status", {}).get("containerStatuses", ()):
             where = f"kubernetes/logs/{name}.{container['name']}"
-            yield f"{where}.log", lambda n=name, c=container["name"]: written(n, c, False)  # type: ignore[misc]
+            yield f"{where}.log", partial(written, name, container["name"], False)
             if container.get("restartCount"):
-                yield f"{where}.previous.log", lambda n=name, c=container["name"]: written(n, c, True)  # type: ignore[misc]
+                yield f"{where}.previous.log", partial(written, name, container["name"], True)
 
 
 def _json(value: Any) -> str:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -266,6 +267,13 @@ def descendants(pid: int) -> set[int]:
 def processes_that_name(text: str) -> list[int]:
     """Processes with a text in their command line."""
     return [pid for pid in processes() if text in command_of(pid)]
+
+
+def archived(file: Path) -> dict[str, str]:
+    """The parts of a bundle by their names within its folder."""
+    with tarfile.open(file) as archive:
+        members = {member.name.partition("/")[2]: archive.extractfile(member) for member in archive.getmembers()}
+        return {name: content.read().decode() for name, content in members.items() if content is not None}
 
 
 def zipped(files: dict[str, bytes | str]) -> bytes:

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import free_port
-from tests.e2e.harness import SECRET, Cluster, run, zipped
-
-
-def archived(file: Path) -> dict[str, str]:
-    """The parts of a bundle by their names within its folder."""
-    with tarfile.open(file) as archive:
-        members = {member.name.partition("/")[2]: archive.extractfile(member) for member in archive.getmembers()}
-        return {name: content.read().decode() for name, content in members.items() if content is not None}
+from tests.e2e.harness import SECRET, Cluster, archived, run, zipped
 
 
 def test_a_bundle_has_what_helps_and_no_secret(cluster: Cluster, tmp_path: Path) -> None:

@@ -55,6 +55,11 @@ def eventually(check: Callable[[], T], seconds: float = 60.0) -> T:
         time.sleep(0.1)
 
 
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether a pod says so."""
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
+
+
 def _flagged(flag: str, values: Iterable[str]) -> list[str]:
     return [part for each in values for part in (flag, each)]
 
@@ -124,11 +129,7 @@ class Release:
 
     def ready(self, component: str) -> list[str]:
         """Names of its pods that are ready."""
-        return [
-            pod["metadata"]["name"]
-            for pod in self.pods(component)
-            if any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
-        ]
+        return [pod["metadata"]["name"] for pod in self.pods(component) if is_ready(pod)]
 
     def settled(self, component: str, gone: set[str]) -> None:
         """Wait until pods of these names are gone and the component's others are ready."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.kube.release import NOW, Load, Release, eventually, report, run
+from tests.kube.release import NOW, Load, Release, eventually, is_ready, report, run
 from tests.kube.test_faults import NAP, begun
 
 PROGRAM = os.environ.get("TEST_KUBE_NODES", "")
@@ -58,10 +58,7 @@ def _pods(namespace: str, labels: str) -> list[dict[str, Any]]:
 
 def _all_ready(namespace: str, labels: str) -> bool:
     pods = _pods(namespace, labels)
-    return bool(pods) and all(
-        any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
-        for pod in pods
-    )
+    return bool(pods) and all(map(is_ready, pods))
 
 
 @contextmanager

@@ -6,10 +6,9 @@ import base64
 import json
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
-from tests.e2e.harness import zipped
+from tests.e2e.harness import archived, zipped
 from tests.kube.release import ROOT, Release, eventually
 
 KEPT = zipped({"app.py": "import os\ndef handler(event, context):\n    return os.environ['SAYS']\n"})
@@ -46,9 +45,7 @@ def test_a_bundle_has_the_pods_and_their_logs_and_no_secret(release: Release, tm
          release.namespace, "--release", release.name, "--endpoint", release.endpoint(9002)],
         check=True, capture_output=True, timeout=180, cwd=ROOT,
     )  # fmt: skip
-    with tarfile.open(file) as archive:
-        parts = {member.name.partition("/")[2]: archive.extractfile(member) for member in archive.getmembers()}
-        texts = {name: part.read().decode() for name, part in parts.items() if part is not None}
+    texts = archived(file)
     assert not [name for name in texts if name.endswith(".missing.txt")]
     assert json.loads(texts["use.json"])["Workers"] >= 1
     assert json.loads(texts["kubernetes/leases.json"])["items"]
