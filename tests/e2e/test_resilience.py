@@ -130,9 +130,12 @@ def test_a_worker_told_to_stop_ends_what_runs_and_nobody_notices(napping: Cluste
         nap = {"Payload": b'{"s": 1.5, "n": 7}'}
         long = [threads.submit(cluster.client(retries=0).invoke, FunctionName=name, **nap) for name in FUNCTIONS * 2]
         steady = [threads.submit(warm, name) for name in FUNCTIONS * 2]
-        while answers[b"1"] < 50 and not any(one.done() for one in steady):
+        started: dict[int, str] = {}
+        # A runtime of its own begins once its extension has registered, and is told of the end from then on.
+        while answers[b"1"] < 50 or not any("/bootstrap" in command for command in started.values()):
+            assert not any(one.done() for one in steady)
             stop.wait(0.01)
-        started = {pid: command_of(pid) for pid in descendants(second.pid)}
+            started = {pid: command_of(pid) for pid in descendants(second.pid)}
         assert any("extensions/watch" in command for command in started.values())
         family = [os.pidfd_open(pid) for pid in started]
         second.terminate()

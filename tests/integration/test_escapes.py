@@ -158,7 +158,9 @@ async def test_what_functions_must_not_reach_is_refused_to_them_and_to_nobody_el
     tmp_path: Path, service: int, network: str | None, machine: Any, own: Any
 ) -> None:
     place = ("localhost", service) if network is None else (network, None)
-    async with cluster_of(tmp_path, level="namespaces", unreachable=(place,)) as cluster:
+    # Rules hold for users of the whole machine: these are of no worker that other tests run meanwhile.
+    users = 1_000_000 + 1000 * service
+    async with cluster_of(tmp_path, level="namespaces", unreachable=(place,), uid_base=users) as cluster:
         refused = "but for what functions must not reach" in cluster.worker.pool.reason
         assert refused or "also what functions must not reach" in cluster.worker.pool.reason
         identity = await cluster.deploy(NETWORK)

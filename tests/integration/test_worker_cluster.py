@@ -185,6 +185,7 @@ class Cluster:
     level: str = STRONGEST
     network: str = "full"
     unreachable: tuple[tuple[str, int], ...] = ()
+    uid_base: int = 200_000
     control_groups: bool = True
     limits: Limits = field(default_factory=Limits)
     credentials_seconds: float = 43_200.0
@@ -217,6 +218,7 @@ class Cluster:
             isolation="auto" if self.level == "fake" else self.level,
             network=self.network,
             unreachable=self.unreachable,
+            uid_base=self.uid_base,
             control_groups=self.control_groups,
             max_environments=50,
             pool_size=2,
