@@ -23,7 +23,7 @@ _file = click.Path(path_type=Path)
     help="One side of the comparison: a name, and settings by the names that `lambent config` shows (groups "
     "scheduling, timing, limits, worker), or workers, callers, start_seconds, price_busy, price_warm. As often as "
     "there are sides.  "
-    "[default: fixed, and hybrid-histogram:keep_alive_policy=hybrid-histogram]",
+    "[default: fixed, break-even and hybrid-histogram, each by its name]",
 )  # fmt: skip
 @click.option(
     "--functions", type=click.IntRange(min=1), help="Functions; the first of a trace.  [default: 1000; a trace's all]"

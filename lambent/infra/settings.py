@@ -165,10 +165,17 @@ class Scheduling:
     )
     keep_alive_policy: str = setting(
         "fixed",
-        "How long an idle environment is kept: fixed (timing.keep_alive_seconds), hybrid-histogram (for as long as the "
-        "function's own idle times say; it is let go, and another is started in time, where they say that too).",
-        pattern="fixed|hybrid-histogram",
+        "How long an idle environment is kept: fixed (timing.keep_alive_seconds), break-even (while its memory costs "
+        "less than the cold start that it may save, by the function's own idle times), hybrid-histogram (until hardly "
+        "any use comes, by these). With the latter two it is let go, and another is started in time, where the idle "
+        "times say that.",
+        pattern="fixed|hybrid-histogram|break-even",
     )
+    cold_start_price: float = setting(
+        140.0,
+        "break-even: what one cold start may cost in memory that idles; with more of it there are fewer cold starts.",
+        unit="GB·s", minimum=0,
+    )  # fmt: skip
     histogram_head_percent: float = setting(
         5.0, "hybrid-histogram: idle times that may end before an environment is there again.", unit="%", minimum=0
     )

@@ -26,10 +26,11 @@ from lambent.internal.v1 import lease_service_pb2_grpc, scheduler_service_pb2_gr
 from services.scheduler.adapters.pool_files import PoolError, PoolFile, read_pools
 from services.scheduler.adapters.redis_election import RedisElection
 from services.scheduler.autoscaler import Autoscaler
-from services.scheduler.core.keep_alive import HybridHistogram, keep_alive_policies
+from services.scheduler.core.break_even import BreakEven
+from services.scheduler.core.hybrid_histogram import HybridHistogram
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.placement import POLICIES, Worker
-from services.scheduler.core.policies import Policies, ramps
+from services.scheduler.core.policies import Policies, keep_alive_policies, ramps
 from services.scheduler.fleet import FleetKeeper
 from services.scheduler.leadership import Alone, Election, Leadership
 from services.scheduler.rpc import LeaseService, WorkerService
@@ -65,6 +66,7 @@ def policies_of(settings: Settings) -> Policies:
         samples=chosen.histogram_samples,
         variation=chosen.histogram_variation,
     )
+    keep_alives = keep_alive_policies(histogram, BreakEven(chosen.cold_start_price))
     return Policies(
         concurrent_executions=limits.concurrent_executions,
         keep_alive=timing.keep_alive_seconds,
@@ -75,7 +77,7 @@ def policies_of(settings: Settings) -> Policies:
         retry_after=limits.throttle_retry_after_seconds,
         placement=POLICIES[chosen.placement],
         ramp=named[chosen.ramp],
-        keep_alive_policy=keep_alive_policies(histogram)[chosen.keep_alive_policy],
+        keep_alive_policy=keep_alives[chosen.keep_alive_policy],
         requests_per_execution=limits.requests_per_execution,
         serve_when_complete=chosen.provisioned_serves == "complete",
         async_share=settings.queue.share,

@@ -8,6 +8,7 @@ import random
 from lambent.domain.names import Tenant
 from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
+from services.scheduler.core.break_even import BreakEven
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.policies import Policies, ramps
 from services.scheduler.simulator.cluster import Numbered
@@ -18,18 +19,23 @@ WORKERS, FUNCTIONS, CALLERS = 100, 2_000, 10
 SIZES = (100, 10_000, 100_000)
 _NEEDED = 250_000
 _NOW = 100.0
+# Seconds that pass between two admissions: about as many as they take.
+_STEP = 1e-5
 
 
 class World:
     """A scheduler whose functions have one idle environment each."""
 
-    def __init__(self, functions: int) -> None:
+    def __init__(self, functions: int, *, step: float = _STEP) -> None:
+        """`step`: seconds that pass between two admissions."""
+        self._now, self._step = _NOW, step
         named = ramps(
             burst=10**9, per_second=1e9, provisioned_per_minute=6000, regional_burst=3000, regional_per_minute=500
         )
         policies = Policies(
             concurrent_executions=10**7, keep_alive=1e6, lease=15.0, worker_grace=10.0, rebuild=0.0, capacity_wait=10.0,
             retry_after=1.0, ramp=named["aws-today"], requests_per_execution=1000.0,
+            keep_alive_policy=BreakEven(price=1e9),
         )  # fmt: skip
         self.core = Scheduler(policies, Numbered(), first_lease_id=1, now=0.0)
         self._tickets = itertools.count(1)
@@ -53,13 +59,16 @@ class World:
 
     def rate(self, pairs: int, rng: random.Random) -> float:
         """Decisions a second: admissions and returns, one after the other, of functions and callers drawn."""
-        handle, callers = self.core.handle, self._callers
+        handle, callers, now, step = self.core.handle, self._callers, self._now, self._step
         drawn = [(self.wanted(rng.choice(self.needs), n % CALLERS), callers[n % CALLERS]) for n in range(pairs)]
         began = timer()
         for event, caller in drawn:
-            grant = handle(event, now=_NOW)[0]
-            handle(ev.LeaseReleased(caller, grant.lease_id, reusable=True), now=_NOW)  # type: ignore[union-attr]
-        return 2 * pairs / (timer() - began)
+            now += step
+            grant = handle(event, now=now)[0]
+            handle(ev.LeaseReleased(caller, grant.lease_id, reusable=True), now=now)  # type: ignore[union-attr]
+        took = timer() - began
+        self._now = now
+        return 2 * pairs / took
 
 
 def _bare(pairs: int) -> float:

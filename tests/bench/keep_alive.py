@@ -1,4 +1,4 @@
-"""P14: memory that waits for work, under keep-alive after each function's idle times and under a fixed ten minutes.
+"""P14: memory that waits for work, under break-even keep-alive and under a fixed ten minutes.
 
 Both live through the same generated day on virtual time. No clock is read: the figures are the same on every machine.
 """
@@ -11,7 +11,7 @@ from tests.bench.table import Row, Say, ratio
 
 _SETTINGS = (
     "fixed:keep_alive_seconds=600",
-    "histogram:keep_alive_seconds=600,keep_alive_policy=hybrid-histogram",
+    "break-even:keep_alive_policy=break-even",
 )
 _MOST = 0.6
 _SEED = 1
@@ -32,7 +32,7 @@ async def measure(quick: bool, say: Say) -> list[Row]:
     return [
         Row(
             "P14",
-            "memory-time of idle environments over that of busy ones, hybrid-histogram; beside it a fixed ten minutes",
+            "memory-time of idle environments over that of busy ones, break-even; beside it a fixed ten minutes",
             ours.warm_to_busy, "×", fixed.warm_to_busy, share, f"≤ {_MOST} × at no more cold starts",
             share <= _MOST and ours.cold <= fixed.cold,
             f"{report.heading}; cold starts {ours.cold:,}, beside it {fixed.cold:,}; on virtual time, the same everywhere",

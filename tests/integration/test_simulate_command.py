@@ -61,7 +61,7 @@ def test_the_page_on_simulation_can_be_followed(tmp_path: Path) -> None:
 
 def test_without_settings_the_two_policies_are_compared() -> None:
     done = simulate(*_LITTLE, "--output", "json")
-    assert [one["name"] for one in json.loads(done.stdout)["settings"]] == ["fixed", "hybrid-histogram"]
+    assert [one["name"] for one in json.loads(done.stdout)["settings"]] == ["fixed", "break-even", "hybrid-histogram"]
     assert done.stderr == ""
 
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.core.keep_alive import BINS, HybridHistogram, IdleTimes
+from services.scheduler.core.hybrid_histogram import BINS, Histogram, HybridHistogram
 
 idle_times = st.lists(st.floats(0.0, 20_000.0) | st.sampled_from([5.0, 65.0, 610.0, 3605.0]), max_size=250)
 
 
 @given(idle_times, st.floats(0.01, 0.5), st.floats(0.5, 1.0))
 def test_percentiles_and_variation_are_those_of_the_counts(idle: list[float], head: float, tail: float) -> None:
-    times = IdleTimes(head, tail, 60.0)
+    times = Histogram(head, tail, 60.0)
     inside: list[int] = []
     for seconds in idle:
         times.add(seconds)
@@ -34,7 +34,7 @@ def test_percentiles_and_variation_are_those_of_the_counts(idle: list[float], he
 
 @given(st.lists(st.integers(0, 12), min_size=300, max_size=2000))
 def test_a_long_history_takes_no_more_memory_and_windows_stay_in_order(idle: list[int]) -> None:
-    times, policy = IdleTimes(0.05, 0.99, 60.0), HybridHistogram()
+    times, policy = Histogram(0.05, 0.99, 60.0), HybridHistogram()
     for minutes in idle:
         times.add(minutes * 60.0 + 1.0)
         windows = policy.windows(times, 600.0)

@@ -17,7 +17,7 @@ from lambent.domain.names import Tenant
 from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.invariants import Watch
-from services.scheduler.core.keep_alive import HybridHistogram
+from services.scheduler.core.keep_alive import KeepAlivePolicy
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.policies import NO_RAMP, Policies, Ramp
 from tests.simulation.peers import Invocation, SimCaller, SimWorker
@@ -56,7 +56,7 @@ class Settings:
     duration: float = 0.05  # mean seconds of an invocation
     trouble: float = 0.0  # share of arrivals that come with a fault
     keep_alive: float = 3.0
-    histogram: HybridHistogram | None = None  # None: keep-alive is fixed
+    keep_alive_policy: KeepAlivePolicy | None = None  # None: keep-alive is fixed
     configured: bool = False  # reserved and provisioned concurrency are put, changed and deleted meanwhile
     ramp: Ramp = NO_RAMP
     requests_per_execution: float = 1e6
@@ -113,7 +113,7 @@ class World:
         self.policies = Policies(
             concurrent_executions=self.settings.limit, keep_alive=self.settings.keep_alive, lease=0.5,
             worker_grace=0.3, rebuild=0.2, capacity_wait=1.0, retry_after=1.0, ramp=self.settings.ramp,
-            keep_alive_policy=self.settings.histogram,
+            keep_alive_policy=self.settings.keep_alive_policy,
             requests_per_execution=self.settings.requests_per_execution,
             serve_when_complete=self.settings.serve_when_complete, recycle=self.settings.recycle,
             async_share=self.settings.share,
@@ -319,7 +319,7 @@ class World:
     def run(self) -> None:
         """Until nothing is left to happen but the callers' ticks."""
         self.at(0.5, lambda: self.arrive(0))
-        horizon = 0.5 + self.settings.arrivals * self.settings.gap * 2 + 20.0
+        horizon = 0.5 + self.settings.arrivals * (self.settings.gap * 2 + self.settings.beat / 8) + 20.0
         while self._heap and self._heap[0][0] <= horizon:
             self.now, _, what = heapq.heappop(self._heap)
             what()

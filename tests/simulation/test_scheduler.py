@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from services.scheduler.core.break_even import BreakEven
 from services.scheduler.core.buckets import Rate
-from services.scheduler.core.keep_alive import HybridHistogram
+from services.scheduler.core.hybrid_histogram import HybridHistogram
 from services.scheduler.core.policies import Ramp
 from services.scheduler.core.reasons import Reason
 from tests.simulation.cluster import TENANTS, Settings, World
@@ -117,13 +118,30 @@ def test_environments_are_let_go_and_started_ahead(seed: int, trouble: float) ->
     world = World(
         seed,
         Settings(
-            histogram=histogram, trouble=trouble, configured=bool(seed % 2), functions=3, workers=3, gap=0.001,
+            keep_alive_policy=histogram, trouble=trouble, configured=bool(seed % 2), functions=3, workers=3, gap=0.001,
             beat=0.25, duration=0.01, arrivals=300,
         ),
     )  # fmt: skip
     world.run()
     assert sum(world.outcomes.values()) == world.settings.arrivals
     assert world.started_ahead > 0
+    settled(world)
+
+
+@pytest.mark.parametrize("seed", range(6100, 6130))
+@pytest.mark.parametrize("trouble", [0.0, 0.04])
+def test_environments_are_kept_while_they_are_worth_it(seed: int, trouble: float) -> None:
+    """8b. Keep-alive by break-even, eight arrivals every two seconds, at a price at which some environments are kept
+    for that long, some are not kept at all and some go in between: nothing is leaked."""
+    world = World(
+        seed,
+        Settings(
+            keep_alive_policy=BreakEven(price=0.6), trouble=trouble, configured=bool(seed % 2), functions=3, workers=3,
+            gap=0.001, beat=2.0, duration=0.01, arrivals=300,
+        ),
+    )  # fmt: skip
+    world.run()
+    assert sum(world.outcomes.values()) == world.settings.arrivals
     settled(world)
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
+from services.scheduler.core.break_even import BreakEven
 from services.scheduler.core.buckets import Rate
-from services.scheduler.core.keep_alive import FORGET_SECONDS, HybridHistogram, IdleTimes, keep_alive_policies
-from services.scheduler.core.policies import Policies, Ramp
+from services.scheduler.core.hybrid_histogram import Histogram, HistogramTimes, HybridHistogram
+from services.scheduler.core.keep_alive import FORGET_SECONDS
+from services.scheduler.core.policies import Policies, Ramp, keep_alive_policies
 from services.scheduler.core.reasons import Reason
 from tests.unit.test_scheduler_core import POLICIES, Bench, need
 
@@ -68,12 +70,12 @@ class Clocked:
 
 
 def test_the_windows_are_the_percentiles_with_their_margins() -> None:
-    times = IdleTimes(0.05, 0.99, 60.0)
+    times = Histogram(0.05, 0.99, 60.0)
     for _ in range(20):
         times.add(10 * 60 + 5.0)
     windows = HybridHistogram().windows(times, 300.0)
     assert (windows.begin, windows.end) == pytest.approx((540.0, 726.0))
-    assert windows.reason == "Histogram"
+    assert windows.because == "Histogram"
     times.add(3.0)
     # One in 21 is just below the twentieth part that may be missed.
     assert HybridHistogram().windows(times, 300.0).begin == pytest.approx(540.0)
@@ -90,16 +92,17 @@ def test_the_windows_are_the_percentiles_with_their_margins() -> None:
     ],
 )
 def test_a_histogram_that_says_little_leaves_the_fixed_time(idle: list[float], reason: str) -> None:
-    times = IdleTimes(0.05, 0.99, 60.0)
+    times = Histogram(0.05, 0.99, 60.0)
     for seconds in idle:
         times.add(seconds)
     windows = HybridHistogram().windows(times, 300.0)
-    assert (windows.begin, windows.end, windows.reason) == (0.0, 300.0, reason)
+    assert (windows.begin, windows.end, windows.because) == (0.0, 300.0, reason)
 
 
 def test_policies_are_chosen_by_name() -> None:
-    histogram = HybridHistogram()
-    assert keep_alive_policies(histogram) == {"fixed": None, "hybrid-histogram": histogram}
+    histogram, break_even = HybridHistogram(), BreakEven()
+    named = {"fixed": None, "hybrid-histogram": histogram, "break-even": break_even}
+    assert keep_alive_policies(histogram, break_even) == named
 
 
 def test_an_environment_goes_at_once_and_another_is_there_in_time() -> None:
@@ -221,8 +224,9 @@ def test_each_execution_at_once_has_idle_times_of_its_own() -> None:
             world.feed(ev.LeaseReleased("c", grant.lease_id, reusable=True))
         world.until(world.bench.now + 330.0)
     [habit] = world.bench.core.habits.values()
-    assert habit.times.counts[5] == habit.times.samples == 6
-    assert len(habit.rests) == 2
+    assert isinstance(habit.times, HistogramTimes)
+    assert habit.times.histogram.counts[5] == habit.times.histogram.samples == 6
+    assert habit.busy == 0
     world.until(world.bench.now + 5000.0)
     assert world.bench.core.environments == {}
 

@@ -104,13 +104,13 @@ class Book:
         key = (need.tenant, need.function_name, need.version)
         habit = self.habits.get(key)
         if habit is None:
-            habit = self.habits[key] = Habit(policy, self.policies.keep_alive, self.now)
+            habit = self.habits[key] = Habit(policy.idle_times(self.policies.keep_alive), self.now)
         return habit
 
     def forget_habits(self) -> None:
         """Drop what is known of functions that nobody has used for long."""
         kept = self.now - FORGET_SECONDS
-        self.habits = {key: habit for key, habit in self.habits.items() if habit.used_at > kept}
+        self.habits = {key: habit for key, habit in self.habits.items() if habit.busy or habit.used_at > kept}
 
     def tidy(self, pool: Pool) -> None:
         """Drop the record of a pool, and of its function, if nothing keeps it alive."""
@@ -188,7 +188,16 @@ class Book:
         else:
             self.idle_order[environment.id] = environment
             habit = environment.pool.habit
-            environment.idle_until = self.now + (self.policies.keep_alive if habit is None else habit.windows.end)
+            if habit is None:
+                environment.idle_until = self.now + self.policies.keep_alive
+            else:
+                # One that was started and not needed after all is for as many uses as there are environments.
+                above = 1 if environment.used else len(environment.pool.idle)
+                level, now = habit.busy + above, self.now
+                windows = environment.windows = habit.latest = habit.times.windows(
+                    level, environment.need.memory_mb, now
+                )
+                environment.idle_until = now + windows.end
         if environment.idle_until < environment.timed_at:
             self._time(environment)
 
@@ -264,7 +273,7 @@ class Book:
         pool = environment.pool
         pool.leased += 1
         if pool.habit is not None and not environment.provisioned:
-            environment.ahead = False
+            environment.ahead, environment.used = False, True
             pool.habit.begins(self.now)
 
     def unbind(self, environment: Environment) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from services.scheduler.core.events import Need
 
 if TYPE_CHECKING:
+    from services.scheduler.core.keep_alive import Windows
     from services.scheduler.core.placement import Worker
     from services.scheduler.core.pools import Caller, Pool
 
@@ -82,6 +83,8 @@ class Environment:
     background: bool = False  # the slot is a poller's; meaningful while it is held
     idle_until: float = 0.0  # monotonic seconds; meaningful while IDLE
     timed_at: float = math.inf  # the entry in the book's timers that counts; infinity: it has none
+    windows: Windows | None = None  # what keeps it idle, where the keep-alive policy looks at how its function is used
+    used: bool = False  # somebody has leased it
     ahead: bool = False  # started before anyone wanted it, and not used yet
     deployment: bytes = b""  # for its worker; opaque here; empty: a worker reported it after a scheduler restart
     reported_busy: bool = False  # meaningful while UNCLAIMED

@@ -123,7 +123,7 @@ class Journal:
         need = request.need
         decision = Decision(
             now, request.request_id, need.tenant, need.function_name, need.version, outcome, str(reason), because,
-            _numbers(request.pool, workers),
+            (*_numbers(request.pool, workers), *_kept(request.pool)),
         )  # fmt: skip
         key = (need.tenant, request.request_id)
         self._decisions[key] = decision
@@ -160,3 +160,11 @@ def _numbers(pool: Pool, workers: Mapping[str, Worker]) -> tuple[tuple[str, int]
         ("workers", sum(worker.connected for worker in workers.values())),
         ("workers' free MB", sum(w.memory_mb - w.used_mb for w in workers.values() if w.connected)),
     )
+
+
+def _kept(pool: Pool) -> tuple[tuple[str, int], ...]:
+    """From and to which second after its use the latest environment that began to idle was kept, where that varies."""
+    windows = None if pool.habit is None else pool.habit.latest
+    if windows is None:
+        return ()
+    return (("kept idle from second", round(windows.begin)), ("kept idle to second", round(windows.end)))

@@ -1,101 +1,24 @@
-"""How long an environment that nobody uses is kept: a fixed time, or what the function's own idle times say.
+"""How long an environment that nobody uses is kept, where a policy looks at how each function is used.
 
-After "Serverless in the Wild" (Shahrad et al., USENIX ATC 2020): a histogram of how long a function idles between two
-uses gives a *pre-warm window*, in which no environment is kept since hardly any use comes so soon, and the end of the
-*keep-alive window*, after which hardly any comes. Where the histogram says little, the fixed time holds. The paper's
-third part, a time-series forecast (ARIMA) for functions that idle beyond the histogram, is left out.
-
-A use is a lease, and idle times are measured by rank: the n-th execution at once of a function is like a function of
-its own (docs/decisions/0014-keep-alive-policies.md).
+A use is a lease, and idle times are measured by level: the n-th execution at once of a function is like a function of
+its own, which idles from when there are fewer than n until there are n again. What follows from idle times is the
+policies': `hybrid_histogram.py`, `break_even.py` (docs/decisions/0014-keep-alive-policies.md).
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Mapping
+from array import array
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from services.scheduler.core.events import Need
+from services.scheduler.core.reasons import Reason
 
-BINS = 240  # of a minute each: four hours; idle times beyond them are only counted
-# A count is one byte. When one is full all are halved: what was long ago counts for less and less.
-_FULL = 255
-# Executions at once whose idle times are followed.
-_RANKS = 32
+# Executions at once whose idle times are followed; eight bytes each, as far as a function ever came.
+LEVELS = 256
 # What is known of a function is dropped when nobody has used it for so long.
 FORGET_SECONDS = 86_400.0
-
-
-class IdleTimes:
-    """How often a function idled how long, in bins; two percentiles of it are kept up to date."""
-
-    __slots__ = ("_bin", "_head", "_head_share", "_squares", "_tail", "_tail_share", "beyond", "counts", "samples")
-
-    def __init__(self, head: float, tail: float, bin_seconds: float) -> None:
-        """`head`, `tail`: the percentiles, as shares of the samples within the bins."""
-        self._bin = bin_seconds
-        self.counts = bytearray(BINS)
-        self.samples = 0  # within the bins
-        self.beyond = 0
-        self._squares = 0  # sum of the counts' squares
-        self._head_share, self._tail_share = head, tail
-        self._head = [0, 0]  # the percentile's bin, and the samples in the bins below it
-        self._tail = [0, 0]
-
-    def add(self, seconds: float) -> None:
-        """One more idle time."""
-        number = int(seconds / self._bin)
-        if number >= BINS:
-            self.beyond += 1
-            if self.beyond > _FULL:
-                self._halve()
-            return
-        if self.counts[number] == _FULL:
-            self._halve()
-        self._squares += 2 * self.counts[number] + 1
-        self.counts[number] += 1
-        self.samples += 1
-        for at, share in ((self._head, self._head_share), (self._tail, self._tail_share)):
-            at[1] += number < at[0]
-            self._follow(at, share)
-
-    @property
-    def head(self) -> float:
-        """The lower percentile, rounded down to a whole bin: seconds."""
-        return self._head[0] * self._bin
-
-    @property
-    def tail(self) -> float:
-        """The upper percentile, rounded up to a whole bin: seconds."""
-        return (self._tail[0] + 1) * self._bin
-
-    @property
-    def variation(self) -> float:
-        """Coefficient of variation of the counts: 0 where all bins are alike, larger the fewer of them stand out."""
-        if not self.samples:
-            return 0.0
-        return math.sqrt(max(0.0, BINS * self._squares / self.samples**2 - 1.0))
-
-    def _follow(self, at: list[int], share: float) -> None:
-        """Move to the first bin up to which there is the share of the samples."""
-        counts, (number, below), wanted = self.counts, at, share * self.samples
-        while number > 0 and below >= wanted:
-            number -= 1
-            below -= counts[number]
-        while number < BINS - 1 and below + counts[number] < wanted:
-            below += counts[number]
-            number += 1
-        at[0], at[1] = number, below
-
-    def _halve(self) -> None:
-        self.counts = bytearray(count >> 1 for count in self.counts)
-        self.beyond >>= 1
-        self.samples = sum(self.counts)
-        self._squares = sum(count * count for count in self.counts)
-        for at, share in ((self._head, self._head_share), (self._tail, self._tail_share)):
-            at[0] = at[1] = 0
-            self._follow(at, share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,79 +27,79 @@ class Windows:
 
     begin: float  # 0: from the first; else none is kept before, and one is started then
     end: float
-    reason: str
+    because: str  # what the policy went by
+    ends: Reason = Reason.IDLE  # why one that is kept to the end is let go
 
 
-@dataclass(frozen=True, slots=True)
-class HybridHistogram:
-    """The policy's numbers."""
+class IdleTimes(Protocol):
+    """What a policy knows of how long one version of a function idles."""
 
-    head: float = 0.05  # share of idle times that may end within the pre-warm window
-    tail: float = 0.99  # share of idle times that end within the keep-alive window
-    margin: float = 0.10  # by which the windows are wider than the percentiles
-    samples: int = 10  # least for a histogram to count
-    variation: float = 2.0  # least coefficient of variation of its counts
-    bin_seconds: float = 60.0
+    def add(self, level: int, seconds: float) -> None:
+        """One more idle time, of the n-th execution at once."""
+        ...
 
-    def windows(self, times: IdleTimes, otherwise: float) -> Windows:
-        """What a function's idle times call for; `otherwise`: the fixed keep-alive, in seconds."""
-        if times.beyond > times.samples:
-            return Windows(0.0, otherwise, "BeyondHistogram")
-        if times.samples < self.samples:
-            return Windows(0.0, otherwise, "FewSamples")
-        if times.variation < self.variation:
-            return Windows(0.0, otherwise, "NoPattern")
-        begin = times.head * (1.0 - self.margin)
-        return Windows(begin if begin > self.bin_seconds else 0.0, times.tail * (1.0 + self.margin), "Histogram")
+    def windows(self, level: int, memory_mb: int, now: float) -> Windows:
+        """What they call for, for an environment with that memory."""
+        ...
 
 
-# None: the fixed keep-alive.
-KeepAlivePolicy = HybridHistogram | None
+class KeepAlivePolicy(Protocol):
+    """A policy's numbers."""
 
-
-def keep_alive_policies(histogram: HybridHistogram) -> Mapping[str, KeepAlivePolicy]:
-    """The policies by name, from the numbers of the settings."""
-    return {"fixed": None, "hybrid-histogram": histogram}
+    def idle_times(self, otherwise: float) -> IdleTimes:
+        """Of a version that nothing is known of. `otherwise`: the fixed keep-alive, seconds."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
 class Rest:
-    """A use that has ended and that no other has followed yet."""
+    """An environment was let go that is to be there again for the next use of its level."""
 
-    since: float  # monotonic seconds
+    level: int
+    need: Need
+    deployment: bytes
+    windows: Windows
+    until: float  # monotonic seconds; how long the one that is started ahead is kept
     over: bool = False  # the next use has begun
-    # Where an environment was let go that is to be there again for the next use:
-    need: Need | None = None
-    deployment: bytes = b""
-    until: float = 0.0  # monotonic seconds; how long the one that is started ahead is kept
 
 
 @dataclass(slots=True, eq=False)
 class Habit:
     """What is known of how one version of a function is used. Outlives its environments."""
 
-    policy: HybridHistogram
-    otherwise: float  # the fixed keep-alive, seconds
+    times: IdleTimes
     used_at: float  # monotonic seconds
-    times: IdleTimes = field(init=False)
-    windows: Windows = field(init=False)
-    rests: deque[Rest] = field(default_factory=lambda: deque(maxlen=_RANKS))  # the latest last
-
-    def __post_init__(self) -> None:
-        self.times = IdleTimes(self.policy.head, self.policy.tail, self.policy.bin_seconds)
-        self.windows = self.policy.windows(self.times, self.otherwise)
+    busy: int = 0  # uses at this instant
+    latest: Windows | None = None  # of the environment that began to idle last
+    # Since when there are fewer uses than n, by n - 1: monotonic seconds; infinity where it is not known.
+    _since: array[float] = field(default_factory=lambda: array("d"))
+    _rests: dict[int, Rest] = field(default_factory=dict)  # by level
 
     def ends(self, now: float) -> None:
         """A use has ended."""
         self.used_at = now
-        self.rests.append(Rest(now))
+        if self.busy <= LEVELS:
+            self._since[self.busy - 1] = now
+        self.busy -= 1
 
     def begins(self, now: float) -> None:
-        """A use begins: it follows the one that ended last. Who is passed on at once has not idled."""
+        """A use begins. Who is passed on at once has not idled."""
         self.used_at = now
-        if self.rests:
-            rest = self.rests.pop()
-            rest.over, rest.need, rest.deployment = True, None, b""
-            if now > rest.since:
-                self.times.add(now - rest.since)
-                self.windows = self.policy.windows(self.times, self.otherwise)
+        level = self.busy = self.busy + 1
+        if level > len(self._since):
+            if level <= LEVELS:
+                self._since.append(math.inf)
+            return
+        if self._rests:
+            rest = self._rests.pop(level, None)
+            if rest is not None:
+                rest.over = True
+        idle = now - self._since[level - 1]
+        if idle > 0.0:
+            self.times.add(level, idle)
+
+    def rests(self, need: Need, deployment: bytes, windows: Windows, until: float) -> Rest:
+        """An environment was let go as its use ended, and one is to be there again for the next one of its level."""
+        level = self.busy + 1
+        rest = self._rests[level] = Rest(level, need, deployment, windows, until)
+        return rest

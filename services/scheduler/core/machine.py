@@ -355,7 +355,7 @@ class Scheduler(Serving):
             self.refuse(request, Reason.NO_CAPACITY if self.crew(request.need.pool) else Reason.NO_WORKERS)
             self.slot_freed(request.pool.function, background=request.background)
         for environment in self.expired():
-            self.stop(environment, Reason.IDLE)
+            self.stop(environment, Reason.IDLE if environment.windows is None else environment.windows.ends)
         if not self.rebuilding:
             self.start_ahead()
         self.recycle()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from services.scheduler.core.break_even import BreakEven
 from services.scheduler.core.buckets import Rate
+from services.scheduler.core.hybrid_histogram import HybridHistogram
 from services.scheduler.core.keep_alive import KeepAlivePolicy
 from services.scheduler.core.placement import Policy, spread
 
@@ -45,6 +47,11 @@ def ramps(
     }
 
 
+def keep_alive_policies(histogram: HybridHistogram, break_even: BreakEven) -> Mapping[str, KeepAlivePolicy | None]:
+    """The named ways to keep idle environments, from the numbers of the settings. None: for a fixed time."""
+    return {"fixed": None, "hybrid-histogram": histogram, "break-even": break_even}
+
+
 @dataclass(frozen=True, slots=True)
 class Policies:
     """How the scheduler decides. Durations are seconds."""
@@ -58,7 +65,7 @@ class Policies:
     retry_after: float  # what a refused caller is told
     placement: Policy = spread
     ramp: Ramp = NO_RAMP
-    keep_alive_policy: KeepAlivePolicy = None  # None: `keep_alive` for all
+    keep_alive_policy: KeepAlivePolicy | None = None  # None: `keep_alive` for all
     # Requests a second for each execution of a limit. Source: lambda-concurrency.html, "requests per second quotas".
     requests_per_execution: float = 10.0
     # Provisioned concurrency serves nothing until all that was requested is there, as on AWS; else as it comes.

@@ -168,13 +168,17 @@ class Provisioning(Room, ABC):
 
     def _let_go_of_surplus(self, pool: Pool) -> None:
         """Mark what is not wanted of a version; what idles goes at once unless a spare is to follow it."""
+        moved = pool.part is None and self.successor(pool) is not None
+        if pool.part is None and not moved:
+            # Some may have been marked while there was one that was to follow them, and it is wanted no more.
+            for environment in list(pool.census.leaving.values()):
+                self.let_go(environment, Reason.NOT_PROVISIONED)
         surplus = -self._missing(pool)
         if surplus <= 0:
             return
         staying = [e for e in pool.provisioned.values() if e.stays]
         # Those that serve nobody yet go first, then the idle ones, the oldest first.
         staying.sort(key=lambda e: (e.state is State.LEASED, e.serving, e.ready_at))
-        moved = pool.part is None and self.successor(pool) is not None
         for environment in staying[:surplus]:
             environment.send_out()
             if not (moved and environment.counted):

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     # Stops
     IDLE = "KeepAliveEnded"
     OUTDATED = "Outdated"  # the function was changed or deleted
+    BREAK_EVEN = "BreakEven"  # to keep it longer would cost more memory than the cold start that it may save
     NOT_DUE = "NotDueYet"  # its function's idle times say that it is not used soon; one is started again in time
     EVICTED = "Evicted"  # its memory was needed for another function
     LEASE_EXPIRED = "LeaseExpired"  # its caller is lost

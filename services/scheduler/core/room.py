@@ -10,6 +10,7 @@ from services.scheduler.core import instructions as ins
 from services.scheduler.core.book import Book
 from services.scheduler.core.environment import Environment, State
 from services.scheduler.core.events import Need
+from services.scheduler.core.keep_alive import Rest
 from services.scheduler.core.ledger import Account, Background, Function, Slots
 from services.scheduler.core.placement import Worker, evictions
 from services.scheduler.core.policies import Policies
@@ -36,13 +37,14 @@ class Room(Book):
             return None
         return self._start_on(worker, pool, need, deployment, provisioned=provisioned)
 
-    def start_unasked(self, pool: Pool, need: Need, deployment: bytes, until: float) -> bool:
-        """Order one that nobody waits for and keep it until then. False: no worker has room, and none is made."""
+    def start_unasked(self, pool: Pool, rest: Rest) -> bool:
+        """Order one that nobody waits for yet. False: no worker has room, and none is made."""
+        need = rest.need
         worker = self.policies.placement(self.crew(need.pool).values(), need.memory_mb, need.deployment_id)
         if worker is None:
             return False
-        environment = self._start_on(worker, pool, need, deployment, provisioned=False)
-        environment.ahead, environment.idle_until = True, until
+        environment = self._start_on(worker, pool, need, rest.deployment, provisioned=False)
+        environment.ahead, environment.idle_until, environment.windows = True, rest.until, rest.windows
         return True
 
     def _start_on(self, worker: Worker, pool: Pool, need: Need, deployment: bytes, *, provisioned: bool) -> Environment:

@@ -298,28 +298,26 @@ class Serving(Provisioning):
 
     def _rest(self, environment: Environment, habit: Habit) -> None:
         """Its use has just ended. Where the next one is not due for a while, let it go and start one in time."""
-        windows, rest = habit.windows, habit.rests[-1]
-        if windows.begin and environment.deployment:
-            rest.need, rest.deployment, rest.until = environment.need, environment.deployment, self.now + windows.end
+        windows, deployment = environment.windows, environment.deployment
+        if windows is not None and windows.begin and deployment:
+            rest = habit.rests(environment.need, deployment, windows, self.now + windows.end)
             self.stop(environment, Reason.NOT_DUE)
             self.start_at(self.now + windows.begin, rest)
 
     def start_ahead(self) -> None:
         """Start what is due to be there for the next use, if that takes nothing from anybody."""
         for rest in self.rests_due():
-            assert rest.need is not None
             pool = self.pool(rest.need)
-            function = pool.function
+            function, habit = pool.function, pool.habit
             there = len(pool.idle) + len(pool.starting)
-            needed = not pool.outdated and not pool.waiting and pool.habit is not None and there < len(pool.habit.rests)
+            needed = not (pool.outdated or pool.waiting) and habit is not None and habit.busy + there < rest.level
             wanted_by_others = self.unplaced or self.short or self.ledger.refusal(function) is not None
             ramp = self.ramp(function, provisioned=False)
             if (
                 needed and not wanted_by_others and ramp.take_one(self.now)
-                and not self.start_unasked(pool, rest.need, rest.deployment, rest.until)
+                and not self.start_unasked(pool, rest)
             ):  # fmt: skip
                 ramp.put_back(1)
-            rest.need, rest.deployment = None, b""
             self.tidy(pool)
 
     def _end(self, environment: Environment, reason: Reason) -> None:

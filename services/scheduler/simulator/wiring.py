@@ -16,7 +16,11 @@ from services.scheduler.simulator.trace import Trace
 from services.scheduler.wiring import policies_of
 
 # What a comparison is of, where nothing is said.
-DEFAULTS = ("fixed", "hybrid-histogram:keep_alive_policy=hybrid-histogram")
+DEFAULTS = (
+    "fixed",
+    "break-even:keep_alive_policy=break-even",
+    "hybrid-histogram:keep_alive_policy=hybrid-histogram",
+)
 FUNCTIONS = 1_000
 DAILY = 500  # invocations of each function on average
 Progress = Callable[[float, float], None]  # seconds that are done, of how many
