@@ -257,6 +257,8 @@ class NativePool:
             stem = stems.pause(snapshot.stem.child, self._claim_of(spec), users, ours)
             group = stem.group
             self._prepare(group, spec)
+            if group is not None:
+                group.lent = True  # the snapshot is given the way in
             copy = snapshot.control.fork(user, theirs, [] if group is None else group.entries)
         except OSError as error:
             if stem is not None:
@@ -328,7 +330,7 @@ class NativePool:
             if descriptor is not None:
                 os.close(descriptor)
         if group is not None and self._groups is not None:
-            self._groups.discard(group)
+            self._groups.discard(group, again=self.isolated)
 
     # Zygotes and the end
 
