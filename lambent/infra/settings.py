@@ -330,6 +330,11 @@ class Internal:
         "leader through Redis. A name may stand for several hosts. Empty: sockets in the run folder.",
     )
     scheduler_listen: str = setting("", "Where a scheduler listens; empty: the first of those addresses.")
+    scheduler_advertise: str = setting(
+        "",
+        "Where others reach this scheduler and nobody else, HOST:PORT; kubernetes.election: by it they know at once "
+        "when its process has ended. Empty: they wait for timing.leadership_seconds.",
+    )
     worker: str = setting(
         "", "Where a worker takes invocations, unix:/path or host:port; empty: a socket in the run folder."
     )

@@ -14,6 +14,21 @@ _UNACKNOWLEDGED = 1000 * (_IDLE + _BETWEEN * _QUESTIONS)
 CONNECT_SECONDS = 3.0
 
 
+async def listens(address: str, seconds: float) -> bool | None:
+    """Whether a process listens at HOST:PORT. False: the machine there says that none does. None: nobody said
+    anything within so many seconds."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(seconds):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except ConnectionRefusedError:
+        return False
+    except (OSError, ValueError):  # a timeout is one, too
+        return None
+    writer.transport.abort()
+    return True
+
+
 def notice(transport: asyncio.BaseTransport) -> None:
     """Have a TCP connection break within some six seconds of its peer's silence. Others are of this machine."""
     made = transport.get_extra_info("socket")
