@@ -108,7 +108,7 @@ class NativeSandbox:
         if self._exit is None:
             status = child.status
             killed = os.WIFSIGNALED(status)
-            memory = killed and self.out_of_memory()
+            memory = killed and not self._destroyed and self.out_of_memory()  # else it was ended by us
             self._exit = Exit(
                 None if killed else os.WEXITSTATUS(status), os.WTERMSIG(status) if killed else None, memory
             )  # fmt: skip
