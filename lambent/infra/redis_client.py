@@ -28,6 +28,7 @@ from redis.retry import Retry as SynchronousRetry
 from lambent.domain.errors import AwsError
 from lambent.infra.redaction import without_password
 from lambent.infra.redis_urls import several
+from lambent.infra.silence import KEEP_ALIVE
 
 _CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
@@ -51,7 +52,7 @@ class StoreUnreachable(Exception):
 
 def connect(url: str, *, blocking: bool = False) -> redis.Redis:
     """A client for `url`. `blocking`: for reads that wait on the server."""
-    options = _options(60.0 if blocking else ANSWER_SECONDS) | {"retry": Retry(NoBackoff(), 0)}
+    options = _options(url, 60.0 if blocking else ANSWER_SECONDS) | {"retry": Retry(NoBackoff(), 0)}
     behind = several(url)
     if behind is None:
         client: redis.Redis = redis.Redis.from_url(url, **options)
@@ -60,14 +61,14 @@ def connect(url: str, *, blocking: bool = False) -> redis.Redis:
     if not behind.master:
         nodes = [ClusterNode(*address) for address in behind.addresses]
         return cast(redis.Redis, RedisCluster(startup_nodes=nodes, **_MOVES, **options))
-    asked = Sentinel(behind.addresses, sentinel_kwargs=_options(ANSWER_SECONDS))  # type: ignore[no-untyped-call]
+    asked = Sentinel(behind.addresses, sentinel_kwargs=_options(url, ANSWER_SECONDS))  # type: ignore[no-untyped-call]
     found: redis.Redis = asked.master_for(behind.master, **options)
     return found
 
 
 def connect_for_threads(url: str, seconds: float = ANSWER_SECONDS) -> SynchronousRedis:
     """A client for what is done in threads: packages and logs. `seconds`: that an answer may take."""
-    options = _options(seconds) | {"retry": SynchronousRetry(NoBackoff(), 0)}
+    options = _options(url, seconds) | {"retry": SynchronousRetry(NoBackoff(), 0)}
     behind = several(url)
     if behind is None:
         client: SynchronousRedis = SynchronousRedis.from_url(url, **options)
@@ -76,19 +77,21 @@ def connect_for_threads(url: str, seconds: float = ANSWER_SECONDS) -> Synchronou
     if not behind.master:
         nodes = [SynchronousClusterNode(*address) for address in behind.addresses]  # type: ignore[no-untyped-call]
         return cast(SynchronousRedis, SynchronousCluster(startup_nodes=nodes, **_MOVES, **options))
-    kwargs = _options(ANSWER_SECONDS)
+    kwargs = _options(url, ANSWER_SECONDS)
     asked = SynchronousSentinel(behind.addresses, sentinel_kwargs=kwargs)  # type: ignore[no-untyped-call]
     found: SynchronousRedis = asked.master_for(behind.master, **options)  # type: ignore[no-untyped-call]
     return found
 
 
-def _options(seconds: float) -> dict[str, Any]:
-    return {
+def _options(url: str, seconds: float) -> dict[str, Any]:
+    options = {
         "socket_timeout": seconds,
         "socket_connect_timeout": _CONNECT_SECONDS,
         "decode_responses": False,
         "health_check_interval": 0,
     }
+    # Who waits for news would else hear only after most of a minute that there is nobody any more to tell any.
+    return options if url.startswith("unix:") else options | {"socket_keepalive_options": KEEP_ALIVE}
 
 
 async def reach(client: redis.Redis, url: str, seconds: float) -> None:
