@@ -51,7 +51,8 @@ class Cluster:
     )
     redis_url: str = setting(
         "",
-        "Redis-compatible server to use: redis://, rediss:// or unix://, or redis+sentinel://HOST:PORT,.../MASTER. "
+        "Redis-compatible server to use: redis://, rediss:// or unix://; redis+sentinel://HOST:PORT,.../MASTER; or "
+        "redis+cluster://HOST:PORT,... for a Redis Cluster. "
         "Empty: an embedded one is started.",
     )
     runtimes: str = setting(
