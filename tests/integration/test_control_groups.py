@@ -184,3 +184,10 @@ def test_where_it_is_not_wanted_none_is_used_again(groups: Groups) -> None:
     used = groups.take(Now(1))
     groups.discard(used)
     assert not os.path.exists(folder(used))
+
+
+def test_all_together_weigh_as_much_as_one_process_on_each_core(groups: Groups) -> None:
+    group = groups.take(Now(1))
+    home = Path(group.folders["cpu"]).parent
+    assert int((home / "cpu.shares").read_text()) == 1024 * len(os.sched_getaffinity(0))
+    assert int((home.parent / "cpu.shares").read_text()) == 1024 * len(os.sched_getaffinity(0))

@@ -31,6 +31,8 @@ _AHEAD = 16  # groups made in advance
 _KEPT = 32  # groups at most that wait, those included that had a sandbox before
 _LEFT = 4 << 20  # bytes that may be left in a group that gets another sandbox: the kernel's own, and pages of files
 _PERIOD = 100_000  # µs; the kernel's default
+# By whether it is version 2: a group's file for its weight, an ordinary one, the most.
+_ORDINARY = {True: ("cpu.weight", 100, 10_000), False: ("cpu.shares", 1024, 262_144)}
 
 
 @dataclass(slots=True)
@@ -88,7 +90,7 @@ class Group:
         if preferred is self._preferred:
             return
         self._preferred = preferred
-        name, ordinary = ("cpu.weight", 100) if self.unified else ("cpu.shares", 1024)
+        name, ordinary, _ = _ORDINARY[self.unified]
         _write(f"{self.folders['cpu']}/{name}", str(ordinary if preferred else ordinary // _BEHIND))
 
     def limit_memory(self, memory_mb: int) -> None:
@@ -216,9 +218,23 @@ class Groups:
                 os.makedirs(_BESIDE / "lambent" / worker, exist_ok=True)
                 if (_BESIDE / "lambent" / worker / "cgroup.freeze").exists():
                     self._homes["freezer"] = str(_BESIDE / "lambent" / worker)
+        self._weigh(len(os.sched_getaffinity(0)))
         self._clear()
         self._sweep()
         self._made.append(self._make())  # a machine that forbids it says so here
+
+    def _weigh(self, cores: int) -> None:
+        """Have all groups together weigh as much on each core as one process beside them.
+
+        The kernel divides the weight of a group among the cores that its processes want. With the ordinary one all
+        functions of this worker would weigh less than the worker: who invokes one of them would wait for it longer than
+        for everything else together, and longer still while others start.
+        """
+        name, ordinary, most = _ORDINARY[self.unified]
+        home = self._homes["cpu"]
+        for folder in (os.path.dirname(home), home):
+            with contextlib.suppress(OSError):
+                _write(f"{folder}/{name}", str(min(cores * ordinary, most)))
 
     @property
     def freeze(self) -> bool:

@@ -127,6 +127,11 @@ class NativeSandbox:
         self._waiters.append(waiter)
         return await waiter
 
+    def wanted(self) -> None:
+        if self.stem.group is not None and self._exit is None and not self._destroyed:
+            with contextlib.suppress(OSError):  # it has just ended
+                self.stem.group.prefer(preferred=True)
+
     def initialised(self) -> None:
         # A little later, as the first invocation comes right after and the kernel takes its time.
         asyncio.get_running_loop().call_later(_SHARE_DELAY, self._limit_cpu)
