@@ -3,8 +3,7 @@
 The library's defaults are not safe here: it would send a command again whose answer was lost (an append would be
 applied twice), and give up blocking reads after its own time-out.
 
-URLs are redis://, rediss:// and unix://, as the library reads them, and redis+sentinel:// and rediss+sentinel:// of the
-form SCHEME://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE, which ask Sentinels where the master is.
+URLs are as `redis_urls` says. The client of a cluster has the commands of the others, and finds the node of a key.
 """
 
 from __future__ import annotations
@@ -12,27 +11,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, cast
 
 import redis.asyncio as redis
 from redis import Redis as SynchronousRedis
+from redis import RedisCluster as SynchronousCluster
 from redis import Sentinel as SynchronousSentinel
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode as SynchronousClusterNode
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.retry import Retry as SynchronousRetry
 
 from lambent.domain.errors import AwsError
 from lambent.infra.redaction import without_password
+from lambent.infra.redis_urls import several
+from lambent.infra.silence import KEEP_ALIVE
 
 _CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
 # How long a process waits for the store at its start, and how often it looks.
 START_SECONDS = 20.0
 _LOOK_SECONDS = 0.2
-_SENTINEL_PORT = 26379
+# A slot that has moved is followed by itself; else, after five, the library closes every connection in use.
+_MOVES: Mapping[str, Any] = {"reinitialize_steps": 0}
 
 
 # What a server that answers may have against a write: text and reason.
@@ -46,72 +50,48 @@ class StoreUnreachable(Exception):
     """The store does not answer; the text is one line and has no password."""
 
 
-class _Behind(NamedTuple):
-    """A server that Sentinels know."""
-
-    sentinels: list[tuple[str, int]]
-    master: str
-    options: dict[str, Any]  # of every connection to the master
-
-
 def connect(url: str, *, blocking: bool = False) -> redis.Redis:
     """A client for `url`. `blocking`: for reads that wait on the server."""
-    options = _options(60.0 if blocking else ANSWER_SECONDS) | {"retry": Retry(NoBackoff(), 0)}
-    behind = _behind(url)
+    options = _options(url, 60.0 if blocking else ANSWER_SECONDS) | {"retry": Retry(NoBackoff(), 0)}
+    behind = several(url)
     if behind is None:
         client: redis.Redis = redis.Redis.from_url(url, **options)
         return client
-    asked = Sentinel(behind.sentinels, sentinel_kwargs=_options(ANSWER_SECONDS))  # type: ignore[no-untyped-call]
-    found: redis.Redis = asked.master_for(behind.master, **options, **behind.options)
+    options |= behind.options
+    if not behind.master:
+        nodes = [ClusterNode(*address) for address in behind.addresses]
+        return cast(redis.Redis, RedisCluster(startup_nodes=nodes, **_MOVES, **options))
+    asked = Sentinel(behind.addresses, sentinel_kwargs=_options(url, ANSWER_SECONDS))  # type: ignore[no-untyped-call]
+    found: redis.Redis = asked.master_for(behind.master, **options)
     return found
 
 
 def connect_for_threads(url: str, seconds: float = ANSWER_SECONDS) -> SynchronousRedis:
     """A client for what is done in threads: packages and logs. `seconds`: that an answer may take."""
-    options = _options(seconds) | {"retry": SynchronousRetry(NoBackoff(), 0)}
-    behind = _behind(url)
+    options = _options(url, seconds) | {"retry": SynchronousRetry(NoBackoff(), 0)}
+    behind = several(url)
     if behind is None:
         client: SynchronousRedis = SynchronousRedis.from_url(url, **options)
         return client
-    kwargs = _options(ANSWER_SECONDS)
-    asked = SynchronousSentinel(behind.sentinels, sentinel_kwargs=kwargs)  # type: ignore[no-untyped-call]
-    found: SynchronousRedis = asked.master_for(behind.master, **options, **behind.options)  # type: ignore[no-untyped-call]
+    options |= behind.options
+    if not behind.master:
+        nodes = [SynchronousClusterNode(*address) for address in behind.addresses]  # type: ignore[no-untyped-call]
+        return cast(SynchronousRedis, SynchronousCluster(startup_nodes=nodes, **_MOVES, **options))
+    kwargs = _options(url, ANSWER_SECONDS)
+    asked = SynchronousSentinel(behind.addresses, sentinel_kwargs=kwargs)  # type: ignore[no-untyped-call]
+    found: SynchronousRedis = asked.master_for(behind.master, **options)  # type: ignore[no-untyped-call]
     return found
 
 
-def _options(seconds: float) -> dict[str, Any]:
-    return {
+def _options(url: str, seconds: float) -> dict[str, Any]:
+    options = {
         "socket_timeout": seconds,
         "socket_connect_timeout": _CONNECT_SECONDS,
         "decode_responses": False,
         "health_check_interval": 0,
     }
-
-
-def _behind(url: str) -> _Behind | None:
-    """What a URL says about Sentinels. None: nothing. Raises ValueError."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or not scheme.endswith("+sentinel"):
-        return None
-    parts = urlsplit(f"//{rest}")
-    user, _, hosts = parts.netloc.rpartition("@")
-    name, _, password = user.partition(":")
-    path = [unquote(each) for each in parts.path.split("/") if each]
-    if scheme not in ("redis+sentinel", "rediss+sentinel") or not hosts or not path:
-        raise ValueError("a URL of Sentinels is redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DATABASE")
-    sentinels = []
-    for each in hosts.split(","):
-        host, _, port = each.rpartition(":") if ":" in each else (each, "", str(_SENTINEL_PORT))
-        sentinels.append((host, int(port)))
-    options: dict[str, Any] = dict(parse_qsl(parts.query))
-    options["db"] = int(path[1]) if len(path) > 1 else 0
-    if password:
-        options["password"] = unquote(password)
-    if name:
-        options["username"] = unquote(name)
-    if scheme == "rediss+sentinel":
-        options["ssl"] = True
-    return _Behind(sentinels, path[0], options)
+    # Who waits for news would else hear only after most of a minute that there is nobody any more to tell any.
+    return options if url.startswith("unix:") else options | {"socket_keepalive_options": KEEP_ALIVE}
 
 
 async def reach(client: redis.Redis, url: str, seconds: float) -> None:

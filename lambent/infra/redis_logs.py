@@ -169,7 +169,7 @@ class RedisLogStore:
 
     def change(self, tenant: Tenant, group: str, change: Change) -> bool:
         key = _groups(tenant)
-        with thread_store_errors(), self._client.pipeline() as pipeline:
+        with thread_store_errors(), self._client.pipeline(transaction=True) as pipeline:
             while True:
                 pipeline.watch(key)  # type: ignore[no-untyped-call]
                 found: Any = pipeline.hget(key, group)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -23,16 +24,20 @@ _KEPT = 16
 
 
 class ScriptRunner:
-    """Runs scripts on one server. Raises what the library raises; what was sent is never sent again."""
+    """Runs scripts on one server, or a cluster. Raises what the library raises; what was sent is never sent again."""
 
     def __init__(self, client: Redis, seconds: float) -> None:
         """`client`: whose connections are used; they are closed with it. `seconds`: for one answer."""
-        self._pool: Any = client.connection_pool
+        self._client: Any = client
         self._seconds = seconds
         self._idle: list[Any] = []
 
     def script(self, text: str) -> Script:
         """A script, to be called with keys and arguments."""
+        if isinstance(self._client, RedisCluster):
+            # Which node has the keys now is the library's to find out.
+            registered = self._client.register_script(text)
+            return lambda keys, arguments: registered(keys=keys, args=arguments)
         digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
         async def run(keys: Sequence[str], arguments: Sequence[str | bytes]) -> Any:
@@ -69,10 +74,10 @@ class ScriptRunner:
             if len(self._idle) < _KEPT:
                 self._idle.append(connection)
             else:
-                await self._pool.release(connection)
+                await self._client.connection_pool.release(connection)
 
     async def _take(self) -> Any:
-        connection = await self._pool.get_connection()
+        connection = await self._client.connection_pool.get_connection()
         # One limit for all of it, above, instead of a task for each write.
         connection.socket_timeout = None
         return connection

@@ -25,7 +25,8 @@ from lambent.infra import base64url
 # Longest token that is looked at. Account, region and function are short; a role's ARN has at most 616 characters.
 MAX_TOKEN = 2048
 _DOMAIN = b"lambent session credentials v1"
-_ID_CHARACTERS, _SECRET_CHARACTERS = 16, 40
+_ID_BYTES = 10  # sixteen characters
+_SECRET_CHARACTERS = 40
 
 
 class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +92,7 @@ class SessionKeys:
         return Session(key, statement.exp)
 
     def _credentials(self, token: str) -> SessionCredentials:
-        key_id = base64.b32encode(self._digest("id", token)).decode()[:_ID_CHARACTERS]
+        key_id = base64.b32encode(self._digest("id", token)[:_ID_BYTES]).decode()
         secret = base64.b64encode(self._digest("secret", token)).decode()[:_SECRET_CHARACTERS]
         return SessionCredentials(f"ASIA{key_id}", secret, token)
 

@@ -51,7 +51,8 @@ class Cluster:
     )
     redis_url: str = setting(
         "",
-        "Redis-compatible server to use: redis://, rediss:// or unix://, or redis+sentinel://HOST:PORT,.../MASTER. "
+        "Redis-compatible server to use: redis://, rediss:// or unix://; redis+sentinel://HOST:PORT,.../MASTER; or "
+        "redis+cluster://HOST:PORT,... for a Redis Cluster. "
         "Empty: an embedded one is started.",
     )
     runtimes: str = setting(
@@ -337,6 +338,11 @@ class Internal:
         "leader through Redis. A name may stand for several hosts. Empty: sockets in the run folder.",
     )
     scheduler_listen: str = setting("", "Where a scheduler listens; empty: the first of those addresses.")
+    scheduler_advertise: str = setting(
+        "",
+        "Where others reach this scheduler and nobody else, HOST:PORT; kubernetes.election: by it they know at once "
+        "when its process has ended. Empty: they wait for timing.leadership_seconds.",
+    )
     worker: str = setting(
         "", "Where a worker takes invocations, unix:/path or host:port; empty: a socket in the run folder."
     )

@@ -143,7 +143,8 @@ class SchedulerService:
             from services.scheduler.adapters.kubernetes_election import LeaseElection
 
             name = f"{platform.node() or 'scheduler'}_{scheduler_id}"
-            election = LeaseElection(self._cluster(settings), settings.kubernetes.lease, name, seconds, clock)
+            api, advertised = self._cluster(settings), settings.internal.scheduler_advertise
+            election = LeaseElection(api, settings.kubernetes.lease, name, seconds, clock, address=advertised)
         elif "," in addresses or settings.cluster.schedulers > 1:
             self._redis = connect(settings.cluster.redis_url)
             election = RedisElection(self._redis, f"scheduler-{scheduler_id}", seconds)

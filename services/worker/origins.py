@@ -102,7 +102,10 @@ class Origin:
 
     def first(self) -> tuple[Sandbox, Environment | None]:
         """The first sandbox, and the snapshot that a copy of is in it. Raises SandboxUnavailable."""
-        return (self.copy, self.snapshot) if self.copy is not None else self._made()
+        if self.copy is None:
+            return self._made()
+        self.copy.wanted()
+        return self.copy, self.snapshot
 
     def _made(self) -> tuple[Sandbox, Environment | None]:
         if self.snapshot is None:

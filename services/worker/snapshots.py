@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
-_REFILL_SECONDS = 0.004  # after a copy was used, whose function has work to do first
+# After a copy was used, whose function has work to do first: its first call copies most of what it touches. To make the
+# next copy takes more processor time than that call does; it waits longer where another is left.
+_REFILL_SECONDS, _LAST_SECONDS = 0.03, 0.004
 _MOST_UNFIT = 1000  # versions that are remembered to have no snapshot
 
 
@@ -250,8 +252,14 @@ class Snapshots:
         return None, None
 
     def _refill_soon(self, held: _Held) -> None:
-        if held.refill is None and len(held.copies) < self._settings.copies:
-            held.refill = self._shared.loop.call_later(_REFILL_SECONDS, self._refill, held)
+        if len(held.copies) >= self._settings.copies:
+            return
+        if held.refill is not None:
+            if held.copies:
+                return
+            held.refill.cancel()  # it would come too late
+        delay = _REFILL_SECONDS if held.copies else _LAST_SECONDS
+        held.refill = self._shared.loop.call_later(delay, self._refill, held)
 
     def _refill(self, held: _Held) -> None:
         held.refill = None

@@ -7,6 +7,7 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from lambent.infra.config import ConfigError
+from lambent.infra.redis_urls import addresses
 from lambent.infra.settings import Settings
 
 _METRICS_PORTS = 4  # of frontend, scheduler, worker and poller, one after the other
@@ -23,27 +24,28 @@ def unreachable(settings: Settings) -> tuple[Place, ...]:
 
 def _private(settings: Settings) -> list[Place]:
     internal = settings.internal
-    addresses = (
+    doors = (
         *internal.scheduler.split(","), internal.scheduler_listen, internal.worker, *internal.store.split(","),
         internal.store_listen,
     )  # fmt: skip
     found: list[Place] = []
-    for each in addresses:
+    for each in doors:
         if each and "unix:" not in each:
             host, port = _host_and_port(f"//{each.strip()}")
             # A name stands for hosts that come and go: the port is refused wherever it is.
             found += [(host, port)] if _is_here_or_address(host) else [("0.0.0.0/0", port), ("::/0", port)]
-    if settings.cluster.redis_url and not settings.cluster.redis_url.startswith("unix:"):
-        found.append(_host_and_port(settings.cluster.redis_url, 6379))
+    if settings.cluster.redis_url:
+        # Of Sentinels and clusters those that are named: where the others are is known to whoever asks them.
+        found += addresses(settings.cluster.redis_url)
     if settings.telemetry.prometheus:
         host, port = _host_and_port(f"//{settings.telemetry.prometheus}")
         found += [(host, port + number) for number in range(_METRICS_PORTS)]
     return found
 
 
-def _host_and_port(url: str, default: int = 0) -> tuple[str, int]:
+def _host_and_port(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
-    return parts.hostname or "localhost", parts.port or default
+    return parts.hostname or "localhost", parts.port or 0
 
 
 def _is_here_or_address(host: str) -> bool:

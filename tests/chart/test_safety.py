@@ -157,7 +157,7 @@ def test_who_may_reach_whom() -> None:
 
     assert allowed("redis") == {6379: {"frontend", "poller", "scheduler", "test"}}
     assert allowed("worker") == {9020: {"frontend", "poller"}, 9092: {"monitoring"}}
-    assert allowed("scheduler") == {9010: {"frontend", "poller", "worker"}, 9091: {"monitoring"}}
+    assert allowed("scheduler") == {9010: {"frontend", "poller", "scheduler", "worker"}, 9091: {"monitoring"}}
     assert allowed("frontend") == {9001: {"everybody"}, 9002: {"everybody"}, 9003: {"worker"}, 9090: {"monitoring"}}
     assert one(objects, "NetworkPolicy", "lambent-all")["spec"]["policyTypes"] == ["Ingress"]
     assert of_kind(rendered("networkPolicy.enabled=false"), "NetworkPolicy") == []

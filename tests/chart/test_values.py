@@ -51,6 +51,12 @@ BAD = (
     ("redis.password=secret", "no value holds a password"),
     ("externalRedis.host=store", "redis.enabled and externalRedis are both given"),
     ("redis.enabled=false", "no store: set redis.enabled=true, or give externalRedis.host"),
+    (
+        'externalRedis={"cluster": {"enabled": true}, "sentinel": {"enabled": true, "hosts": ["a:1"]}, "database": 2}',
+        "externalRedis.cluster.enabled needs externalRedis.cluster.hosts",
+    ),
+    ('externalRedis={"cluster": {"enabled": true}, "database": 2}', "a Redis Cluster has no other"),
+    ('externalRedis={"cluster": {"enabled": true}, "sentinel": {"enabled": true}}', "both enabled: choose one"),
     ('workers.pools=[{"name": "a"}, {"name": "a"}]', "two pools are called a"),
     ('workers.pools=[{"name": "a", "min": 20}]', "pool a: min (20) is more than max (10)"),
     ('workers.pools=[{"name": "a", "rule": {"subnets": ["subnet-1"]}}]', "pool a: subnet-1 is not in vpc.subnets"),

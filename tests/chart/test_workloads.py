@@ -115,6 +115,9 @@ def test_how_each_store_is_reached() -> None:
     assert redis_url(values="ha") == (
         "redis+sentinel://:$(REDIS_PASSWORD)@sentinel-0.redis:26379,sentinel-1.redis:26379,sentinel-2.redis:26379/mymaster/0"
     )
+    assert redis_url(
+        'externalRedis={"cluster": {"enabled": true, "hosts": ["store-0:6379", "store-1:6379"]}}', "redis.enabled=false"
+    ) == ("redis+cluster://store-0:6379,store-1:6379/0")
     for label, each in control_plane(rendered(values="external-redis")):
         if label not in ("Job/lambent-keys-install", "Pod/lambent-test"):
             assert "/etc/lambent-redis-ca" in json.dumps(each), label

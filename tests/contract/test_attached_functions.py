@@ -11,7 +11,7 @@ from lambent.infra.redis_client import connect
 from tests.records import ONE, OTHER
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def attached(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[AttachedFunctions]:
     if request.param == "memory":
         yield MemoryAttachedFunctions()

@@ -13,14 +13,14 @@ from lambent.infra.redis_client import connect_for_threads
 from lambent.infra.redis_code import RedisCodeStore
 
 
-@pytest.fixture(params=["memory", "directory", "redis"])
+@pytest.fixture(params=["memory", "directory", "redis", "cluster"])
 def code(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CodeStore]:
     match request.param:
         case "memory":
             yield MemoryCodeStore()
         case "directory":
             yield DirectoryCodeStore(tmp_path / "code")
-        case "redis":
+        case "redis" | "cluster":
             with connect_for_threads(request.getfixturevalue("redis_url")) as client:
                 yield RedisCodeStore(client)
 

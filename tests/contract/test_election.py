@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
@@ -244,6 +245,73 @@ async def test_of_several_that_see_a_lease_expire_one_gets_it(api: KubernetesApi
         hand.now += 1.1
         terms = await asyncio.gather(*(each.acquire() for each in many))
         assert len([term for term in terms if term is not None]) <= 1
+
+
+@dataclass
+class Port:
+    """An address where somebody listens until `close`."""
+
+    server: asyncio.Server
+
+    @property
+    def address(self) -> str:
+        host, port = self.server.sockets[0].getsockname()
+        return f"{host}:{port}"
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[Port]:
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    yield Port(server)
+    server.close()
+
+
+async def test_nobody_waits_for_a_leader_whose_process_has_ended(api: KubernetesApi, port: Port) -> None:
+    hand = Hand(1.0)
+    one = LeaseElection(api, "leader", "one", 2.0, hand, address=port.address)
+    two = LeaseElection(api, "leader", "two", 2.0, hand, address="127.0.0.1:1")
+    late = LeaseElection(api, "leader", "late", 2.0, hand)
+    term = await one.acquire()
+    assert term is not None
+    assert await two.acquire() is None
+    port.server.close()
+    await port.server.wait_closed()
+    assert await late.acquire() is None, "that it is refused may be the network's doing: it was never answered"
+    second = await two.acquire()
+    assert second is not None
+    assert second > term
+    assert not await one.renew(term)
+    assert await late.acquire() is None
+
+
+async def test_a_leader_that_cannot_be_reached_may_lead_still(api: KubernetesApi, port: Port) -> None:
+    hand = Hand(1.0)
+    one = LeaseElection(api, "leader", "one", 2.0, hand, address=port.address)
+    two = LeaseElection(api, "leader", "two", 0.4, hand)
+    assert await one.acquire() is not None
+    assert await two.acquire() is None
+    host, number = port.address.split(":")
+    port.server.close()
+    await port.server.wait_closed()
+    # Connections to it get no answer: its queue is full, and nobody takes from it.
+    with socket.socket() as deaf, socket.socket() as first, socket.socket() as second:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        deaf.bind((host, int(number)))
+        deaf.listen(0)
+        for each in (first, second):
+            each.setblocking(False)
+            each.connect_ex((host, int(number)))
+        assert await two.acquire() is None
+        hand.now += 2.1
+        assert await two.acquire() is not None
+
+
+async def test_a_process_in_the_place_of_the_leaders_need_not_wait(api: KubernetesApi) -> None:
+    one, two = (LeaseElection(api, "leader", name, 2.0, Hand(1.0), address="10.0.0.1:9") for name in ("one", "two"))
+    term = await one.acquire()
+    assert term is not None
+    assert await two.acquire() == term + 1
+    assert not await one.renew(term)
 
 
 async def test_terms_grow_although_the_lease_was_deleted(twin: KubernetesTwin, api: KubernetesApi) -> None:

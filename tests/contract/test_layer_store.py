@@ -32,7 +32,7 @@ class Stores(NamedTuple):
     functions: FunctionStore
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def stores(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Stores]:
     if request.param == "memory":
         functions = MemoryFunctionStore()

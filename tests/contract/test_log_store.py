@@ -22,14 +22,14 @@ STREAM = "2026/01/01/[$LATEST]ab"
 NOW = int(datetime.now(UTC).timestamp() * 1000)
 
 
-@pytest.fixture(params=["memory", "directory", "redis"])
+@pytest.fixture(params=["memory", "directory", "redis", "cluster"])
 def logs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogStore]:
     match request.param:
         case "memory":
             yield MemoryLogStore()
         case "directory":
             yield DirectoryLogStore(tmp_path / "logs", "w1")
-        case "redis":
+        case "redis" | "cluster":
             with connect_for_threads(request.getfixturevalue("redis_url")) as client:
                 yield RedisLogStore(client, SystemClock())
 

@@ -38,7 +38,7 @@ F, G = QueueKey(ONE, "f"), QueueKey(ONE, "g")
 DEAD_SECONDS, DEAD_ITEMS = 100.0, 3
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def queue(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[EventQueue]:
     if request.param == "memory":
         yield MemoryQueue(SystemClock(), "p", dead_seconds=DEAD_SECONDS, dead_items=DEAD_ITEMS)

@@ -42,7 +42,7 @@ def activity(number: int) -> Activity:
     )  # fmt: skip
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def store(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[ScalingStore]:
     if request.param == "memory":
         yield MemoryScalingStore()

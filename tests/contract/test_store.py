@@ -38,7 +38,7 @@ async def delete(store: FunctionStore, name: str, generation: int) -> Obstacle |
     return await store.change(Edit(ONE, name, EVERY_VERSION, generation, delete=True), 0)
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def store(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[FunctionStore]:
     if request.param == "memory":
         yield MemoryFunctionStore()
@@ -211,7 +211,7 @@ async def test_the_change_log_tells_every_change_of_its_tenant_only(store: Funct
     async def read() -> None:
         async for change in changes:
             seen.append(change)
-            if len(seen) == 3:
+            if change.generation == 93:
                 return
 
     reader = asyncio.ensure_future(read())
@@ -221,7 +221,6 @@ async def test_the_change_log_tells_every_change_of_its_tenant_only(store: Funct
         await create(store, record(f"try{generation}", generation=generation), 1000)
         generation += 1
         await asyncio.sleep(0.01)
-    del seen[:]
     await create(store, record("f", generation=90, tenant=OTHER), 1000)
     await create(store, record("f", generation=91), 1000)
     await replace(store, record("f", revision="r2", generation=92), "r1", 1000)
@@ -229,8 +228,7 @@ async def test_the_change_log_tells_every_change_of_its_tenant_only(store: Funct
     await asyncio.wait_for(reader, 10)
     told = [change for change in seen if change.name == "f"]
     expected = [Change(ONE, "f", 91, EVERY_VERSION), Change(ONE, "f", 92, LATEST), Change(ONE, "f", 93, EVERY_VERSION)]
-    assert told == expected[: len(told)]
-    assert told
+    assert told == expected
 
 
 async def test_a_store_that_is_away_says_so(short_tmp) -> None:  # type: ignore[no-untyped-def]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from tests.kube.on_a_node import beside
 from tests.kube.release import NOW, Release, eventually, report
 from tests.kube.test_faults import NAP, begun
 
@@ -23,37 +24,18 @@ with socket.socket() as any_socket:
     flags = flags | 1 if up else flags & ~1  # IFF_UP
     fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14x", name.encode(), flags))  # SIOCSIFFLAGS
 """
-HAND = """
-apiVersion: v1
-kind: Pod
-metadata: {name: hand}
-spec:
-  nodeName: NODE
-  hostNetwork: true
-  restartPolicy: Never
-  terminationGracePeriodSeconds: 0
-  containers:
-    - name: hand
-      image: lambent.local/lambent-control:VERSION
-      command: [sleep, "600"]
-      securityContext: {privileged: true, runAsUser: 0, runAsNonRoot: false}
-"""
 
 
 @contextmanager
 def cut_off(release: Release, pod: str) -> Iterator[None]:
     """A pod without its network."""
     index = release.kubectl("exec", pod, "--", "cat", "/sys/class/net/eth0/iflink").strip()
-    node = release.kubectl("get", "pod", pod, "-o", "jsonpath={.spec.nodeName}")
-    release.kubectl("apply", "-f", "-", stdin=HAND.replace("NODE", node).replace("VERSION", release.version))
-    release.kubectl("wait", "--for=condition=Ready", "pod/hand", "--timeout=60s")
-    hand = ("exec", "hand", "--", "python", "-c", CABLE, index)
-    try:
-        release.kubectl(*hand, "down")
-        yield
-    finally:
-        release.kubectl(*hand, "up", check=False)  # with its pod the cable goes, too
-        release.kubectl("delete", "pod", "hand", "--wait=false")
+    with beside(release, pod) as python:
+        try:
+            python(CABLE, index, "down")
+            yield
+        finally:
+            python(CABLE, index, "up", check=False)  # with its pod the cable goes, too
 
 
 def test_a_worker_that_is_cut_off_is_replaced_and_its_callers_are_told(release: Release) -> None:

@@ -14,13 +14,14 @@ from services.worker.unreachable import unreachable
 def test_whatever_of_the_platform_is_private_and_what_is_named() -> None:
     settings = replace(
         Settings(),
-        cluster=replace(Settings().cluster, redis_url="redis://store"),
+        cluster=replace(Settings().cluster, redis_url="redis+cluster://store,store-2:7000"),
         internal=Internal(scheduler="unix:/s, sched:9010", store="door:9003", worker="0.0.0.0:9020"),
         telemetry=Telemetry(prometheus="0.0.0.0:9090"),
         worker=Worker(unreachable="10.96.0.0/12, kubernetes.default:443,fd00::1, [fd00::2]:80, 192.0.2.1/32"),
     )
     assert unreachable(settings) == (
         ("0.0.0.0/0", 9010), ("::/0", 9010), ("0.0.0.0", 9020), ("0.0.0.0/0", 9003), ("::/0", 9003), ("store", 6379),
+        ("store-2", 7000),
         ("0.0.0.0", 9090), ("0.0.0.0", 9091), ("0.0.0.0", 9092), ("0.0.0.0", 9093),
         ("10.96.0.0/12", None), ("kubernetes.default", 443), ("fd00::1", None), ("fd00::2", 80), ("192.0.2.1", None),
     )  # fmt: skip

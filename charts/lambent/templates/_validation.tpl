@@ -8,10 +8,12 @@
 {{- $problems = append $problems (printf "%s is no value of this chart: %s" $key $now) }}
 {{- end }}
 {{- end }}
-{{- if and .Values.redis.enabled (or .Values.externalRedis.host .Values.externalRedis.existingSecretUrlKey .Values.externalRedis.sentinel.enabled) }}
+{{- $external := .Values.externalRedis }}
+{{- $elsewhere := or $external.host $external.existingSecretUrlKey $external.sentinel.enabled $external.cluster.enabled }}
+{{- if and .Values.redis.enabled $elsewhere }}
 {{- $problems = append $problems "redis.enabled and externalRedis are both given: set redis.enabled=false to use the external one" }}
 {{- end }}
-{{- if and (not .Values.redis.enabled) (not .Values.externalRedis.host) (not .Values.externalRedis.existingSecretUrlKey) (not .Values.externalRedis.sentinel.enabled) }}
+{{- if not (or .Values.redis.enabled $elsewhere) }}
 {{- $problems = append $problems "no store: set redis.enabled=true, or give externalRedis.host" }}
 {{- end }}
 {{- if and .Values.externalRedis.existingSecretUrlKey (not .Values.externalRedis.existingSecret) }}
@@ -19,6 +21,15 @@
 {{- end }}
 {{- if and .Values.externalRedis.sentinel.enabled (not .Values.externalRedis.sentinel.hosts) }}
 {{- $problems = append $problems "externalRedis.sentinel.enabled needs externalRedis.sentinel.hosts" }}
+{{- end }}
+{{- if and $external.cluster.enabled (not $external.cluster.hosts) }}
+{{- $problems = append $problems "externalRedis.cluster.enabled needs externalRedis.cluster.hosts" }}
+{{- end }}
+{{- if and $external.cluster.enabled $external.sentinel.enabled }}
+{{- $problems = append $problems "externalRedis.sentinel and externalRedis.cluster are both enabled: choose one" }}
+{{- end }}
+{{- if and $external.cluster.enabled (ne (int $external.database) 0) }}
+{{- $problems = append $problems "externalRedis.database must be 0: a Redis Cluster has no other" }}
 {{- end }}
 {{- if and .Values.tls.existingSecret .Values.tls.certManager.enabled }}
 {{- $problems = append $problems "tls.existingSecret and tls.certManager.enabled are both given: choose one" }}

@@ -289,6 +289,9 @@ topologySpreadConstraints:
 {{- $scheme = printf "%s+sentinel" $scheme }}
 {{- $hosts = join "," $external.sentinel.hosts }}
 {{- $master = printf "%s/" $external.sentinel.master }}
+{{- else if $external.cluster.enabled }}
+{{- $scheme = printf "%s+cluster" $scheme }}
+{{- $hosts = join "," $external.cluster.hosts }}
 {{- end }}
 {{- $authority := ternary (printf "?ssl_ca_certs=/etc/lambent-redis-ca/%s" $external.tls.existingSecretKey) "" (and $external.tls.enabled (ne $external.tls.existingSecret "")) }}
 - name: LAMBENT_REDIS_URL

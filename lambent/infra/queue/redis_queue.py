@@ -155,6 +155,8 @@ class RedisQueue:
     async def wakes(self) -> AsyncIterator[QueueKey]:
         while True:
             try:
+                # A cluster's client learns from a first command which nodes there are.
+                await cast(Any, self._blocking.ping())
                 async with self._blocking.pubsub(ignore_subscribe_messages=True) as channel:
                     await channel.subscribe(keys.WAKES)
                     while True:

@@ -1,10 +1,14 @@
 """Who leads, by a Lease object (coordination.k8s.io/v1) that is renewed.
 
 What others read of it is as they expect: `spec.holderIdentity`, `leaseDurationSeconds`, `acquireTime`, `renewTime`,
-`leaseTransitions`. Two annotations are ours: the term, and the exact duration, as the spec has whole seconds only.
+`leaseTransitions`. Three annotations are ours: the term, the exact duration, as the spec has whole seconds only, and
+where the leader listens.
 
 Nobody compares clocks. A Lease has expired once *this* process has seen the same record, unchanged, for as long as it
 lasts, by its own monotonic clock; whoever writes does so on the version that it has read, or not at all.
+
+Nobody waits for the dead, either: a leader listens for as long as it leads, so an address that answered and where now
+nobody listens, on a machine that says so, is a leader's that has ended.
 """
 
 from __future__ import annotations
@@ -17,27 +21,34 @@ from datetime import UTC, datetime
 
 from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError
+from lambent.infra.silence import listens
 from services.scheduler.adapters.kubernetes_api import ApiAway, ApiRefused, KubernetesApi, Object
+from services.scheduler.leadership import LOOKS
 
-TERM, MILLISECONDS = "lambent.dev/term", "lambent.dev/lease-milliseconds"
+TERM, MILLISECONDS, ADDRESS = "lambent.dev/term", "lambent.dev/lease-milliseconds", "lambent.dev/address"
 LEASES = "apis/coordination.k8s.io/v1 leases"
 
 
 class LeaseElection:
     """An `Election` among the schedulers of one namespace."""
 
-    def __init__(self, api: KubernetesApi, lease: str, name: str, seconds: float, clock: Clock) -> None:
+    def __init__(
+        self, api: KubernetesApi, lease: str, name: str, seconds: float, clock: Clock, *, address: str = ""
+    ) -> None:
         """`lease`: the object's name. `name`: unique among live schedulers. `seconds`: how long one leads unless it
-        renews, and how long an answer may take."""
+        renews, and how long an answer may take. `address`: HOST:PORT where this one, and nobody else, listens now and
+        until it leads no more; empty: others find out by time alone."""
         self._api = api
         self._lease = lease
         self._name = name
         self._seconds = seconds
         self._clock = clock
+        self._address = address
         self._mine: Object = {}  # the Lease as this one last wrote or read it; meaningful while it leads
         self._last_term = 0  # the greatest that was met
         self._seen: tuple[str, str, str] | None = None  # another's record
         self._seen_at = -math.inf  # when it was first seen: monotonic seconds
+        self._heard = ""  # holder whose address has answered here
 
     async def acquire(self) -> int | None:
         async with self._bounded():
@@ -51,7 +62,7 @@ class LeaseElection:
                 fresh: Object = {"metadata": {"name": self._lease}, "spec": {}}
                 return await self._begin(fresh, self._api.create, LEASES)
             self._last_term = max(self._last_term, _term_of(lease))
-            if not self._free(lease):
+            if not (self._free(lease) or await self._ended(lease)):
                 return None
             return await self._begin(lease, self._api.replace, f"{LEASES}/{self._lease}")
 
@@ -68,6 +79,21 @@ class LeaseElection:
             self._seen, self._seen_at = record, now
             return False
         return now >= self._seen_at + max(self._seconds, _duration_of(lease))
+
+    async def _ended(self, lease: Object) -> bool:
+        """Whether its holder's process is known to have ended.
+
+        That an address refuses says so only where it answered before: a network's rules may refuse, too.
+        """
+        address, holder = str(_annotations(lease).get(ADDRESS, "")), str(lease["spec"]["holderIdentity"])
+        if not address:
+            return False
+        if address == self._address:
+            return True  # of a process before this one: a pod that was started again keeps its address
+        found = await listens(address, self._seconds / LOOKS)
+        if found:
+            self._heard = holder
+        return found is False and self._heard == holder
 
     async def _begin(self, lease: Object, write: Callable[[str, Object], Awaitable[Object]], path: str) -> int | None:
         term = max(int(self._clock.epoch() * 1000), self._last_term + 1)
@@ -124,7 +150,7 @@ class LeaseElection:
     def _stamp(self, lease: Object, term: int) -> None:
         lease["spec"] |= {"renewTime": self._time(), "leaseDurationSeconds": math.ceil(self._seconds)}
         annotations = lease["metadata"].setdefault("annotations", {})
-        annotations |= {TERM: str(term), MILLISECONDS: str(int(self._seconds * 1000))}
+        annotations |= {TERM: str(term), MILLISECONDS: str(int(self._seconds * 1000)), ADDRESS: self._address}
 
     def _time(self) -> str:
         """Now, as Kubernetes writes a MicroTime."""
@@ -141,16 +167,21 @@ class LeaseElection:
             ) from error
 
 
-def _annotation(lease: Object, name: str) -> int:
-    text = str((lease["metadata"].get("annotations") or {}).get(name, ""))
+def _annotations(lease: Object) -> Object:
+    found: Object = lease["metadata"].get("annotations") or {}
+    return found
+
+
+def _number(lease: Object, name: str) -> int:
+    text = str(_annotations(lease).get(name, ""))
     return int(text) if text.isdecimal() else 0
 
 
 def _term_of(lease: Object) -> int:
-    return _annotation(lease, TERM)
+    return _number(lease, TERM)
 
 
 def _duration_of(lease: Object) -> float:
     """For how long the holder leads after a renewal: seconds."""
-    exact = _annotation(lease, MILLISECONDS)
+    exact = _number(lease, MILLISECONDS)
     return exact / 1000 if exact else float((lease.get("spec") or {}).get("leaseDurationSeconds") or 0)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
+import _socket
 import array
 import ctypes
 import fcntl
 import os
 import platform
-import signal
 import socket
 import struct
 import sys
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Callable, List, Sequence, Tuple
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -47,7 +48,11 @@ _SYS_CAPSET = {"x86_64": 126}.get(_MACHINE, 91)
 _SYS_SECCOMP = {"x86_64": 317}.get(_MACHINE, 277)
 _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_SPEC_ALLOW = 4  # no price on every branch: the sandbox reads nothing but its own memory
+_KEPT = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY  # the flags of a mount that may not be taken from it
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
+
+_Socket: Any = _socket.socket
+_SOL_SOCKET, _SCM_RIGHTS, _CLOSED_BY_EXEC = _socket.SOL_SOCKET, _socket.SCM_RIGHTS, _socket.MSG_CMSG_CLOEXEC
 
 # Made once: every ctypes array type is a class of its own, and what a sandbox makes for itself is memory of its own.
 _NO_CAPABILITIES = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0)), ctypes.create_string_buffer(24)
@@ -85,7 +90,7 @@ fork = _plain_fork()
 
 def fork_sibling() -> int:
     """fork for a process with a single thread whose child is to be its parent's: that waits for it in its place."""
-    return _check(_held.syscall(_SYS_CLONE, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0), "clone")
+    return _check(_held.syscall(_SYS_CLONE, _CLONE_PARENT | _signal.SIGCHLD, 0, 0, 0, 0), "clone")
 
 
 def unshare(flags: int) -> None:
@@ -104,11 +109,16 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     _check(result, f"mount {source} on {target}")
 
 
-def bind(source: str, target: str, *, read_only: bool = True, flags: int = 0, recursive: bool = False) -> None:
-    """Make `source` visible at `target`; flags that the source is mounted with stay, as user namespaces demand."""
-    mount(source, target, "", MS_BIND | (MS_REC if recursive else 0))
+def kept_flags(path: str) -> int:
+    """The flags of the mount at `path` that stay with whatever is made of it, as user namespaces demand."""
+    return os.statvfs(path).f_flag & _KEPT
+
+
+def bind(source: str, target: str, *, read_only: bool = True, flags: int = 0, kept: int = -1) -> None:
+    """Make `source` visible at `target`. `kept`: its `kept_flags`, where they are known."""
+    mount(source, target, "", MS_BIND)
     if read_only or flags:
-        kept = os.statvfs(target).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY)
+        kept = kept_flags(target) if kept < 0 else kept
         mount("none", target, "", MS_REMOUNT | MS_BIND | kept | flags | (MS_RDONLY if read_only else 0))
 
 
@@ -163,22 +173,40 @@ def raise_loopback() -> None:
 
 def send(peer: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> int:
     """Send a message with descriptors; answers how much of it went."""
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    ancillary = [(_SOL_SOCKET, _SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     return peer.sendmsg([data], ancillary)
 
 
 def receive(peer: socket.socket, size: int) -> Tuple[bytes, List[int]]:
     """At most `size` bytes and the descriptors that came with them."""
-    data, ancillary, _, _ = peer.recvmsg(size, 1024)
-    descriptors = array.array("i")
+    data, ancillary, _, _ = peer.recvmsg(size, 1024, _CLOSED_BY_EXEC)
+    descriptors: List[int] = []
     for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-    return data, list(descriptors)
+        if level == _SOL_SOCKET and kind == _SCM_RIGHTS:
+            whole = array.array("i")
+            whole.frombytes(payload[: len(payload) - len(payload) % whole.itemsize])
+            descriptors += whole
+    return data, descriptors
 
 
-def pidfd_open(pid: int) -> int:
-    """A descriptor of a process, which no other process can ever take the place of."""
+def _pidfd_open(pid: int) -> int:
     return _check(_libc.syscall(_SYS_PIDFD_OPEN, pid, 0), "pidfd_open")
+
+
+# A descriptor of a process, which no other process can ever take the place of.
+pidfd_open: Callable[[int], int] = getattr(os, "pidfd_open", _pidfd_open)  # Python 3.8 has none
+
+
+# What the standard library has in Python around these costs a sandbox a copy of many more pages than what is in C.
+
+
+def default_signals() -> None:
+    """What a process that notes the ends of its children through a descriptor has set up, undone in one of them."""
+    _signal.set_wakeup_fd(-1)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+
+
+def stream_socket(descriptor: int) -> socket.socket:
+    """The connected Unix stream socket behind a descriptor, as far as the methods go that are in C."""
+    made: socket.socket = _Socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, descriptor)
+    return made

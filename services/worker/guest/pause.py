@@ -45,7 +45,7 @@ def fork(zygote: Any, snapshot: int, message: Dict[str, Any], descriptors: List[
     if pid == 0:
         code = 1
         try:
-            signal.set_wakeup_fd(-1)
+            kernel.default_signals()
             code = _lay(zygote, theirs, message, descriptors)
         except OSError as error:
             os.write(2, (str(error) + "\n").encode())
@@ -95,7 +95,7 @@ def _lay(zygote: Any, peer: socket.socket, message: Dict[str, Any], descriptors:
     os.dup2(output, 2)
     # Files are laid out with the zygote's rights, and so that whoever comes into the user namespace cannot undo it.
     kernel.unshare(kernel.CLONE_NEWNS)
-    roots.fill(message["claim"])
+    roots.fill(message["claim"], zygote.packages_flags)
     if message["users"] is not None:
         snapshot = message["users"][0]
         os.setresgid(snapshot, snapshot, snapshot)

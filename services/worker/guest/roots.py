@@ -31,6 +31,8 @@ _MASKED = tuple(
     for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sysrq-trigger")
     if os.path.exists(path) and os.stat(path).st_mode & 0o006
 )
+_PROC = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC  # the flags of its mounts
+_OWN = kernel.MS_NOSUID | kernel.MS_NODEV  # of a function's
 _ETC = (
     "ssl",
     "pki",
@@ -90,7 +92,7 @@ def enter_root(config: Dict[str, Any]) -> None:
     kernel.bind(config["packages"], root + PACKAGES, flags=kernel.MS_NOSUID | kernel.MS_NODEV)
     # Ours is mounted after the new root is made and before the old one goes: a user namespace may mount a /proc only
     # while it sees another whole one.
-    kernel.mount("proc", root + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    kernel.mount("proc", root + "/proc", "proc", _PROC)
     os.chdir(root)
     kernel.pivot_root_here()
     flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
@@ -99,19 +101,21 @@ def enter_root(config: Dict[str, Any]) -> None:
 
 def mount_proc() -> None:
     """Mount the /proc of this process's pid namespace over the one that is there."""
-    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    kernel.mount("proc", "/proc", "proc", _PROC)
     for path in _MASKED:
         kernel.bind("/dev/null", path, read_only=False)
-    kernel.bind("/proc/sys", "/proc/sys")
+    kernel.bind("/proc/sys", "/proc/sys", kept=_PROC)
 
 
-def fill(claim: Dict[str, Any]) -> None:
-    """Put a function's own into a fresh sandbox's file system: /tmp, package and layers, and nobody else's packages."""
-    flags = kernel.MS_NOSUID | kernel.MS_NODEV
-    kernel.mount("tmpfs", "/tmp", "tmpfs", flags, "size=%dm,mode=1777" % claim["tmp_mb"])
-    kernel.bind(PACKAGES + "/" + claim["package"], "/var/task", flags=flags)
+def fill(claim: Dict[str, Any], kept: int) -> None:
+    """Put a function's own into a fresh sandbox's file system: /tmp, package and layers, and nobody else's packages.
+
+    `kept`: the flags that whatever is made of PACKAGES keeps.
+    """
+    kernel.mount("tmpfs", "/tmp", "tmpfs", _OWN, "size=%dm,mode=1777" % claim["tmp_mb"])
+    kernel.bind(PACKAGES + "/" + claim["package"], "/var/task", flags=_OWN, kept=kept)
     if claim["opt"] is not None:
-        kernel.bind(PACKAGES + "/" + claim["opt"], "/opt", flags=flags)
+        kernel.bind(PACKAGES + "/" + claim["opt"], "/opt", flags=_OWN, kept=kept)
     kernel.unmount(PACKAGES)
 
 

@@ -275,7 +275,7 @@ class Server:
                 self.invoke(meta, payload)
             else:
                 begin = {wire.INIT: self.init, wire.RESTORE: self.restore}.get(kind)
-                if begin is not None and not begin(json.loads(meta)):
+                if begin is not None and not begin(documents.parse(meta)):
                     return 1
 
     def init(self, task: Dict[str, Any]) -> bool:
@@ -441,7 +441,7 @@ def rehearse() -> None:
             near.sendall(wire.pack(wire.INIT, json.dumps(task).encode()))
             frame = server.read()
             assert frame is not None
-            server.init(json.loads(frame[1]))
+            server.init(documents.parse(frame[1]))
             near.recv(65536)
             sys.path[:] = standard
         near.sendall(wire.pack(wire.INVOKE, invoke, event))

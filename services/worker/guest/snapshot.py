@@ -1,11 +1,8 @@
 """The snapshot of a function: a sandbox whose init phase has ended and which forks instead of serving.
 
 What it forks goes on in a sandbox of its own (pause.py) and is told there whose environment it is. Commands come on a
-SOCK_SEQPACKET socket, in the zygote's words:
-
-    worker to snapshot   {"op": "fork", "id": n, "user": user id or null} + one end of a socket to the process that
-                         pauses, then cgroup.procs files
-    snapshot to worker   {"op": "forked", "id": n} + pidfd;  {"op": "exit", "id": n, "status": wait status}
+SOCK_SEQPACKET socket, as the notes that wire.py lists: FORK, with one end of a socket to the process that pauses, then
+cgroup.procs files; answered by FORKED and ENDED.
 
 What the init phase leaves behind is looked at before anything is forked: a thread would be missing in every copy; a
 socket, a file position or a mapping would be one and the same in all of them.
@@ -26,7 +23,7 @@ import socket
 import struct
 import sys
 import threading
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 wire: Any = importlib.import_module("_lambent_wire")
 kernel: Any = importlib.import_module("_lambent_kernel")
@@ -161,12 +158,12 @@ class Snapshot:
         data, descriptors = kernel.receive(self.commands, 65536)
         if not data:
             return False
-        message = json.loads(data)
+        _, number, user = wire.NOTE.unpack_from(data)
         pid = kernel.fork()
         if pid == 0:
             code = 1
             try:
-                self.become(message, descriptors)
+                self.become(number, None if user < 0 else user, descriptors)
                 code = runtime.ended(self.server.run)
             except BaseException:
                 runtime.report_crash()
@@ -175,13 +172,10 @@ class Snapshot:
         for descriptor in descriptors:
             os.close(descriptor)
         if pid < 0:
-            self.tell({"op": "exit", "id": message["id"], "status": 1 << 8, "error": "fork: no process can be had"})
+            self.commands.send(wire.NOTE.pack(wire.ENDED, number, 1 << 8) + b"fork: no process can be had")
         else:
-            self.midwives[pid] = message["id"]
+            self.midwives[pid] = number
         return True
-
-    def tell(self, message: Dict[str, Any], descriptors: Tuple[int, ...] = ()) -> None:
-        kernel.send(self.commands, json.dumps(message).encode(), descriptors)
 
     def hear_births(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -204,21 +198,20 @@ class Snapshot:
                 self.hear_births()
                 self.report(pid, status)
             elif status:
-                self.tell({"op": "exit", "id": number, "status": status, "error": "the snapshot cannot be restored"})
+                self.commands.send(wire.NOTE.pack(wire.ENDED, number, status) + b"the snapshot cannot be restored")
 
     def report(self, pid: int, status: int) -> None:
         number = self.forked.pop(pid, None)
         if number is None:
             self.ended[pid] = status
         else:
-            self.tell({"op": "exit", "id": number, "status": status})
+            self.commands.send(wire.NOTE.pack(wire.ENDED, number, status))
 
     # In the process that is forked
 
-    def become(self, message: Dict[str, Any], descriptors: List[int]) -> None:
+    def become(self, number: int, user: Optional[int], descriptors: List[int]) -> None:
         """Leave for the sandbox that was made for this copy; returns in the process that is to serve there."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        kernel.default_signals()
         bridge, *groups = descriptors
         for group in groups:
             os.write(group, b"0")
@@ -235,10 +228,9 @@ class Snapshot:
         if pid:
             self.commands.setblocking(True)
             handle = kernel.pidfd_open(pid)
-            self.tell({"op": "forked", "id": message["id"]}, (handle,))
-            os.write(self.births[1], _BIRTH.pack(message["id"], pid))
+            kernel.send(self.commands, wire.NOTE.pack(wire.FORKED, number, 0), (handle,))
+            os.write(self.births[1], _BIRTH.pack(number, pid))
             os._exit(0)
-        user = message["user"]
         copy_files(files, user)
         if user is not None:
             os.setresgid(user, user, user)
@@ -254,7 +246,7 @@ class Snapshot:
         self.server.channel.close()
         for descriptor in (target, output, files, *self.births, *self.wake):
             os.close(descriptor)
-        self.server.channel = socket.socket(fileno=channel)
+        self.server.channel = kernel.stream_socket(channel)
         self.server.restore = self.restore
 
     def restore(self, task: Dict[str, Any]) -> bool:

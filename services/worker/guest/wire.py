@@ -32,6 +32,20 @@ Launcher to host; each meta is a JSON object:
     usage = most memory used so far in KiB:u32; the error type follows it as UTF-8 text.
 
 The host believes nothing that it reads here: lengths are bounded, an unexpected kind ends the sandbox.
+
+Between the worker and what forks (zygote.py, snapshot.py) are sockets of the kind that keeps messages apart;
+descriptors come beside a message:
+
+    note = kind:u8  id:u32  value:i32  text        (little-endian; the id is that of the child in question)
+
+Worker to what forks:
+    FORK        + what zygote.py or snapshot.py say; value = the copy's user id, -1: none
+    PAUSE       text = JSON object, see zygote.py
+What forks to worker:
+    UP, FAILED  once: it can fork; it cannot, and text says why
+    FORKED      + pidfd
+    PREPARED    + the child's mount namespace where it has one: nothing but the claim is left to do; said by the child
+    ENDED       value = wait status, text = why nothing was forked, where that is so
 """
 
 from __future__ import annotations
@@ -40,6 +54,7 @@ import struct
 
 HEAD = struct.Struct("<BII")
 USAGE = struct.Struct("<I")
+NOTE = struct.Struct("<BIi")
 
 CLAIM = 1
 INIT = 2
@@ -57,6 +72,14 @@ LAUNCH_FAILED = 21
 RUNTIME_EXITED = 22
 EXTENSION_EXITED = 23
 UNSHAREABLE = 24
+
+FORK = 32
+PAUSE = 33
+UP = 34
+FAILED = 35
+FORKED = 36
+PREPARED = 37
+ENDED = 38
 
 MAX_META = 1024 * 1024
 

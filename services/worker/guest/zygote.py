@@ -1,13 +1,9 @@
 """A warmed-up interpreter from which sandboxes are forked: `python -I -S zygote.py FD CONFIG`.
 
 One thread, no buffered output, no logging: whatever it held would exist again in every child. FD is a SOCK_SEQPACKET
-socket to the worker, one JSON object a message, descriptors beside it:
+socket to the worker for the notes that wire.py lists:
 
-    worker to zygote   {"op": "fork", "id": n} + guest end of the channel, write end of the output pipe,
-                       then the cgroup.procs files that the child enters
-    zygote to worker   {"op": "up", "version": [..]} once; or {"op": "failed", "error": text};
-                       {"op": "forked", "id": n} + pidfd;  {"op": "exit", "id": n, "status": wait status}
-    child to worker    {"op": "ready", "id": n} + its mount namespace, once nothing but the claim is left to do
+    FORK     with guest end of the channel, write end of the output pipe, then the cgroup.procs files to enter
 
 CONFIG is JSON: level, network (the profile's name), staging (empty folder to build the root on), packages (the worker's
 unpacked packages), prefixes (folders that the interpreter needs), folders (others that functions see), bootstraps,
@@ -21,9 +17,9 @@ runtime (folder or null), users [first id, how many]. The child then waits for a
 joins brings the mount namespace of a sandbox that has died, so that its /tmp lives on; that of a snapshot brings the
 socket on which it is told to fork (snapshot.py). For what it forks, the zygote makes a sandbox (pause.py):
 
-    worker to zygote   {"op": "pause", "id": n, "snapshot": its id, "users": [its user, the environment's] or null,
-                       "claim": as above} + guest end of the channel, write end of the output pipe, one end of a
-                       socket to what the snapshot forks, then cgroup.procs files; answered as a fork is
+    PAUSE    {"snapshot": its id, "users": [its user, the environment's] or null, "claim": as above} with guest end of
+             the channel, write end of the output pipe, one end of a socket to what the snapshot forks, then
+             cgroup.procs files; answered as a fork is
 """
 
 from __future__ import annotations
@@ -88,10 +84,6 @@ _ASIDE = frozenset({"namespaces", "user-namespace"})  # levels with a file syste
 _LOCKED_BYTES = 64 * 1024  # of memory that a function may lock, as on AWS
 
 
-def _send(control: socket.socket, message: Dict[str, Any], descriptors: Tuple[int, ...] = ()) -> None:
-    kernel.send(control, json.dumps(message).encode(), descriptors)
-
-
 _CLIENT = os.path.join(_HERE, "client.py")
 with open(_CLIENT, encoding="utf-8") as _file:
     _client_code = compile(_file.read(), _CLIENT, "exec")
@@ -115,6 +107,7 @@ class Zygote:
         joined = pause.namespaces(config["network"]) if self.isolated else 0
         self.snapshot_filter = system_call_filter(config, joined)
         self.children: Dict[int, int] = {}  # pid → id
+        self.packages_flags = kernel.kept_flags(roots.PACKAGES) if self.isolated else 0
         self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self.isolated else -1
 
     def run(self) -> None:
@@ -154,7 +147,7 @@ class Zygote:
             if not self.isolated:
                 self.kill_orphans()
             if number is not None:
-                _send(self.control, {"op": "exit", "id": number, "status": status})
+                self.control.send(wire.NOTE.pack(wire.ENDED, number, status))
 
     def kill_orphans(self) -> None:
         """Kill what dead sandboxes have left that is in no pid namespace: it has become this process's child."""
@@ -180,10 +173,10 @@ class Zygote:
         data, descriptors = kernel.receive(self.control, 65536)
         if not data:
             return False  # the worker is gone
-        message = json.loads(data)
-        number = message["id"]
+        kind, number, _ = wire.NOTE.unpack_from(data)
         try:
-            if message["op"] == "pause":
+            if kind == wire.PAUSE:
+                message = json.loads(data[wire.NOTE.size :])
                 of = next((pid for pid, known in self.children.items() if known == message["snapshot"]), None)
                 if of is None:
                     raise OSError("the snapshot has ended")
@@ -191,11 +184,11 @@ class Zygote:
             else:
                 pid = self.fork(number, descriptors, wake)
         except OSError as error:
-            _send(self.control, {"op": "exit", "id": number, "status": 1 << 8, "error": str(error)})
+            self.control.send(wire.NOTE.pack(wire.ENDED, number, 1 << 8) + str(error).encode())
         else:
             self.children[pid] = number
             handle = kernel.pidfd_open(pid)
-            _send(self.control, {"op": "forked", "id": number}, (handle,))
+            kernel.send(self.control, wire.NOTE.pack(wire.FORKED, number, 0), (handle,))
             os.close(handle)
         finally:
             for descriptor in descriptors:
@@ -218,8 +211,7 @@ class Zygote:
             return pid
         code = 1
         try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            kernel.default_signals()
             for descriptor in wake:
                 os.close(descriptor)
             if self.own_pids >= 0:
@@ -242,10 +234,11 @@ class Stem:
         self.snapshot_filter = zygote.snapshot_filter
         self.number = number
         self.isolated = zygote.isolated
+        self.packages_flags = zygote.packages_flags
         self.rules: Any = None  # Landlock's, at the level that has them
         channel, self.output = descriptors[:2]
         self.groups = descriptors[2:]
-        self.channel = socket.socket(fileno=channel)
+        self.channel = kernel.stream_socket(channel)
 
     def run(self) -> int:
         os.dup2(self.output, 1)
@@ -262,7 +255,7 @@ class Stem:
                 kernel.raise_loopback()
             roots.mount_proc()
             namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-            _send(self.control, {"op": "ready", "id": self.number}, (namespace,))
+            kernel.send(self.control, wire.NOTE.pack(wire.PREPARED, self.number, 0), (namespace,))
             os.close(namespace)
         else:
             os.setsid()
@@ -273,7 +266,7 @@ class Stem:
                 self.rules.read(roots.readable(seen))
                 self.rules.read(filter(None, (self.config["bootstraps"], self.config["runtime"])))
                 self.rules.write(roots.devices())
-            _send(self.control, {"op": "ready", "id": self.number})
+            self.control.send(wire.NOTE.pack(wire.PREPARED, self.number, 0))
         self.control.close()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         claim = self.await_claim()
@@ -307,7 +300,7 @@ class Stem:
             body += data
         if kind != wire.CLAIM:
             return None
-        claim: Dict[str, Any] = json.loads(body)
+        claim: Dict[str, Any] = documents.parse(body)
         brought = descriptors[0] if descriptors else None
         claim["namespace"] = brought if claim["joins"] else None
         claim["brought"] = brought
@@ -342,7 +335,7 @@ class Stem:
             roots.mount_proc()
             fresh = os.path.ismount(roots.PACKAGES)  # its process ended before it had settled
         if fresh:
-            roots.fill(claim)
+            roots.fill(claim, self.packages_flags)
         os.chdir("/var/task")
         uid = claim["uid"]
         if uid is not None:
@@ -418,13 +411,13 @@ def main() -> int:
         renounce(config)
         zygote = Zygote(control, config)
     except OSError as error:
-        _send(control, {"op": "failed", "error": str(error)})
+        control.send(wire.NOTE.pack(wire.FAILED, 0, 0) + str(error).encode())
         return 1
     gc.collect()
     gc.disable()
     packing.fill()
     gc.freeze()
-    _send(control, {"op": "up", "version": list(sys.version_info[:3])})
+    control.send(wire.NOTE.pack(wire.UP, 0, 0))
     zygote.run()
     return 0
 

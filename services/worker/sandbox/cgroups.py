@@ -1,5 +1,8 @@
 """Limits on memory, processes and CPU: one control group a sandbox, made in advance, entered by the sandbox itself.
 
+To make and to remove one takes the kernel longer than all else about a sandbox but its process. So one that a sandbox
+has left goes to another where it can be made what it was (`Group.renew`).
+
 Version 1 has a hierarchy for each controller, version 2 one for all. Where neither can be written, what the processes
 of an environment use is sampled, and one that uses too much is killed; the level's report says so.
 """
@@ -25,7 +28,11 @@ _BESIDE = _MOUNT / "unified"  # where a machine that uses version 1 has version 
 _ABANDONED_SECONDS = 60.0
 _BEHIND = 10  # how much less than others a group weighs that nobody waits for
 _AHEAD = 16  # groups made in advance
+_KEPT = 32  # groups at most that wait, those included that had a sandbox before
+_LEFT = 4 << 20  # bytes that may be left in a group that gets another sandbox: the kernel's own, and pages of files
 _PERIOD = 100_000  # µs; the kernel's default
+# By whether it is version 2: a group's file for its weight, an ordinary one, the most.
+_ORDINARY = {True: ("cpu.weight", 100, 10_000), False: ("cpu.shares", 1024, 262_144)}
 
 
 @dataclass(slots=True)
@@ -35,6 +42,12 @@ class Group:
     folders: dict[str, str]  # controller → folder; version 2 has one folder under each name
     unified: bool
     entries: list[int] = field(default_factory=list)  # of the files through which a process enters by writing "0"
+    lent: bool = False  # function code has held `entries`, and may enter as long as the group exists
+    _memory_mb: int = 0  # as written last; 0: no limit
+    _preferred: bool | None = None
+    _quota: int | None = None  # µs; None: none
+    _burst: int = 0
+    _frozen: bool = False
 
     def open(self) -> None:
         """Open `entries`."""
@@ -46,13 +59,45 @@ class Group:
         while self.entries:
             os.close(self.entries.pop())
 
+    def renew(self) -> bool:
+        """Make it what it was before a sandbox was in it, for the next one; False: that cannot be.
+
+        What the worker has written is set back here, but for the limit on memory, which comes with every environment;
+        nobody else can have written: where groups are used again, a sandbox sees no file of its own. What the kernel
+        has counted is nothing by now (processes), is set back (the most memory used), or makes the group unfit
+        (processes killed for memory, memory that is still in use). Version 2 keeps a peak of memory that cannot be set
+        back for good.
+        """
+        if self.unified or self.lent or self._number("pids", "pids.current") or self.out_of_memory():
+            return False
+        if self._number("memory", "memory.usage_in_bytes") > _LEFT:
+            return False
+        _write(f"{self.folders['memory']}/memory.max_usage_in_bytes", "0")
+        if self._frozen:
+            self.freeze(frozen=False)
+        if self._quota is not None:
+            self._quota = None
+            _write(f"{self.folders['cpu']}/cpu.cfs_quota_us", "-1")
+        self.prefer(preferred=False)
+        self.open()
+        return True
+
+    def _number(self, controller: str, name: str) -> int:
+        return int(_read(f"{self.folders[controller]}/{name}"))
+
     def prefer(self, *, preferred: bool) -> None:
         """Its weight where processor time is short: an environment's, or that of what nobody waits for yet."""
-        name, ordinary = ("cpu.weight", 100) if self.unified else ("cpu.shares", 1024)
+        if preferred is self._preferred:
+            return
+        self._preferred = preferred
+        name, ordinary, _ = _ORDINARY[self.unified]
         _write(f"{self.folders['cpu']}/{name}", str(ordinary if preferred else ordinary // _BEHIND))
 
     def limit_memory(self, memory_mb: int) -> None:
         """What the processes of the group may use together."""
+        if memory_mb == self._memory_mb:
+            return
+        self._memory_mb = memory_mb
         name = "memory.max" if self.unified else "memory.limit_in_bytes"
         _write(f"{self.folders['memory']}/{name}", str(memory_mb * 1024 * 1024))
 
@@ -60,12 +105,18 @@ class Group:
         """How much processor time the group gets; what it leaves in one period it may use in the next."""
         quota = max(1000, int(cpus * _PERIOD))
         folder = self.folders["cpu"]
+        if self._burst > quota:  # no group has a burst beyond its quota
+            self._burst = 0
+            _write(f"{folder}/cpu.cfs_burst_us", "0")
+        self._quota = quota
         if self.unified:
             _write(f"{folder}/cpu.max", f"{quota} {_PERIOD}")
         else:
             _write(f"{folder}/cpu.cfs_quota_us", str(quota))
-        with contextlib.suppress(OSError):  # kernels before 5.14 know no burst
-            _write(f"{folder}/cpu.max.burst" if self.unified else f"{folder}/cpu.cfs_burst_us", str(quota))
+        if self._burst != quota:
+            with contextlib.suppress(OSError):  # kernels before 5.14 know no burst
+                _write(f"{folder}/cpu.max.burst" if self.unified else f"{folder}/cpu.cfs_burst_us", str(quota))
+                self._burst = quota
 
     @property
     def freezes(self) -> bool:
@@ -74,13 +125,14 @@ class Group:
 
     def freeze(self, *, frozen: bool) -> None:
         """Give the processes of the group no processor time, or let them go on."""
+        self._frozen = frozen
         _write(f"{self.folders['freezer']}/cgroup.freeze", "1" if frozen else "0")
 
     def peak_memory_kb(self) -> int:
         """Most memory that the group has used so far; 0: not known."""
         name = "memory.peak" if self.unified else "memory.max_usage_in_bytes"
         try:
-            return int(Path(self.folders["memory"], name).read_text(encoding="ascii")) >> 10
+            return self._number("memory", name) >> 10
         except (OSError, ValueError):  # kernels before 5.19 keep none in version 2
             return 0
 
@@ -88,10 +140,10 @@ class Group:
         """Whether the kernel has killed a process of the group for its memory."""
         name = "memory.events" if self.unified else "memory.oom_control"
         try:
-            text = Path(self.folders["memory"], name).read_text(encoding="ascii")
+            text = _read(f"{self.folders['memory']}/{name}")
         except OSError:
             return False
-        return any(line.startswith("oom_kill ") and line.split()[1] != "0" for line in text.splitlines())
+        return any(line.startswith(b"oom_kill ") and line.split()[1] != b"0" for line in text.splitlines())
 
     def kill(self) -> None:
         """Kill every process in the group."""
@@ -128,6 +180,14 @@ def _write(path: str, text: str) -> None:
         os.close(descriptor)
 
 
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096)  # more than any of the files here has that is read so
+    finally:
+        os.close(descriptor)
+
+
 class Groups:
     """The control groups of one worker, under `lambent/<worker>`."""
 
@@ -158,9 +218,23 @@ class Groups:
                 os.makedirs(_BESIDE / "lambent" / worker, exist_ok=True)
                 if (_BESIDE / "lambent" / worker / "cgroup.freeze").exists():
                     self._homes["freezer"] = str(_BESIDE / "lambent" / worker)
+        self._weigh(len(os.sched_getaffinity(0)))
         self._clear()
         self._sweep()
         self._made.append(self._make())  # a machine that forbids it says so here
+
+    def _weigh(self, cores: int) -> None:
+        """Have all groups together weigh as much on each core as one process beside them.
+
+        The kernel divides the weight of a group among the cores that its processes want. With the ordinary one all
+        functions of this worker would weigh less than the worker: who invokes one of them would wait for it longer than
+        for everything else together, and longer still while others start.
+        """
+        name, ordinary, most = _ORDINARY[self.unified]
+        home = self._homes["cpu"]
+        for folder in (os.path.dirname(home), home):
+            with contextlib.suppress(OSError):
+                _write(f"{folder}/{name}", str(min(cores * ordinary, most)))
 
     @property
     def freeze(self) -> bool:
@@ -174,7 +248,7 @@ class Groups:
             group = self._made.popleft()
         except IndexError:
             group = self._make()
-        if not self._making and len(self._made) < _AHEAD:
+        if not self._making and len(self._made) < _AHEAD // 2:
             self._making = True
             thread.submit(self._stock)
         return group
@@ -199,8 +273,13 @@ class Groups:
         group.open()
         return group
 
-    def discard(self, group: Group) -> None:
-        """Remove a group whose processes have ended or are about to."""
+    def discard(self, group: Group, *, again: bool = False) -> None:
+        """Remove a group whose processes have ended or are about to. `again`: the next sandbox may have it, where it is
+        fit for that: nothing that was in it could write to it."""
+        with contextlib.suppress(OSError, ValueError):
+            if again and len(self._made) < _KEPT and group.renew():
+                self._made.append(group)
+                return
         self._leaving.append(group)
         self._leaving = [leaving for leaving in self._leaving if not leaving.remove()]
 

@@ -123,6 +123,9 @@ class FakeSandbox:
         self._guest.close()
         os.close(self._pipe)
 
+    def wanted(self) -> None:
+        """There is nothing to yield to."""
+
     def initialised(self) -> None:
         """There is no share."""
 

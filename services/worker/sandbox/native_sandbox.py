@@ -108,7 +108,7 @@ class NativeSandbox:
         if self._exit is None:
             status = child.status
             killed = os.WIFSIGNALED(status)
-            memory = killed and self.out_of_memory()
+            memory = killed and not self._destroyed and self.out_of_memory()  # else it was ended by us
             self._exit = Exit(
                 None if killed else os.WEXITSTATUS(status), os.WTERMSIG(status) if killed else None, memory
             )  # fmt: skip
@@ -126,6 +126,11 @@ class NativeSandbox:
         waiter: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         return await waiter
+
+    def wanted(self) -> None:
+        if self.stem.group is not None and self._exit is None and not self._destroyed:
+            with contextlib.suppress(OSError):  # it has just ended
+                self.stem.group.prefer(preferred=True)
 
     def initialised(self) -> None:
         # A little later, as the first invocation comes right after and the kernel takes its time.

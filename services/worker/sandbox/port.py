@@ -103,6 +103,10 @@ class Sandbox(Protocol):
         """Whether one of its processes was ended for the memory limit."""
         ...
 
+    def wanted(self) -> None:
+        """Somebody waits for what was made in the background: it yields to nothing any more."""
+        ...
+
     def initialised(self) -> None:
         """The init phase has ended: the CPU share holds from now on. Before, there is none, as AWS has it."""
         ...

@@ -14,15 +14,18 @@ import logging
 import os
 import signal
 import socket
+import struct
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.worker.guest import wire
 from services.worker.sandbox.port import SandboxUnavailable
 
 _log = logging.getLogger(__name__)
+_NOTE_BYTES, _BESIDE_BYTES = 65536, socket.CMSG_SPACE(16)  # four descriptors at most
 _PROGRAM = Path(__file__).resolve().parent.parent / "guest" / "zygote.py"
 _ASK = "import sys, json; print(json.dumps([sys.base_prefix, sys.base_exec_prefix, sys.version_info[:2] >= (3, 8)]))"
 
@@ -32,13 +35,20 @@ class Child:
     """What is known of one forked process."""
 
     number: int
-    pid: int | None = None
     handle: int | None = None  # pidfd
     namespace: int | None = None  # its mount namespace, kept so that a later process can join it
     ready: bool = False
     doomed: bool = False  # to be killed as soon as its handle is known
     status: int | None = None  # wait status, once it has ended
     on_change: Callable[[Child], None] | None = None  # called once it is ready, and once it has ended
+    _pid: int | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id as this machine counts; None: not known yet, or any more."""
+        if self._pid is None and self.handle is not None:
+            self._pid = _pid_of(self.handle)
+        return self._pid
 
     def kill(self) -> None:
         """Kill it, and with it everything in its pid namespace."""
@@ -81,15 +91,15 @@ class Control:
         asyncio.get_running_loop().add_reader(control.fileno(), self._readable)
         self._flush()
 
-    def order(self, message: Mapping[str, Any], descriptors: Sequence[int]) -> Child:
-        """Order one child, which goes by the number that is put into the message. While the process is being replaced,
-        orders wait for the next one. Raises ConnectionError where there will be none."""
+    def order(self, kind: int, value: int, text: bytes, descriptors: Sequence[int]) -> Child:
+        """Order one child by a note as guest/wire.py has them. While the process is being replaced, orders wait for the
+        next one. Raises ConnectionError where there will be none."""
         if self._closed:
             raise ConnectionError("the zygote is closed")
         self._next += 1
         child = Child(self._next)
         self.children[child.number] = child
-        data = json.dumps({**message, "id": child.number}).encode()
+        data = wire.NOTE.pack(kind, child.number, value) + text
         if self._socket is None or self._backlog or not self._sent(self._socket, data, descriptors):
             self._backlog.append((data, [os.dup(number) for number in descriptors]))
             self._flush()
@@ -125,41 +135,43 @@ class Control:
             if control is None or control.fileno() < 0:
                 return
             try:
-                data, descriptors, _, _ = socket.recv_fds(control, 65536, 4)
+                data, ancillary, _, _ = control.recvmsg(_NOTE_BYTES, _BESIDE_BYTES, socket.MSG_CMSG_CLOEXEC)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
-                data, descriptors = b"", []
+                data, ancillary = b"", []
+            descriptors: list[int] = []
+            for _, _, brought in ancillary:
+                descriptors += struct.unpack(f"{len(brought) // 4}i", brought)
             if not data:
                 self._lost()
                 return
             self._heard(data, descriptors)
 
     def _heard(self, data: bytes, descriptors: list[int]) -> None:
-        self._message(json.loads(data), descriptors)
+        kind, number, value = wire.NOTE.unpack_from(data)
+        self._note(kind, number, value, data[wire.NOTE.size :], descriptors)
 
-    def _message(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        op = message["op"]
-        child = self.children.get(message["id"])
+    def _note(self, kind: int, number: int, value: int, text: bytes, descriptors: list[int]) -> None:
+        child = self.children.get(number)
         if child is None or child.status is not None:
             for descriptor in descriptors:
                 os.close(descriptor)
-            if child is None or op != "exit":
+            if child is None or kind != wire.ENDED:
                 return
-        if op == "forked":
+        if kind == wire.FORKED:
             child.handle = descriptors[0]
-            child.pid = _pid_of(child.handle)
             if child.doomed:
                 child.kill()
-        elif op == "ready":
+        elif kind == wire.PREPARED:
             child.namespace = descriptors[0] if descriptors else None
             child.ready = True
             if child.on_change is not None:
                 child.on_change(child)
-        elif op == "exit":
-            if "error" in message:
-                _log.error("sandbox not forked", extra={"cause": message["error"]})
-            self._ended(child, message["status"])
+        elif kind == wire.ENDED:
+            if text:
+                _log.error("sandbox not forked", extra={"cause": text.decode(errors="replace")})
+            self._ended(child, value)
 
     def _ended(self, child: Child, status: int) -> None:
         child.status = status
@@ -230,7 +242,7 @@ class Zygote(Control):
 
     def fork(self, channel: socket.socket, output: int, groups: list[int]) -> Child:
         """Order one child; it can be claimed through its channel at once."""
-        return self.order({"op": "fork"}, (channel.fileno(), output, *groups))
+        return self.order(wire.FORK, -1, b"", (channel.fileno(), output, *groups))
 
     def pause(
         self, snapshot: Child, claim: Mapping[str, Any], users: tuple[int, int] | None, channel: socket.socket,
@@ -240,17 +252,17 @@ class Zygote(Control):
 
         `users`: the snapshot's and the environment's, where sandboxes have users of their own.
         """
-        message = {"op": "pause", "snapshot": snapshot.number, "users": users, "claim": claim}
-        return self.order(message, (channel.fileno(), output, bridge.fileno(), *groups))
+        text = json.dumps({"snapshot": snapshot.number, "users": users, "claim": claim}).encode()
+        return self.order(wire.PAUSE, -1, text, (channel.fileno(), output, bridge.fileno(), *groups))
 
-    def _message(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        if message["op"] not in ("up", "failed"):
-            super()._message(message, descriptors)
+    def _note(self, kind: int, number: int, value: int, text: bytes, descriptors: list[int]) -> None:
+        if kind not in (wire.UP, wire.FAILED):
+            super()._note(kind, number, value, text, descriptors)
         elif self._up is not None and not self._up.done():
-            if message["op"] == "up":
+            if kind == wire.UP:
                 self._up.set_result(None)
             else:
-                self._up.set_exception(SandboxUnavailable(message["error"]))
+                self._up.set_exception(SandboxUnavailable(text.decode(errors="replace")))
 
     def _lost(self) -> None:
         if self._up is not None and not self._up.done():
@@ -274,7 +286,7 @@ class SnapshotControl(Control):
 
     def fork(self, user: int | None, bridge: socket.socket, groups: list[int]) -> Child:
         """Order a copy, which goes into the sandbox at the other end of `bridge` and becomes `user` there."""
-        return self.order({"op": "fork", "user": user}, (bridge.fileno(), *groups))
+        return self.order(wire.FORK, -1 if user is None else user, b"", (bridge.fileno(), *groups))
 
     def _lost(self) -> None:
         self._closed = True  # there is no next one, for which orders could wait
@@ -282,18 +294,16 @@ class SnapshotControl(Control):
 
     def _heard(self, data: bytes, descriptors: list[int]) -> None:
         try:
-            message = json.loads(data)
-            sound = message["op"] in ("forked", "exit") and isinstance(message["id"], int)
-            if sound and message["op"] == "exit":
-                sound = message["status"] in range(1 << 16)
-            elif sound:
-                child = self.children.get(message["id"])
+            kind, number, value = wire.NOTE.unpack_from(data)
+            child = self.children.get(number)
+            sound = kind == wire.ENDED and value in range(1 << 16) and not descriptors
+            if kind == wire.FORKED:
                 sound = len(descriptors) == 1 and _pid_of(descriptors[0]) is not None
                 sound = sound and (child is None or child.handle is None)
-        except (ValueError, KeyError, TypeError, OSError):
+        except (struct.error, OSError, ValueError):
             sound = False
         if sound:
-            self._message(message, descriptors)
+            self._note(kind, number, value, data[wire.NOTE.size :], descriptors)
             return
         for descriptor in descriptors:
             os.close(descriptor)
