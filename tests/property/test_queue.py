@@ -82,7 +82,9 @@ class QueueMachine(RuleBasedStateMachine):
         if not kept:
             self.appended.add(id_)
             self.tokens[token] = id_, self.now + LEASE
-            self.not_before[id_] = 0.0 if wait is None else self.now + wait
+            # What is due when it comes stays due, whatever the clock does.
+            later = wait is not None and cut(self.now + wait) > cut(self.now)
+            self.not_before[id_] = self.now + (wait or 0.0) if later else 0.0
 
     @rule()
     def append_again(self) -> None:
