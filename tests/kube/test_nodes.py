@@ -81,6 +81,12 @@ def provisioned_on(release: Release, function: str, victim: str, others: list[st
         client.delete_provisioned_concurrency_config(**name)
 
 
+def found_again(client: Any, function: str) -> None:
+    """The store may just have been moved: have whoever was connected to where it was connect anew."""
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: client.invoke(FunctionName=function, Payload=b'{"n": 1}'), range(16)))
+
+
 def allocated(release: Release, function: str, version: str) -> int:
     client = release.client(retries=8, connect_seconds=2)
     status = client.get_provisioned_concurrency_config(FunctionName=function, Qualifier=version)
@@ -92,9 +98,7 @@ def test_a_node_is_drained_and_nobody_notices(release: Release, nodes: list[str]
     release.create("moves", NAP, MemorySize=MEMORY_MB)
     client = release.client(retries=3)
     with provisioned_on(release, "moves", victim, others) as (version, _):
-        # The store may just have been moved: whoever was connected to where it was connects anew.
-        with ThreadPoolExecutor(8) as threads:
-            list(threads.map(lambda _: client.invoke(FunctionName=f"moves:{version}", Payload=b'{"n": 1}'), range(16)))
+        found_again(client, f"moves:{version}")
         with Load(release, f"moves:{version}", 4, b'{"n": 1}').running() as load:
             run(
                 *("kubectl", "drain", victim, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=200s"),
@@ -123,6 +127,7 @@ def test_a_node_is_lost_and_others_do_its_work(release: Release, nodes: list[str
 
 def _lose(release: Release, victim: str, version: str, count: int) -> None:
     client = release.client(retries=8, connect_seconds=2)
+    found_again(client, f"spread:{version}")
     with ThreadPoolExecutor(count) as threads:
         patient = release.client(connect_seconds=2)
         long = [
