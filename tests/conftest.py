@@ -6,6 +6,7 @@ import random
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,20 @@ def short_tmp() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture
-async def redis_url(short_tmp: Path) -> AsyncIterator[str]:
-    """A real Redis-compatible server of its own."""
-    path = short_tmp / "redis.sock"
-    child = await start_server(short_tmp, path)
+@asynccontextmanager
+async def own_server(folder: Path) -> AsyncIterator[str]:
+    """A real Redis-compatible server in a folder; answers its URL."""
+    path = folder / "redis.sock"
+    child = await start_server(folder, path)
     yield f"unix://{path}"
     await child.stop(5.0)
+
+
+@pytest.fixture
+async def redis_url(short_tmp: Path) -> AsyncIterator[str]:
+    """A server of a test's own."""
+    async with own_server(short_tmp) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

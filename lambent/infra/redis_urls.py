@@ -52,7 +52,7 @@ def several(url: str) -> Several | None:
         options["ssl"] = True
     usual = SENTINEL_PORT if kind == SENTINEL else PORT
     return Several(
-        tuple(_address(each, usual) for each in hosts.split(",")), path[0] if kind == SENTINEL else "", options
+        tuple(host_and_port(each, usual) for each in hosts.split(",")), path[0] if kind == SENTINEL else "", options
     )
 
 
@@ -63,9 +63,10 @@ def addresses(url: str) -> tuple[tuple[str, int], ...]:
     found = several(url)
     if found is not None:
         return found.addresses
-    return (_address(urlsplit(url).netloc.rpartition("@")[2], PORT),)
+    return (host_and_port(urlsplit(url).netloc.rpartition("@")[2], PORT),)
 
 
-def _address(text: str, usual: int) -> tuple[str, int]:
+def host_and_port(text: str, usual: int = 0) -> tuple[str, int]:
+    """HOST:PORT in its parts; IPv6 in brackets. `usual`: the port where none is said. Raises ValueError."""
     parts = urlsplit(f"//{text}")
     return parts.hostname or "localhost", parts.port or usual

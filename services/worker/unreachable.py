@@ -4,10 +4,9 @@ everybody, and what is named besides."""
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
 
 from lambent.infra.config import ConfigError
-from lambent.infra.redis_urls import addresses
+from lambent.infra.redis_urls import addresses, host_and_port
 from lambent.infra.settings import Settings
 
 _METRICS_PORTS = 4  # of frontend, scheduler, worker and poller, one after the other
@@ -31,21 +30,16 @@ def _private(settings: Settings) -> list[Place]:
     found: list[Place] = []
     for each in doors:
         if each and "unix:" not in each:
-            host, port = _host_and_port(f"//{each.strip()}")
+            host, port = host_and_port(each.strip())
             # A name stands for hosts that come and go: the port is refused wherever it is.
             found += [(host, port)] if _is_here_or_address(host) else [("0.0.0.0/0", port), ("::/0", port)]
     if settings.cluster.redis_url:
         # Of Sentinels and clusters those that are named: where the others are is known to whoever asks them.
         found += addresses(settings.cluster.redis_url)
     if settings.telemetry.prometheus:
-        host, port = _host_and_port(f"//{settings.telemetry.prometheus}")
+        host, port = host_and_port(settings.telemetry.prometheus)
         found += [(host, port + number) for number in range(_METRICS_PORTS)]
     return found
-
-
-def _host_and_port(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    return parts.hostname or "localhost", parts.port or 0
 
 
 def _is_here_or_address(host: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lambent.infra.redis_client import connect
-from lambent.local.redis_server import start_server
+from tests.conftest import own_server
 from tests.redis_cluster import redis_cluster
 
 
@@ -22,16 +22,14 @@ def one_cluster() -> Iterator[str]:
 
 @pytest.fixture
 async def redis_url(request: pytest.FixtureRequest, short_tmp: Path) -> AsyncIterator[str]:
-    """A real Redis-compatible server of a test's own; or the cluster, emptied."""
+    """A server of a test's own; or the cluster, emptied."""
     callspec = getattr(request.node, "callspec", None)
     if callspec is not None and "cluster" in callspec.params.values():
-        url: str = request.getfixturevalue("one_cluster")
+        url = request.getfixturevalue("one_cluster")
         client = connect(url)
         await client.flushall()
         await client.aclose()
         yield url
         return
-    path = short_tmp / "redis.sock"
-    child = await start_server(short_tmp, path)
-    yield f"unix://{path}"
-    await child.stop(5.0)
+    async with own_server(short_tmp) as url:
+        yield url

@@ -140,8 +140,8 @@ class NativeSandbox:
         if self.stem.group is not None and self._exit is None and not self._destroyed:
             with contextlib.suppress(OSError):  # it has just ended
                 self.stem.group.limit_cpu(self.spec.cpu_share)
-                if self.spec.background:
-                    self.stem.group.prefer(preferred=True)
+        if self.spec.background:
+            self.wanted()
 
     def freeze(self) -> None:
         if not self._frozen and self._exit is None and not self._destroyed:

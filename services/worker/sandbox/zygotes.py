@@ -25,7 +25,6 @@ from services.worker.guest import wire
 from services.worker.sandbox.port import SandboxUnavailable
 
 _log = logging.getLogger(__name__)
-_NOTE_BYTES, _BESIDE_BYTES = 65536, socket.CMSG_SPACE(16)  # four descriptors at most
 _PROGRAM = Path(__file__).resolve().parent.parent / "guest" / "zygote.py"
 _ASK = "import sys, json; print(json.dumps([sys.base_prefix, sys.base_exec_prefix, sys.version_info[:2] >= (3, 8)]))"
 
@@ -135,14 +134,11 @@ class Control:
             if control is None or control.fileno() < 0:
                 return
             try:
-                data, ancillary, _, _ = control.recvmsg(_NOTE_BYTES, _BESIDE_BYTES, socket.MSG_CMSG_CLOEXEC)
+                data, descriptors, _, _ = socket.recv_fds(control, 65536, 4, socket.MSG_CMSG_CLOEXEC)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
-                data, ancillary = b"", []
-            descriptors: list[int] = []
-            for _, _, brought in ancillary:
-                descriptors += struct.unpack(f"{len(brought) // 4}i", brought)
+                data, descriptors = b"", []
             if not data:
                 self._lost()
                 return
