@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -262,6 +265,34 @@ def descendants(pid: int) -> set[int]:
     """All processes below a process."""
     children = children_of(pid)
     return children.union(*(descendants(child) for child in children))
+
+
+def handles(pids: Iterable[int]) -> list[int]:
+    """Descriptors of those processes that have not ended yet; readable once they have."""
+    opened = []
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            opened.append(os.pidfd_open(pid))
+    return opened
+
+
+@contextmanager
+def over_and_over(*calls: Callable[[], Any]) -> Iterator[list[Future[None]]]:
+    """Each call again and again in a thread of its own until the block is left, however that is; what one raised is raised then."""
+    stop = threading.Event()
+
+    def repeat(call: Callable[[], Any]) -> None:
+        while not stop.is_set():
+            call()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        going = [threads.submit(repeat, call) for call in calls]
+        try:
+            yield going
+        finally:
+            stop.set()
+    for each in going:
+        each.result()
 
 
 def processes_that_name(text: str) -> list[int]:

@@ -9,9 +9,9 @@ import json
 import os
 import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pytest
 
 from lambent.v1 import scaling_service_pb2 as pb
 from lambent.v1 import scaling_service_pb2_grpc as pb_grpc
-from tests.e2e.harness import ROLE, Cluster, error_of, eventually, zipped
+from tests.e2e.harness import ROLE, Cluster, error_of, eventually, over_and_over, zipped
 
 PERIOD = 1.0
 SLEEPER = zipped(
@@ -158,33 +158,23 @@ def test_use_above_the_target_scales_out_and_use_below_it_scales_in(cluster: Clu
     eventually(account.ready, 60.0)
     policy = account.track(0.5, ScaleInCooldown=0)
     assert [alarm["AlarmName"].split("-Alarm")[1][:4] for alarm in policy["Alarms"]] == ["High", "Low-"]
-    stopped = threading.Event()
+    client = cluster.client(region=account.region)
 
     def call(seconds: float) -> None:
-        client = cluster.client(region=account.region)
-        while not stopped.is_set():
-            answer = client.invoke(FunctionName="f", Qualifier="live", Payload=json.dumps({"seconds": seconds}))
-            assert answer["StatusCode"] == 200
+        answer = client.invoke(FunctionName="f", Qualifier="live", Payload=json.dumps({"seconds": seconds}))
+        assert answer["Payload"].read()
+        assert answer["StatusCode"] == 200
 
-    callers = [threading.Thread(target=call, args=(0.2,)) for _ in range(2)]
-    for caller in callers:
-        caller.start()
-    eventually(lambda: account.capacity() == 4, 60.0)
-    stopped.set()
-    for caller in callers:
-        caller.join()
+    with over_and_over(*[partial(call, 0.2)] * 2):
+        eventually(lambda: account.capacity() == 4, 60.0)
     eventually(account.ready, 60.0)
     newest = account.activities()[0]
     high = policy["Alarms"][0]["AlarmName"]
     assert newest["Cause"] == f"monitor alarm {high} in state ALARM triggered policy track"
     assert newest["Description"] == "Setting desired concurrency to 4."
-    stopped.clear()
-    sparse = threading.Thread(target=call, args=(0.1,))
-    sparse.start()
-    # One of four at a time is half of the target; of three it is two thirds, and one in two is the target itself.
-    eventually(lambda: account.capacity() == 3, 60.0)
-    stopped.set()
-    sparse.join()
+    with over_and_over(partial(call, 0.1)):
+        # One of four at a time is half of the target; of three it is two thirds, and one in two is the target itself.
+        eventually(lambda: account.capacity() == 3, 60.0)
 
 
 def test_a_scheduled_action_happens_when_it_is_due(cluster: Cluster) -> None:

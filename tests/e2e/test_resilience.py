@@ -7,17 +7,26 @@ import os
 import select
 import signal
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.harness import Cluster, command_of, descendants, most_at_once, zipped
+from tests.e2e.harness import (
+    Cluster,
+    command_of,
+    descendants,
+    eventually,
+    handles,
+    most_at_once,
+    over_and_over,
+    zipped,
+)
 from tests.integration.test_extensions import LINGERING
 from tests.integration.test_runtime_api import CLIENT, packed
 
@@ -59,26 +68,18 @@ def test_the_scheduler_dies_and_comes_back_while_invocations_run(own_cluster: An
     cluster.create("nap", NAP, Timeout=20)
     client = cluster.client(retries=0)
     client.invoke(FunctionName="nap", Payload=b"{}")
-    stop = threading.Event()
     outcomes: Counter[str] = Counter()
+    mine = cluster.client(retries=0)
 
     def warm() -> None:
-        mine = cluster.client(retries=0)
-        while not stop.is_set():
-            answer = mine.invoke(FunctionName="nap", Payload=b'{"n": 1}')
-            outcomes[answer["Payload"].read().decode()] += 1
+        outcomes[mine.invoke(FunctionName="nap", Payload=b'{"n": 1}')["Payload"].read().decode()] += 1
 
-    with ThreadPoolExecutor(2) as threads:
+    with ThreadPoolExecutor(1) as threads, over_and_over(warm) as [steady]:
         long = threads.submit(lambda: client.invoke(FunctionName="nap", Payload=b'{"s": 4, "n": 7}')["Payload"].read())
-        steady = threads.submit(warm)
-        while outcomes["1"] < 20 and not steady.done():
-            stop.wait(0.01)
-        assert not steady.done(), steady.exception()
+        eventually(lambda: outcomes["1"] >= 20 or steady.done())
         before = cluster.pid("scheduler")
         os.kill(before, signal.SIGKILL)
         assert long.result(timeout=30) == b"7"
-        stop.set()
-        steady.result(timeout=30)
     assert set(outcomes) == {"1"}
     cluster.create("after", NAP)
     assert cluster.client(retries=3).invoke(FunctionName="after", Payload=b'{"n": 2}')["Payload"].read() == b"2"
@@ -98,7 +99,7 @@ def test_a_killed_worker_is_told_at_once_and_leaves_nothing_behind(napping: Clus
             cluster.client().invoke(FunctionName=name, Payload=b'{"s": 0.3}')
         started = {pid: command_of(pid) for pid in descendants(worker)}
         assert any("extensions/watch" in command for command in started.values())
-        family = [os.pidfd_open(pid) for pid in started]
+        family = handles(started)
         os.kill(worker, signal.SIGKILL)
         errors = [one.exception(timeout=20) for one in running]
     for error in errors:
@@ -118,39 +119,36 @@ def test_a_worker_told_to_stop_ends_what_runs_and_nobody_notices(napping: Cluste
     cluster = napping
     cluster.another_worker()
     second = cluster.others[0]
-    stop = threading.Event()
     answers: Counter[bytes] = Counter()
+    mine = cluster.client(retries=0)
 
     def warm(name: str) -> None:
-        mine = cluster.client(retries=0)
-        while not stop.is_set():
-            answers[mine.invoke(FunctionName=name, Payload=b'{"n": 1}')["Payload"].read()] += 1
+        answers[mine.invoke(FunctionName=name, Payload=b'{"n": 1}')["Payload"].read()] += 1
 
-    with ThreadPoolExecutor(8) as threads:
-        nap = {"Payload": b'{"s": 1.5, "n": 7}'}
+    nap = {"Payload": b'{"s": 1.5, "n": 7}'}
+    steadily = over_and_over(*(partial(warm, name) for name in FUNCTIONS * 2))
+    with ThreadPoolExecutor(4) as threads, steadily as steady:
         long = [threads.submit(cluster.client(retries=0).invoke, FunctionName=name, **nap) for name in FUNCTIONS * 2]
-        steady = [threads.submit(warm, name) for name in FUNCTIONS * 2]
         started: dict[int, str] = {}
-        # A runtime of its own begins once its extension has registered, and is told of the end from then on.
-        while answers[b"1"] < 50 or not any("/bootstrap" in command for command in started.values()):
-            assert not any(one.done() for one in steady)
-            stop.wait(0.01)
-            started = {pid: command_of(pid) for pid in descendants(second.pid)}
+
+        def under_way() -> bool:
+            started.update({pid: command_of(pid) for pid in descendants(second.pid)})
+            # A runtime of its own begins once its extension has registered, and is told of the end from then on.
+            own = any("/bootstrap" in command for command in started.values())
+            return (answers[b"1"] >= 50 and own) or any(one.done() for one in steady)
+
+        eventually(under_way)
         assert any("extensions/watch" in command for command in started.values())
-        family = [os.pidfd_open(pid) for pid in started]
+        family = handles(started)
         second.terminate()
         assert second.wait(timeout=20) == 0
-        assert not any(one.done() for one in steady)
-        stop.set()
         assert [one.result()["Payload"].read() for one in long] == [b"7"] * 4
-        for one in steady:
-            one.result()
     assert set(answers) == {b"1"}
     for process in family:
         assert select.select([process], [], [], 0)[0], "a process of the worker's outlived it"
         os.close(process)
     said = cluster.client("logs").filter_log_events(logGroupName="/aws/lambda/own")["events"]
-    assert any(event["message"] == "spindown\n" for event in said)
+    assert any(event["message"] == "spindown\n" for event in said), [(e["timestamp"], e["message"], e["logStreamName"]) for e in said][-60:]
 
 
 def test_the_limit_is_exact_and_nothing_is_throttled_while_a_slot_is_free(own_cluster: Any) -> None:

@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.conftest import free_port
-from tests.e2e.harness import Cluster, descendants, processes_that_name, run, status_of, zipped
+from tests.e2e.harness import Cluster, descendants, handles, processes_that_name, run, status_of, zipped
 
 
 def test_the_first_start_proves_that_it_lives(cluster: Cluster) -> None:
@@ -119,7 +119,7 @@ def test_idle_environments_are_reaped_and_only_configured_regions_are_served(own
     code = "import os\ndef handler(event, context):\n    return os.getpid()\n"
     cluster.create("brief", zipped({"app.py": code}))
     cluster.client().invoke(FunctionName="brief")
-    guests = [os.pidfd_open(pid) for pid in _guests(cluster)]
+    guests = handles(_guests(cluster))
     assert guests
     for process in guests:
         assert select.select([process], [], [], 20)[0], "an idle environment was not let go"

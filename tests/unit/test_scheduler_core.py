@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,7 @@ from services.scheduler.core.placement import Worker, balance, evictions, pack
 from services.scheduler.core.policies import Policies
 from services.scheduler.core.pools import Pool
 from services.scheduler.core.reasons import Reason
+from services.scheduler.core.room import START_ATTEMPTS
 from services.scheduler.simulator.cluster import Numbered
 
 TENANT, OTHER = Tenant("000000000001", "us-east-1"), Tenant("000000000002", "us-east-1")
@@ -232,6 +234,19 @@ def test_15_starts_that_keep_failing_end_in_a_refusal() -> None:
     [refusal] = bench.feed(ev.EnvironmentGone("w", start.environment_id, "no sandbox"))
     assert isinstance(refusal, ins.Refuse)
     assert refusal.reason is Reason.START_FAILED
+
+
+@pytest.mark.parametrize("event", [ev.WorkerDraining("w"), ev.WorkerLost("w")], ids=["drains", "is lost"])
+def test_15b_starts_that_end_with_their_worker_are_begun_elsewhere(event: ev.Event) -> None:
+    bench = Bench(replace(POLICIES, concurrent_executions=10))
+    first = [bench.want(need())[0] for _ in range(START_ATTEMPTS + 1)]
+    bench.feed(ev.WorkerJoined("w2", "unix:w2", 4096, 100, ()))
+    told = bench.feed(event)
+    for start in first:
+        assert isinstance(start, ins.Start)
+        told += bench.feed(ev.EnvironmentGone("w", start.environment_id, "WorkerDrained"))
+    assert [each.worker_id for each in told if isinstance(each, ins.Start)] == ["w2"] * len(first)
+    assert not [each for each in told if isinstance(each, ins.Refuse)]
 
 
 def test_16_a_draining_worker_gets_nothing_new() -> None:

@@ -133,7 +133,7 @@ class Scheduler(Serving):
     def _gone(self, event: ev.EnvironmentGone) -> None:
         environment = self.environments.get(event.environment_id)
         if environment is not None and environment.worker.id == event.worker_id:
-            self.forget(environment, Reason.ENVIRONMENT_GONE)
+            self.forget(environment, Reason.ENVIRONMENT_GONE, failed=not environment.worker.draining)
 
     # Callers
 

@@ -289,15 +289,16 @@ class Provisioning(Room, ABC):
             self._serve_if_complete(environment)
         self.check_short(provision)
 
-    def provisioned_gone(self, environment: Environment, *, was_starting: bool) -> None:
-        """A provisioned environment is no more: its slot is free, and another takes its place if one is wanted."""
+    def provisioned_gone(self, environment: Environment, *, failed: bool = False) -> None:
+        """A provisioned environment is no more: its slot is free, and another takes its place if one is wanted.
+        `failed`: it could not be made."""
         self._recycle.pop(environment.id, None)
         self.pass_allocation_on(environment)
         part = environment.pool.part
         if part is None:
             return
         provision = part.provision
-        if was_starting and not environment.outgoing:
+        if failed and not environment.outgoing:
             provision.failures += 1
             if provision.failures >= START_ATTEMPTS:
                 provision.retry_at = self.now + RETRY_SECONDS

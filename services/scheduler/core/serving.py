@@ -324,20 +324,24 @@ class Serving(Provisioning):
         """Stop an environment that nobody leases any more; a provisioned one is replaced."""
         self.stop(environment, reason)
         if environment.provisioned:
-            self.provisioned_gone(environment, was_starting=False)
+            self.provisioned_gone(environment)
             self.advance(environment.pool.function.account)
 
-    def forget(self, environment: Environment, reason: Reason) -> None:
-        """An environment is no more."""
+    def forget(self, environment: Environment, reason: Reason, *, failed: bool = False) -> None:
+        """An environment is no more. `failed`: if it was starting, it could not be made; otherwise it went with its
+        worker, which says nothing about the next one."""
         was_starting = environment.state is State.STARTING
         pool = environment.pool
         held = self.remove(environment, reason)
         if environment.provisioned:
-            self.provisioned_gone(environment, was_starting=was_starting)
+            self.provisioned_gone(environment, failed=failed and was_starting)
         if held:
             self.slot_freed(pool.function, background=environment.background)
         if was_starting and not environment.provisioned:
-            self.start_failed(pool)
+            if failed:
+                self.start_failed(pool)
+            else:
+                self.start_missing(pool)
         self.retry_unplaced()
         self.tidy(pool)
 
