@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
 
 from lambent.domain.names import Tenant
 from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.break_even import BreakEven
+from services.scheduler.core.hybrid_histogram import HybridHistogram
 from services.scheduler.core.machine import Scheduler
-from services.scheduler.core.policies import Policies, ramps
+from services.scheduler.core.policies import Policies, keep_alive_policies, ramps
 from services.scheduler.simulator.cluster import Numbered
 from tests.bench.local_worker import timer
 from tests.bench.table import Row, Say, figure, median, ratio
@@ -26,8 +28,8 @@ _STEP = 1e-5
 class World:
     """A scheduler whose functions have one idle environment each."""
 
-    def __init__(self, functions: int, *, step: float = _STEP) -> None:
-        """`step`: seconds that pass between two admissions."""
+    def __init__(self, functions: int, *, step: float = _STEP, policy: str = "break-even") -> None:
+        """`step`: seconds that pass between two admissions. `policy`: of keep-alive, by its name."""
         self._now, self._step = _NOW, step
         named = ramps(
             burst=10**9, per_second=1e9, provisioned_per_minute=6000, regional_burst=3000, regional_per_minute=500
@@ -35,7 +37,7 @@ class World:
         policies = Policies(
             concurrent_executions=10**7, keep_alive=1e6, lease=15.0, worker_grace=10.0, rebuild=0.0, capacity_wait=10.0,
             retry_after=1.0, ramp=named["aws-today"], requests_per_execution=1000.0,
-            keep_alive_policy=BreakEven(price=1e9),
+            keep_alive_policy=keep_alive_policies(HybridHistogram(), BreakEven(price=1e9))[policy],
         )  # fmt: skip
         self.core = Scheduler(policies, Numbered(), first_lease_id=1, now=0.0)
         self._tickets = itertools.count(1)
@@ -59,16 +61,19 @@ class World:
 
     def rate(self, pairs: int, rng: random.Random) -> float:
         """Decisions a second: admissions and returns, one after the other, of functions and callers drawn."""
-        handle, callers, now, step = self.core.handle, self._callers, self._now, self._step
-        drawn = [(self.wanted(rng.choice(self.needs), n % CALLERS), callers[n % CALLERS]) for n in range(pairs)]
+        drawn = [(self.wanted(rng.choice(self.needs), n % CALLERS), n % CALLERS) for n in range(pairs)]
         began = timer()
-        for event, caller in drawn:
+        self.serve(drawn)
+        return 2 * pairs / (timer() - began)
+
+    def serve(self, wanted: Sequence[tuple[ev.EnvironmentWanted, int]]) -> None:
+        """Each is admitted, of the caller with that number, and gives its lease back."""
+        handle, callers, now, step = self.core.handle, self._callers, self._now, self._step
+        for event, caller in wanted:
             now += step
             grant = handle(event, now=now)[0]
-            handle(ev.LeaseReleased(caller, grant.lease_id, reusable=True), now=now)  # type: ignore[union-attr]
-        took = timer() - began
+            handle(ev.LeaseReleased(callers[caller], grant.lease_id, reusable=True), now=now)  # type: ignore[union-attr]
         self._now = now
-        return 2 * pairs / took
 
 
 def _bare(pairs: int) -> float:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.scheduler.core.break_even import BINS, EDGES, MIDDLES, BreakEven, keep_for
+from services.scheduler.core.break_even import BINS, EDGES, MIDDLES, BreakEven, LevelTimes, keep_for
 from services.scheduler.core.reasons import Reason
 
 gigabytes = st.floats(0.125, 10.0)
@@ -64,7 +64,8 @@ def test_windows_are_in_order_whatever_was_seen(
     times = BreakEven(price).idle_times(600.0)
     for number, (of_level, seconds) in enumerate(seen):
         times.add(of_level, seconds)
-        windows = times.windows(level, memory_mb, now=10.0 * number)
+        windows, until = times.windows(level, memory_mb, now=10.0 * number)
+        assert until < 1e6
         assert 0.0 <= windows.begin <= windows.end < 1e6
         assert not windows.begin or windows.begin < windows.end
         assert windows.ends is Reason.BREAK_EVEN
@@ -78,3 +79,16 @@ def test_a_long_history_takes_no_more_memory(seen: list[float]) -> None:
     [level] = times.levels
     assert len(level.counts) == BINS
     assert level.samples == sum(level.counts) <= len(seen)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6_000), st.sampled_from([0.3, 7.0]), st.floats(60.0, 5_000.0)), max_size=6))
+def test_idle_times_that_are_told_in_one_go_are_as_those_told_one_by_one(seen: list[tuple[int, float, float]]) -> None:
+    together, singly = LevelTimes(), LevelTimes()
+    for many, alike, seconds in seen:
+        for times in (together, singly):
+            times.add(seconds, 1)
+        together.add(alike, many)
+        for _ in range(many):
+            singly.add(alike, 1)
+        assert together.counts == singly.counts
+        assert together.samples == singly.samples

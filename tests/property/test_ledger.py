@@ -61,8 +61,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(name=names, background=st.booleans())
     def admit(self, name: str, background: bool) -> None:
         function = self.ledger.function(TENANT, name)
-        if self.ledger.refusal(function, background=background) is None:
-            self.ledger.take(function, background=background)
+        if function.refusal(background) is None:
+            function.take(background)
             self.on_demand.append(name)
             self.background += [name] * background
 
@@ -74,13 +74,13 @@ class LedgerMachine(RuleBasedStateMachine):
         background = name in self.background
         if background:
             self.background.remove(name)
-        self.ledger.give_back(self.ledger.function(TENANT, name), background=background)
+        self.ledger.function(TENANT, name).give_back(background)
 
     @rule(name=names)
     def allocate(self, name: str) -> None:
         function = self.ledger.function(TENANT, name)
-        if self.ledger.may_allocate(function):
-            self.ledger.allocate(function)
+        if function.may_allocate():
+            function.allocate()
             self.allocated.append(name)
 
     @precondition(lambda self: self.allocated)
@@ -88,7 +88,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def let_go(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(self.allocated))
         self.allocated.remove(name)
-        self.ledger.allocate(self.ledger.function(TENANT, name), -1)
+        self.ledger.function(TENANT, name).allocate(-1)
 
     @rule(
         reserved=st.dictionaries(names, st.integers(0, 4)),
@@ -100,7 +100,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(name=names)
     def forget(self, name: str) -> None:
-        self.ledger.forget(self.ledger.function(TENANT, name))
+        self.ledger.function(TENANT, name).forget()
 
     @invariant()
     def both_say_the_same(self) -> None:
@@ -110,9 +110,9 @@ class LedgerMachine(RuleBasedStateMachine):
             assert function.allocated == self.allocated.count(name)
             assert function.background == self.background.count(name)
             for background in (False, True):
-                found = self.ledger.refusal(function, background=background)
+                found = function.refusal(background)
                 assert found == self.expected_refusal(name, background=background)
-            assert self.ledger.may_allocate(function) == self.expected_room(name)
+            assert function.may_allocate() == self.expected_room(name)
 
 
 TestLedger = LedgerMachine.TestCase

@@ -25,18 +25,18 @@ def kept(*idle: float, memory_mb: int = 128, level: int = 1) -> float:
     for number, seconds in enumerate(idle):
         times.windows(level, memory_mb, now=10.0 * number)
         times.add(level, seconds)
-    windows = times.windows(level, memory_mb, now=10.0 * len(idle))
+    windows, _ = times.windows(level, memory_mb, now=10.0 * len(idle))
     assert windows.begin == 0.0
     return windows.end
 
 
 def test_of_a_function_that_is_new_the_price_and_the_memory_decide() -> None:
     times = PRICE.idle_times(600.0)
-    windows = times.windows(1, 128, now=0.0)
+    windows, _ = times.windows(1, 128, now=0.0)
     assert windows.because == "NothingKnown"
     assert 100.0 < windows.end < 1_120.0
-    assert times.windows(1, 10_240, now=0.0).end < windows.end / 10
-    assert BreakEven(price=0.0).idle_times(600.0).windows(1, 128, now=0.0).end == 0.0
+    assert times.windows(1, 10_240, now=0.0)[0].end < windows.end / 10
+    assert BreakEven(price=0.0).idle_times(600.0).windows(1, 128, now=0.0)[0].end == 0.0
 
 
 def test_idle_times_that_are_cheap_to_bridge_are_bridged_and_no_more() -> None:
@@ -62,8 +62,18 @@ def test_each_level_is_kept_by_its_own_idle_times() -> None:
     for number in range(40):
         times.add(1, 20.0 + number)
         times.add(3, 20_000.0 + 500.0 * (number % 7))
-    assert times.windows(1, 512, now=0.0).end > 50.0
-    assert times.windows(3, 512, now=0.0).end < 20.0
+    assert times.windows(1, 512, now=0.0)[0].end > 50.0
+    assert times.windows(3, 512, now=0.0)[0].end < 20.0
+
+
+def test_the_many_short_idle_times_of_a_busy_function_count() -> None:
+    clocked = world()
+    clocked.use()
+    [habit] = clocked.bench.core.habits.values()
+    assert habit.latest is not None
+    assert habit.latest.because == "NothingKnown"
+    clocked.uses(40, 0.2)
+    assert habit.latest.because == "BreakEven"
 
 
 def test_a_timer_is_let_go_and_there_again_in_time() -> None:

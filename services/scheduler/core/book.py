@@ -25,6 +25,8 @@ from services.scheduler.core.pools import Caller, Pool, Request
 from services.scheduler.core.reasons import Reason
 
 _NOBODY: Mapping[str, Worker] = {}
+# Every lease comes by here, and to look a member up in its enum costs as much as two calls.
+_UNCLAIMED, _LEASE = State.UNCLAIMED, Change.LEASE
 
 
 class Book:
@@ -124,7 +126,7 @@ class Book:
 
     def tidy_function(self, function: Function) -> None:
         """Drop the record of a function that nothing is known of."""
-        if self.ledger.forget(function) and function.meter is not None:
+        if function.forget() and function.meter is not None:
             self.meters.pop(function.meter.scope, None)
 
     # Requests
@@ -193,11 +195,8 @@ class Book:
             else:
                 # One that was started and not needed after all is for as many uses as there are environments.
                 above = 1 if environment.used else len(environment.pool.idle)
-                level, now = habit.busy + above, self.now
-                windows = environment.windows = habit.latest = habit.times.windows(
-                    level, environment.need.memory_mb, now
-                )
-                environment.idle_until = now + windows.end
+                windows = environment.windows = habit.idles(above, environment.need.memory_mb, self.now)
+                environment.idle_until = self.now + windows.end
         if environment.idle_until < environment.timed_at:
             self._time(environment)
 
@@ -243,9 +242,19 @@ class Book:
             self.due(self._to_start[0][0])
         return found
 
-    def _leave_pool(self, environment: Environment) -> None:
+    def take_idle(self, pool: Pool) -> Environment:
+        """The one that was used last of those that idle, which may be granted no more until it is bound."""
+        environment_id, environment = pool.idle.popitem()
+        if environment.ahead:
+            del self.ahead[environment_id]
+        else:
+            del self.idle_order[environment_id]
+        return environment
+
+    def leave_pool(self, environment: Environment) -> None:
+        """It may be granted no more."""
         pool = environment.pool
-        if environment.state is State.UNCLAIMED:
+        if environment.state is _UNCLAIMED:
             self.unclaimed.pop(environment, None)
         elif environment.provisioned:
             pool.ready.pop(environment.id, None)
@@ -259,13 +268,12 @@ class Book:
 
     def lose(self, environment: Environment) -> None:
         """The worker of an idle environment is away: it is not granted until the worker is back."""
-        self._leave_pool(environment)
+        self.leave_pool(environment)
         environment.change(Change.LOSE)
 
     def bind(self, environment: Environment, caller: Caller, lease_id: int) -> None:
-        """Lease an environment. The slot is counted already."""
-        self._leave_pool(environment)
-        environment.change(Change.LEASE)
+        """Lease an environment that has left its pool. The slot is counted already."""
+        environment.change(_LEASE)
         environment.lease_id, environment.caller = lease_id, caller
         environment.slot_held = not environment.counted
         environment.background = caller.background
@@ -289,7 +297,7 @@ class Book:
 
     def stop(self, environment: Environment, reason: Reason) -> None:
         """Order an environment's end. Its room is free when its worker says that it is gone."""
-        self._leave_pool(environment)
+        self.leave_pool(environment)
         environment.change(Change.STOP)
         worker = environment.worker
         worker.stopping_mb += environment.need.memory_mb
@@ -303,7 +311,7 @@ class Book:
             caller_id, lease_id = environment.caller.id, environment.lease_id
             self.unbind(environment)
             self.out.append(ins.Revoke(caller_id, lease_id, reason))
-        self._leave_pool(environment)
+        self.leave_pool(environment)
         del self.environments[environment.id]
         worker, pool = environment.worker, environment.pool
         if pool.provisioned.pop(environment.id, None) is not None:

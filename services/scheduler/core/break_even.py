@@ -30,6 +30,9 @@ EDGES = tuple(2.0 ** (number / _PER_DOUBLING) for number in range(1, BINS + 1)) 
 MIDDLES = (0.5, *(math.sqrt(low * high) for low, high in itertools.pairwise(EDGES)))
 # A count is one byte. When one is full all are halved: what was long ago counts for less and less.
 _FULL = 255
+# So many alike fill their bin until nothing is left in any other; from then on it is filled and halved in turns.
+_FILLED = 16 * (_FULL + 1)
+_TURN = _FULL - (_FULL >> 1)
 
 
 def _doubtful(exponent: float) -> tuple[float, ...]:
@@ -89,7 +92,14 @@ def window_of(recent: Sequence[float]) -> tuple[float, float]:
     return low - spread - _MARGIN * low - _LEAD, high + spread + _MARGIN * high
 
 
-class Level:
+# There are few choices that keep one from the first, and many functions to share them.
+_KEPT = {
+    (end, known): Windows(0.0, end, "BreakEven" if known else "NothingKnown", Reason.BREAK_EVEN)
+    for end in (0.0, *EDGES) for known in (False, True)
+}  # fmt: skip
+
+
+class LevelTimes:
     """The idle times of one level, or of a few of the higher ones."""
 
     __slots__ = ("_hits", "_recent", "_tries", "anew_at", "anew_samples", "counts", "samples", "windows", "windows_mb")
@@ -106,21 +116,27 @@ class Level:
         self.anew_samples = 0
         self.anew_at = 0.0
 
-    def add(self, seconds: float) -> None:
-        """One more."""
+    def add(self, seconds: float, times: int) -> None:
+        """So many more of the same."""
         number = min(BINS - 1, int(_PER_DOUBLING * math.log2(seconds))) if seconds > 1.0 else 0
-        counts = self.counts
-        if counts[number] == _FULL:
-            self.counts = counts = bytearray(count >> 1 for count in counts)
-            self.samples = sum(counts)
-            self.anew_samples = 0
-        counts[number] += 1
-        self.samples += 1
+        left = times if times <= _FILLED else _FILLED + (times - _FILLED) % _TURN
+        while left:
+            if self.counts[number] == _FULL:
+                self.counts = bytearray(count >> 1 for count in self.counts)
+                self.samples = sum(self.counts)
+                self.anew_samples = 0
+            some = min(left, _FULL - self.counts[number])
+            self.counts[number] += some
+            self.samples += some
+            left -= some
         if seconds < _LEAST:
-            self._tries = self._tries * _FADING + 1.0
-            self._hits *= _FADING
+            # No window is for so short a time.
+            kept = _FADING**times
+            self._tries = self._tries * kept + (1.0 - kept) / (1.0 - _FADING)
+            self._hits *= kept
         else:
-            self._compare(seconds)
+            for _ in range(min(times, _RECENT)):
+                self._compare(seconds)
 
     def _compare(self, seconds: float) -> None:
         recent = self._recent
@@ -142,7 +158,7 @@ class Level:
         if ahead is not None and ahead.cost < keep.cost:
             chosen = Windows(ahead.begin, ahead.end, "Regular", Reason.BREAK_EVEN)
         else:
-            chosen = Windows(0.0, keep.end, "BreakEven" if known else "NothingKnown", Reason.BREAK_EVEN)
+            chosen = _KEPT[keep.end, known > 0]
         self.windows, self.windows_mb = chosen, memory_mb
         self.anew_samples, self.anew_at = self.samples + (self.samples >> _ANEW) + 1, now + _ANEW_SECONDS
         return chosen
@@ -164,24 +180,24 @@ class BreakEven:
 
     price: float = 140.0  # of a cold start: GB·s of memory that idles
 
-    def idle_times(self, otherwise: float) -> LevelTimes:
+    def idle_times(self, otherwise: float) -> VersionTimes:
         """See KeepAlivePolicy."""
-        return LevelTimes(self.price)
+        return VersionTimes(self.price)
 
 
-class LevelTimes:
+class VersionTimes:
     """The idle times of a version by level; the higher ones, two to a doubling, together. See IdleTimes."""
 
     __slots__ = ("_price", "levels")
 
     def __init__(self, price: float) -> None:
         self._price = price
-        self.levels: list[Level] = []
+        self.levels: list[LevelTimes] = []
 
-    def add(self, level: int, seconds: float) -> None:
-        self._level(level).add(seconds)
+    def add(self, level: int, seconds: float, times: int = 1) -> None:
+        self._level(level).add(seconds, times)
 
-    def windows(self, level: int, memory_mb: int, now: float) -> Windows:
+    def windows(self, level: int, memory_mb: int, now: float) -> tuple[Windows, float]:
         of_level = self._level(level)
         known = of_level.windows
         if (
@@ -193,12 +209,12 @@ class LevelTimes:
                 of_level.counts if len(levels) == 1
                 else [sum(column) for column in zip(*(each.counts for each in levels), strict=True)]
             )  # fmt: skip
-            return of_level.choose(together, memory_mb, self._price, now)
-        return known
+            known = of_level.choose(together, memory_mb, self._price, now)
+        return known, of_level.anew_at
 
-    def _level(self, level: int) -> Level:
+    def _level(self, level: int) -> LevelTimes:
         number = level - 1 if level <= 4 else 3 + math.ceil(2 * math.log2(level / 4))
         levels = self.levels
         while number >= len(levels):
-            levels.append(Level())
+            levels.append(LevelTimes())
         return levels[number]

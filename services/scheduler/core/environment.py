@@ -58,6 +58,9 @@ TRANSITIONS: Mapping[tuple[State, Change], State] = {
     (State.LEASED, Change.RELEASE): State.IDLE,
     (State.LEASED, Change.STOP): State.STOPPING,
 }
+_AFTER = {
+    state: {change: after for (before, change), after in TRANSITIONS.items() if before is state} for state in State
+}
 
 
 class InvalidTransition(Exception):
@@ -107,7 +110,7 @@ class Environment:
 
     def change(self, change: Change) -> None:
         """Apply one change. Raises InvalidTransition where the table has none."""
-        after = TRANSITIONS.get((self.state, change))
+        after = _AFTER[self.state].get(change)
         if after is None:
             raise InvalidTransition(self.id, self.state, change)
         self.state = after

@@ -126,9 +126,10 @@ class HistogramTimes:
         self.histogram = Histogram(policy.head, policy.tail, policy.bin_seconds)
         self._windows = policy.windows(self.histogram, otherwise)
 
-    def add(self, level: int, seconds: float) -> None:
-        self.histogram.add(seconds)
+    def add(self, level: int, seconds: float, times: int = 1) -> None:
+        for _ in range(times):
+            self.histogram.add(seconds)
         self._windows = self._policy.windows(self.histogram, self._otherwise)
 
-    def windows(self, level: int, memory_mb: int, now: float) -> Windows:
-        return self._windows
+    def windows(self, level: int, memory_mb: int, now: float) -> tuple[Windows, float]:
+        return self._windows, now

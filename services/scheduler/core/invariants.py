@@ -113,7 +113,7 @@ def _check_requests(scheduler: Scheduler) -> None:
         for request in queue.values():
             mine = request.pool.function.contended(background=request.background)
             _require("I3", mine is whose, f"{request.ticket} waits for another's slots")
-            refusal = scheduler.ledger.refusal(request.pool.function, background=request.background)
+            refusal = request.pool.function.refusal(request.background)
             _require("I7", refusal is not None, f"{request.ticket} waits")
     for deployment_id, pool in scheduler.pools.items():
         for ticket in pool.waiting:

@@ -127,13 +127,64 @@ class Function:
             return self.on_demand > 0 and self.on_demand + self.allocated > self.reserved
         return self.on_demand > 0 and self.account.on_demand + self.account.claims > self.account.unreserved
 
+    def refusal(self, background: bool = False) -> Reason | None:
+        """The limit that stands against one more on-demand slot, for a poller if `background`; None: there is one."""
+        if self.reserved is not None:
+            full = self.on_demand + self.allocated >= self.reserved
+            return Reason.RESERVED_LIMIT if full else None
+        account = self.account
+        if account.on_demand + account.claims >= account.limit - account.reserved:
+            return Reason.ACCOUNT_LIMIT
+        if background and account.background.on_demand >= account.background.limit:
+            return Reason.ASYNC_SHARE
+        return None
+
+    def take(self, background: bool = False) -> None:
+        """Count an on-demand slot. Limits are not asked: some are facts, leases from before this scheduler began."""
+        self.on_demand += 1
+        if self.reserved is None:
+            self.account.on_demand += 1
+        if background:
+            self._count_background(1)
+
+    def give_back(self, background: bool = False) -> None:
+        """Give an on-demand slot back, as it was taken."""
+        self.on_demand -= 1
+        if self.reserved is None:
+            self.account.on_demand -= 1
+        if background:
+            self._count_background(-1)
+
+    def _count_background(self, change: int) -> None:
+        self.background += change
+        if self.reserved is None:
+            self.account.background.on_demand += change
+
+    def may_allocate(self) -> bool:
+        """Whether one more environment may be counted as provisioned."""
+        if self.reserved is not None:
+            return self.on_demand + self.allocated < self.reserved
+        return self.account.on_demand + self.account.allocated < self.account.unreserved
+
+    def allocate(self, change: int = 1) -> None:
+        """Count environments of provisioned concurrency; negative: they are let go."""
+        before = self.claim
+        self.allocated += change
+        if self.reserved is None:
+            self.account.allocated += change
+            self.account.claims += self.claim - before
+
+    def forget(self) -> bool:
+        """Drop its record if nothing is known of it. True: dropped."""
+        return self.unused and self.account.functions.pop(self.name, None) is not None
+
 
 # Whose slots requests wait for.
 Slots = Account | Function | Background
 
 
 class Ledger:
-    """Takes and gives back slots."""
+    """The records of all tenants."""
 
     def __init__(self, concurrent_executions: int, share: float = 1.0) -> None:
         """`concurrent_executions`: limit of each account and region. `share`: of its unreserved part, for pollers."""
@@ -165,45 +216,6 @@ class Ledger:
             function = account.functions[name] = Function(account, name)
         return function
 
-    @staticmethod
-    def refusal(function: Function, *, background: bool = False) -> Reason | None:
-        """The limit that stands against one more on-demand slot, for a poller if `background`; None: there is one."""
-        if function.reserved is not None:
-            full = function.on_demand + function.allocated >= function.reserved
-            return Reason.RESERVED_LIMIT if full else None
-        account = function.account
-        if account.on_demand + account.claims >= account.limit - account.reserved:
-            return Reason.ACCOUNT_LIMIT
-        if background and account.background.on_demand >= account.background.limit:
-            return Reason.ASYNC_SHARE
-        return None
-
-    @staticmethod
-    def take(function: Function, *, background: bool = False) -> None:
-        """Count an on-demand slot. Limits are not asked: some are facts, leases from before this scheduler began."""
-        _count(function, 1, background=background)
-
-    @staticmethod
-    def give_back(function: Function, *, background: bool = False) -> None:
-        """Give an on-demand slot back, as it was taken."""
-        _count(function, -1, background=background)
-
-    @staticmethod
-    def may_allocate(function: Function) -> bool:
-        """Whether one more environment may be counted as provisioned."""
-        if function.reserved is not None:
-            return function.on_demand + function.allocated < function.reserved
-        account = function.account
-        return account.on_demand + account.allocated < account.unreserved
-
-    def allocate(self, function: Function, change: int = 1) -> None:
-        """Count environments of provisioned concurrency; negative: they are let go."""
-        before = function.claim
-        function.allocated += change
-        if function.reserved is None:
-            function.account.allocated += change
-            function.account.claims += function.claim - before
-
     def configure(self, account: Account, reserved: Mapping[str, int], requested: Mapping[str, int]) -> None:
         """Put settings in force: reserved and provisioned concurrency by function. What is in use stays counted."""
         for name in {*reserved, *requested}:
@@ -219,16 +231,3 @@ class Ledger:
                 account.background.on_demand += function.background
                 account.claims += function.claim
                 account.allocated += function.allocated
-
-    @staticmethod
-    def forget(function: Function) -> bool:
-        """Drop the record of a function that nothing is known of. True: dropped."""
-        return function.unused and function.account.functions.pop(function.name, None) is not None
-
-
-def _count(function: Function, change: int, *, background: bool) -> None:
-    function.on_demand += change
-    function.background += change * background
-    if function.reserved is None:
-        function.account.on_demand += change
-        function.account.background.on_demand += change * background

@@ -171,9 +171,10 @@ class Scheduler(Serving):
         function = environment.pool.function
         if environment.slot_held:
             # It was counted when nobody had come for it yet.
-            self.ledger.give_back(function, background=environment.background)
+            function.give_back(environment.background)
         if not environment.counted:
-            self.ledger.take(function, background=caller.background)
+            function.take(caller.background)
+        self.leave_pool(environment)
         self.bind(environment, caller, lease_id)
         self.next_lease = max(self.next_lease, lease_id + 1)
 
@@ -260,7 +261,7 @@ class Scheduler(Serving):
         as long as leases hold; its slot is taken until then."""
         if environment.reported_busy:
             if not environment.counted and not environment.slot_held:
-                self.ledger.take(environment.pool.function)
+                environment.pool.function.take()
                 environment.slot_held, environment.background = True, False
             self.unclaimed[environment] = until = self.now + self.policies.lease
             self.due(until)

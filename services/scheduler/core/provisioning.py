@@ -210,7 +210,7 @@ class Provisioning(Room, ABC):
         environment.count(False)
         spare = self._spare(environment.pool.function)
         if spare is None:
-            self.ledger.allocate(environment.pool.function, -1)
+            environment.pool.function.allocate(-1)
             self.relieved[environment.pool.function] = None
             return
         spare.count(True)
@@ -363,7 +363,7 @@ class Provisioning(Room, ABC):
             for _ in range(self._missing(pool)):
                 assert part is not None
                 as_spare = spares < outgoing
-                if not as_spare and not self.ledger.may_allocate(function):
+                if not as_spare and not function.may_allocate():
                     provision.waits = Reason.WAITS_FOR_SLOT
                     name = function.name if function.reserved is not None else None
                     self.hint(Scope(function.account.tenant, name))
@@ -383,7 +383,7 @@ class Provisioning(Room, ABC):
                     spares += 1
                 else:
                     environment.count(True)
-                    self.ledger.allocate(function)
+                    function.allocate()
         provision.waits = None
         self.check_short(provision)
 
@@ -393,11 +393,11 @@ class Provisioning(Room, ABC):
             for environment in list(pool.census.spares.values()):
                 if most <= 0 or self._lacking(pool) <= 0:
                     break
-                if not self.ledger.may_allocate(provision.function):
+                if not provision.function.may_allocate():
                     provision.waits = Reason.WAITS_FOR_SLOT
                     return False
                 environment.count(True)
-                self.ledger.allocate(provision.function)
+                provision.function.allocate()
                 most -= 1
                 self._serve_if_complete(environment)
         return True
@@ -451,7 +451,7 @@ class Provisioning(Room, ABC):
         function = environment.pool.function
         if not self.rebuilding and function.account.revision:
             # Among those that are there it is one too many by now if nothing is missing.
-            wanted = self._missing(environment.pool) >= 0 and self.ledger.may_allocate(function)
+            wanted = self._missing(environment.pool) >= 0 and function.may_allocate()
             if not wanted and not environment.reported_busy:
                 environment.serving = False
                 environment.send_out()
@@ -459,7 +459,7 @@ class Provisioning(Room, ABC):
             if not wanted:
                 environment.send_out()
         environment.count(True)
-        self.ledger.allocate(function)
+        function.allocate()
         self._watch_age(environment)
 
     def replace(self, environment: Environment) -> None:

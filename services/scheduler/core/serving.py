@@ -13,7 +13,7 @@ from __future__ import annotations
 from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.environment import Change, Environment, State
-from services.scheduler.core.keep_alive import Habit
+from services.scheduler.core.keep_alive import Windows
 from services.scheduler.core.ledger import Account, Function, Slots
 from services.scheduler.core.meters import Meter
 from services.scheduler.core.pools import Caller, Pool, Request
@@ -21,6 +21,9 @@ from services.scheduler.core.provisioning import Provisioning
 from services.scheduler.core.reasons import Reason
 from services.scheduler.core.recalls import Round, Scope
 from services.scheduler.core.room import START_ATTEMPTS
+
+# Every lease comes by here, and to look a member up in its enum costs as much as two calls.
+_RELEASE, _WARM, _FREED = Change.RELEASE, Reason.WARM, Reason.FREED
 
 
 class Serving(Provisioning):
@@ -37,9 +40,9 @@ class Serving(Provisioning):
         if request.paid is None and not self._pay(request):
             return
         function = pool.function
-        refusal = self.ledger.refusal(function, background=request.background)
+        refusal = function.refusal(request.background)
         if refusal is None:
-            self.ledger.take(function, background=request.background)
+            function.take(request.background)
             request.admitted = True
             self.serve(request)
             return
@@ -99,8 +102,9 @@ class Serving(Provisioning):
     def slot_freed(self, function: Function, *, background: bool) -> None:
         """Give an on-demand slot back, and let whoever has waited longest for one have it: provisioned concurrency
         first, since it was promised. `background`: a poller's."""
-        self.ledger.give_back(function, background=background)
-        self.offer_slots(function)
+        function.give_back(background)
+        if self.short or self.contended:
+            self.offer_slots(function)
 
     def offer_slots(self, function: Function) -> None:
         """A slot may be free that this function's limit counts."""
@@ -117,7 +121,7 @@ class Serving(Provisioning):
         queue = self.contended.get(whose)
         while queue:
             request = next(iter(queue.values()))
-            if self.ledger.refusal(request.pool.function, background=request.background) is not None:
+            if request.pool.function.refusal(request.background) is not None:
                 return
             self.stop_contending(request)
             self.admit(request)
@@ -150,12 +154,13 @@ class Serving(Provisioning):
         """Bind an environment to a request that has paid; an admitted one's slot becomes the lease's, or comes free."""
         self.drop(request)
         assert request.paid is not None
+        self.leave_pool(environment)
         self.lease(environment, request.caller, request.ticket, request.paid, reason)
         if environment.provisioned and request.admitted:
             self.slot_freed(request.pool.function, background=request.background)
 
     def lease(self, environment: Environment, caller: Caller, ticket: ev.Ticket, paid: Meter, reason: Reason) -> None:
-        """Give a caller an environment. Permission and slot are taken already."""
+        """Give a caller an environment that has left its pool. Permission and slot are taken already."""
         lease_id = self.next_lease
         self.next_lease = lease_id + 1
         self.bind(environment, caller, lease_id)
@@ -169,15 +174,17 @@ class Serving(Provisioning):
 
     def lease_at_once(self, event: ev.EnvironmentWanted, caller: Caller, pool: Pool) -> bool:
         """The common case, without a record of the request: an environment idles, and no limit stands against it."""
-        function = pool.function
-        meter = function.slots.meter
-        background = caller.background
-        if not pool.idle or pool.ready or meter is None:
+        if not pool.idle or pool.ready:
             return False
-        if self.ledger.refusal(function, background=background) is not None or not meter.take_one(self.now):
+        function, background = pool.function, caller.background
+        meter = function.account.meter if function.reserved is None else function.meter
+        if meter is None or function.refusal(background) is not None:
             return False
-        self.ledger.take(function, background=background)
-        self.lease(next(reversed(pool.idle.values())), caller, event.ticket, meter, Reason.WARM)
+        take_one = meter.take_one
+        if not take_one(self.now):
+            return False
+        function.take(background)
+        self.lease(self.take_idle(pool), caller, event.ticket, meter, _WARM)
         return True
 
     def start_for(self, request: Request) -> None:
@@ -289,17 +296,18 @@ class Serving(Provisioning):
         if not reusable:
             self._end(environment, Reason.NOT_REUSABLE)
         else:
-            environment.change(Change.RELEASE)
-            self.free(environment, Reason.FREED)
-            if environment.pool.habit is not None and environment.id in self.idle_order:
-                self._rest(environment, environment.pool.habit)
+            environment.change(_RELEASE)
+            self.free(environment, _FREED)
+            windows = environment.windows
+            if windows is not None and windows.begin and environment.id in self.idle_order:
+                self._rest(environment, windows)
         if held:
             self.slot_freed(environment.pool.function, background=background)
 
-    def _rest(self, environment: Environment, habit: Habit) -> None:
-        """Its use has just ended. Where the next one is not due for a while, let it go and start one in time."""
-        windows, deployment = environment.windows, environment.deployment
-        if windows is not None and windows.begin and deployment:
+    def _rest(self, environment: Environment, windows: Windows) -> None:
+        """Its use has just ended, and the next one is not due for a while: let it go and start one in time."""
+        habit, deployment = environment.pool.habit, environment.deployment
+        if habit is not None and deployment:
             rest = habit.rests(environment.need, deployment, windows, self.now + windows.end)
             self.stop(environment, Reason.NOT_DUE)
             self.start_at(self.now + windows.begin, rest)
@@ -311,7 +319,7 @@ class Serving(Provisioning):
             function, habit = pool.function, pool.habit
             there = len(pool.idle) + len(pool.starting)
             needed = not (pool.outdated or pool.waiting) and habit is not None and habit.busy + there < rest.level
-            wanted_by_others = self.unplaced or self.short or self.ledger.refusal(function) is not None
+            wanted_by_others = self.unplaced or self.short or function.refusal() is not None
             ramp = self.ramp(function, provisioned=False)
             if (
                 needed and not wanted_by_others and ramp.take_one(self.now)
@@ -384,7 +392,7 @@ class Serving(Provisioning):
 
     def _refuse_background(self, account: Account, number: int, *, pollers_alone: bool) -> None:
         for request in self._of_round(account.background, number):
-            refusal = self.ledger.refusal(request.pool.function, background=True) or Reason.ASYNC_SHARE
+            refusal = request.pool.function.refusal(True) or Reason.ASYNC_SHARE
             if pollers_alone and refusal is Reason.ACCOUNT_LIMIT:
                 # It waited for what pollers held; what is missing now may idle with anybody.
                 self.stop_contending(request)
