@@ -140,6 +140,8 @@ class SchedulerAgent:
                     return
                 else:
                     self._welcomed(instruction.welcome)
+                # A thousand orders may come at once. Invocations do not wait for the last of them.
+                await asyncio.sleep(0)
 
     def _obey(self, instruction: pb.WorkerInstruction) -> None:
         kind = instruction.WhichOneof("instruction")

@@ -126,18 +126,22 @@ class Environments:
             self._begin(environment_id, generation, deployment_bytes, provisioned=False)
 
     def _start_queued(self) -> None:
-        while self._queued and len(self._underway) < self._provisioning:
+        if self._queued and len(self._underway) < self._provisioning:
             environment_id = next(iter(self._queued))
             generation, deployment = self._queued.pop(environment_id)
             self._underway.add(environment_id)
             self._begin(environment_id, generation, deployment, provisioned=True)
+            self._start_another()
+
+    def _start_another(self) -> None:
+        """Not before whatever else this turn of the loop has to do."""
+        self._shared.loop.call_soon(self._start_queued)
 
     def _started(self, environment_id: str) -> None:
         """It starts no more: it is ready, or gone."""
         if environment_id in self._underway:
             self._underway.discard(environment_id)
-            # Not before whatever else this turn of the loop has to do.
-            self._shared.loop.call_soon(self._start_queued)
+            self._start_another()
 
     def forget_queued(self) -> None:
         """The scheduler is told what there is: what has not been begun is its own to order anew."""

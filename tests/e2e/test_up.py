@@ -105,6 +105,16 @@ def test_what_cannot_be_is_one_line_and_nothing_is_left_running(
     assert processes_that_name(str(short_tmp)) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="who goes before others has to be allowed to")
+def test_the_platform_goes_before_functions(cluster: Cluster) -> None:
+    code = "import os\ndef handler(e, c): return os.getpriority(os.PRIO_PROCESS, 0)\n"
+    cluster.create("ordinary", zipped({"app.py": code}))
+    assert cluster.client().invoke(FunctionName="ordinary")["Payload"].read() == b"0"
+    for name in ("frontend", "scheduler", "worker", "poller"):
+        assert os.getpriority(os.PRIO_PROCESS, cluster.pid(name)) < 0
+        assert os.getsid(cluster.pid(name)) == cluster.pid(name)  # not of the terminal, whose Ctrl-C is not for it
+
+
 def test_another_redis_can_be_used(own_cluster: Any, redis_url: str) -> None:
     cluster: Cluster = own_cluster("--no-examples", "--redis-url", redis_url)
     cluster.create("elsewhere", zipped({"app.py": "def handler(e, c): return 1\n"}))

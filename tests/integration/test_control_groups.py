@@ -13,7 +13,7 @@ import pytest
 
 from lambent.infra.clock import SystemClock
 from services.worker.sandbox import cgroups
-from services.worker.sandbox.cgroups import Group, Groups
+from services.worker.sandbox.cgroups import Group, Groups, Weight
 
 # Settings that count as well: of what is there now, set back by writing. The limit on memory comes with every environment.
 _COUNTS = frozenset({
@@ -92,7 +92,7 @@ def test_a_group_is_what_it_was(groups: Groups) -> None:
     thread = Now(1)
     fresh, used = groups.take(thread), groups.take(thread)
     used.limit_memory(128)
-    used.prefer(preferred=True)
+    used.weigh(Weight.ORDINARY)
     pid = inside(used, 64)
     used.shut()
     used.limit_cpu(0.07)

@@ -380,6 +380,8 @@ def renounce(config: Dict[str, Any]) -> None:
     # zygote throw off whoever wanted another sandbox.
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, _ORDINARY)
+    if os.getpriority(os.PRIO_PROCESS, 0) < 0:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)  # the worker's precedence is not the functions'
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -26,13 +27,20 @@ _MOUNT = Path("/sys/fs/cgroup")
 _V1 = ("memory", "pids", "cpu")
 _BESIDE = _MOUNT / "unified"  # where a machine that uses version 1 has version 2 as well
 _ABANDONED_SECONDS = 60.0
-_BEHIND = 10  # how much less than others a group weighs that nobody waits for
 _AHEAD = 16  # groups made in advance
 _KEPT = 32  # groups at most that wait, those included that had a sandbox before
 _LEFT = 4 << 20  # bytes that may be left in a group that gets another sandbox: the kernel's own, and pages of files
 _PERIOD = 100_000  # µs; the kernel's default
 # By whether it is version 2: a group's file for its weight, an ordinary one, the most.
 _ORDINARY = {True: ("cpu.weight", 100, 10_000), False: ("cpu.shares", 1024, 262_144)}
+
+
+class Weight(Enum):
+    """What a group weighs where processor time is short: what part of an ordinary weight."""
+
+    ORDINARY = 1
+    BEHIND = 10  # nobody waits for it
+    LAST = 512  # it gets what nobody else wants
 
 
 @dataclass(slots=True)
@@ -44,7 +52,7 @@ class Group:
     entries: list[int] = field(default_factory=list)  # of the files through which a process enters by writing "0"
     lent: bool = False  # function code has held `entries`, and may enter as long as the group exists
     _memory_mb: int = 0  # as written last; 0: no limit
-    _preferred: bool | None = None
+    _weight: Weight | None = None  # None: the kernel's own
     _quota: int | None = None  # µs; None: none
     _burst: int = 0
     _frozen: bool = False
@@ -78,20 +86,20 @@ class Group:
         if self._quota is not None:
             self._quota = None
             _write(f"{self.folders['cpu']}/cpu.cfs_quota_us", "-1")
-        self.prefer(preferred=False)
+        self.weigh(Weight.BEHIND)
         self.open()
         return True
 
     def _number(self, controller: str, name: str) -> int:
         return int(_read(f"{self.folders[controller]}/{name}"))
 
-    def prefer(self, *, preferred: bool) -> None:
-        """Its weight where processor time is short: an environment's, or that of what nobody waits for yet."""
-        if preferred is self._preferred:
+    def weigh(self, weight: Weight) -> None:
+        """Set its weight."""
+        if weight is self._weight:
             return
-        self._preferred = preferred
+        self._weight = weight
         name, ordinary, _ = _ORDINARY[self.unified]
-        _write(f"{self.folders['cpu']}/{name}", str(ordinary if preferred else ordinary // _BEHIND))
+        _write(f"{self.folders['cpu']}/{name}", str(max(1, ordinary // weight.value)))
 
     def limit_memory(self, memory_mb: int) -> None:
         """What the processes of the group may use together."""
@@ -269,7 +277,7 @@ class Groups:
         for folder in sorted(set(folders.values())):
             os.mkdir(folder)
         _write(f"{folders['pids']}/pids.max", self._processes)
-        group.prefer(preferred=False)
+        group.weigh(Weight.BEHIND)
         group.open()
         return group
 

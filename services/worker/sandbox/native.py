@@ -22,8 +22,9 @@ from typing import Any
 from lambent.infra.clock import SystemClock
 from lambent.infra.tasks import TaskOwner
 from services.worker.guest import wire
-from services.worker.sandbox.cgroups import Group, Groups, sampled
+from services.worker.sandbox.cgroups import Group, Groups, Weight, sampled
 from services.worker.sandbox.firewall import Firewall, FirewallUnavailable, endpoints_of
+from services.worker.sandbox.leaving import Leaving
 from services.worker.sandbox.native_sandbox import BOOTSTRAPS, NativeSandbox
 from services.worker.sandbox.port import Sandbox, SandboxSpec, SandboxUnavailable
 from services.worker.sandbox.promises import ASIDE, LEVELS, NAMESPACES
@@ -66,6 +67,7 @@ class NativePool:
         # By interpreter: several runtime names may share one, and then share its zygote and stems.
         self._stems: dict[Path, Stems] = {}
         self._live: set[NativeSandbox] = set()
+        self._leaving = Leaving()
         self._tasks = TaskOwner("sandboxes")
         self._groups: Groups | None = None
         self._firewall: Firewall | None = None
@@ -315,15 +317,21 @@ class NativePool:
         if group is not None:
             group.limit_memory(spec.memory_mb)
             if not spec.background:
-                group.prefer(preferred=True)
+                group.weigh(Weight.ORDINARY)
 
     def new_group(self) -> Group | None:
         """The control group of a sandbox to come; None: there are none here. Raises OSError."""
         return None if self._groups is None else self._groups.take(self._maker)
 
     def released(self, sandbox: NativeSandbox) -> None:
-        """The sandbox was destroyed."""
+        """The sandbox is about to be destroyed."""
         self._live.discard(sandbox)
+        if sandbox.stem.group is not None:
+            self._leaving.add(sandbox, sandbox.stem.group)
+
+    def gone(self, sandbox: NativeSandbox) -> None:
+        """Nothing runs in it any more."""
+        self._leaving.gone(sandbox)
 
     def bury(self, group: Group | None, *descriptors: int | None) -> None:
         """Nothing is in the group any more, nobody needs the descriptors."""

@@ -11,7 +11,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.worker.sandbox.cgroups import continue_all, stop_all
+from services.worker.sandbox.cgroups import Weight, continue_all, stop_all
 from services.worker.sandbox.port import Exit, SandboxSpec
 from services.worker.sandbox.stems import Stem
 from services.worker.sandbox.zygotes import Child, SnapshotControl
@@ -130,7 +130,7 @@ class NativeSandbox:
     def wanted(self) -> None:
         if self.stem.group is not None and self._exit is None and not self._destroyed:
             with contextlib.suppress(OSError):  # it has just ended
-                self.stem.group.prefer(preferred=True)
+                self.stem.group.weigh(Weight.ORDINARY)
 
     def initialised(self) -> None:
         # A little later, as the first invocation comes right after and the kernel takes its time.
@@ -175,11 +175,11 @@ class NativeSandbox:
             return
         self._destroyed = True
         _log.debug("sandbox destroyed", extra={"environment": self.spec.environment_id, "reason": reason})
+        self._pool.released(self)
         self.kill()
         if self.control is not None:
             self.control.hang_up()
         os.close(self.stem.output)
-        self._pool.released(self)
         self._gone()
 
     def hand_over(self) -> tuple[int | None, Path | None]:
@@ -195,6 +195,7 @@ class NativeSandbox:
         if self.stem.child.status is None or (self.copy is not None and self.copy.status is None) or self._buried:
             return
         self._buried = True
+        self._pool.gone(self)
         if self.copy is not None:
             self._pool.bury(None, *self.copy.forget())
         self._pool.bury(self.stem.group, self._namespace, *self.stem.child.forget())
