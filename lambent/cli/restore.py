@@ -52,7 +52,7 @@ def _restore(source: IO[bytes], stored: Stored, replace: bool, without_key: bool
     source.seek(0)
     head, key_files = _look_through(source)
     _check_keys(stored, head, key_files, without_key)
-    if not stored.keys.empty:
+    if not stored.keys.has_nothing():
         if not replace:
             raise BackupError("the store is not empty; restore into an empty one, or say --replace")
         stored.keys.clear()

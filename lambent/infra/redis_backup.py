@@ -60,9 +60,8 @@ class Kept:
             pattern = _literal(b"lambent:{" + slot + b"}:") + b"*"
             yield from _dumped(script(keys=[key], args=[pattern, *(() if logs else _LOGS)]))
 
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing that a backup would have."""
+    def has_nothing(self) -> bool:
+        """Whether there is nothing that a backup would have. Asks the server."""
         return next(self._keys(), None) is None
 
     def clear(self) -> None:

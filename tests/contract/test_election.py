@@ -258,12 +258,18 @@ class Port:
         host, port = self.server.sockets[0].getsockname()
         return f"{host}:{port}"
 
+    async def close(self) -> None:
+        """Listen no more."""
+        self.server.close()
+        await self.server.wait_closed()
+
 
 @pytest.fixture
 async def port() -> AsyncIterator[Port]:
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-    yield Port(server)
-    server.close()
+    port = Port(server)
+    yield port
+    await port.close()
 
 
 async def test_nobody_waits_for_a_leader_whose_process_has_ended(api: KubernetesApi, port: Port) -> None:
@@ -274,8 +280,7 @@ async def test_nobody_waits_for_a_leader_whose_process_has_ended(api: Kubernetes
     term = await one.acquire()
     assert term is not None
     assert await two.acquire() is None
-    port.server.close()
-    await port.server.wait_closed()
+    await port.close()
     assert await late.acquire() is None, "that it is refused may be the network's doing: it was never answered"
     second = await two.acquire()
     assert second is not None
@@ -291,8 +296,7 @@ async def test_a_leader_that_cannot_be_reached_may_lead_still(api: KubernetesApi
     assert await one.acquire() is not None
     assert await two.acquire() is None
     host, number = port.address.split(":")
-    port.server.close()
-    await port.server.wait_closed()
+    await port.close()
     # Connections to it get no answer: its queue is full, and nobody takes from it.
     with socket.socket() as deaf, socket.socket() as first, socket.socket() as second:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -14,7 +14,7 @@ from typing import Protocol
 from services.scheduler.core.events import Need
 from services.scheduler.core.reasons import Reason
 
-# Executions at once whose idle times are followed; eight bytes each, as far as a function ever came.
+# Executions at once whose idle times are followed; some hundred bytes each, as far as a function ever came.
 LEVELS = 256
 # Idle times up to so many seconds are alike. A busy function has thousands of them a second: they are only counted
 # until its policy looks.
