@@ -48,8 +48,9 @@ docs: ## make the generated pages of docs/reference, and those of the chart
 # A program that makes a cluster for tests, and images for it; empty: none is made.
 KUBE ?= $(wildcard ../shared/kube/kube)
 
-# What builds an image: `BUILD CONTEXT -t NAME -f FILE --build-arg ...` is said.
-BUILD ?= $(if $(shell command -v docker),docker build,$(if $(shell command -v podman),podman build,$(if $(KUBE),$(KUBE) image-build)))
+# What builds an image: `BUILD CONTEXT -t NAME -f FILE --build-arg ...` is said. A docker without its daemon builds nothing.
+BUILD ?= $(shell for tool in docker podman; do \
+  if $$tool info >/dev/null 2>&1; then echo $$tool build; exit; fi; done; echo $(KUBE:%=% image-build))
 REPOSITORY ?= lambent.local
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TAG ?= $(VERSION)
