@@ -134,7 +134,7 @@ def test_a_worker_told_to_stop_ends_what_runs_and_nobody_notices(napping: Cluste
         def under_way() -> bool:
             started.update({pid: command_of(pid) for pid in descendants(second.pid)})
             # A runtime of its own begins once its extension has registered, and is told of the end from then on.
-            own = any("/task/bootstrap" in command for command in started.values())
+            own = any(command.endswith("/bootstrap\0") for command in started.values())
             return (answers[b"1"] >= 50 and own) or any(one.done() for one in steady)
 
         eventually(under_way)
