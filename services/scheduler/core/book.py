@@ -245,10 +245,7 @@ class Book:
     def take_idle(self, pool: Pool) -> Environment:
         """The one that was used last of those that idle, which may be granted no more until it is bound."""
         environment_id, environment = pool.idle.popitem()
-        if environment.ahead:
-            del self.ahead[environment_id]
-        else:
-            del self.idle_order[environment_id]
+        del (self.ahead if environment.ahead else self.idle_order)[environment_id]
         return environment
 
     def leave_pool(self, environment: Environment) -> None:
@@ -259,10 +256,7 @@ class Book:
         elif environment.provisioned:
             pool.ready.pop(environment.id, None)
         elif pool.idle.pop(environment.id, None) is not None:
-            if environment.ahead:
-                del self.ahead[environment.id]
-            else:
-                del self.idle_order[environment.id]
+            del (self.ahead if environment.ahead else self.idle_order)[environment.id]
         else:
             pool.starting.pop(environment.id, None)
 

@@ -135,7 +135,7 @@ class LevelTimes:
             self._tries = self._tries * kept + (1.0 - kept) / (1.0 - _FADING)
             self._hits *= kept
         else:
-            for _ in range(min(times, _RECENT)):
+            for _ in range(times):
                 self._compare(seconds)
 
     def _compare(self, seconds: float) -> None:

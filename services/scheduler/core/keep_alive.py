@@ -95,7 +95,7 @@ class Habit:
         if number == 1:
             self._first.since = now
         elif number <= LEVELS:
-            self._level(number).since = now
+            self._further_level(number).since = now
         self.busy = number - 1
 
     def begins(self, now: float) -> None:
@@ -105,7 +105,7 @@ class Habit:
             return
         if self._rests is not None:
             self._rest_is_over(self._rests, number)
-        level = self._first if number == 1 else self._level(number)
+        level = self._first if number == 1 else self._further_level(number)
         idle = now - level.since
         if idle > SHORT_SECONDS:
             self._tell()
@@ -116,7 +116,7 @@ class Habit:
     def idles(self, above: int, memory_mb: int, now: float) -> Windows:
         """An environment begins to idle, one of `above` that nobody uses. Answers its windows."""
         number = min(self.busy + above, LEVELS)
-        level = self._first if number == 1 else self._level(number)
+        level = self._first if number == 1 else self._further_level(number)
         if now >= level.until or level.windows_mb != memory_mb:
             self._tell()
             level.windows, level.until = self.times.windows(number, memory_mb, now)
@@ -124,9 +124,7 @@ class Habit:
         self.latest = level.windows
         return level.windows
 
-    def _level(self, number: int) -> Level:
-        if number == 1:
-            return self._first
+    def _further_level(self, number: int) -> Level:
         further = self._further
         if further is None:
             further = self._further = []
