@@ -26,6 +26,7 @@ from services.worker.sandbox.port import SandboxUnavailable
 
 _log = logging.getLogger(__name__)
 _PROGRAM = Path(__file__).resolve().parent.parent / "guest" / "zygote.py"
+_NO_PROCESS = 0  # as the kernel has it in a descriptor of a process outside our pid namespace
 _ASK = "import sys, json; print(json.dumps([sys.base_prefix, sys.base_exec_prefix, sys.version_info[:2] >= (3, 8)]))"
 
 
@@ -46,7 +47,8 @@ class Child:
     def pid(self) -> int | None:
         """Its process id as this machine counts; None: not known yet, or any more."""
         if self._pid is None and self.handle is not None:
-            self._pid = _pid_of(self.handle)
+            found = _pid_of(self.handle)
+            self._pid = found if found > 0 else None
         return self._pid
 
     def kill(self) -> None:
@@ -294,7 +296,8 @@ class SnapshotControl(Control):
             child = self.children.get(number)
             sound = kind == wire.ENDED and value in range(1 << 16) and not descriptors
             if kind == wire.FORKED:
-                sound = len(descriptors) == 1 and _pid_of(descriptors[0]) is not None
+                # One whose function's hook fails at once may have ended before this is read.
+                sound = len(descriptors) == 1 and _pid_of(descriptors[0]) != _NO_PROCESS
                 sound = sound and (child is None or child.handle is None)
         except (struct.error, OSError, ValueError):
             sound = False
@@ -306,14 +309,14 @@ class SnapshotControl(Control):
         self._lost()
 
 
-def _pid_of(handle: int) -> int | None:
+def _pid_of(handle: int) -> int:
+    """The process behind a descriptor: -1 once it has ended, _NO_PROCESS where there is none that we can see."""
     # A zygote in a user namespace counts processes in its own way; the descriptor says how we count them.
     with open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as file:
         for line in file:
             if line.startswith("Pid:"):
-                pid = int(line.split()[1])
-                return pid if pid > 0 else None
-    return None
+                return int(line.split()[1])
+    return _NO_PROCESS
 
 
 def _environ() -> dict[str, str]:
