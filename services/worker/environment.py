@@ -69,6 +69,7 @@ class Environment:
         self.frozen = False
         self.fresh_until = float("inf")  # how long it takes new invocations; its process's credentials say so
         self.idle_since = now
+        self.told_to_rest = now
         # The invocation that runs
         self._caller: Caller | None = None
         self._call, self._payload = 0, b""
@@ -166,6 +167,11 @@ class Environment:
             self._gone()
         elif reason is Reason.CLOSING:
             self._leave()
+
+    def rest(self) -> None:
+        """Nothing is to come for a while."""
+        if self._guest is not None:
+            self._guest.rest()
 
     def show_log(self) -> None:
         """Let who follows the log see what has been written for a while."""

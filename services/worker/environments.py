@@ -286,6 +286,7 @@ class Environments:
         for environment in self.running():
             environment.stop(Reason.CLOSING)
         self._snapshots.close()
+        self._shared.freezer.close()
 
     def show_logs(self) -> None:
         """Let who follows a log see what invocations that run for long have written."""

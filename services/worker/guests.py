@@ -69,6 +69,10 @@ class Guest(Protocol):
         """So many bytes of a response that streams have been taken."""
         ...
 
+    def rest(self) -> None:
+        """Nothing is to come for a while: memory that can be had again may be given back."""
+        ...
+
     def drain(self) -> None:
         """Take what was printed until now."""
         ...
@@ -99,6 +103,9 @@ class NativeGuest(GuestChannel):
 
     def credit(self, size: int) -> None:
         """It answers in one piece."""
+
+    def rest(self) -> None:
+        self.send(wire.pack(wire.REST, b""))
 
     def end(self, reason: str, done: Callable[[], None]) -> float:
         return 0.0

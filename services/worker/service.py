@@ -109,6 +109,7 @@ class WorkerService:
             snapshot_copies=settings.worker.snapshot_copies,
             snapshot_idle_seconds=settings.worker.snapshot_idle_seconds,
             freeze_after_ms=settings.worker.freeze_after_ms,
+            rest_after_seconds=settings.worker.rest_after_seconds,
             credentials_seconds=settings.worker.credentials_seconds,
             certificates=identity,
             connections=connections,

@@ -75,6 +75,7 @@ class WorkerConfig:
     snapshot_idle_seconds: float = 3600.0  # that one is kept without environments
     snapshot_copies: int = 2  # of each that are made in advance
     freeze_after_ms: int = 100  # idle before an environment is frozen
+    rest_after_seconds: float = 5.0  # idle before it gives back memory
     credentials_seconds: float = 43_200.0  # age at which a process is replaced, since its credentials expire
     certificates: Certificates | None = None  # None: no TLS between processes
     connections: Connections = field(default_factory=lambda: Connections(()))
@@ -179,7 +180,7 @@ class Worker:
             ids=self._ids,
             tasks=self._tasks,
             counters=self.counters,
-            freezer=Freezer(loop, self._clock, config.freeze_after_ms / 1000),
+            freezer=Freezer(loop, self._clock, config.freeze_after_ms / 1000, config.rest_after_seconds),
             credentials=Credentials(
                 loop, self._clock, self._ids, SessionKeys(config.session_key), config.credentials_seconds
             ),

@@ -143,6 +143,11 @@ class LocalWorker:
         ):
             await asyncio.sleep(0.001)
 
+    async def rested(self) -> None:
+        """Wait until environments have been idle for so long that nothing more becomes of them."""
+        while not self.environments._shared.freezer.at_rest:  # noqa: ASYNC110 no event tells
+            await asyncio.sleep(0.05)
+
     def pids(self) -> list[int]:
         """The guests' processes, as this machine counts them."""
         found: list[int] = []
@@ -162,6 +167,7 @@ async def local_worker(
     snap_start: bool = False,
     memory_mb: int = 128,
     copies: int = 2,
+    rest_seconds: float = 5.0,
 ) -> AsyncIterator[LocalWorker]:
     """A worker that runs one function. Leaves nothing behind. `copies`: of its snapshot, made in advance."""
     raise_descriptor_limit(most * 8 + 1024)
@@ -184,7 +190,7 @@ async def local_worker(
         )  # fmt: skip
         loop, clock, ids = asyncio.get_running_loop(), SystemClock(), SystemIds()
         shared = Shared(
-            loop, clock, limits, _NoLogs(), pool, Programs({}), ids, tasks, WorkerCounters(), Freezer(loop, clock, 0.1),
+            loop, clock, limits, _NoLogs(), pool, Programs({}), ids, tasks, WorkerCounters(), Freezer(loop, clock, 0.1, rest_seconds),
             Credentials(loop, clock, ids, SessionKeys(b"bench"), 43_200.0),
             Endpoints("http://127.0.0.1:9001", Connections(())), None,
         )  # fmt: skip

@@ -51,11 +51,13 @@ async def _ours(count: int) -> tuple[float, str]:
         for _ in range(8):
             await worker.invoke(await worker.start())
         gc.collect()
+        await worker.rested()
         before = await _settled()
         made = [await worker.start() for _ in range(count)]
         for environment in made:
             for _ in range(_INVOKES):
                 await worker.invoke(environment, b'{"key": "value"}')
+        await worker.rested()
         loaded = await _settled()
         for environment in made:
             worker.stop(environment)

@@ -7,6 +7,7 @@ Runs inside sandboxes, so it stands alone. The event names the attacks and what 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import resource
 import signal
@@ -75,6 +76,33 @@ def read(path: str) -> str:
 
 def memory(event: dict[str, Any]) -> str | None:
     return each(others(event), lambda pid: open(f"/proc/{pid}/mem", "rb").close())
+
+
+def shared_memory(event: dict[str, Any]) -> str | None:
+    """Every way that leads from a mapping back to what others see of it."""
+    with open("/proc/self/maps", encoding="utf-8") as file:
+        shown = [line.split() for line in file if "memfd:lambent" in line and " r--s " in line]
+    if len(shown) != 1:
+        return f"the zygote's memory is no image here: {shown}"
+    place = shown[0][0]
+    start, end = (int(text, 16) for text in place.split("-"))
+    address, size, both = ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.PROT_READ | mmap.PROT_WRITE
+
+    def by_file() -> int:
+        descriptor = os.open("/proc/self/mem", os.O_RDWR)
+        return os.pwrite(descriptor, b"attacked", start)
+
+    def again() -> int:
+        _libc.mremap.restype = ctypes.c_void_p
+        second = _libc.mremap(address, ctypes.c_size_t(0), size, 1)  # MREMAP_MAYMOVE
+        return call("mprotect", ctypes.c_void_p(second), size, both)
+
+    return first([
+        lambda: call("mprotect", address, size, both),
+        by_file,
+        again,
+        lambda: os.open(f"/proc/self/map_files/{place}", os.O_RDWR),
+    ])  # fmt: skip
 
 
 def variables(event: dict[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from services.worker.environment import Environment
 from services.worker.sandbox.cgroups import family
 from services.worker.sandbox.native import NativeConfig, NativePool
 from tests.contract.test_sandbox import LEVELS, RUNTIME, groups_of, lay_out, spec
@@ -105,9 +106,60 @@ async def test_what_runs_is_not_frozen_and_nothing_is_looked_at_while_all_is(tmp
         environments = cluster.worker.environments
         environment = environments.by_id[identity]
         await cluster.until(lambda: environment.frozen)
-        assert environments._shared.freezer.at_rest
+        await cluster.until(lambda: environments._shared.freezer.at_rest)
+        assert environment.frozen
         assert (await cluster.invoke(identity, 0.15)).result.error is None
         assert not environments._shared.freezer.at_rest
+
+
+RESTLESS = """
+import sys
+kept = []
+def handler(event, context):
+    kept.append(event)
+    assert [list(vars(module).values()) for module in sys.modules.values()]
+    return kept
+"""
+
+
+def copied_kib(cluster: Cluster) -> int:
+    """Memory that a function's process does not share with others."""
+    return sum(
+        int(line.split()[1])
+        for pid in guests(cluster)
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        if line.startswith("Private_Dirty:")
+    )
+
+
+async def rested(cluster: Cluster, environment: Environment) -> None:
+    """Wait until it has been told to rest in the pause that goes on, and is frozen again."""
+    idle = environment.idle_since
+    await cluster.until(lambda: environment.told_to_rest > idle and environment.frozen)
+
+
+@pytest.mark.parametrize("level", REAL)
+async def test_an_environment_that_stays_idle_gives_back_memory_and_goes_on_as_before(
+    level: str, tmp_path: Path
+) -> None:
+    async with cluster_of(tmp_path, level=level) as cluster:
+        identity = await cluster.deploy(RESTLESS)
+        environment = cluster.worker.environments.by_id[identity]
+        for number in range(1, 4):
+            assert (await cluster.invoke(identity, number)).json == list(range(1, number + 1))
+            before = copied_kib(cluster)
+            await rested(cluster, environment)
+            assert copied_kib(cluster) < before - 64
+
+
+async def test_an_environment_with_threads_keeps_its_memory_and_goes_on_as_before(tmp_path: Path) -> None:
+    async with cluster_of(tmp_path) as cluster:
+        identity = await cluster.deploy(TICKING)
+        environment = cluster.worker.environments.by_id[identity]
+        last = 0
+        for _ in range(2):
+            await rested(cluster, environment)
+            assert last < (last := (await cluster.invoke(identity)).json)
 
 
 WORKER = """

@@ -189,6 +189,7 @@ class Cluster:
     control_groups: bool = True
     limits: Limits = field(default_factory=Limits)
     credentials_seconds: float = 43_200.0
+    rest_after_seconds: float = 0.2  # so that many a test meets environments that have rested
     memory_mb: int = 4096
     interpreters: dict[str, Path] = field(default_factory=dict)  # beside Python's
     through_api: bool = False  # Python functions ask the Runtime API, as with extensions, instead of our own channel
@@ -210,6 +211,7 @@ class Cluster:
             api_url="http://api.test",
             connections=CONNECTIONS,
             credentials_seconds=self.credentials_seconds,
+            rest_after_seconds=self.rest_after_seconds,
             memory_mb=self.memory_mb,
             data_dir=self.folder / "data",
             run_dir=self.folder / "run",

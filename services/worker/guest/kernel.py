@@ -49,6 +49,7 @@ _SYS_SECCOMP = {"x86_64": 317}.get(_MACHINE, 277)
 _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_SPEC_ALLOW = 4  # no price on every branch: the sandbox reads nothing but its own memory
 _KEPT = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY  # the flags of a mount that may not be taken from it
+_MREMAP_MAYMOVE, _MAP_FAILED = 1, ctypes.c_void_p(-1).value
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 _Socket: Any = _socket.socket
@@ -64,6 +65,11 @@ _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
 _libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _libc.setns.argtypes = (ctypes.c_int, ctypes.c_int)
 _libc.unshare.argtypes = (ctypes.c_int,)
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.mmap.restype = _libc.mremap.restype = _libc.pthread_self.restype = ctypes.c_void_p
 
 
 def _check(result: int, what: str) -> int:
@@ -132,6 +138,38 @@ def pivot_root_here() -> None:
     _check(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), "pivot_root")
     unmount(".")
     os.chdir("/")
+
+
+def map_memory(size: int, protection: int, flags: int, descriptor: int = -1) -> int:
+    """mmap(2) where there is room; answers the address."""
+    return _address(_libc.mmap(None, size, protection, flags, descriptor, 0), "mmap")
+
+
+def map_again(address: int, size: int) -> int:
+    """A second mapping of what is mapped to be shared; answers its address."""
+    return _address(_libc.mremap(address, 0, size, _MREMAP_MAYMOVE), "mremap")
+
+
+def unmap_memory(address: int, size: int) -> None:
+    """munmap(2)."""
+    _check(_libc.munmap(address, size), "munmap")
+
+
+def protect_memory(address: int, size: int, protection: int) -> None:
+    """mprotect(2)."""
+    _check(_libc.mprotect(address, size, protection), "mprotect")
+
+
+def thread_address() -> int:
+    """Where the calling thread keeps what is its own alone."""
+    return _address(_libc.pthread_self(), "pthread_self")
+
+
+def _address(found: Any, what: str) -> int:
+    if found is None or found == _MAP_FAILED:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return int(found)
 
 
 def prctl(option: int, argument: int = 0, second: int = 0) -> None:

@@ -222,6 +222,7 @@ class Server:
         self.response_limit = 0
         self.json_logs = False
         self.restore: Callable[[Dict[str, Any]], bool] = lambda _: False  # snapshot.py puts another in its place
+        self.image: Any = None  # image.py; None: there is none on this machine
         self.outputs = {as_json: guestlogs.handler(self, as_json) for as_json in (False, True)}
 
     def read(self) -> Optional[Tuple[int, bytes, bytes]]:
@@ -273,6 +274,8 @@ class Server:
             kind, meta, payload = frame
             if kind == wire.INVOKE:
                 self.invoke(meta, payload)
+            elif kind == wire.REST and self.image is not None:
+                self.image.give_back()
             else:
                 begin = {wire.INIT: self.init, wire.RESTORE: self.restore}.get(kind)
                 if begin is not None and not begin(documents.parse(meta)):
@@ -364,9 +367,8 @@ class Server:
                 raise Fault("Runtime.LambdaContextUnmarshalError", message) from error
             response = marshal(self.handler(event, context))  # type: ignore[misc]
             if len(response) > self.response_limit:
-                message = (
-                    "Response payload size exceeded maximum allowed payload size (%d bytes)." % self.response_limit
-                )
+                message = "Response payload size exceeded maximum allowed payload size (%d bytes)."
+                message %= self.response_limit
                 document = {"errorMessage": message, "errorType": "Function.ResponseSizeTooLarge"}
                 self.send(wire.ERROR, b"Function.ResponseSizeTooLarge", json.dumps(document).encode())
             else:

@@ -10,6 +10,7 @@ Host to guest:
     RESTORE  meta = JSON object {environ}: what a snapshot has forked becomes this environment
     INVOKE   meta = JSON array [request id, deadline in epoch ms, arn, trace header, client context as JSON
              text or null]; payload = the event
+    REST     for a while there will be nothing to do: memory that can be had again is given back (image.py)
 Host to launcher (launcher.py), which is sent no INVOKE:
     INIT        meta = JSON object {environ, own_network, extensions: folder, hidden_from_extensions: names,
              commands: [[program, argument, ...], ...] of which the first that is there is the runtime, python: what
@@ -63,6 +64,7 @@ START = 4
 SIGNAL = 5
 DELIVER = 6
 RESTORE = 7
+REST = 8
 READY = 16
 INIT_ERROR = 17
 RESPONSE = 18

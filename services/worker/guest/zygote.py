@@ -68,6 +68,7 @@ packing = _load("packing")
 packing.fill()
 wire = _load("wire")
 kernel = _load("kernel")
+image = _load("image")
 roots = _load("roots")
 pause = _load("pause")
 seccomp = _load("seccomp")
@@ -397,6 +398,7 @@ def main() -> int:
     os.umask(0o022)
     sys.executable = os.path.realpath(sys.executable)
     sys.argv[:] = [""]
+    made = image.make()
     runtime.rehearse()
     try:
         if config["level"] == "user-namespace":
@@ -419,6 +421,9 @@ def main() -> int:
     gc.disable()
     packing.fill()
     gc.freeze()
+    if made is not None:
+        made.lay()
+        runtime._server.image = made
     control.send(wire.NOTE.pack(wire.UP, 0, 0))
     zygote.run()
     return 0

@@ -284,6 +284,9 @@ class ApiGuest:
         """The caller has taken so many bytes."""
         self._streams.credit(size)
 
+    def rest(self) -> None:
+        """What runs there is not ours."""
+
     def end_stream(self, connection: ApiConnection, trailers: Mapping[str, str]) -> None:
         request_id = self._streams.end(connection)
         if request_id is None:

@@ -28,6 +28,7 @@ class Promise:
 
 PROMISES: Mapping[str, Promise] = {
     "memory": Promise("read another environment's memory", _CONFINED, "pid namespace; Landlock's domain"),
+    "shared_memory": Promise("write to memory that sandboxes share", _ALL, "a file in memory, sealed, open to no one"),
     "variables": Promise("read another environment's variables", _CONFINED, "pid namespace; Landlock's domain"),
     "files": Promise("read another environment's `/tmp`", _CONFINED, "mount namespace; Landlock"),
     "platform_files": Promise("read the platform's files, keys and tokens", _CONFINED, "mount namespace; Landlock"),

@@ -1,0 +1,317 @@
+"""The zygote's memory as an image: what a sandbox has written to and left as it was, it can give back.
+
+Reference counts are writes, so a sandbox soon has copies of its own of pages that say what the zygote's say. Shared as
+plain memory after a fork, they stay copies; shared as a private mapping of a file, the kernel drops a copy when it is
+told to and shows the file again. So the zygote moves what it may write to into a file in memory before it forks, and a
+sandbox that has been idle for a while compares its copies with that file.
+
+Between the comparison of a page and its drop nobody may write to it. There is one thread, no signal is delivered, and
+the interpreter, which writes whenever it runs, does not run meanwhile: a few instructions of machine code work through
+a list of *steps*, system calls each of which is made only if two pieces of memory are equal. Where there is no such
+code for the machine, or the kernel lets nobody have any, there is no image, and sandboxes keep what they have copied.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import importlib
+import mmap
+import os
+import platform
+import struct
+import sys
+from _signal import (  # type: ignore[import-not-found] # the standard library's make enums of what they answer
+    SIG_BLOCK,
+    SIG_SETMASK,
+    pthread_sigmask,
+    valid_signals,
+)
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+kernel: Any = importlib.import_module("_lambent_kernel")
+
+# A step: number and six arguments of a system call; where two pieces of memory begin and their length in eighths of
+# bytes, 0 for a call that is always made. What the call answers takes the number's place.
+_STEP = struct.Struct("=10q")
+
+
+class Machine(NamedTuple):
+    """What depends on the processor."""
+
+    pwrite: int
+    mmap: int
+    madvise: int
+    # run(steps, count): machine code, and as an assembler reads it.
+    code: Tuple[Tuple[str, str], ...]
+
+
+MACHINES: Dict[str, Machine] = {
+    "x86_64": Machine(
+        18, 9, 28,
+        (
+            ("53", "push %rbx"),
+            ("55", "push %rbp"),
+            ("4889fb", "mov %rdi, %rbx"),
+            ("4889f5", "mov %rsi, %rbp"),
+            ("4885ed", "next: test %rbp, %rbp"),
+            ("743d", "jz done"),
+            ("488b7338", "mov 56(%rbx), %rsi"),
+            ("488b7b40", "mov 64(%rbx), %rdi"),
+            ("488b4b48", "mov 72(%rbx), %rcx"),
+            ("4839c9", "cmp %rcx, %rcx"),  # nothing to compare is equal
+            ("f348a7", "repe cmpsq"),
+            ("7520", "jne skip"),
+            ("488b03", "mov (%rbx), %rax"),
+            ("488b7b08", "mov 8(%rbx), %rdi"),
+            ("488b7310", "mov 16(%rbx), %rsi"),
+            ("488b5318", "mov 24(%rbx), %rdx"),
+            ("4c8b5320", "mov 32(%rbx), %r10"),
+            ("4c8b4328", "mov 40(%rbx), %r8"),
+            ("4c8b4b30", "mov 48(%rbx), %r9"),
+            ("0f05", "syscall"),
+            ("488903", "mov %rax, (%rbx)"),
+            ("4883c350", "skip: add $80, %rbx"),
+            ("48ffcd", "dec %rbp"),
+            ("ebbe", "jmp next"),
+            ("5d", "done: pop %rbp"),
+            ("5b", "pop %rbx"),
+            ("c3", "ret"),
+        ),
+    ),
+    "aarch64": Machine(
+        68, 222, 233,
+        (
+            ("e10200b4", "next: cbz x1, done"),
+            ("09a843a9", "ldp x9, x10, [x0, #56]"),
+            ("0b2440f9", "ldr x11, [x0, #72]"),
+            ("eb0000b4", "compare: cbz x11, call"),
+            ("2c8540f8", "ldr x12, [x9], #8"),
+            ("4d8540f8", "ldr x13, [x10], #8"),
+            ("6b0500d1", "sub x11, x11, #1"),
+            ("9f010deb", "cmp x12, x13"),
+            ("60ffff54", "b.eq compare"),
+            ("0b000014", "b skip"),
+            ("ee0300aa", "call: mov x14, x0"),
+            ("ef0301aa", "mov x15, x1"),
+            ("c80140f9", "ldr x8, [x14]"),
+            ("c49542a9", "ldp x4, x5, [x14, #40]"),
+            ("c28d41a9", "ldp x2, x3, [x14, #24]"),
+            ("c08540a9", "ldp x0, x1, [x14, #8]"),
+            ("010000d4", "svc #0"),
+            ("c00100f9", "str x0, [x14]"),
+            ("e0030eaa", "mov x0, x14"),
+            ("e1030faa", "mov x1, x15"),
+            ("00400191", "skip: add x0, x0, #80"),
+            ("210400d1", "sub x1, x1, #1"),
+            ("eaffff17", "b next"),
+            ("c0035fd6", "done: ret"),
+        ),
+    ),
+}  # fmt: skip
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_MAP_FIXED, _POPULATE_READ = 0x10, 22  # MADV_POPULATE_READ (Linux 5.14): what an older kernel answers does not matter
+_NO_PROGRAM = 0x8  # MFD_NOEXEC_SEAL (Linux 6.3)
+_ADD_SEALS, _SEALED = 1033, 0x1 | 0x2 | 0x4 | 0x8  # F_ADD_SEALS; F_SEAL_SEAL, SHRINK, GROW, WRITE
+_KIB = 1024
+_MAPS, _ENTRIES, _STEPS = 128 * _KIB, 256 * _KIB, 1024 * _KIB  # bytes of scratch memory for each
+# Of an entry in /proc/self/pagemap the highest byte: 0x80 there is a page, 0x40 it is swapped out, 0x20 it is the
+# file's. 1 stands for a copy.
+_COPIED = bytes(1 if entry & 0xE0 == 0x80 else 0 for entry in range(256))
+_AT_ONCE = 64  # pages that are compared before the file's are let go of again: they count as the sandbox's memory
+_ALONE = 3  # links of a folder of threads with one in it
+_REHEARSALS = 3
+
+_Call = Tuple[int, ...]  # a step's first numbers; the others are 0
+
+
+class _Mapping(NamedTuple):
+    """A private and writable one, as /proc/self/maps has it."""
+
+    start: int
+    end: int
+    offset: int  # in its file
+    device: bytes
+    inode: bytes
+    path: bytes
+
+
+class Image:
+    """Made in the zygote, by `make`; what a sandbox calls is `give_back`."""
+
+    def __init__(self, machine: Machine) -> None:
+        """Raises OSError where the kernel gives out no memory that can be run."""
+        self.machine = machine
+        self.run = _runnable(b"".join(bytes.fromhex(digits) for digits, _ in machine.code))
+        self.scratch = mmap.mmap(-1, _MAPS + _ENTRIES + _STEPS, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.scratch.madvise(mmap.MADV_DONTDUMP)  # so that it is a mapping of its own, whatever lies beside it
+        self.start = ctypes.addressof(ctypes.c_char.from_buffer(self.scratch))
+        view = memoryview(self.scratch)
+        self.maps, self.entries, self.steps = view[:_MAPS], view[_MAPS : _MAPS + _ENTRIES], view[-_STEPS:]
+        self.signals = valid_signals()
+        self.file = b"", b""  # device and inode as /proc/self/maps has them
+        self.shown, self.size = 0, 0  # where the file is mapped to be read, and its size
+
+    # In the zygote
+
+    def lay(self) -> None:
+        """Move what this process may write to into a new file: all but its stack, and what the kernel writes to by
+        itself (rseq), which is beside what a thread keeps for itself. Raises OSError."""
+        kept = self.start, kernel.thread_address()
+        moved = [
+            (each.start, each.end - each.start)
+            for each in self._mappings()
+            if each.path != b"[stack]" and not any(each.start <= address < each.end for address in kept)
+        ]
+        machine, writable = self.machine, _memory_file()
+        try:
+            os.ftruncate(writable, sum(length for _, length in moved))
+            writes: List[_Call] = []
+            offset = 0
+            for address, length in moved:
+                writes.append((machine.pwrite, writable, address, length, offset))
+                offset += length
+            # Once for room: when it counts, nothing may fail, as what comes next would still be done.
+            if self._work(writes) != [length for _, length in moved]:
+                raise OSError("no memory for an image")
+            # Nobody can ever write to it: what is mapped is a file that has been opened to be read.
+            readable = os.open("/proc/self/fd/%d" % writable, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._show(readable, offset)
+                steps: List[_Call] = []
+                both, place = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | _MAP_FIXED
+                for write in writes:
+                    _, _, address, length, at = write
+                    steps.append(write)
+                    steps.append((machine.mmap, address, length, both, place, readable, at))
+                    # What is in place when a process forks, its child finds in place.
+                    steps.append((machine.madvise, address, length, _POPULATE_READ))
+                self._work(steps)
+            finally:
+                os.close(readable)
+            fcntl.fcntl(writable, _ADD_SEALS, _SEALED)
+        finally:
+            os.close(writable)
+
+    def _show(self, readable: int, size: int) -> None:
+        before, size_before = self.shown, self.size
+        self.shown, self.size = kernel.map_memory(size, mmap.PROT_READ, mmap.MAP_SHARED, readable), size
+        if before:
+            kernel.unmap_memory(before, size_before)
+        found = os.fstat(readable)
+        self.file = b"%02x:%02x" % (os.major(found.st_dev), os.minor(found.st_dev)), b"%d" % found.st_ino
+
+    def _work(self, calls: List[_Call]) -> List[int]:
+        """Make these calls with nothing in between; answers what they answered."""
+        for number, call in enumerate(calls):
+            _STEP.pack_into(self.steps, number * _STEP.size, *call, *[0] * (10 - len(call)))
+        held = pthread_sigmask(SIG_BLOCK, self.signals)
+        self.run(self.start + _MAPS + _ENTRIES, len(calls))
+        pthread_sigmask(SIG_SETMASK, held)
+        return [_STEP.unpack_from(self.steps, number * _STEP.size)[0] for number in range(len(calls))]
+
+    # In a sandbox
+
+    def give_back(self) -> None:
+        """Let go of copies that say what the file says. Harmless where that cannot be done."""
+        # With a second thread somebody might write between comparison and drop.
+        if not self.size or os.stat("/proc/self/task").st_nlink != _ALONE:
+            return
+        held = pthread_sigmask(SIG_BLOCK, self.signals)
+        try:
+            beside = kernel.map_again(self.shown, self.size)
+            try:
+                self.run(self.start + _MAPS + _ENTRIES, self._compare(beside))
+            finally:
+                kernel.unmap_memory(beside, self.size)
+        except OSError:
+            pass  # the kernel does not show what there is
+        finally:
+            self.scratch.madvise(mmap.MADV_DONTNEED)
+            pthread_sigmask(SIG_SETMASK, held)
+
+    def _compare(self, beside: int) -> int:
+        """Write down the steps; answers how many. `beside`: where the file is mapped for it."""
+        steps, advise, drop = self.steps, self.machine.madvise, mmap.MADV_DONTNEED
+        count, most = 0, _STEPS // _STEP.size - 1
+        descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for each in self._mappings():
+                if (each.device, each.inode) != self.file:
+                    continue
+                shift = beside + each.offset - each.start
+                pages = min((each.end - each.start) // _PAGE, _ENTRIES // 8)
+                length = os.preadv(descriptor, [self.entries[: pages * 8]], each.start // _PAGE * 8)
+                copied = self.entries[7:length:8].tobytes().translate(_COPIED)
+                page = copied.find(1)
+                while page >= 0 and count < most:
+                    at = each.start + page * _PAGE
+                    words = _PAGE // 8
+                    _STEP.pack_into(steps, count * _STEP.size, advise, at, _PAGE, drop, 0, 0, 0, at, at + shift, words)
+                    count += 1
+                    if count % _AT_ONCE == 0:
+                        call = advise, beside, self.size, drop, 0, 0, 0, 0, 0, 0
+                        _STEP.pack_into(steps, count * _STEP.size, *call)
+                        count += 1
+                    page = copied.find(1, page + 1)
+        finally:
+            os.close(descriptor)
+        return count
+
+    # In both
+
+    def _mappings(self) -> Iterator[_Mapping]:
+        """Those of this process that it alone writes to; without those that the scratch memory has no room for."""
+        descriptor = os.open("/proc/self/maps", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            end = 0
+            while end < _MAPS:
+                length = os.readv(descriptor, [self.maps[end:]])
+                if not length:
+                    break
+                end += length
+        finally:
+            os.close(descriptor)
+        scratch = self.scratch
+        scratch.seek(0)
+        while scratch.tell() < end:
+            line = scratch.readline()
+            if b" rw-p " in line and line.endswith(b"\n"):
+                place, _, offset, device, inode, *path = line.split(None, 5)
+                start, _, stop = place.partition(b"-")
+                yield _Mapping(
+                    int(start, 16), int(stop, 16), int(offset, 16), device, inode, b"".join(path).strip()
+                )  # fmt: skip
+
+
+def make() -> Optional[Image]:
+    """An image that has been laid and given back to often enough; None: there can be none here. What is to be shared
+    has to be laid once more, when nothing is left to do before the first fork."""
+    machine = MACHINES.get(platform.machine())
+    if machine is None or sys.maxsize < 1 << 32:
+        return None
+    try:
+        image = Image(machine)
+        for _ in range(_REHEARSALS):
+            image.lay()
+            image.give_back()  # so that a sandbox that does it writes to what has been written to
+    except OSError:
+        return None
+    return image
+
+
+def _memory_file() -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create("lambent", flags | _NO_PROGRAM)
+    except OSError:
+        return os.memfd_create("lambent", flags)
+
+
+def _runnable(code: bytes) -> Callable[[int, int], int]:
+    """A function of an address and a number. It holds the interpreter's lock: no other thread runs meanwhile."""
+    address = kernel.map_memory(_PAGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    ctypes.memmove(address, code, len(code))
+    kernel.protect_memory(address, _PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
+    return ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_long)(address)
