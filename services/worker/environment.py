@@ -470,18 +470,9 @@ class Environment:
         if outcome is not None and outcome.line is not None and answer is None:
             line = outcome.line
             self._log.note(f"{iso(epoch)} {request.request_id} {line}" if status == "timeout" else line, epoch)
-        bill = billed(duration)
+        bill, used = billed(duration), self.used_mb
         tail = self._log.report(
-            duration,
-            bill,
-            self.used_mb,
-            init_ms,
-            restore_ms,
-            status,
-            error_type,
-            epoch,
-            crashed=crashed,
-            tail=request.tail,
+            duration, bill, used, init_ms, restore_ms, status, error_type, epoch, crashed=crashed, tail=request.tail
         )
         cold, self._cold = self._cold, core.state is not State.READY
         caller, call, self._caller, self._request = self._caller, self._call, None, None
@@ -493,8 +484,7 @@ class Environment:
         error = None if error_type is None else "Unhandled"
         if caller is not None:
             reusable = core.state is not State.STOPPED and now < self.fresh_until
-            used, began = self.used_mb, self._started
-            result = Result(error, error_type, duration, init_ms, bill, used, began, tail, reusable)
+            result = Result(error, error_type, duration, init_ms, bill, used, self._started, tail, reusable)
             caller.answer(call, result, body)
         if host.on_invocation is not None:
             reason = outcome.reason if outcome is not None else None

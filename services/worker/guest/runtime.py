@@ -61,8 +61,7 @@ class CognitoIdentity:
     __slots__ = ("cognito_identity_id", "cognito_identity_pool_id")
 
     def __init__(self) -> None:
-        self.cognito_identity_id = None
-        self.cognito_identity_pool_id = None
+        self.cognito_identity_id = self.cognito_identity_pool_id = None
 
 
 class Client:
@@ -78,8 +77,7 @@ class ClientContext:
 
     def __init__(self, text: str) -> None:
         values = json.loads(text)
-        self.custom = values.get("custom")
-        self.env = values.get("env")
+        self.custom, self.env = values.get("custom"), values.get("env")
         client = values.get("client")
         self.client = None if client is None else Client(client)
 
