@@ -111,7 +111,9 @@ MACHINES: Dict[str, Machine] = {
 }  # fmt: skip
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_MAP_FIXED, _POPULATE_READ = 0x10, 22  # MADV_POPULATE_READ (Linux 5.14): what an older kernel answers does not matter
+_HUGE = 1 << 21  # bytes of a large page; where they are larger, there will be none
+# MADV_POPULATE_READ (Linux 5.14) and MADV_COLLAPSE (6.1): what an older kernel answers does not matter.
+_POPULATE_READ, _COLLAPSE = 22, 25
 _NO_PROGRAM = 0x8  # MFD_NOEXEC_SEAL (Linux 6.3)
 _ADD_SEALS, _SEALED = 1033, 0x1 | 0x2 | 0x4 | 0x8  # F_ADD_SEALS; F_SEAL_SEAL, SHRINK, GROW, WRITE
 _KIB = 1024
@@ -119,7 +121,7 @@ _MAPS, _ENTRIES, _STEPS = 128 * _KIB, 256 * _KIB, 1024 * _KIB  # bytes of scratc
 # Of an entry in /proc/self/pagemap the highest byte: 0x80 there is a page, 0x40 it is swapped out, 0x20 it is the
 # file's. 1 stands for a copy.
 _COPIED = bytes(1 if entry & 0xE0 == 0x80 else 0 for entry in range(256))
-_AT_ONCE = 64  # pages that are compared before the file's are let go of again: they count as the sandbox's memory
+_AT_ONCE = 16  # pages that are compared before the file's are let go of again: they count as the sandbox's memory
 _ALONE = 3  # links of a folder of threads with one in it
 _REHEARSALS = 3
 
@@ -166,7 +168,8 @@ class Image:
         ]
         machine, writable = self.machine, _memory_file()
         try:
-            os.ftruncate(writable, sum(length for _, length in moved))
+            size = -(-sum(length for _, length in moved) // _HUGE) * _HUGE
+            os.ftruncate(writable, size)
             writes: List[_Call] = []
             offset = 0
             for address, length in moved:
@@ -178,9 +181,9 @@ class Image:
             # Nobody can ever write to it: what is mapped is a file that has been opened to be read.
             readable = os.open("/proc/self/fd/%d" % writable, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                self._show(readable, offset)
+                self._show(readable, size)
                 steps: List[_Call] = []
-                both, place = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | _MAP_FIXED
+                both, place = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | kernel.MAP_FIXED
                 for write in writes:
                     _, _, address, length, at = write
                     steps.append(write)
@@ -195,10 +198,13 @@ class Image:
             os.close(writable)
 
     def _show(self, readable: int, size: int) -> None:
-        before, size_before = self.shown, self.size
-        self.shown, self.size = kernel.map_memory(size, mmap.PROT_READ, mmap.MAP_SHARED, readable), size
-        if before:
-            kernel.unmap_memory(before, size_before)
+        if self.shown:
+            kernel.unmap_memory(self.shown, self.size)
+        place = kernel.reserve_memory(size, _HUGE)
+        self.shown, self.size = kernel.map_memory(size, mmap.PROT_READ, mmap.MAP_SHARED, readable, place), size
+        # A fork copies, and an end lets go of, what lies in one large page at a third of the price.
+        kernel.advise_memory(place, size, _COLLAPSE)
+        kernel.advise_memory(place, size, mmap.MADV_DONTNEED)  # from here on it is the file that has them
         found = os.fstat(readable)
         self.file = b"%02x:%02x" % (os.major(found.st_dev), os.minor(found.st_dev)), b"%d" % found.st_ino
 
@@ -220,11 +226,14 @@ class Image:
             return
         held = pthread_sigmask(SIG_BLOCK, self.signals)
         try:
-            beside = kernel.map_again(self.shown, self.size)
+            place = kernel.reserve_memory(self.size + _PAGE)
             try:
+                # Where no large page can be mapped: all of it would count as this process's memory.
+                beside = place if place % _HUGE else place + _PAGE
+                kernel.map_again(self.shown, self.size, beside)
                 self.run(self.start + _MAPS + _ENTRIES, self._compare(beside))
             finally:
-                kernel.unmap_memory(beside, self.size)
+                kernel.unmap_memory(place, self.size + _PAGE)
         except OSError:
             pass  # the kernel does not show what there is
         finally:

@@ -7,6 +7,7 @@ import _socket
 import array
 import ctypes
 import fcntl
+import mmap
 import os
 import platform
 import socket
@@ -49,7 +50,8 @@ _SYS_SECCOMP = {"x86_64": 317}.get(_MACHINE, 277)
 _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_SPEC_ALLOW = 4  # no price on every branch: the sandbox reads nothing but its own memory
 _KEPT = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY  # the flags of a mount that may not be taken from it
-_MREMAP_MAYMOVE, _MAP_FAILED = 1, ctypes.c_void_p(-1).value
+MAP_FIXED = 0x10
+_MREMAP_MAYMOVE, _MREMAP_FIXED, _MAP_FAILED = 1, 2, ctypes.c_void_p(-1).value
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 _Socket: Any = _socket.socket
@@ -67,7 +69,8 @@ _libc.setns.argtypes = (ctypes.c_int, ctypes.c_int)
 _libc.unshare.argtypes = (ctypes.c_int,)
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-_libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
+_libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.mmap.restype = _libc.mremap.restype = _libc.pthread_self.restype = ctypes.c_void_p
 
@@ -140,14 +143,29 @@ def pivot_root_here() -> None:
     os.chdir("/")
 
 
-def map_memory(size: int, protection: int, flags: int, descriptor: int = -1) -> int:
-    """mmap(2) where there is room; answers the address."""
-    return _address(_libc.mmap(None, size, protection, flags, descriptor, 0), "mmap")
+def map_memory(size: int, protection: int, flags: int, descriptor: int = -1, at: int = 0) -> int:
+    """mmap(2) where there is room, or in place of what is mapped at `at`; answers the address."""
+    return _address(_libc.mmap(at or None, size, protection, flags | (MAP_FIXED if at else 0), descriptor, 0), "mmap")
 
 
-def map_again(address: int, size: int) -> int:
-    """A second mapping of what is mapped to be shared; answers its address."""
-    return _address(_libc.mremap(address, 0, size, _MREMAP_MAYMOVE), "mremap")
+def reserve_memory(size: int, alignment: int = mmap.PAGESIZE) -> int:
+    """Addresses that nothing else comes to; answers the first, a multiple of `alignment`."""
+    around = map_memory(size + alignment, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    first = -(-around // alignment) * alignment
+    for start, end in ((around, first), (first + size, around + size + alignment)):
+        if start < end:
+            unmap_memory(start, end - start)
+    return first
+
+
+def map_again(address: int, size: int, at: int) -> None:
+    """A second mapping of what is mapped to be shared, in place of what is mapped at `at`."""
+    _address(_libc.mremap(address, 0, size, _MREMAP_MAYMOVE | _MREMAP_FIXED, at), "mremap")
+
+
+def advise_memory(address: int, size: int, advice: int) -> bool:
+    """madvise(2); whether the kernel takes the advice."""
+    return bool(_libc.madvise(address, size, advice) == 0)
 
 
 def unmap_memory(address: int, size: int) -> None:
