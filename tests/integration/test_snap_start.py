@@ -231,3 +231,35 @@ async def test_the_end_of_a_snapshot_ends_what_came_of_it_and_neither_is_missed_
     assert other["calls"] == first["calls"]
     assert other["born"] not in (first["born"], again["born"])
     assert cluster.worker.counters.evictions == {"SnapshotLost": 1}
+
+
+BIG = """
+kept = [str(number) for number in range(100_000)]
+ballast = bytearray({mb} << 20)
+
+def handler(event, context):
+    with open("/proc/self/smaps_rollup") as file:
+        used = sum(int(line.split()[1]) for line in file if line.startswith("Private_Dirty:"))
+    return [used, sum(map(len, kept)) + sum(ballast[::1 << 20])]
+"""
+
+
+@pytest.mark.parametrize("level", ASIDE)
+async def test_copies_that_stay_idle_share_again_what_the_snapshot_has(level: str, tmp_path: Path) -> None:
+    async with cluster_of(tmp_path, level=level) as cluster:
+        name = await cluster.deploy(BIG.format(mb=1), **SNAP)
+        environment = cluster.worker.environments.by_id[name]
+        _, total = (await cluster.invoke(name)).json
+        (used, _) = (await cluster.invoke(name)).json  # KiB, once every text has been counted
+        idle = environment.idle_since
+        await cluster.until(lambda: environment.told_to_rest > idle and environment.frozen)
+        less, again = (await cluster.invoke(name)).json
+        assert used > less + 5_000
+        assert again == total
+
+
+async def test_a_snapshot_that_fills_its_memory_is_copied_all_the_same(cluster: Cluster) -> None:
+    name = await cluster.deploy(BIG.format(mb=70), **SNAP)
+    totals = {(await cluster.invoke(name)).json[1] for _ in range(2)}
+    assert len(totals) == 1
+    assert cluster.worker.counters.sources == {("function", "SnapshotReady"): 1}

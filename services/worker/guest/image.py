@@ -1,4 +1,4 @@
-"""The zygote's memory as an image: what a sandbox has written to and left as it was, it can give back.
+"""The zygote's memory as an image, or a snapshot's: what a sandbox has written to and left as it was, it can give back.
 
 Reference counts are writes, so a sandbox soon has copies of its own of pages that say what the zygote's say. Shared as
 plain memory after a fork, they stay copies; shared as a private mapping of a file, the kernel drops a copy when it is
@@ -117,6 +117,7 @@ _POPULATE_READ, _COLLAPSE = 22, 25
 _NO_PROGRAM = 0x8  # MFD_NOEXEC_SEAL (Linux 6.3)
 _ADD_SEALS, _SEALED = 1033, 0x1 | 0x2 | 0x4 | 0x8  # F_ADD_SEALS; F_SEAL_SEAL, SHRINK, GROW, WRITE
 _KIB = 1024
+_MOST = 256 * _KIB * _KIB  # bytes of a zygote
 _MAPS, _ENTRIES, _STEPS = 128 * _KIB, 256 * _KIB, 1024 * _KIB  # bytes of scratch memory for each
 # Of an entry in /proc/self/pagemap the highest byte: 0x80 there is a page, 0x40 it is swapped out, 0x20 it is the
 # file's. 1 stands for a copy.
@@ -140,7 +141,7 @@ class _Mapping(NamedTuple):
 
 
 class Image:
-    """Made in the zygote, by `make`; what a sandbox calls is `give_back`."""
+    """Made in the zygote, by `make`, and anew in a snapshot; what a sandbox calls is `give_back`."""
 
     def __init__(self, machine: Machine) -> None:
         """Raises OSError where the kernel gives out no memory that can be run."""
@@ -155,11 +156,15 @@ class Image:
         self.file = b"", b""  # device and inode as /proc/self/maps has them
         self.shown, self.size = 0, 0  # where the file is mapped to be read, and its size
 
-    # In the zygote
+    # In what forks
 
-    def lay(self) -> None:
+    def lay(self, most: int = _MOST) -> None:
         """Move what this process may write to into a new file: all but its stack, and what the kernel writes to by
-        itself (rseq), which is beside what a thread keeps for itself. Raises OSError."""
+        itself (rseq), which is beside what a thread keeps for itself.
+
+        `most`: bytes of the file. While it is made, the memory is there twice. Raises OSError, where nothing has been
+        moved.
+        """
         kept = self.start, kernel.thread_address()
         moved = [
             (each.start, each.end - each.start)
@@ -169,6 +174,8 @@ class Image:
         machine, writable = self.machine, _memory_file()
         try:
             size = -(-sum(length for _, length in moved) // _HUGE) * _HUGE
+            if size > most:
+                raise OSError("too much memory for an image")
             os.ftruncate(writable, size)
             writes: List[_Call] = []
             offset = 0
