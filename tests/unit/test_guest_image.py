@@ -105,6 +105,28 @@ print(before, more, copies())
     assert after <= before + 256
 
 
+def test_what_one_process_has_written_to_others_copy_ahead() -> None:
+    said = run("""
+import gc
+made = image.make()
+made.lay()
+seen = gc.get_objects
+def work():
+    global kept
+    kept = seen()
+made.learn(work)
+made.lay()
+before = copies()
+made.copy_ahead()
+ahead = copies()
+work()
+print(before, ahead, copies())
+""")
+    before, ahead, after = map(int, said.split())
+    assert ahead > before + 256
+    assert after - ahead < (ahead - before) / 4
+
+
 def test_nothing_is_given_back_beside_another_thread() -> None:
     said = run("""
 import gc, threading

@@ -19,6 +19,7 @@ import importlib
 import mmap
 import os
 import platform
+import socket
 import struct
 import sys
 from _signal import (  # type: ignore[import-not-found] # the standard library's make enums of what they answer
@@ -112,16 +113,18 @@ MACHINES: Dict[str, Machine] = {
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _HUGE = 1 << 21  # bytes of a large page; where they are larger, there will be none
-# MADV_POPULATE_READ (Linux 5.14) and MADV_COLLAPSE (6.1): what an older kernel answers does not matter.
-_POPULATE_READ, _COLLAPSE = 22, 25
+# MADV_POPULATE_READ, MADV_POPULATE_WRITE (Linux 5.14), MADV_COLLAPSE (6.1); what older kernels answer does not matter.
+_POPULATE_READ, _POPULATE_WRITE, _COLLAPSE = 22, 23, 25
 _NO_PROGRAM = 0x8  # MFD_NOEXEC_SEAL (Linux 6.3)
 _ADD_SEALS, _SEALED = 1033, 0x1 | 0x2 | 0x4 | 0x8  # F_ADD_SEALS; F_SEAL_SEAL, SHRINK, GROW, WRITE
 _KIB = 1024
 _MOST = 256 * _KIB * _KIB  # bytes of a zygote
-_MAPS, _ENTRIES, _STEPS = 128 * _KIB, 256 * _KIB, 1024 * _KIB  # bytes of scratch memory for each
+_MAPS, _ENTRIES, _STEPS, _AHEAD = 128 * _KIB, 256 * _KIB, 1024 * _KIB, 64 * _KIB  # bytes of scratch memory for each
+_PASSING = _MAPS + _ENTRIES + _STEPS  # what is there for one use
 # Of an entry in /proc/self/pagemap the highest byte: 0x80 there is a page, 0x40 it is swapped out, 0x20 it is the
-# file's. 1 stands for a copy.
+# file's, 0x01 no other process has it. 1 stands for a copy, and for one that this process has made.
 _COPIED = bytes(1 if entry & 0xE0 == 0x80 else 0 for entry in range(256))
+_OWN = bytes(1 if entry & 0xE1 == 0x81 else 0 for entry in range(256))
 _AT_ONCE = 16  # pages that are compared before the file's are let go of again: they count as the sandbox's memory
 _ALONE = 3  # links of a folder of threads with one in it
 _REHEARSALS = 3
@@ -147,11 +150,12 @@ class Image:
         """Raises OSError where the kernel gives out no memory that can be run."""
         self.machine = machine
         self.run = _runnable(b"".join(bytes.fromhex(digits) for digits, _ in machine.code))
-        self.scratch = mmap.mmap(-1, _MAPS + _ENTRIES + _STEPS, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.scratch = mmap.mmap(-1, _PASSING + _AHEAD, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.scratch.madvise(mmap.MADV_DONTDUMP)  # so that it is a mapping of its own, whatever lies beside it
         self.start = ctypes.addressof(ctypes.c_char.from_buffer(self.scratch))
         view = memoryview(self.scratch)
-        self.maps, self.entries, self.steps = view[:_MAPS], view[_MAPS : _MAPS + _ENTRIES], view[-_STEPS:]
+        self.maps, self.entries, self.steps = view[:_MAPS], view[_MAPS : _MAPS + _ENTRIES], view[_PASSING - _STEPS :]
+        self.ahead = 0  # steps at the end of the scratch memory
         self.signals = valid_signals()
         self.file = b"", b""  # device and inode as /proc/self/maps has them
         self.shown, self.size = 0, 0  # where the file is mapped to be read, and its size
@@ -224,7 +228,41 @@ class Image:
         pthread_sigmask(SIG_SETMASK, held)
         return [_STEP.unpack_from(self.steps, number * _STEP.size)[0] for number in range(len(calls))]
 
+    def learn(self, work: Callable[[], Any]) -> None:
+        """Find out what `work` writes to, in a process that ends with it. Raises OSError."""
+        near, far = socket.socketpair()
+        pid = kernel.fork()
+        if pid == 0:
+            try:
+                work()
+                near.close()
+                far.send(b"done")
+                far.recv(1)  # until it has been looked at
+            finally:
+                os._exit(0)
+        far.close()
+        try:
+            near.recv(16)
+            pages = {address for address, _ in self._copies(_OWN, pid)}
+        finally:
+            near.close()
+            if pid > 0:
+                os.waitpid(pid, 0)
+        place = memoryview(self.scratch)[_PASSING:]
+        firsts = [each for each in pages if each - _PAGE not in pages]
+        for number, first in enumerate(firsts[: _AHEAD // _STEP.size]):
+            end = first + _PAGE
+            while end in pages:
+                end += _PAGE
+            step = self.machine.madvise, first, end - first, _POPULATE_WRITE, 0, 0, 0, 0, 0, 0
+            _STEP.pack_into(place, number * _STEP.size, *step)
+            self.ahead = number + 1
+
     # In a sandbox
+
+    def copy_ahead(self) -> None:
+        """Copy now what will be written to, as far as has been learnt: nobody waits yet."""
+        self.run(self.start + _PASSING, self.ahead)
 
     def give_back(self) -> None:
         """Let go of copies that say what the file says. Harmless where that cannot be done."""
@@ -244,38 +282,44 @@ class Image:
         except OSError:
             pass  # the kernel does not show what there is
         finally:
-            self.scratch.madvise(mmap.MADV_DONTNEED)
+            self.scratch.madvise(mmap.MADV_DONTNEED, 0, _PASSING)
             pthread_sigmask(SIG_SETMASK, held)
 
     def _compare(self, beside: int) -> int:
         """Write down the steps; answers how many. `beside`: where the file is mapped for it."""
         steps, advise, drop = self.steps, self.machine.madvise, mmap.MADV_DONTNEED
-        count, most = 0, _STEPS // _STEP.size - 1
-        descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        count, most, words = 0, _STEPS // _STEP.size - 2, _PAGE // 8
+        for at, offset in self._copies(_COPIED):
+            if count > most:
+                break
+            _STEP.pack_into(steps, count * _STEP.size, advise, at, _PAGE, drop, 0, 0, 0, at, beside + offset, words)
+            count += 1
+            if count % _AT_ONCE == 0:
+                _STEP.pack_into(steps, count * _STEP.size, advise, beside, self.size, drop, 0, 0, 0, 0, 0, 0)
+                count += 1
+        return count
+
+    # In both
+
+    def _copies(self, which: bytes, process: object = "self") -> Iterator[Tuple[int, int]]:
+        """Addresses of pages that are no longer the file's, and where each is there. Raises OSError.
+
+        `which`: 1 for the entries that are meant. `process`: this one or a child that has mapped nothing since.
+        """
+        descriptor = os.open("/proc/%s/pagemap" % process, os.O_RDONLY | os.O_CLOEXEC)
         try:
             for each in self._mappings():
                 if (each.device, each.inode) != self.file:
                     continue
-                shift = beside + each.offset - each.start
                 pages = min((each.end - each.start) // _PAGE, _ENTRIES // 8)
                 length = os.preadv(descriptor, [self.entries[: pages * 8]], each.start // _PAGE * 8)
-                copied = self.entries[7:length:8].tobytes().translate(_COPIED)
+                copied = self.entries[7:length:8].tobytes().translate(which)
                 page = copied.find(1)
-                while page >= 0 and count < most:
-                    at = each.start + page * _PAGE
-                    words = _PAGE // 8
-                    _STEP.pack_into(steps, count * _STEP.size, advise, at, _PAGE, drop, 0, 0, 0, at, at + shift, words)
-                    count += 1
-                    if count % _AT_ONCE == 0:
-                        call = advise, beside, self.size, drop, 0, 0, 0, 0, 0, 0
-                        _STEP.pack_into(steps, count * _STEP.size, *call)
-                        count += 1
+                while page >= 0:
+                    yield each.start + page * _PAGE, each.offset + page * _PAGE
                     page = copied.find(1, page + 1)
         finally:
             os.close(descriptor)
-        return count
-
-    # In both
 
     def _mappings(self) -> Iterator[_Mapping]:
         """Those of this process that it alone writes to; without those that the scratch memory has no room for."""

@@ -40,8 +40,6 @@ _KEPT_NAMES = """
 _KEPT = frozenset(_KEPT_NAMES.split())
 
 _UNCHECKED = MAGIC_NUMBER + b"\1\0\0\0"  # how code begins that is taken without a look at its source
-_REHEARSALS = 64
-_INITS = 16  # of them begin with an init
 
 Handler = Callable[[Any, Any], Any]
 
@@ -407,65 +405,6 @@ class Server:
 
 _main_thread: Any = threading.main_thread()
 _server = Server()  # made in the zygote: a sandbox gives it its channel
-
-
-def rehearse() -> None:
-    """Run the path of a function's init and of its invocations often enough, in the zygote, that the interpreter has
-    adapted its code to it and has made what it makes once.
-
-    Done here, those pages stay shared between all sandboxes, and first invocations are as fast as later ones.
-    """
-    near, far = socket.socketpair()
-    saved = [(number, os.dup(number)) for number in (1, 2)]
-    read, write = os.pipe()
-    for number, _ in saved:
-        os.dup2(write, number)  # streams look at what they are opened on: pipes, as in every sandbox
-    open_streams()
-    standard, known = sys.path[:], set(sys.modules)
-    names = ("FUNCTION_NAME", "FUNCTION_VERSION", "FUNCTION_MEMORY_SIZE", "LOG_GROUP_NAME", "LOG_STREAM_NAME")
-    task = {
-        "handler": "rehearsal.handler",
-        "environ": {"TZ": ":UTC", **{"AWS_LAMBDA_" + name: "" for name in names}},
-        "task_root": _HERE,
-        "runtime_root": "/var/runtime",
-        "opt_root": "/opt",
-        "response_limit": 1 << 20,
-    }
-    server = _server
-    server.channel = far
-    invoke = json.dumps(["r", 0, "arn", "Root=1", None]).encode()
-    event = json.dumps({"key": "value", "list": [1, 1.5, None]}).encode()
-    for number in range(_REHEARSALS):
-        if number < _INITS:
-            sys.modules.pop("rehearsal", None)
-            near.sendall(wire.pack(wire.INIT, json.dumps(task).encode()))
-            frame = server.read()
-            assert frame is not None
-            server.init(documents.parse(frame[1]))
-            near.recv(65536)
-            sys.path[:] = standard
-        near.sendall(wire.pack(wire.INVOKE, invoke, event))
-        frame = server.read()
-        assert frame is not None
-        server.invoke(frame[1], frame[2])
-        near.recv(65536)
-        os.read(read, 65536)
-    gc.disable()
-    for name in list(os.environ):
-        del os.environ[name]
-    for name in set(sys.modules) - known:
-        del sys.modules[name]
-    for path in list(sys.path_importer_cache):
-        if path not in standard or path.startswith(_HERE):
-            del sys.path_importer_cache[path]  # what is there will be another's
-    server.handler, server.static, server.request_id, server.channel = None, {}, "", None
-    for number, descriptor in saved:
-        os.dup2(descriptor, number)
-        os.close(descriptor)
-    os.close(read)
-    os.close(write)
-    near.close()
-    far.close()
 
 
 def open_streams() -> None:

@@ -40,7 +40,8 @@ descriptors come beside a message:
     note = kind:u8  id:u32  value:i32  text        (little-endian; the id is that of the child in question)
 
 Worker to what forks:
-    FORK        + what zygote.py or snapshot.py say; value = the copy's user id, -1: none
+    FORK        + what zygote.py or snapshot.py say; value for a snapshot = the copy's user id, -1: none; for a zygote
+                1: it is not wanted soon, and copies memory that its function will write to (image.py), 0: it may be
     PAUSE       text = JSON object, see zygote.py
 What forks to worker:
     UP, FAILED  once: it can fork; it cannot, and text says why

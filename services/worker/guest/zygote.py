@@ -78,6 +78,8 @@ guestlogs = _load("guestlogs")
 runtime = _load("runtime")
 launcher = _load("launcher")
 snapshot = _load("snapshot")
+precompile = _load("precompile")
+stage = _load("stage")
 
 
 _ORDINARY = os.sched_param(0)
@@ -174,7 +176,7 @@ class Zygote:
         data, descriptors = kernel.receive(self.control, 65536)
         if not data:
             return False  # the worker is gone
-        kind, number, _ = wire.NOTE.unpack_from(data)
+        kind, number, value = wire.NOTE.unpack_from(data)
         try:
             if kind == wire.PAUSE:
                 message = json.loads(data[wire.NOTE.size :])
@@ -183,7 +185,7 @@ class Zygote:
                     raise OSError("the snapshot has ended")
                 pid = pause.fork(self, of, message, descriptors)
             else:
-                pid = self.fork(number, descriptors, wake)
+                pid = self.fork(number, descriptors, wake, value > 0)
         except OSError as error:
             self.control.send(wire.NOTE.pack(wire.ENDED, number, 1 << 8) + str(error).encode())
         else:
@@ -196,7 +198,7 @@ class Zygote:
                 os.close(descriptor)
         return True
 
-    def fork(self, number: int, descriptors: List[int], wake: Tuple[int, int]) -> int:
+    def fork(self, number: int, descriptors: List[int], wake: Tuple[int, int], calm: bool) -> int:
         if self.isolated:
             # The next child starts a pid namespace as its first process, without a fork of its own.
             kernel.unshare(kernel.CLONE_NEWPID)
@@ -217,7 +219,7 @@ class Zygote:
                 os.close(descriptor)
             if self.own_pids >= 0:
                 os.close(self.own_pids)
-            code = Stem(self, number, descriptors).run()
+            code = Stem(self, number, descriptors, calm).run()
         except BaseException:
             runtime.report_crash()
         finally:
@@ -228,8 +230,9 @@ class Zygote:
 class Stem:
     """A child that has done all it can before it knows whose sandbox it will be."""
 
-    def __init__(self, zygote: Zygote, number: int, descriptors: List[int]) -> None:
+    def __init__(self, zygote: Zygote, number: int, descriptors: List[int], calm: bool) -> None:
         self.control = zygote.control
+        self.calm = calm
         self.config = zygote.config
         self.filter = zygote.filter
         self.snapshot_filter = zygote.snapshot_filter
@@ -270,6 +273,8 @@ class Stem:
             self.control.send(wire.NOTE.pack(wire.PREPARED, self.number, 0))
         self.control.close()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if self.calm and runtime._server.image is not None:
+            runtime._server.image.copy_ahead()
         claim = self.await_claim()
         if claim is None:
             return 0
@@ -399,7 +404,8 @@ def main() -> int:
     sys.executable = os.path.realpath(sys.executable)
     sys.argv[:] = [""]
     made = image.make()
-    runtime.rehearse()
+    played = stage.Stage(os.path.dirname(config["staging"]))
+    played.rehearse()
     try:
         if config["level"] == "user-namespace":
             inner = roots.enter_user_namespace()
@@ -416,14 +422,21 @@ def main() -> int:
         zygote = Zygote(control, config)
     except OSError as error:
         control.send(wire.NOTE.pack(wire.FAILED, 0, 0) + str(error).encode())
+        played.close()
         return 1
     gc.collect()
     gc.disable()
     packing.fill()
     gc.freeze()
     if made is not None:
-        made.lay()
         runtime._server.image = made
+        with contextlib.suppress(OSError):  # an image that was laid before does as well
+            made.lay()
+            played.show(made)
+    played.close()
+    if made is not None:
+        with contextlib.suppress(OSError):
+            made.lay()  # without the traces of that
     control.send(wire.NOTE.pack(wire.UP, 0, 0))
     zygote.run()
     return 0

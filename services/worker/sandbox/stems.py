@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 REFILL_DELAY = 0.004  # s; a claimed stem has its function to import, which a refill would compete with
 _RETRY_DELAY = 1.0  # s
 _MOST_PENDING = 2  # forks ordered ahead
+# So many taken in so many seconds are a rush: what stems could do ahead would take processor time from starts.
+_RUSH, _RUSH_SECONDS = 4, 0.05
 
 
 @dataclass(slots=True)
@@ -37,12 +39,21 @@ class Stem:
     group: Group | None
 
 
+# Given the guest's end of the channel, the pipe for output and the files of a control group.
+_Order = Callable[[socket.socket, int, list[int]], Child]
+
+
 class Remains(Protocol):
     """Where groups come from, and where what is left of a child goes."""
 
     def new_group(self) -> Group | None: ...
 
     def bury(self, group: Group | None, *descriptors: int | None) -> None: ...
+
+
+def is_calm(taken: Sequence[float], now: float) -> bool:
+    """Whether stems are wanted so seldom that one may do things ahead. `taken`: when the last ones were taken."""
+    return len(taken) < _RUSH or now - taken[-_RUSH] > _RUSH_SECONDS
 
 
 class Stems:
@@ -62,6 +73,7 @@ class Stems:
         self._count = count
         self._remains = remains
         self._ready: deque[Stem] = deque()
+        self._taken: deque[float] = deque(maxlen=_RUSH)
         self._refill_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -70,7 +82,7 @@ class Stems:
         SandboxUnavailable."""
         await self.zygote.start()
         ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        stem = self._order()
+        stem = self._order(self._fork(calm=True))
         stem.child.on_change = lambda child: None if ended.done() else ended.set_result(child.status)
         status = await ended
         stem.child.on_change = None
@@ -92,13 +104,14 @@ class Stems:
 
     def take(self) -> Stem:
         """One that lives, made now if none is ready. Raises OSError."""
+        self._taken.append(asyncio.get_running_loop().time())
         while self._ready:
             stem = self._ready.popleft()
             if stem.child.status is None:
                 self._refill_soon(REFILL_DELAY if self._ready else 0.0)
                 return stem
             self.drop(stem)
-        stem = self._order()
+        stem = self._order(self._fork(calm=False))
         self._refill_soon(0.0)
         return stem
 
@@ -138,11 +151,15 @@ class Stems:
         return self._order(
             lambda channel, output, groups: self.zygote.pause(
                 snapshot, claim, users, channel, output, bridge, groups
-            )
+            ),
+            shut=False,
         )  # fmt: skip
 
-    def _order(self, order: Callable[[socket.socket, int, list[int]], Child] | None = None) -> Stem:
-        """Order one, in another way than by an ordinary fork where `order` is given; its group stays open then."""
+    def _fork(self, *, calm: bool) -> _Order:
+        return lambda channel, output, groups: self.zygote.fork(channel, output, groups, calm=calm)
+
+    def _order(self, order: _Order, *, shut: bool = True) -> Stem:
+        """Order one. `shut`: nothing else comes into its group."""
         host, guest = socket.socketpair()
         host.setblocking(False)
         read, write = os.pipe2(os.O_CLOEXEC)
@@ -150,7 +167,7 @@ class Stems:
         group = None
         try:
             group = self._remains.new_group()
-            child = (order or self.zygote.fork)(guest, write, [] if group is None else group.entries)
+            child = order(guest, write, [] if group is None else group.entries)
         except OSError:
             host.close()
             os.close(read)
@@ -161,7 +178,7 @@ class Stems:
         finally:
             guest.close()
             os.close(write)
-            if group is not None and order is None:
+            if group is not None and shut:
                 group.shut()
         return Stem(child, host, read, group)
 
@@ -174,7 +191,8 @@ class Stems:
         pending = sum(1 for stem in self._ready if not stem.child.ready)
         while len(self._ready) < self._count and pending < _MOST_PENDING:
             try:
-                stem = self._order()
+                calm = is_calm(self._taken, asyncio.get_running_loop().time())
+                stem = self._order(self._fork(calm=calm))
             except OSError as error:
                 cause = {"interpreter": str(self.interpreter), "cause": str(error)}
                 _log.error("no sandbox could be made in advance", extra=cause)

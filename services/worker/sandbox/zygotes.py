@@ -238,9 +238,9 @@ class Zygote(Control):
         theirs.close()
         self.attach(control)
 
-    def fork(self, channel: socket.socket, output: int, groups: list[int]) -> Child:
-        """Order one child; it can be claimed through its channel at once."""
-        return self.order(wire.FORK, -1, b"", (channel.fileno(), output, *groups))
+    def fork(self, channel: socket.socket, output: int, groups: list[int], *, calm: bool) -> Child:
+        """Order one child; it can be claimed through its channel at once. `calm`: it will hardly be."""
+        return self.order(wire.FORK, int(calm), b"", (channel.fileno(), output, *groups))
 
     def pause(
         self, snapshot: Child, claim: Mapping[str, Any], users: tuple[int, int] | None, channel: socket.socket,
