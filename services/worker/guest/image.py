@@ -127,7 +127,7 @@ _COPIED = bytes(1 if entry & 0xE0 == 0x80 else 0 for entry in range(256))
 _OWN = bytes(1 if entry & 0xE1 == 0x81 else 0 for entry in range(256))
 _AT_ONCE = 16  # pages that are compared before the file's are let go of again: they count as the sandbox's memory
 _ALONE = 3  # links of a folder of threads with one in it
-_REHEARSALS = 3
+_REHEARSALS = 2
 
 _Call = Tuple[int, ...]  # a step's first numbers; the others are 0
 
@@ -144,7 +144,8 @@ class _Mapping(NamedTuple):
 
 
 class Image:
-    """Made in the zygote, by `make`, and anew in a snapshot; what a sandbox calls is `give_back`."""
+    """Made in the zygote, by `make`, and anew in a snapshot; what a sandbox calls is `copy_ahead` and
+    `give_back`."""
 
     def __init__(self, machine: Machine) -> None:
         """Raises OSError where the kernel gives out no memory that can be run."""
@@ -162,12 +163,12 @@ class Image:
 
     # In what forks
 
-    def lay(self, most: int = _MOST) -> None:
+    def lay(self, most: int = _MOST, *, large: bool = True) -> None:
         """Move what this process may write to into a new file: all but its stack, and what the kernel writes to by
         itself (rseq), which is beside what a thread keeps for itself.
 
-        `most`: bytes of the file. While it is made, the memory is there twice. Raises OSError, where nothing has been
-        moved.
+        `most`: bytes of the file. While it is made, the memory is there twice. `large`: in large pages, which takes a
+        while. Raises OSError, where nothing has been moved.
         """
         kept = self.start, kernel.thread_address()
         moved = [
@@ -192,7 +193,7 @@ class Image:
             # Nobody can ever write to it: what is mapped is a file that has been opened to be read.
             readable = os.open("/proc/self/fd/%d" % writable, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                self._show(readable, size)
+                self._show(readable, size, large)
                 steps: List[_Call] = []
                 both, place = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | kernel.MAP_FIXED
                 for write in writes:
@@ -208,14 +209,16 @@ class Image:
         finally:
             os.close(writable)
 
-    def _show(self, readable: int, size: int) -> None:
-        if self.shown:
-            kernel.unmap_memory(self.shown, self.size)
+    def _show(self, readable: int, size: int, large: bool) -> None:
+        before, self.size = self.size, 0  # whatever fails here, nothing is compared with what is not there
+        if before:
+            kernel.unmap_memory(self.shown, before)
         place = kernel.reserve_memory(size, _HUGE)
         self.shown, self.size = kernel.map_memory(size, mmap.PROT_READ, mmap.MAP_SHARED, readable, place), size
-        # A fork copies, and an end lets go of, what lies in one large page at a third of the price.
-        kernel.advise_memory(place, size, _COLLAPSE)
-        kernel.advise_memory(place, size, mmap.MADV_DONTNEED)  # from here on it is the file that has them
+        if large:
+            # A fork copies, and an end lets go of, what lies in one large page at a third of the price.
+            kernel.advise_memory(place, size, _COLLAPSE)
+            kernel.advise_memory(place, size, mmap.MADV_DONTNEED)  # from here on it is the file that has them
         found = os.fstat(readable)
         self.file = b"%02x:%02x" % (os.major(found.st_dev), os.minor(found.st_dev)), b"%d" % found.st_ino
 
@@ -354,7 +357,7 @@ def make() -> Optional[Image]:
     try:
         image = Image(machine)
         for _ in range(_REHEARSALS):
-            image.lay()
+            image.lay(large=False)
             image.give_back()  # so that a sandbox that does it writes to what has been written to
     except OSError:
         return None

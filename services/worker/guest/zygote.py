@@ -431,7 +431,7 @@ def main() -> int:
     if made is not None:
         runtime._server.image = made
         with contextlib.suppress(OSError):  # an image that was laid before does as well
-            made.lay()
+            made.lay(large=False)
             played.show(made)
     played.close()
     if made is not None:
