@@ -167,7 +167,6 @@ async def local_worker(
     snap_start: bool = False,
     memory_mb: int = 128,
     copies: int = 2,
-    rest_seconds: float = 5.0,
 ) -> AsyncIterator[LocalWorker]:
     """A worker that runs one function. Leaves nothing behind. `copies`: of its snapshot, made in advance."""
     raise_descriptor_limit(most * 8 + 1024)
@@ -190,7 +189,7 @@ async def local_worker(
         )  # fmt: skip
         loop, clock, ids = asyncio.get_running_loop(), SystemClock(), SystemIds()
         shared = Shared(
-            loop, clock, limits, _NoLogs(), pool, Programs({}), ids, tasks, WorkerCounters(), Freezer(loop, clock, 0.1, rest_seconds),
+            loop, clock, limits, _NoLogs(), pool, Programs({}), ids, tasks, WorkerCounters(), Freezer(loop, clock, 0.1, 5.0),
             Credentials(loop, clock, ids, SessionKeys(b"bench"), 43_200.0),
             Endpoints("http://127.0.0.1:9001", Connections(())), None,
         )  # fmt: skip

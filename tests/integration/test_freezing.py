@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from services.worker.environment import Environment
 from services.worker.sandbox.cgroups import family
 from services.worker.sandbox.native import NativeConfig, NativePool
 from tests.contract.test_sandbox import LEVELS, RUNTIME, groups_of, lay_out, spec
@@ -132,12 +131,6 @@ def copied_kib(cluster: Cluster) -> int:
     )
 
 
-async def rested(cluster: Cluster, environment: Environment) -> None:
-    """Wait until it has been told to rest in the pause that goes on, and is frozen again."""
-    idle = environment.idle_since
-    await cluster.until(lambda: environment.told_to_rest > idle and environment.frozen)
-
-
 @pytest.mark.parametrize("level", REAL)
 async def test_an_environment_that_stays_idle_gives_back_memory_and_goes_on_as_before(
     level: str, tmp_path: Path
@@ -148,7 +141,7 @@ async def test_an_environment_that_stays_idle_gives_back_memory_and_goes_on_as_b
         for number in range(1, 4):
             assert (await cluster.invoke(identity, number)).json == list(range(1, number + 1))
             before = copied_kib(cluster)
-            await rested(cluster, environment)
+            await cluster.rested(environment)
             assert copied_kib(cluster) < before - 64
 
 
@@ -158,7 +151,7 @@ async def test_an_environment_with_threads_keeps_its_memory_and_goes_on_as_befor
         environment = cluster.worker.environments.by_id[identity]
         last = 0
         for _ in range(2):
-            await rested(cluster, environment)
+            await cluster.rested(environment)
             assert last < (last := (await cluster.invoke(identity)).json)
 
 

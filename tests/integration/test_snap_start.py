@@ -251,8 +251,7 @@ async def test_copies_that_stay_idle_share_again_what_the_snapshot_has(level: st
         environment = cluster.worker.environments.by_id[name]
         _, total = (await cluster.invoke(name)).json
         (used, _) = (await cluster.invoke(name)).json  # KiB, once every text has been counted
-        idle = environment.idle_since
-        await cluster.until(lambda: environment.told_to_rest > idle and environment.frozen)
+        await cluster.rested(environment)
         less, again = (await cluster.invoke(name)).json
         assert used > less + 5_000
         assert again == total

@@ -29,6 +29,7 @@ from lambent.internal.v1 import worker_service_pb2 as pb
 from lambent.internal.v1.deployment_pb2 import Deployment
 from lambent.internal.v1.worker_service_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
 from services.worker.counters import InvocationRecord
+from services.worker.environment import Environment
 from services.worker.sandbox.fake import FakePool
 from services.worker.wiring import Worker, WorkerConfig
 
@@ -319,6 +320,11 @@ class Cluster:
         async with asyncio.timeout(PATIENCE):
             while not true():  # noqa: ASYNC110
                 await asyncio.sleep(0)
+
+    async def rested(self, environment: Environment) -> None:
+        """Wait until it has been told to rest in the pause that goes on, and is frozen again."""
+        idle = environment.idle_since
+        await self.until(lambda: environment.told_to_rest > idle and environment.frozen)
 
     def log_lines(self) -> list[str]:
         chunks, _ = self.logs.read(TENANT, "/aws/lambda/fn")

@@ -126,7 +126,7 @@ def test_a_node_is_lost_and_others_do_its_work(release: Release, nodes: list[str
 
 
 def _lose(release: Release, victim: str, version: str, count: int) -> None:
-    # What is left may have no room until Kubernetes gives the node's pods up, and new ones are there: a minute.
+    # What is left may have no room for a minute: 63 s were seen.
     client = release.client(retries=20, connect_seconds=2)
     found_again(client, f"spread:{version}")
     with ThreadPoolExecutor(count) as threads:

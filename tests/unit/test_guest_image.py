@@ -197,7 +197,7 @@ print(len(heard) > 10)
     assert said == "True"
 
 
-def test_a_file_cannot_be_taken_for_the_image() -> None:
+def test_what_is_mapped_over_the_image_is_not_taken_for_it() -> None:
     """A mapping that is not the image's, where the image was, and that says what the image said: it stays as it is."""
     said = run("""
 import ctypes, mmap

@@ -155,7 +155,11 @@ class Image:
         self.scratch.madvise(mmap.MADV_DONTDUMP)  # so that it is a mapping of its own, whatever lies beside it
         self.start = ctypes.addressof(ctypes.c_char.from_buffer(self.scratch))
         view = memoryview(self.scratch)
-        self.maps, self.entries, self.steps = view[:_MAPS], view[_MAPS : _MAPS + _ENTRIES], view[_PASSING - _STEPS :]
+        self.maps, self.entries, self.steps = (
+            view[:_MAPS],
+            view[_MAPS : _MAPS + _ENTRIES],
+            view[_PASSING - _STEPS : _PASSING],
+        )
         self.ahead = 0  # steps at the end of the scratch memory
         self.signals = valid_signals()
         self.file = b"", b""  # device and inode as /proc/self/maps has them

@@ -163,9 +163,9 @@ def map_again(address: int, size: int, at: int) -> None:
     _address(_libc.mremap(address, 0, size, _MREMAP_MAYMOVE | _MREMAP_FIXED, at), "mremap")
 
 
-def advise_memory(address: int, size: int, advice: int) -> bool:
-    """madvise(2); whether the kernel takes the advice."""
-    return bool(_libc.madvise(address, size, advice) == 0)
+def advise_memory(address: int, size: int, advice: int) -> None:
+    """madvise(2), whether or not the kernel takes the advice."""
+    _libc.madvise(address, size, advice)
 
 
 def unmap_memory(address: int, size: int) -> None:
