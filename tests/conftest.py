@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import tempfile
@@ -55,9 +56,14 @@ def moto() -> Iterator[str]:
 
 
 def free_port(count: int = 1) -> int:
-    """The first of `count` ports that nobody listens on, below those that outgoing connections take by themselves."""
+    """The first of `count` ports that nobody listens on, below those that outgoing connections take by themselves.
+
+    Of the part that belongs to this process of the suite: another one listens some seconds after it has asked.
+    """
+    part = 18_000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    start = 12_000 + part * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
-        first = random.SystemRandom().randrange(12_000, 30_000)
+        first = random.SystemRandom().randrange(start, start + part - count + 1)
         try:
             for port in range(first, first + count):
                 with socket.socket() as probe:

@@ -89,7 +89,8 @@ class Cluster:
             if line.startswith("Ctrl-C stops it"):
                 self.output = "".join(lines)
                 return self
-        self.process.wait()
+        self.process.communicate()  # what it held open is not to be blamed on the next test
+        self.process = None
         raise AssertionError("the cluster did not come up:\n" + "".join(lines) + self.logs())
 
     def logs(self) -> str:
