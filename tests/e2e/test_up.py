@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -15,6 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.conftest import free_port
+from tests.e2e.effects import PACKAGE, effects
 from tests.e2e.harness import Cluster, descendants, handles, processes_that_name, run, status_of, zipped
 
 
@@ -28,21 +30,22 @@ def test_the_first_start_proves_that_it_lives(cluster: Cluster) -> None:
 
 def test_ctrl_c_lets_running_invocations_end_and_the_next_start_finds_everything(own_cluster: Any) -> None:
     cluster: Cluster = own_cluster("--no-examples")
-    slow = "import time\ndef handler(event, context):\n    time.sleep(event.get('s', 0))\n    return 'done'\n"
-    cluster.create("slow", zipped({"app.py": slow}), Timeout=20, Environment={"Variables": {"KEPT": "yes"}})
-    cluster.client().invoke(FunctionName="slow", Payload=b"{}")
-    with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(
-            lambda: cluster.client().invoke(FunctionName="slow", Payload=b'{"s": 1.5}')["Payload"].read()
-        )
-        cluster.client().invoke(FunctionName="slow", Payload=b"{}")
-        cluster.stop(signal.SIGINT)
-        assert running.result(timeout=20) == b'"done"'
-    assert processes_that_name(str(cluster.data)) == []
-    again: Cluster = own_cluster("--no-examples")
-    kept = again.client().get_function_configuration(FunctionName="slow")
-    assert (kept["State"], kept["Environment"]) == ("Active", {"Variables": {"KEPT": "yes"}})
-    assert again.client().invoke(FunctionName="slow", Payload=b"{}")["Payload"].read() == b'"done"'
+    with effects() as told:
+        variables = {"PORT": str(told.port)}
+        cluster.create("slow", PACKAGE, Timeout=20, Environment={"Variables": variables})
+        cluster.client().invoke(FunctionName="slow", Payload=b'{"n": 1}')
+        with ThreadPoolExecutor(1) as threads:
+            running = threads.submit(
+                lambda: cluster.client().invoke(FunctionName="slow", Payload=b'{"n": 2, "s": 1.5}')["Payload"].read()
+            )
+            told.wait(2)
+            cluster.stop(signal.SIGINT)
+            assert json.loads(running.result(timeout=20)) == {"n": 2, "s": 1.5}
+        assert processes_that_name(str(cluster.data)) == []
+        again: Cluster = own_cluster("--no-examples")
+        kept = again.client().get_function_configuration(FunctionName="slow")
+        assert (kept["State"], kept["Environment"]) == ("Active", {"Variables": variables})
+        assert again.client().invoke(FunctionName="slow", Payload=b"{}")["Payload"].read() == b"{}"
 
 
 def test_secrets_are_not_readable_in_the_data_folder(own_cluster: Any) -> None:

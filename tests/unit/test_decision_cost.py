@@ -5,11 +5,11 @@ Time would say less: the more there is, the less of it lies in the processor's c
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 from collections.abc import Callable
 from functools import partial
-from statistics import median
 from types import FrameType
 from typing import Any
 
@@ -27,7 +27,7 @@ TENANT = Tenant("000000000001", "us-east-1")
 
 
 def bytecodes(work: Callable[[], Any]) -> int:
-    """How many are executed."""
+    """How many are executed; none of them by what ends as the garbage of earlier tests is collected."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -37,11 +37,13 @@ def bytecodes(work: Callable[[], Any]) -> int:
         return trace
 
     before = sys.gettrace()
+    gc.disable()
     sys.settrace(trace)
     try:
         work()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 
@@ -83,5 +85,4 @@ def _ready(start: ins.Start, slot: int) -> ev.EnvironmentReady:
 
 
 def test_a_provisioned_environment_that_becomes_ready_costs_the_same_among_many() -> None:
-    # The median: now and then the interpreter itself has something to do in between.
-    assert median(provisioned(2_000)) == median(provisioned(20))
+    assert set(provisioned(2_000)) == set(provisioned(20))
