@@ -5,7 +5,8 @@ when they are held back (throttled, no worker), as TCP does with a connection. I
 when items take long beyond their handler's time: more of them at once would wait for the same processors. No queue may
 run more than four times of what it leaves free, so that those whose items run for long leave room for those that come
 later. A queue of which nothing gets through is left alone for a while that doubles; so it costs next to nothing,
-however much waits in it.
+however much waits in it. After that it has its turn as an item of another queue ends, and before that queue has it
+again: what is freed then is what it may have been refused for, and at any other moment others have it.
 
 Where queues compete, one whose priority is ten higher gets ten times as many items: its turns come again sooner, it may
 have more of the slots, and its window grows faster. None waits for ever, and none is held down while no other waits.
@@ -66,8 +67,10 @@ class _Queue:
     slow_start: bool = True  # the window doubles until its first cut
     turn: int = 0
     cut_turn: int = 0  # items of earlier turns say nothing new about the window
-    streak: int = 0  # cuts since something last got through
+    streak: int = 0  # pauses since something last got through
     paused_until: float = 0.0
+    pause: float = 0.0  # seconds of this pause; 0: there is none. For as long it then waits for another's item to end
+    listed: bool = False  # it has an entry in the heap of those that pause
     planned: float | None = None  # the soonest entry of it in the heap
     priority: int = 0
     served: float = 0.0  # items it had, each divided by its weight; who has the least has the next turn
@@ -88,6 +91,8 @@ class Choice(Generic[Key]):
     _at_work: Counter[int] = field(default_factory=Counter)  # of those that run something
     _known: dict[Key, int] = field(default_factory=dict)  # priorities that are not 0, of queues that are empty now
     _later: list[tuple[float, int, Key]] = field(default_factory=list)  # a heap; entries may be outdated
+    # A heap of those that pause, by when that ends; one entry for each queue, which may be outdated.
+    _paused: list[tuple[float, int, Key]] = field(default_factory=list)
     _entries: int = 0
 
     def wake(self, key: Key, at: float, now: float) -> None:
@@ -168,8 +173,6 @@ class Choice(Generic[Key]):
         """One item of a visit has ended."""
         queue = self._queues[visit.key]
         self._run(queue, -1)
-        if effect is not Effect.HELD_BACK:
-            queue.streak = 0
         if effect is Effect.THROUGH:
             growth = 1.0 if queue.slow_start else self._growth(queue) / queue.window
             queue.window = min(queue.window + growth, float(self.slots))
@@ -180,9 +183,15 @@ class Choice(Generic[Key]):
             queue.cut_turn = queue.turn + 1
             queue.slow_start = False
             queue.window = max(1.0, queue.window * (1 - self._cut(queue)))
-            queue.streak += 1
-        if effect is Effect.HELD_BACK and queue.running == 0:
-            queue.paused_until = now + min(PAUSE_SECONDS * 2.0 ** min(queue.streak - 1, 16), PAUSE_MAX_SECONDS)
+        if effect is Effect.HELD_BACK:
+            if queue.running == 0:
+                queue.pause = min(PAUSE_SECONDS * 2.0 ** min(queue.streak, 16), PAUSE_MAX_SECONDS)
+                queue.streak += 1
+                queue.paused_until = now + queue.pause
+                self._list(visit.key, queue)
+        else:
+            queue.pause, queue.streak = 0.0, 0
+            self._end_a_pause(now)
         self._arrange(visit.key, queue, now)
 
     def next_at(self) -> float | None:
@@ -212,6 +221,33 @@ class Choice(Generic[Key]):
         if bool(before) != bool(queue.running):
             _count(self._at_work, queue.priority, 1 if queue.running else -1)
 
+    def _end_a_pause(self, now: float) -> None:
+        """What another's item leaves free is for the queue whose pause has been over for longest."""
+        while self._paused and self._paused[0][0] <= now:
+            _, _, key = heapq.heappop(self._paused)
+            queue = self._queues.get(key)
+            if queue is None:
+                continue
+            queue.listed = False
+            if not queue.pause or queue.visiting:
+                continue
+            if queue.paused_until <= now:
+                queue.pause = 0.0
+                self._arrange(key, queue, now)
+                return
+            self._list(key, queue)
+
+    def _list(self, key: Key, queue: _Queue) -> None:
+        """See that its pause is found when it is over."""
+        if not queue.listed:
+            queue.listed = True
+            heapq.heappush(self._paused, (queue.paused_until, self._number(), key))
+
+    def _number(self) -> int:
+        """What tells entries of one instant apart."""
+        self._entries += 1
+        return self._entries
+
     def _arrange(self, key: Key, queue: _Queue, now: float) -> None:
         """Give a queue its place: in the row, later, or nowhere."""
         if queue.visiting or queue.ready:
@@ -225,15 +261,15 @@ class Choice(Generic[Key]):
         if queue.running >= int(queue.window):
             return
         at = max(queue.due, queue.paused_until)
+        if self.running > queue.running == 0:
+            at = max(at, queue.paused_until + queue.pause)
         if at <= now:
             queue.ready = True
             _count(self._wanting, queue.priority, 1)
-            self._entries += 1
-            heapq.heappush(self._row, (max(queue.served, self._served), self._entries, key))
+            heapq.heappush(self._row, (max(queue.served, self._served), self._number(), key))
         elif queue.planned is None or at < queue.planned:
             queue.planned = at
-            self._entries += 1
-            heapq.heappush(self._later, (at, self._entries, key))
+            heapq.heappush(self._later, (at, self._number(), key))
 
 
 def _weight(priority: int) -> float:
