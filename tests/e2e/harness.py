@@ -235,6 +235,16 @@ def error_of(call: Any, **arguments: Any) -> tuple[int, str, str]:
     return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"], response["Error"]["Message"]
 
 
+def printed(logs: Any, group: str, pattern: str = "") -> list[str]:
+    """Messages of a log group, by a client for `logs`. A group comes with its first line, and lines a moment after they
+    were made: until then there are none."""
+    pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group, filterPattern=pattern)
+    try:
+        return [event["message"] for page in pages for event in page["events"]]
+    except logs.exceptions.ResourceNotFoundException:
+        return []
+
+
 def command_of(pid: int) -> str:
     """A process's command line, its words separated by NULs; empty if it is gone or a zombie."""
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lambent.infra.authority import make_authority
 from tests.conftest import free_port
-from tests.e2e.harness import Cluster, eventually, zipped
+from tests.e2e.harness import Cluster, eventually, printed, zipped
 from tests.integration.test_worker_store import write
 
 APP = zipped(
@@ -56,5 +56,5 @@ def test_functions_run_and_are_heard_without_a_shared_folder(own_cluster: Any, t
 
 def _complete(cluster: Cluster) -> list[str]:
     """What the function has printed; nothing until it is all there."""
-    events = cluster.client("logs").filter_log_events(logGroupName="/aws/lambda/echo", filterPattern="got")["events"]
-    return [event["message"] for event in events] if len(events) == 4 else []
+    messages = printed(cluster.client("logs"), "/aws/lambda/echo", "got")
+    return messages if len(messages) == 4 else []

@@ -6,7 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.e2e.harness import Cluster, error_of, eventually, zipped
+from tests.e2e.harness import Cluster, error_of, eventually, printed, zipped
 
 SNAP: dict[str, Any] = {"SnapStart": {"ApplyOn": "PublishedVersions"}}
 CODE = """\
@@ -46,11 +46,7 @@ def test_a_version_is_pending_then_its_environments_are_copies(cluster: Cluster)
     # $LATEST never starts from a snapshot.
     (latest,) = [json.loads(client.invoke(FunctionName=name)["Payload"].read())]
     assert len(latest) == 1
-    text = "\n".join(
-        event["message"]
-        for event in cluster.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]
-    )
-    assert "RESTORE_REPORT Restore Duration: " in text
+    eventually(lambda: printed(cluster.client("logs"), f"/aws/lambda/{name}", '"RESTORE_REPORT Restore Duration: "'))
 
 
 def test_what_has_no_snapshot_says_so(cluster: Cluster) -> None:

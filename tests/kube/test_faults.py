@@ -6,22 +6,15 @@ import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from botocore.exceptions import ClientError
-
-from tests.e2e.harness import zipped
+from tests.e2e.harness import printed, zipped
 from tests.kube.on_a_node import KILL, beside
 from tests.kube.release import NOW, Load, Release, eventually, report
 
 
 def begun(release: Release, function: str, count: int) -> bool:
     """Whether so many invocations that run for long have begun: their lines come before they end."""
-    groups = release.client("logs", retries=3)
-    try:
-        found = groups.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern="began")["events"]
-        ended = groups.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern="REPORT")["events"]
-    except ClientError:
-        return False
-    return len(found) - len(ended) >= count
+    logs, group = release.client("logs", retries=3), f"/aws/lambda/{function}"
+    return len(printed(logs, group, "began")) - len(printed(logs, group, "REPORT")) >= count
 
 
 NAP = zipped(
@@ -121,7 +114,6 @@ def test_no_accepted_event_is_lost_whatever_goes(release: Release) -> None:
     logs = release.client("logs", retries=6)
 
     def ran() -> Counter[int]:
-        pages = logs.get_paginator("filter_log_events").paginate(logGroupName="/aws/lambda/event", filterPattern="ran")
-        return Counter(int(event["message"].split()[1]) for page in pages for event in page["events"])
+        return Counter(int(message.split()[1]) for message in printed(logs, "/aws/lambda/event", "ran"))
 
     eventually(lambda: set(ran()) == set(sent), 180)

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.e2e.harness import code_blocks, zipped
+from tests.e2e.harness import code_blocks, printed, zipped
 from tests.kube.release import ROOT, Release, eventually, run
 
 ECHO = zipped({"app.py": "def handler(event, context):\n    print('got', event)\n    return event\n"})
@@ -27,12 +27,7 @@ def test_boto3_invokes_and_reads_logs_through_the_service(release: Release) -> N
     assert json.load(answer["Payload"]) == {"a": 1}
     client.invoke(FunctionName="echo", InvocationType="Event", Payload=b'"later"')
     logs = release.client("logs")
-
-    def said() -> set[str]:
-        events = logs.filter_log_events(logGroupName="/aws/lambda/echo", filterPattern="got")["events"]
-        return {event["message"] for event in events}
-
-    eventually(lambda: said() == {"got {'a': 1}\n", "got later\n"})
+    eventually(lambda: set(printed(logs, "/aws/lambda/echo", "got")) == {"got {'a': 1}\n", "got later\n"})
 
 
 def test_the_aws_command_and_grpcurl_too(release: Release, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.harness import printed
 from tests.kube.release import NOW, Load, Release, eventually, is_ready, report, run
 from tests.kube.test_faults import NAP, begun
 
@@ -166,8 +167,7 @@ def _lose(release: Release, victim: str, version: str, count: int) -> None:
     logs = release.client("logs", retries=8, connect_seconds=2)
 
     def ran() -> set[int]:
-        pages = logs.get_paginator("filter_log_events").paginate(logGroupName="/aws/lambda/spread", filterPattern="ran")
-        return {int(event["message"].split()[1]) for page in pages for event in page["events"]}
+        return {int(message.split()[1]) for message in printed(logs, "/aws/lambda/spread", "ran")}
 
     eventually(lambda: ran() >= {100 + number for number in range(10)}, 120)
     report(
