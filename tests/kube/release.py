@@ -8,12 +8,11 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ import boto3
 from botocore.config import Config
 
 from lambent.infra.clock import SystemClock
+from tests.e2e.harness import over_and_over
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "lambent"
@@ -226,37 +226,27 @@ class Load:
     """Steady invocations from several threads, each failure kept."""
 
     def __init__(self, release: Release, name: str, threads: int, payload: bytes = b"{}") -> None:
-        self._release = release
+        self._clients = [release.client() for _ in range(threads)]
         self._name = name
         self._payload = payload
-        self._threads = threads
-        self._stop = threading.Event()
         self.answers: Counter[str] = Counter()
         self.failures: list[str] = []
         self.slowest = 0.0  # seconds
 
-    def _go(self) -> None:
-        client = self._release.client()
-        while not self._stop.is_set():
-            began = NOW()
-            try:
-                answer = client.invoke(FunctionName=self._name, Payload=self._payload)
-                self.answers[answer["Payload"].read().decode()] += 1
-                if "FunctionError" in answer:
-                    self.failures.append(f"{answer['FunctionError']}")
-            except Exception as error:
-                self.failures.append(f"{type(error).__name__}: {error}")
-            self.slowest = max(self.slowest, NOW() - began)
+    def _call(self, client: Any) -> None:
+        began = NOW()
+        try:
+            answer = client.invoke(FunctionName=self._name, Payload=self._payload)
+            self.answers[answer["Payload"].read().decode()] += 1
+            if "FunctionError" in answer:
+                self.failures.append(f"{answer['FunctionError']}")
+        except Exception as error:
+            self.failures.append(f"{type(error).__name__}: {error}")
+        self.slowest = max(self.slowest, NOW() - began)
 
     @contextmanager
     def running(self) -> Iterator[Load]:
-        """The load, from its first answer on."""
-        with ThreadPoolExecutor(self._threads) as pool:
-            going: Sequence[Future[None]] = [pool.submit(self._go) for _ in range(self._threads)]
-            try:
-                eventually(lambda: sum(self.answers.values()) >= self._threads)
-                yield self
-            finally:
-                self._stop.set()
-        for each in going:
-            each.result()
+        """The load, from its first answers on."""
+        with over_and_over(*(partial(self._call, client) for client in self._clients)):
+            eventually(lambda: sum(self.answers.values()) >= len(self._clients))
+            yield self
