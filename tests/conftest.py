@@ -55,19 +55,27 @@ def moto() -> Iterator[str]:
     server.stop()
 
 
+_given: set[int] = set()
+
+
 def free_port(count: int = 1) -> int:
     """The first of `count` ports that nobody listens on, below those that outgoing connections take by themselves.
 
-    Of the part that belongs to this process of the suite: another one listens some seconds after it has asked.
+    Of the part that belongs to this process of the suite: another one listens some seconds after it has asked. And none
+    twice, as whoever was given one may listen later.
     """
     part = 18_000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     start = 12_000 + part * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
         first = random.SystemRandom().randrange(start, start + part - count + 1)
+        ports = range(first, first + count)
+        if not _given.isdisjoint(ports):
+            continue
         try:
-            for port in range(first, first + count):
+            for port in ports:
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", port))
         except OSError:
             continue
+        _given.update(ports)
         return first

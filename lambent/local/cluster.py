@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -117,13 +118,15 @@ class LocalCluster:
 
     def _check_ports(self) -> None:
         cluster = self._loaded.settings.cluster
-        for key, address in (("http", cluster.http), ("grpc", cluster.grpc)):
-            host, _, port = address.rpartition(":")
-            family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-            with socket.socket(family) as probe:
+        with ExitStack() as probes:
+            for key, address in (("http", cluster.http), ("grpc", cluster.grpc)):
+                host, _, port = address.rpartition(":")
+                family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+                probe = probes.enter_context(socket.socket(family))
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((host.strip("[]"), int(port)))
+                    probe.listen()  # one address for both doors is found out, too
                 except OSError as error:
                     raise ClusterError(
                         f"cannot listen on {address}: {error.strerror}; choose another with --{key}"

@@ -83,6 +83,8 @@ def test_two_starts_on_one_folder_get_one_clear_line(cluster: Cluster) -> None:
 
 def test_a_taken_port_is_said_with_the_flag_that_changes_it(cluster: Cluster, short_tmp: Path) -> None:
     one_line(up("--data", str(short_tmp), "--http", cluster.http), f"cannot listen on {cluster.http}", "--http")
+    both = f"127.0.0.1:{free_port()}"
+    one_line(up("--data", str(short_tmp), "--http", both, "--grpc", both), f"cannot listen on {both}", "--grpc")
 
 
 @pytest.mark.parametrize(
