@@ -68,6 +68,7 @@ def page() -> str:
             path = f"`POST /` `X-Amz-Target: {target}.{method.name}`"
         query = "".join(f" with `{key}={value}`" for key, value in sorted(rule.required_query.items()))
         kind = " (stream)" if method.server_streaming else ""
+        kind = " (streams both ways)" if method.client_streaming else kind
         name = f"`{method.name}`" if rule.aws_operation else f"`{method.name}` (Lambent's own)"
         members = ", ".join(_member(field) for field in method.input_type.fields)
         rpc = f"`{method.containing_service.full_name}/{method.name}`{kind}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -17,12 +17,13 @@ from lambent.client.calls import (
     event_request,
     invoke_request,
     logs_request,
+    many_requests,
     pauses,
     request_id_of,
     worth_another_try,
 )  # fmt: skip
-from lambent.client.errors import translate
-from lambent.client.results import InvokeResult, LogRecord
+from lambent.client.errors import LambentError, translate
+from lambent.client.results import InvokeResult, LogRecord, outcome_of
 from lambent.infra.clock import SystemClock
 from lambent.v1 import concurrency_service_pb2 as concurrency
 from lambent.v1 import (
@@ -77,6 +78,23 @@ class AsyncClient:
         started = self._clock.monotonic()
         response, request_id = await self._call(self._invocations.Invoke, request, timeout)
         return InvokeResult.of(response, request_id, self._clock.monotonic() - started)
+
+    async def invoke_many(
+        self, name: str, payloads: Iterable[Payload], *, qualifier: str | None = None
+    ) -> AsyncGenerator[tuple[int, InvokeResult | LambentError]]:
+        """Run a function once for each payload over one stream; see `Client.invoke_many`."""
+        started: dict[int, float] = {}
+        requests = many_requests(name, payloads, qualifier, started, self._clock)
+        stream: Any = self._invocations.InvokeMany(requests, metadata=self._credentials.metadata())
+        try:
+            async for answer in stream:
+                now = self._clock.monotonic()
+                for result in answer.results:
+                    yield result.number, outcome_of(result, now - started.pop(result.number))
+        except grpc.RpcError as error:
+            raise translate(error) from error
+        finally:
+            stream.cancel()
 
     async def invoke_async(
         self, name: str, payload: Payload = None, *, qualifier: str | None = None, dedup_token: str | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,10 +20,12 @@ ATTEMPTS = 3
 # A token is renewed when less than this share of its life is left.
 RENEW_SHARE = 0.2
 TOKEN_SECONDS = 900
+# Most invocations of one message of a stream, and bytes of payloads with which one is full.
+MESSAGE_ITEMS, MESSAGE_BYTES = 32, 1024 * 1024
 
 OPTIONS = (("grpc.max_receive_message_length", 64 * 1024 * 1024), ("grpc.max_send_message_length", 64 * 1024 * 1024))
 
-Payload = bytes | str | dict[str, object] | list[object] | int | float | bool | None
+Payload = bytes | str | dict[str, Any] | list[Any] | int | float | bool | None
 
 
 @dataclass(slots=True)
@@ -77,6 +79,25 @@ def invoke_request(
     if log_tail:
         request.log_type = "Tail"
     return request
+
+
+def many_requests(
+    name: str, payloads: Iterable[Payload], qualifier: str | None, started: dict[int, float], clock: Clock
+) -> Iterator[invocation_service_pb2.InvokeManyRequest]:
+    """An invocation for each payload, numbered. Those of a sequence travel many to a message; each of another iterable,
+    whose next one may take its time, by itself. `started`: is told when each was sent, monotonic seconds."""
+    most = MESSAGE_ITEMS if isinstance(payloads, Sequence) else 1
+    message, size = invocation_service_pb2.InvokeManyRequest(), 0
+    for number, payload in enumerate(payloads):
+        request = invoke_request(name, payload, qualifier)
+        message.items.add(number=number, request=request)
+        size += len(request.payload)
+        started[number] = clock.monotonic()
+        if len(message.items) == most or size >= MESSAGE_BYTES:
+            yield message
+            message, size = invocation_service_pb2.InvokeManyRequest(), 0
+    if message.items:
+        yield message
 
 
 def logs_request(

@@ -18,6 +18,9 @@ from typing import Any
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from lambent.domain.errors import ERRORS
+from lambent.v1 import invocation_service_pb2
+
 
 class LambentError(Exception):
     """A call that failed. Attributes: `name` (AWS's name of the error), `message`, `request_id`, `reason`,
@@ -95,7 +98,17 @@ def translate(error: grpc.RpcError) -> LambentError:
                 reason = info.metadata.get("Reason", "")
             elif detail.Unpack(retry):
                 retry_after = retry.retry_delay.ToMilliseconds() / 1000
+    return _kind(name, code)(name, text, request_id=request_id, reason=reason, retry_after=retry_after)
+
+
+def of_item(error: invocation_service_pb2.InvokeManyError, request_id: str) -> LambentError:
+    """The error of one invocation of a stream."""
+    row = ERRORS.get(error.name)
+    kind = ServiceFault if row is None else _kind(error.name, grpc.StatusCode[row.grpc])
+    retry_after = error.retry_after_seconds if error.HasField("retry_after_seconds") else None
+    return kind(error.name, error.message, request_id=request_id, reason=error.reason, retry_after=retry_after)
+
+
+def _kind(name: str, code: grpc.StatusCode) -> type[LambentError]:
     kind = Throttled if name == "TooManyRequestsException" else _KINDS.get(code, ServiceFault)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and kind is ServiceFault:
-        kind = InvalidRequest
-    return kind(name, text, request_id=request_id, reason=reason, retry_after=retry_after)
+    return InvalidRequest if code is grpc.StatusCode.RESOURCE_EXHAUSTED and kind is ServiceFault else kind

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from lambent.client.errors import LambentError, of_item
 from lambent.v1 import invocation_service_pb2, log_service_pb2
 
 
@@ -57,6 +58,13 @@ class InvokeResult:
             request_id=request_id,
             elapsed=elapsed,
         )
+
+
+def outcome_of(result: invocation_service_pb2.InvokeManyResult, elapsed: float) -> InvokeResult | LambentError:
+    """What came of one invocation of a stream."""
+    if result.HasField("error"):
+        return of_item(result.error, result.request_id)
+    return InvokeResult.of(result.response, result.request_id, elapsed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,9 @@ class Limits:
     control_request_bytes: int = count(
         70_167_211, "bytes", "Body of any other request.", "`RequestEntityTooLargeException` (413)."
     )
+    stream_calls: int = count(
+        1000, "calls", "Invocations of one InvokeMany stream under way at once.", "The rest is not read yet."
+    )
     request_head_bytes: int = count(
         1024 * 1024, "bytes", "Request line and headers together.", "431, and the connection is closed."
     )

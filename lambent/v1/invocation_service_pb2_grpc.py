@@ -45,6 +45,11 @@ class InvocationServiceStub:
                 request_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamRequest.SerializeToString,
                 response_deserializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamResponse.FromString,
                 _registered_method=True)
+        self.InvokeMany = channel.stream_stream(
+                '/lambent.v1.InvocationService/InvokeMany',
+                request_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeManyRequest.SerializeToString,
+                response_deserializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeManyResponse.FromString,
+                _registered_method=True)
 
 
 class InvocationServiceServicer:
@@ -66,6 +71,15 @@ class InvocationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InvokeMany(self, request_iterator, context):
+        """Runs many invocations over one stream, for callers with thousands a second: each item is an Invoke of its own, begun
+        as it is read and answered once it has ended, in whatever order. Only over gRPC, where the items of one message and
+        the answers that are ready together cost little more than one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InvocationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +92,11 @@ def add_InvocationServiceServicer_to_server(servicer, server):
                     servicer.InvokeWithResponseStream,
                     request_deserializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamRequest.FromString,
                     response_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamResponse.SerializeToString,
+            ),
+            'InvokeMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.InvokeMany,
+                    request_deserializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeManyRequest.FromString,
+                    response_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeManyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +154,33 @@ class InvocationService:
             '/lambent.v1.InvocationService/InvokeWithResponseStream',
             lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamRequest.SerializeToString,
             lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InvokeMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/lambent.v1.InvocationService/InvokeMany',
+            lambent_dot_v1_dot_invocation__service__pb2.InvokeManyRequest.SerializeToString,
+            lambent_dot_v1_dot_invocation__service__pb2.InvokeManyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,11 @@ class InvocationServiceStub:
     """Runs a function and answers with its response as it is made, for functions that stream; others answer at their end.
     The first item has what comes before the response; each has one event, the last one InvokeComplete.
     """
+    InvokeMany: _grpc.StreamStreamMultiCallable[_invocation_service_pb2.InvokeManyRequest, _invocation_service_pb2.InvokeManyResponse]
+    """Runs many invocations over one stream, for callers with thousands a second: each item is an Invoke of its own, begun
+    as it is read and answered once it has ended, in whatever order. Only over gRPC, where the items of one message and
+    the answers that are ready together cost little more than one.
+    """
 
 @_typing.type_check_only
 class InvocationServiceAsyncStub(InvocationServiceStub):
@@ -50,6 +55,11 @@ class InvocationServiceAsyncStub(InvocationServiceStub):
     InvokeWithResponseStream: _aio.UnaryStreamMultiCallable[_invocation_service_pb2.InvokeWithResponseStreamRequest, _invocation_service_pb2.InvokeWithResponseStreamResponse]  # type: ignore[assignment]
     """Runs a function and answers with its response as it is made, for functions that stream; others answer at their end.
     The first item has what comes before the response; each has one event, the last one InvokeComplete.
+    """
+    InvokeMany: _aio.StreamStreamMultiCallable[_invocation_service_pb2.InvokeManyRequest, _invocation_service_pb2.InvokeManyResponse]  # type: ignore[assignment]
+    """Runs many invocations over one stream, for callers with thousands a second: each item is an Invoke of its own, begun
+    as it is read and answered once it has ended, in whatever order. Only over gRPC, where the items of one message and
+    the answers that are ready together cost little more than one.
     """
 
 class InvocationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -71,6 +81,17 @@ class InvocationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_invocation_service_pb2.InvokeWithResponseStreamResponse], _abc.AsyncIterator[_invocation_service_pb2.InvokeWithResponseStreamResponse]]:
         """Runs a function and answers with its response as it is made, for functions that stream; others answer at their end.
         The first item has what comes before the response; each has one event, the last one InvokeComplete.
+        """
+
+    @_abc_1.abstractmethod
+    def InvokeMany(
+        self,
+        request_iterator: _MaybeAsyncIterator[_invocation_service_pb2.InvokeManyRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_invocation_service_pb2.InvokeManyResponse], _abc.AsyncIterator[_invocation_service_pb2.InvokeManyResponse]]:
+        """Runs many invocations over one stream, for callers with thousands a second: each item is an Invoke of its own, begun
+        as it is read and answered once it has ended, in whatever order. Only over gRPC, where the items of one message and
+        the answers that are ready together cost little more than one.
         """
 
 def add_InvocationServiceServicer_to_server(servicer: InvocationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -84,10 +84,16 @@ class MethodRule(_message.Message):
     SUCCESS_FIELD_NUMBER: _builtins.int
     REQUIRED_QUERY_FIELD_NUMBER: _builtins.int
     AWS_OPERATION_FIELD_NUMBER: _builtins.int
+    MANY_OF_FIELD_NUMBER: _builtins.int
     success: _builtins.int
     """HTTP status of a success, where the operation does not set one itself through a STATUS_CODE member."""
     aws_operation: _builtins.str
     """Name of the AWS operation in AWS's own model; empty for operations that only Lambent has."""
+    many_of: _builtins.str
+    """Name of the unary RPC of the same service whose requests this one takes by the stream, each answered once it has
+    ended: `items` with a `number` and a `request`, `results` with that number, a `request_id`, and a `response` or an
+    `error`. It has no operation of its own.
+    """
     @_builtins.property
     def required_query(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Query parameters that must be present with this value for the route to match, e.g. {"List": "ALL"}."""
@@ -98,10 +104,11 @@ class MethodRule(_message.Message):
         success: _builtins.int = ...,
         required_query: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         aws_operation: _builtins.str = ...,
+        many_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aws_operation", b"aws_operation", "required_query", b"required_query", "success", b"success"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aws_operation", b"aws_operation", "many_of", b"many_of", "required_query", b"required_query", "success", b"success"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,7 +19,11 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from lambent.v1 import invocation_service_pb2 as pb
+
 CONNECTIONS = 16
+# Invocations under way on one stream.
+IN_FLIGHT = 64
 # A body of 300 bytes, as the budget says.
 EVENT = json.dumps({"key": "value", "items": list(range(20)), "text": "x" * 191}).encode()
 assert len(EVENT) == 300
@@ -175,6 +179,36 @@ async def grpc_load(
         began = time.perf_counter()
         await asyncio.gather(*(ask(number) for number in range(CONNECTIONS)))
         return Load(sum(counts), time.perf_counter() - began)
+
+
+async def many_load(
+    address: str, method: str, request: pb.InvokeRequest, seconds: float, metadata: Sequence[tuple[str, str]]
+) -> Load:
+    """InvokeMany, 64 in flight on one stream: for the answers of a message, as many new ones are sent in another."""
+    messages = [
+        pb.InvokeManyRequest(items=[pb.InvokeManyItem(request=request)] * count).SerializeToString()
+        for count in range(IN_FLIGHT + 1)
+    ]
+    async with grpc.aio.insecure_channel(address) as channel:
+        call: Any = channel.stream_stream(method, response_deserializer=pb.InvokeManyResponse.FromString)(
+            metadata=tuple(metadata)
+        )
+        began = time.perf_counter()
+        await call.write(messages[IN_FLIGHT])
+        calls, under_way = 0, IN_FLIGHT
+        async for answer in call:
+            ended = len(answer.results)
+            refused = [result.error.message for result in answer.results if result.HasField("error")]
+            if refused:
+                raise RuntimeError(refused[0])
+            calls += ended
+            if time.perf_counter() - began < seconds:
+                await call.write(messages[ended])
+            else:
+                under_way -= ended
+                if not under_way:
+                    await call.done_writing()
+        return Load(calls, time.perf_counter() - began)
 
 
 def http_latencies(signed: Signed, count: int, pause: float = 0.0) -> list[float]:

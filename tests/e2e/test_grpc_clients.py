@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lambent.client import AccessDenied, AsyncClient, Client, FunctionFailed, InvalidRequest, NotFound
+from lambent.client import AccessDenied, AsyncClient, Client, FunctionFailed, InvalidRequest, InvokeResult, NotFound
 from tests.e2e.harness import KEY, ROOT, SECRET, Cluster, run, zipped
 
 CODE = "def handler(event, context):\n    print('hi', event)\n    if event.get('fail'):\n        raise KeyError('x')\n    return {'got': event}\n"
@@ -144,6 +147,62 @@ async def test_the_async_sdk_runs_many_at_once(cluster: Cluster, function: str) 
         assert function in [f.function_name async for f in client.list_functions()]
         with pytest.raises(NotFound):
             await client.get_function("nobody")
+
+
+def test_many_invocations_run_over_one_stream(cluster: Cluster, function: str) -> None:
+    with Client(cluster.grpc, access_key=KEY, secret_key=SECRET) as client:
+        payloads = [{"n": n} for n in range(100)]
+        answers = dict(client.invoke_many(function, payloads))
+        assert sorted(answers) == list(range(100))
+        results = [answers[number] for number in range(100)]
+        assert [result.json() for result in results if isinstance(result, InvokeResult)] == [
+            {"got": p} for p in payloads
+        ]
+        assert len({result.request_id for result in results}) == 100
+        unlike: list[Any] = [{"fail": True}, "{no json", {"n": 1}]
+        mixed = dict(client.invoke_many(function, iter(unlike)))
+        failed, refused, well = mixed[0], mixed[1], mixed[2]
+        assert isinstance(failed, InvokeResult)
+        assert failed.error == "Unhandled"
+        assert isinstance(refused, InvalidRequest)
+        assert refused.name == "InvalidRequestContentException"
+        assert isinstance(well, InvokeResult)
+        for record in client.logs(function, request_id=well.request_id, follow=True):
+            if record.message.startswith("REPORT "):
+                break
+        assert [type(answer) for _, answer in client.invoke_many("nobody", [None])] == [NotFound]
+    with Client(cluster.grpc, access_key=KEY, secret_key="a wrong secret") as stranger, pytest.raises(AccessDenied):
+        list(stranger.invoke_many(function, [None]))
+
+
+async def test_the_async_sdk_streams_and_who_stops_reading_stops_what_runs(cluster: Cluster, function: str) -> None:
+    async with AsyncClient(cluster.grpc, access_key=KEY, secret_key=SECRET) as client:
+        answers = {
+            number: answer async for number, answer in client.invoke_many(function, [{"n": n} for n in range(40)])
+        }
+        assert sorted(answers) == list(range(40))
+        async with aclosing(client.invoke_many(function, itertools.repeat({"n": 1}))) as endless:
+            async for _, answer in endless:
+                assert isinstance(answer, InvokeResult)
+                break
+        assert (await client.invoke(function, {"n": 2})).json() == {"got": {"n": 2}}
+
+
+def test_grpcurl_streams_too(cluster: Cluster, function: str, token: str) -> None:
+    payload = base64.b64encode(b'{"a": 1}').decode()
+    document = {
+        "Items": [
+            {"Number": 7, "Request": {"FunctionName": function, "Payload": payload}},
+            {"Number": 8, "Request": {"FunctionName": "nobody"}},
+        ]
+    }
+    called = run(
+        "grpcurl", "-plaintext", "-H", f"authorization: Bearer {token}", "-d", json.dumps(document), cluster.grpc,
+        "lambent.v1.InvocationService/InvokeMany", env=cluster.environment,
+    )  # fmt: skip
+    assert called.returncode == 0, called.stderr
+    assert base64.b64encode(b'{"got": {"a": 1}}').decode() in called.stdout
+    assert "ResourceNotFoundException" in called.stdout
 
 
 def test_the_command_line_deploys_invokes_and_shows(cluster: Cluster, tmp_path: Path) -> None:

@@ -101,6 +101,11 @@ def _message(rng: random.Random, operation: Operation, name: str) -> bytes:
         message.qualifier = rng.choice(["1", ALIAS, "$LATEST"])
     elif operation.name == "Invoke":
         message.payload = payload(rng)
+    elif operation.name == "InvokeMany":
+        for number in range(rng.choice([0, 1, 3, 40])):
+            item = message.items.add(number=number)
+            item.request.function_name = rng.choice([encodable, "x" * 300, ""])
+            item.request.payload = payload(rng)
     data: bytes = message.SerializeToString()
     return data
 

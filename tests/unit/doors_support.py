@@ -11,6 +11,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError
 from lambent.domain.limits import Limits
 from lambent.domain.principals import AccessKey, KeyRing
@@ -168,10 +169,11 @@ class Doors:
 
 
 @asynccontextmanager
-async def both_doors(limits: Limits | None = None, http: HttpLimits | None = None) -> AsyncIterator[Doors]:
+async def both_doors(
+    limits: Limits | None = None, http: HttpLimits | None = None, clock: Clock | None = None
+) -> AsyncIterator[Doors]:
     """Both doors on free ports."""
-    limits = limits or Limits()
-    clock, ids = SystemClock(), SystemIds()
+    limits, clock, ids = limits or Limits(), clock or SystemClock(), SystemIds()
     outcomes: list[tuple[str, str]] = []
     echoes = services()
     dispatch = Dispatch(echoes, clock=clock, observe=lambda name, outcome: outcomes.append((name, outcome)))

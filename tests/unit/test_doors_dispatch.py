@@ -38,6 +38,8 @@ def test_every_rpc_has_an_entry() -> None:
     assert "lambent.v1.InvocationService.Invoke" in table.entries
     assert table.entries["lambent.v1.LogService.TailLogs"].run is None
     assert table.entries["lambent.v1.LogService.TailLogs"].stream is not None
+    many = table.entries["lambent.v1.InvocationService.InvokeMany"].many
+    assert many is table.entries["lambent.v1.InvocationService.Invoke"]
 
 
 def test_missing_and_surplus_operations_are_named() -> None:
@@ -45,6 +47,7 @@ def test_missing_and_surplus_operations_are_named() -> None:
         Dispatch([(INVOCATIONS, Lacking())], clock=SystemClock())
     assert "Lacking.invoked is an operation of no RPC" in str(caught.value)
     assert "lambent.v1.InvocationService.Invoke has no operation: Lacking.invoke is missing" in str(caught.value)
+    assert "InvokeMany is to take many of Invoke, which is no unary RPC beside it" in str(caught.value)
     with pytest.raises(DispatchError, match="must be a coroutine function"):
         Dispatch([(INVOCATIONS, NotAsync())], clock=SystemClock())
     with pytest.raises(DispatchError, match="create_function is an operation of no RPC"):

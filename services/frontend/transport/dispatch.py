@@ -37,7 +37,8 @@ class DispatchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One RPC. Exactly one of `run` and `stream` is set, with all that stands around the operation."""
+    """One RPC. Exactly one of `run`, `stream` and `many` is set; `run` and `stream` with all that stands around the
+    operation."""
 
     name: str  # e.g. CreateFunction
     full_name: str  # e.g. lambent.v1.FunctionService.CreateFunction
@@ -50,6 +51,7 @@ class Entry:
     run: Unary | None
     run_checked: Unary | None  # the same for a request that `check` has passed
     stream: Stream | None
+    many: Entry | None  # the RPC whose requests it takes by the stream
 
 
 # The name under which requests are counted that name no operation.
@@ -183,7 +185,8 @@ class Dispatch:
         self.services: list[ServiceDescriptor] = []
         for service, operations in services:
             self.services.append(service)
-            wanted = {_snake(method.name): method for method in service.methods}
+            many = {method: _rule(method).many_of for method in service.methods if _rule(method).many_of}
+            wanted = {_snake(method.name): method for method in service.methods if method not in many}
             owner = type(operations).__name__
             problems += [
                 f"{owner}.{name} is an operation of no RPC of {service.full_name}"
@@ -195,6 +198,12 @@ class Dispatch:
                     problems.append(problem)
                 else:
                     self._entries[method.full_name] = _entry(method, getattr(operations, name), around)
+            for method, name in many.items():
+                target = self._entries.get(f"{service.full_name}.{name}")
+                if target is None or target.run is None or not (method.client_streaming and method.server_streaming):
+                    problems.append(f"{method.full_name} is to take many of {name}, which is no unary RPC beside it")
+                else:
+                    self._entries[method.full_name] = _entry(method, None, around, many=target)
         if problems:
             raise DispatchError("; ".join(problems))
 
@@ -204,8 +213,12 @@ class Dispatch:
         return self._entries
 
 
-def _entry(method: MethodDescriptor, operation: Any, around: Surroundings) -> Entry:
-    rule = method.GetOptions().Extensions[options_pb2.method]
+def _rule(method: MethodDescriptor) -> options_pb2.MethodRule:
+    return method.GetOptions().Extensions[options_pb2.method]
+
+
+def _entry(method: MethodDescriptor, operation: Any, around: Surroundings, many: Entry | None = None) -> Entry:
+    rule = _rule(method)
     service = method.containing_service.GetOptions().Extensions[options_pb2.service]
     request_class = GetMessageClass(method.input_type)
     entry = Entry(
@@ -220,7 +233,10 @@ def _entry(method: MethodDescriptor, operation: Any, around: Surroundings) -> En
         run=None,
         run_checked=None,
         stream=None,
+        many=many,
     )
+    if many is not None:
+        return entry
     if method.server_streaming:
         return replace(entry, stream=_stream(entry, around, operation))
     return replace(
@@ -257,7 +273,7 @@ def _mismatch(method: MethodDescriptor, name: str, operations: object) -> str | 
     if operation is None:
         return f"{method.full_name} has no operation: {where} is missing"
     if method.client_streaming:
-        return f"{method.full_name} takes a stream of requests, which no door serves"
+        return f"{method.full_name} takes a stream of requests, which no door serves but as many of another RPC"
     if method.server_streaming and not inspect.isasyncgenfunction(operation):
         return f"{where} must be an async generator, since {method.full_name} answers with a stream"
     if not method.server_streaming and not inspect.iscoroutinefunction(operation):

@@ -10,8 +10,9 @@ Reflection and health are open to all.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, cast
 
 import grpc
@@ -29,6 +30,7 @@ from lambent.domain.principals import KeyRing
 from lambent.infra import tokens
 from services.frontend.transport.call import Call
 from services.frontend.transport.dispatch import Dispatch, Entry
+from services.frontend.transport.exchange import Exchange
 from services.frontend.transport.open_services import StrictServices
 
 _log = logging.getLogger(__name__)
@@ -41,6 +43,9 @@ _MESSAGE_SLACK = 64 * 1024
 _MESSAGE_ROOM = 2600
 # A deadline further away than this is none.
 _FOREVER_SECONDS = 1e8
+
+# From what was received, for whom: the answers.
+_Begin = Callable[[Entry, Any, Call, Any], AsyncGenerator[Any]]
 
 
 class GrpcDoor:
@@ -65,6 +70,7 @@ class GrpcDoor:
         self._regions = None if regions is None else frozenset(regions)
         self._remembered: dict[str, tuple[float, Tenant, Any]] = {}
         self._server: grpc.aio.Server | None = None
+        self._exchanges: set[Exchange] = set()
         self._health: Any = None
 
     async def start(
@@ -118,6 +124,8 @@ class GrpcDoor:
         """Take no new calls; let running ones end, at most `seconds`, then cancel them."""
         if self._server is not None:
             await self._health.enter_graceful_shutdown()
+            for exchange in self._exchanges:
+                exchange.leave()
             server, self._server = self._server, None
             await server.stop(seconds)
 
@@ -127,8 +135,10 @@ class GrpcDoor:
 
     def _handler(self, entry: Entry) -> grpc.RpcMethodHandler[Any, Any]:
         serialize = cast(Callable[[Any], bytes], entry.response_class.SerializeToString)
+        if entry.many is not None:
+            return grpc.stream_stream_rpc_method_handler(self._answers(entry, self._exchange), None, serialize)
         if entry.stream is not None:
-            return grpc.unary_stream_rpc_method_handler(self._stream(entry), None, serialize)
+            return grpc.unary_stream_rpc_method_handler(self._answers(entry, self._stream), None, serialize)
         return grpc.unary_unary_rpc_method_handler(self._unary(entry), None, serialize)
 
     def _unary(self, entry: Entry) -> Callable[[bytes, Any], Any]:
@@ -148,23 +158,43 @@ class GrpcDoor:
 
         return unary
 
-    def _stream(self, entry: Entry) -> Callable[[bytes, Any], AsyncIterator[Any]]:
-        stream, parse = entry.stream, cast(Callable[[bytes], Any], entry.request_class.FromString)
-        assert stream is not None
+    def _answers(self, entry: Entry, begin: _Begin) -> Callable[[Any, Any], AsyncIterator[Any]]:
+        """What serves an RPC that answers with a stream."""
 
-        async def streamed(raw: bytes, context: Any) -> AsyncIterator[Any]:
+        async def answers(received: Any, context: Any) -> AsyncIterator[Any]:
             request_id = self._ids.uuid()
             call: Call | None = None
             try:
                 call = self._call(context, request_id)
-                async with aclosing(cast(Any, stream(parse(raw), call))) as items:
+                async with aclosing(begin(entry, received, call, context)) as items:
                     async for item in items:
                         yield item
             except (DecodeError, AwsError) as error:
                 await self._refuse(context, entry, error, request_id, call)
             context.set_trailing_metadata(_trailer(request_id, call))
 
-        return streamed
+        return answers
+
+    def _stream(self, entry: Entry, raw: bytes, call: Call, context: Any) -> AsyncGenerator[Any]:
+        """The answer to one request, piece by piece."""
+        assert entry.stream is not None
+        return cast(AsyncGenerator[Any], entry.stream(entry.request_class.FromString(raw), call))
+
+    async def _exchange(
+        self, entry: Entry, requests: AsyncIterator[bytes], call: Call, context: Any
+    ) -> AsyncGenerator[Any]:
+        """Answers to many requests, each as it has ended."""
+        exchange = Exchange(
+            entry, call, self._expiry(context), parse=partial(_parsed, entry), most=self._limits.stream_calls,
+            new_id=self._ids.uuid, clock=self._clock, observe=self._dispatch.observe,
+        )  # fmt: skip
+        self._exchanges.add(exchange)
+        try:
+            async with aclosing(exchange.answers(requests)) as messages:
+                async for message in messages:
+                    yield message
+        finally:
+            self._exchanges.discard(exchange)
 
     async def _refuse(
         self, context: Any, entry: Entry, error: DecodeError | AwsError, request_id: str, call: Call | None
@@ -196,6 +226,11 @@ class GrpcDoor:
             deadline = self._clock.monotonic() + remaining
         return Call(request_id, known[1], known[2], "grpc", deadline, xray or parent)
 
+    def _expiry(self, context: Any) -> float:
+        """Until when who calls has proved who that is: epoch seconds."""
+        authorization = dict(context.invocation_metadata())["authorization"]
+        return (self._remembered.get(authorization) or self._authenticate(authorization))[0]
+
     def _authenticate(self, authorization: str) -> tuple[float, Tenant, Any]:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
@@ -213,6 +248,13 @@ class GrpcDoor:
     def _secret_of(self, key_id: str) -> str | None:
         key = self._keys.find(key_id)
         return None if key is None else key.secret
+
+
+def _parsed(entry: Entry, raw: bytes) -> Any:
+    try:
+        return entry.request_class.FromString(raw)
+    except DecodeError:
+        raise _malformed(entry) from None
 
 
 def _malformed(entry: Entry) -> AwsError:
