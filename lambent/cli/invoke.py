@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
+import msgspec
 
 from lambent.cli.connection import Connection, connected
 from lambent.cli.output import output_option, print_json
-from lambent.client import Client
+from lambent.client import Client, InvokeResult, LambentError
 
 
 @click.command("invoke")
@@ -17,6 +19,9 @@ from lambent.client import Client
 @click.option("--payload", default="{}", show_default=True, help="JSON text, @FILE, or - for standard input.")
 @click.option("--qualifier", help="Version or alias.")
 @click.option("--log", "log_tail", is_flag=True, help="Print the end of the invocation's log to standard error.")
+@click.option(
+    "--each-line", is_flag=True, help="Run it for each line of the payload, many at once; each answer is a line."
+)
 @click.option("--async", "later", is_flag=True, help="Queue an event and do not wait; prints its request id.")
 @click.option(
     "--dedup-token", help="With --async: queue nothing if an event with this token was queued a short while ago."
@@ -26,10 +31,16 @@ from lambent.client import Client
 @output_option
 @connected
 def command(
-    connection: Connection, name: str, payload: str, qualifier: str | None, log_tail: bool, later: bool,
-    dedup_token: str | None, not_before: str | None, wait: bool, output: str,
+    connection: Connection, name: str, payload: str, qualifier: str | None, log_tail: bool, each_line: bool,
+    later: bool, dedup_token: str | None, not_before: str | None, wait: bool, output: str,
 ) -> None:  # fmt: skip
-    """Run a function. Its answer goes to standard output; exit code 3 if the function failed."""
+    """Run a function. Its answer goes to standard output; exit code 3 if the function failed.
+
+    With --each-line answers come as they end, each behind the number of its line and a tab; --output json makes each a
+    document of one line. What failed goes to standard error.
+    """
+    if each_line and (later or log_tail):
+        raise click.UsageError("--each-line waits for all answers and shows no log; leave out --async and --log")
     if later and log_tail:
         raise click.UsageError("--log waits for the invocation, --async does not; see `lambent logs --request-id`")
     if wait and not later:
@@ -37,6 +48,9 @@ def command(
     if not later and (dedup_token is not None or not_before is not None):
         raise click.UsageError("--dedup-token and --not-before are for --async")
     with connection.open() as client:
+        if each_line:
+            _run_each(client, name, payload, qualifier, output)
+            return
         if later:
             request_id = client.invoke_async(
                 name, _payload(payload), qualifier=qualifier, dedup_token=dedup_token, not_before=not_before
@@ -45,22 +59,60 @@ def command(
             return
         result = client.invoke(name, _payload(payload), qualifier=qualifier, log_tail=log_tail)
     if output == "json":
-        print_json(
-            {
-                "payload": result.payload.decode(errors="replace"),
-                "error": result.error,
-                "executedVersion": result.executed_version,
-                "requestId": result.request_id,
-                "elapsedSeconds": round(result.elapsed, 6),
-                "logTail": result.log_tail,
-            }
-        )
+        print_json(_document(result) | {"logTail": result.log_tail})
     else:
         click.echo(result.payload)
         if result.log_tail is not None:
             sys.stderr.write(result.log_tail)
     if result.error is not None:
         raise click.exceptions.Exit(3)
+
+
+def _document(result: InvokeResult) -> dict[str, object]:
+    return {
+        "payload": result.payload.decode(errors="replace"),
+        "error": result.error,
+        "executedVersion": result.executed_version,
+        "requestId": result.request_id,
+        "elapsedSeconds": round(result.elapsed, 6),
+    }
+
+
+def _run_each(client: Client, name: str, given: str, qualifier: str | None, output: str) -> None:
+    """Run a function for each line that is not blank."""
+    numbers: list[int] = []
+
+    def payloads() -> Iterator[bytes]:
+        for number, line in enumerate(_lines(given), 1):
+            if line.strip():
+                numbers.append(number)
+                yield line.strip()
+
+    answers = client.invoke_many(name, payloads(), qualifier=qualifier)
+    failed = sum(not _tell(numbers[place], answer, output) for place, answer in answers)
+    if failed:
+        click.echo(f"{failed} of {len(numbers)} failed", err=True)
+        raise click.exceptions.Exit(3)
+
+
+def _tell(line: int, answer: InvokeResult | LambentError, output: str) -> bool:
+    """Print what came of a line; whether that is well."""
+    if isinstance(answer, LambentError):
+        told: dict[str, object] = {"refused": {"name": answer.name, "message": answer.message, "reason": answer.reason}}
+        text, well = str(answer).encode(), False
+    else:
+        told, text, well = _document(answer), answer.payload, answer.error is None
+    if output == "json":
+        click.echo(msgspec.json.encode({"line": line} | told))
+    else:
+        click.echo(b"%d\t%b" % (line, text), err=not well)
+    return well
+
+
+def _lines(given: str) -> Iterable[bytes]:
+    if given == "-":
+        return sys.stdin.buffer
+    return _payload(given).splitlines()
 
 
 def _tell_event(client: Client, name: str, request_id: str, wait: bool, output: str) -> None:

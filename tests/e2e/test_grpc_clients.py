@@ -219,6 +219,26 @@ def test_the_command_line_deploys_invokes_and_shows(cluster: Cluster, tmp_path: 
     assert (done.returncode, done.stdout.strip()) == (0, '"ab"')
     assert "REPORT RequestId" in done.stderr
     assert cluster.lambent("invoke", "mine", "--payload", "-", stdin='{"b": "c"}').stdout.strip() == '"ac"'
+    lines = "".join(f'{{"b": "{number}"}}\n\n' for number in range(40))
+    done = cluster.lambent("invoke", "mine", "--each-line", "--payload", "-", stdin=lines)
+    assert sorted(done.stdout.splitlines()) == sorted(f'{2 * number + 1}\t"a{number}"' for number in range(40))
+    assert (done.returncode, done.stderr) == (0, "")
+    done = cluster.lambent(
+        "invoke",
+        "mine",
+        "--each-line",
+        "--output",
+        "json",
+        "--payload",
+        '{"b": "b"}\n{no\n{"b": 1}',
+        "--qualifier",
+        "$LATEST",
+    )
+    documents = sorted(map(json.loads, done.stdout.splitlines()), key=lambda each: int(each["line"]))
+    assert documents[0]["payload"] == '"ab"'
+    assert documents[1]["refused"]["name"] == "InvalidRequestContentException"
+    assert documents[2]["error"] == "Unhandled"
+    assert (done.returncode, done.stderr) == (3, "2 of 3 failed\n")
     (folder / "app.py").write_text("def handler(event, context):\n    raise ValueError('no')\n")
     assert cluster.lambent("deploy", str(folder), "--timeout", "7").stdout.startswith("updated mine")
     failed = cluster.lambent("invoke", "mine", "--output", "json")
