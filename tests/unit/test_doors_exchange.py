@@ -169,3 +169,19 @@ async def test_callers_prove_themselves_and_malformed_messages_are_theirs(doors:
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert "SerializationException" in details
     assert doors.outcomes[-1] == ("InvokeMany", "SerializationException")
+
+
+async def test_what_a_stream_holds_in_memory_is_bounded() -> None:
+    # Ten times the largest payload, and these two are more.
+    large = pb.InvokeRequest(function_name="slow", payload=b'"%b"' % (b"x" * 6000))
+    async with (
+        both_doors(Limits(sync_request_bytes=1000)) as doors,
+        grpc.aio.insecure_channel(f"127.0.0.1:{doors.grpc_port}") as channel,
+    ):
+        call = many(InvocationServiceStub(channel), doors)
+        items = [pb.InvokeManyItem(number=number, request=large) for number in range(2)]
+        await call.write(pb.InvokeManyRequest(items=[*items, *message("hello", first=2).items]))
+        await call.done_writing()
+        await doors.invocations.entered.wait()
+        doors.invocations.release.set()
+        assert [result.number for result in await rest(call)][-1] == 2, "it had to wait for the large ones"

@@ -37,12 +37,14 @@ class Exchange:
         *,
         parse: Callable[[bytes], Any],
         most: int,
+        most_bytes: int,
         new_id: Callable[[], str],
         clock: Clock,
         observe: Observer,
     ) -> None:
         """`caller`: whose calls these are. `expires`: until when that is proved, epoch seconds. `parse`: a message;
-        raises AwsError. `most`: calls under way at once."""
+        raises AwsError. `most`: calls under way at once; nothing is begun either while their requests, and the answers
+        that have not left, take `most_bytes`."""
         assert entry.many is not None
         assert entry.many.run is not None
         self._entry = entry
@@ -50,6 +52,7 @@ class Exchange:
         self._caller = caller
         self._expires = expires
         self._most = most
+        self._most_bytes = most_bytes
         self._new_id = new_id
         self._clock = clock
         self._observe = observe
@@ -59,6 +62,7 @@ class Exchange:
         self._tasks = TaskOwner("exchange", expected=(AwsError,))
         self._reading: asyncio.Task[None] | None = None
         self._under_way = 0  # calls whose answers have not left
+        self._held = 0  # bytes of their requests, or of their answers once they have ended
         self._ready: list[Any] = []  # answers that have not left
         self._news = asyncio.Event()  # an answer is ready, or reading has ended
         self._room = asyncio.Event()
@@ -96,12 +100,13 @@ class Exchange:
     async def _read(self, requests: AsyncIterator[bytes]) -> None:
         async for raw in requests:
             for item in self._parse(raw).items:
-                while self._under_way >= self._most:
+                while self._under_way >= self._most or self._held >= self._most_bytes:
                     self._room.clear()
                     await self._room.wait()
                 if self._clock.epoch() >= self._expires:
                     raise AwsError("ExpiredTokenException", "The security token included in the request is expired.")
                 self._under_way += 1
+                self._held += item.ByteSize()
                 self._tasks.start("call", self._call(item))
 
     async def _call(self, item: Any) -> None:
@@ -118,6 +123,7 @@ class Exchange:
             if error.retry_after_seconds is not None:
                 told.retry_after_seconds = error.retry_after_seconds
         result.request_id = call.answered_id or request_id
+        self._held += result.ByteSize() - item.ByteSize()
         self._ready.append(result)
         self._news.set()
 
@@ -130,6 +136,7 @@ class Exchange:
                 break
             count += 1
         message = self._entry.response_class(results=self._ready[:count])
+        self._held -= sum(result.ByteSize() for result in self._ready[:count])
         del self._ready[:count]
         self._under_way -= count
         self._room.set()

@@ -41,6 +41,8 @@ _REMEMBERED = 4096
 _MESSAGE_SLACK = 64 * 1024
 # A message travels twice in the trailers, as text and in the details, and clients refuse trailers above 8 KiB.
 _MESSAGE_ROOM = 2600
+# Of so many of the largest payloads one stream may take the memory.
+_LARGEST = 10
 # A deadline further away than this is none.
 _FOREVER_SECONDS = 1e8
 
@@ -186,6 +188,7 @@ class GrpcDoor:
         """Answers to many requests, each as it has ended."""
         exchange = Exchange(
             entry, call, self._expiry(context), parse=partial(_parsed, entry), most=self._limits.stream_calls,
+            most_bytes=_LARGEST * self._limits.sync_request_bytes,
             new_id=self._ids.uuid, clock=self._clock, observe=self._dispatch.observe,
         )  # fmt: skip
         self._exchanges.add(exchange)
