@@ -1,9 +1,9 @@
 """Many calls over one stream: requests of a unary RPC as they come, each answered once it has ended.
 
 Every item is a call like any other: checked, counted, bounded and refused by itself. A stream has only so many under
-way; what comes beyond is not read, and gRPC's flow control holds the caller back. Answers that are ready within half a
-millisecond leave in one message. Nothing that was begun goes unanswered while the stream lasts, so that one that has to
-end (its token has run out, this process leaves) first answers what it has begun.
+way; what comes beyond is not read, and gRPC's flow control holds the caller back. Answers that are ready by the time
+that the last message has left leave in one. Nothing that was begun goes unanswered while the stream lasts, so that one
+that has to end (its token has run out, this process leaves) first answers what it has begun.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from services.frontend.transport.dispatch import Entry, Observer
 
 # Answers beyond it go into the next message. Bytes.
 _MESSAGE_BYTES = 1024 * 1024
-# How long an answer waits for others that are under way: a message costs as much as several answers. Seconds.
-_GATHER_SECONDS = 0.0005
 
 
 class Exchange:
@@ -76,8 +74,6 @@ class Exchange:
         try:
             while not self._reading.done() or self._under_way:
                 await self._news.wait()
-                if len(self._ready) < self._under_way:
-                    await asyncio.sleep(_GATHER_SECONDS)
                 self._news.clear()
                 while self._ready:
                     yield self._message()
