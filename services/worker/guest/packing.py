@@ -2,7 +2,7 @@
 
 Python's allocator gives out the free blocks of half-filled pools first, and an interpreter that has imported much has
 such pools all over: every small object that a sandbox makes then costs a page of its own. With those blocks taken, new
-objects come from fresh pools, side by side.
+objects come from fresh pools, side by side. Nor do they write more than they must to what is shared: see `forget`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,15 @@ _POOL = 16384 if sys.version_info >= (3, 10) else 4096  # bytes of a pool
 _MOST = 512 * 1024  # bytes of one class; beyond it the allocator is not as it is thought to be
 
 _taken: List[bytes] = []
+
+
+def forget() -> None:
+    """Empty the interpreter's table of what was looked up in which class, for a rehearsal to fill.
+
+    What a sandbox looks up anew takes a place in it. Where another name had that place, its count of references is
+    written, too: a page of each sandbox's own for a name that the zygote had looked up once, at its start.
+    """
+    sys._clear_type_cache()
 
 
 def fill() -> None:

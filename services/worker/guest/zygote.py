@@ -405,7 +405,6 @@ def main() -> int:
     sys.argv[:] = [""]
     made = image.make()
     played = stage.Stage(os.path.dirname(config["staging"]))
-    played.rehearse()
     try:
         if config["level"] == "user-namespace":
             inner = roots.enter_user_namespace()
@@ -424,6 +423,8 @@ def main() -> int:
         control.send(wire.NOTE.pack(wire.FAILED, 0, 0) + str(error).encode())
         played.close()
         return 1
+    packing.forget()
+    played.rehearse()
     gc.collect()
     gc.disable()
     packing.fill()
