@@ -13,17 +13,17 @@ import grpc
 from lambent.client.calls import (
     OPTIONS,
     Credentials,
+    Many,
     Payload,
     event_request,
     invoke_request,
     logs_request,
-    many_requests,
     pauses,
     request_id_of,
     worth_another_try,
 )  # fmt: skip
 from lambent.client.errors import LambentError, translate
-from lambent.client.results import InvokeResult, LogRecord, outcome_of
+from lambent.client.results import InvokeResult, LogRecord
 from lambent.infra.clock import SystemClock
 from lambent.v1 import concurrency_service_pb2 as concurrency
 from lambent.v1 import (
@@ -83,14 +83,12 @@ class AsyncClient:
         self, name: str, payloads: Iterable[Payload], *, qualifier: str | None = None
     ) -> AsyncGenerator[tuple[int, InvokeResult | LambentError]]:
         """Run a function once for each payload over one stream; see `Client.invoke_many`."""
-        started: dict[int, float] = {}
-        requests = many_requests(name, payloads, qualifier, started, self._clock)
-        stream: Any = self._invocations.InvokeMany(requests, metadata=self._credentials.metadata())
+        many = Many(name, payloads, qualifier, self._clock)
+        stream: Any = self._invocations.InvokeMany(many.requests(), metadata=self._credentials.metadata())
         try:
             async for answer in stream:
-                now = self._clock.monotonic()
-                for result in answer.results:
-                    yield result.number, outcome_of(result, now - started.pop(result.number))
+                for outcome in many.outcomes(answer):
+                    yield outcome
         except grpc.RpcError as error:
             raise translate(error) from error
         finally:

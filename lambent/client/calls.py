@@ -12,6 +12,8 @@ import grpc
 import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from lambent.client.errors import LambentError
+from lambent.client.results import InvokeResult, outcome_of
 from lambent.domain.clock import Clock
 from lambent.infra import tokens
 from lambent.v1 import invocation_service_pb2, log_service_pb2
@@ -81,23 +83,39 @@ def invoke_request(
     return request
 
 
-def many_requests(
-    name: str, payloads: Iterable[Payload], qualifier: str | None, started: dict[int, float], clock: Clock
-) -> Iterator[invocation_service_pb2.InvokeManyRequest]:
-    """An invocation for each payload, numbered. Those of a sequence travel many to a message; each of another iterable,
-    whose next one may take its time, by itself. `started`: is told when each was sent, monotonic seconds."""
-    most = MESSAGE_ITEMS if isinstance(payloads, Sequence) else 1
-    message, size = invocation_service_pb2.InvokeManyRequest(), 0
-    for number, payload in enumerate(payloads):
-        request = invoke_request(name, payload, qualifier)
-        message.items.add(number=number, request=request)
-        size += len(request.payload)
-        started[number] = clock.monotonic()
-        if len(message.items) == most or size >= MESSAGE_BYTES:
+class Many:
+    """Invocations of one stream, one for each payload."""
+
+    def __init__(self, name: str, payloads: Iterable[Payload], qualifier: str | None, clock: Clock) -> None:
+        self._name = name
+        self._payloads = payloads
+        self._qualifier = qualifier
+        self._clock = clock
+        self._started: dict[int, float] = {}  # number → when it was sent: monotonic seconds
+
+    def requests(self) -> Iterator[invocation_service_pb2.InvokeManyRequest]:
+        """The payloads, numbered. Those of a sequence travel many to a message; each of another iterable, whose next
+        one may take its time, by itself."""
+        most = MESSAGE_ITEMS if isinstance(self._payloads, Sequence) else 1
+        message, size = invocation_service_pb2.InvokeManyRequest(), 0
+        for number, payload in enumerate(self._payloads):
+            request = invoke_request(self._name, payload, self._qualifier)
+            message.items.add(number=number, request=request)
+            size += len(request.payload)
+            self._started[number] = self._clock.monotonic()
+            if len(message.items) == most or size >= MESSAGE_BYTES:
+                yield message
+                message, size = invocation_service_pb2.InvokeManyRequest(), 0
+        if message.items:
             yield message
-            message, size = invocation_service_pb2.InvokeManyRequest(), 0
-    if message.items:
-        yield message
+
+    def outcomes(
+        self, answer: invocation_service_pb2.InvokeManyResponse
+    ) -> Iterator[tuple[int, InvokeResult | LambentError]]:
+        """What came of those that a message answers, by number."""
+        now = self._clock.monotonic()
+        for result in answer.results:
+            yield result.number, outcome_of(result, now - self._started.pop(result.number))
 
 
 def logs_request(

@@ -13,17 +13,17 @@ import grpc
 from lambent.client.calls import (
     OPTIONS,
     Credentials,
+    Many,
     Payload,
     event_request,
     invoke_request,
     logs_request,
-    many_requests,
     pauses,
     request_id_of,
     worth_another_try,
 )  # fmt: skip
 from lambent.client.errors import LambentError, NotFound, translate
-from lambent.client.results import InvokeResult, LogRecord, outcome_of
+from lambent.client.results import InvokeResult, LogRecord
 from lambent.infra.clock import SystemClock
 from lambent.v1 import concurrency_service_pb2 as concurrency
 from lambent.v1 import (
@@ -95,14 +95,11 @@ class Client:
         A stream lasts as long as its token, 15 minutes. Raises LambentError where it breaks: then what became of those
         without an answer is not known; Unavailable says that they were not begun where a frontend left.
         """
-        started: dict[int, float] = {}
-        requests = many_requests(name, payloads, qualifier, started, self._clock)
-        stream = self._invocations.InvokeMany(requests, metadata=self._credentials.metadata())
+        many = Many(name, payloads, qualifier, self._clock)
+        stream = self._invocations.InvokeMany(many.requests(), metadata=self._credentials.metadata())
         try:
             for answer in stream:
-                now = self._clock.monotonic()
-                for result in answer.results:
-                    yield result.number, outcome_of(result, now - started.pop(result.number))
+                yield from many.outcomes(answer)
         except grpc.RpcError as error:
             raise translate(error) from error
         finally:

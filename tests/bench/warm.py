@@ -6,7 +6,7 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,10 +178,12 @@ async def measure(wanted: set[str], rounds: int, quick: bool, say: Say) -> list[
     if "P5-http" in wanted:
         rows.append(_rate("P5-http", "HTTP invokes a second on this machine", samples.http_rate, samples, 3.0))
     if "P5-unary" in wanted:
-        row = _rate("P5-unary", "plain unary gRPC invokes a second", samples.unary_rate, samples, 0.7)
-        rows.append(row)
+        what = "plain unary gRPC invokes a second"
+        rows.append(_rate("P5-unary", what, samples.unary_rate, samples, 0.7, used=samples.unary_us))
     if "P5-stream" in wanted:
-        rows.append(_rate("P5-stream", "streamed gRPC invokes a second", samples.stream_rate, samples, 8.0))
+        what = "streamed gRPC invokes a second"
+        under_way = f"one stream with {IN_FLIGHT} in flight, the echo with {CONNECTIONS}"
+        rows.append(_rate("P5-stream", what, samples.stream_rate, samples, 8.0, under_way, samples.stream_us))
     if "P6" in wanted:
         rows.append(_p6(samples))
     return rows
@@ -224,14 +226,15 @@ def _p4(samples: Samples) -> Row:
     )  # fmt: skip
 
 
-def _rate(name: str, what: str, rates: list[float], samples: Samples, least: float) -> Row:
+def _rate(
+    name: str, what: str, rates: list[float], samples: Samples, least: float,
+    under_way: str = f"{CONNECTIONS} in flight on each side", used: Sequence[float] = (),
+) -> Row:  # fmt: skip
+    """`under_way`: how much at once. `used`: the platform's processor time for one, µs by round; empty: not told."""
     value, beside = median(rates), median(samples.echo_rate)
     times = ratio(value, beside)
-    note = f"load generator on the same cores, {CONNECTIONS} in flight on each side"
-    if name == "P5-stream":
-        note = f"load generator on the same cores, one stream with {IN_FLIGHT} in flight, the echo with {CONNECTIONS}"
-    used = {"P5-unary": samples.unary_us, "P5-stream": samples.stream_us}.get(name)
-    if used is not None:
+    note = f"load generator on the same cores, {under_way}"
+    if used:
         note += f"; the platform uses {figure(median(used))} µs of processor time a call"
     return Row(
         name, f"{what}; beside it a grpc.aio echo", value, "/s", beside, times, f"≥ {least:g} ×", times >= least, note

@@ -18,7 +18,7 @@ from tests.e2e.harness import KEY, SECRET, Cluster, eventually, most_at_once
 from tests.e2e.test_async import create, send
 
 LIMIT, SHARE, SLOTS = 16, 8, 20
-SECONDS, EVENTS = 0.3, 300
+SECONDS, EVENTS = 0.3, 200
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +82,11 @@ def test_events_of_a_higher_priority_run_first_and_no_other_waits_for_ever(share
         order = list(dict.fromkeys(request_id for request_id, _, _, _ in told.told))
         # Both begin alike, and how many of each may run at once is found as they run: the last hundred that are run
         # while nine tenths of the higher ones are not done yet.
-        higher = [at for at, request_id in enumerate(order) if request_id in ids["payments"]]
-        until = higher[EVENTS * 9 // 10]
+        until = [at for at, request_id in enumerate(order) if request_id in ids["payments"]][EVENTS * 9 // 10]
         found_out = order[until - 100 : until]
         turns = len(ids["payments"].intersection(found_out))
         assert turns > 0.66 * len(found_out), "ten more priority, and hardly more turns"
-        # A single pause of the lower one may be as long as a hundred of the higher ones take.
-        meanwhile = order[higher[EVENTS // 10] : until]
-        assert ids["reports"].intersection(meanwhile), "the lower one waited until the higher had ended"
+        assert ids["reports"].intersection(found_out), "the lower one waited until the higher had ended"
         with pytest.raises(InvalidRequest):
             queues.set_queue_priority("payments", 11)
         for name in names:

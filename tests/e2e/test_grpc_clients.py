@@ -224,16 +224,9 @@ def test_the_command_line_deploys_invokes_and_shows(cluster: Cluster, tmp_path: 
     assert sorted(done.stdout.splitlines()) == sorted(f'{2 * number + 1}\t"a{number}"' for number in range(40))
     assert (done.returncode, done.stderr) == (0, "")
     done = cluster.lambent(
-        "invoke",
-        "mine",
-        "--each-line",
-        "--output",
-        "json",
-        "--payload",
-        '{"b": "b"}\n{no\n{"b": 1}',
-        "--qualifier",
-        "$LATEST",
-    )
+        "invoke", "mine", "--each-line", "--output", "json", "--payload", '{"b": "b"}\n{no\n{"b": 1}',
+        "--qualifier", "$LATEST",
+    )  # fmt: skip
     documents = sorted(map(json.loads, done.stdout.splitlines()), key=lambda each: int(each["line"]))
     assert documents[0]["payload"] == '"ab"'
     assert documents[1]["refused"]["name"] == "InvalidRequestContentException"

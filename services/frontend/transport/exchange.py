@@ -9,6 +9,7 @@ that has to end (its token has run out, this process leaves) first answers what 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
@@ -61,7 +62,7 @@ class Exchange:
         self._reading: asyncio.Task[None] | None = None
         self._under_way = 0  # calls whose answers have not left
         self._held = 0  # bytes of their requests, or of their answers once they have ended
-        self._ready: list[Any] = []  # answers that have not left
+        self._ready: deque[tuple[Any, int]] = deque()  # answers that have not left, and their bytes
         self._news = asyncio.Event()  # an answer is ready, or reading has ended
         self._room = asyncio.Event()
 
@@ -102,10 +103,11 @@ class Exchange:
                 if self._clock.epoch() >= self._expires:
                     raise AwsError("ExpiredTokenException", "The security token included in the request is expired.")
                 self._under_way += 1
-                self._held += item.ByteSize()
-                self._tasks.start("call", self._call(item))
+                size = item.ByteSize()
+                self._held += size
+                self._tasks.start("call", self._call(item, size))
 
-    async def _call(self, item: Any) -> None:
+    async def _call(self, item: Any, size: int) -> None:
         caller, request_id = self._caller, self._new_id()
         call = Call(request_id, caller.tenant, caller.principal, caller.door, caller.deadline, caller.trace_header)
         result = self._result_class(number=item.number)
@@ -119,21 +121,20 @@ class Exchange:
             if error.retry_after_seconds is not None:
                 told.retry_after_seconds = error.retry_after_seconds
         result.request_id = call.answered_id or request_id
-        self._held += result.ByteSize() - item.ByteSize()
-        self._ready.append(result)
+        answered = result.ByteSize()
+        self._held += answered - size
+        self._ready.append((result, answered))
         self._news.set()
 
     def _message(self) -> Any:
         """The answers that are ready, or as many as one message is for."""
-        size, count = 0, 0
-        for result in self._ready:
-            size += result.ByteSize()
-            if count and size > _MESSAGE_BYTES:
-                break
-            count += 1
-        message = self._entry.response_class(results=self._ready[:count])
-        self._held -= sum(result.ByteSize() for result in self._ready[:count])
-        del self._ready[:count]
-        self._under_way -= count
+        results: list[Any] = []
+        size = 0
+        while self._ready and (not results or size + self._ready[0][1] <= _MESSAGE_BYTES):
+            result, answered = self._ready.popleft()
+            results.append(result)
+            size += answered
+        self._held -= size
+        self._under_way -= len(results)
         self._room.set()
-        return message
+        return self._entry.response_class(results=results)

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from contextlib import aclosing
 from functools import partial
 from typing import Any, cast
+from weakref import WeakSet
 
 import grpc
 from google.protobuf import any_pb2
@@ -72,7 +73,7 @@ class GrpcDoor:
         self._regions = None if regions is None else frozenset(regions)
         self._remembered: dict[str, tuple[float, Tenant, Any]] = {}
         self._server: grpc.aio.Server | None = None
-        self._exchanges: set[Exchange] = set()
+        self._exchanges: WeakSet[Exchange] = WeakSet()  # those that go on are kept by what serves them
         self._health: Any = None
 
     async def start(
@@ -182,9 +183,7 @@ class GrpcDoor:
         assert entry.stream is not None
         return cast(AsyncGenerator[Any], entry.stream(entry.request_class.FromString(raw), call))
 
-    async def _exchange(
-        self, entry: Entry, requests: AsyncIterator[bytes], call: Call, context: Any
-    ) -> AsyncGenerator[Any]:
+    def _exchange(self, entry: Entry, requests: AsyncIterator[bytes], call: Call, context: Any) -> AsyncGenerator[Any]:
         """Answers to many requests, each as it has ended."""
         exchange = Exchange(
             entry, call, self._expiry(context), parse=partial(_parsed, entry), most=self._limits.stream_calls,
@@ -192,12 +191,7 @@ class GrpcDoor:
             new_id=self._ids.uuid, clock=self._clock, observe=self._dispatch.observe,
         )  # fmt: skip
         self._exchanges.add(exchange)
-        try:
-            async with aclosing(exchange.answers(requests)) as messages:
-                async for message in messages:
-                    yield message
-        finally:
-            self._exchanges.discard(exchange)
+        return exchange.answers(requests)
 
     async def _refuse(
         self, context: Any, entry: Entry, error: DecodeError | AwsError, request_id: str, call: Call | None

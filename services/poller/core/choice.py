@@ -173,23 +173,15 @@ class Choice(Generic[Key]):
         """One item of a visit has ended."""
         queue = self._queues[visit.key]
         self._run(queue, -1)
-        if effect is Effect.THROUGH:
-            growth = 1.0 if queue.slow_start else self._growth(queue) / queue.window
-            queue.window = min(queue.window + growth, float(self.slots))
-        elif effect is Effect.SLOW:
-            queue.slow_start = False
-            queue.window = max(queue.window - 1.0, min(queue.window, float(FIRST_WINDOW)))
-        elif visit.turn >= queue.cut_turn:
-            queue.cut_turn = queue.turn + 1
-            queue.slow_start = False
-            queue.window = max(1.0, queue.window * (1 - self._cut(queue)))
         if effect is Effect.HELD_BACK:
-            if queue.running == 0:
-                queue.pause = min(PAUSE_SECONDS * 2.0 ** min(queue.streak, 16), PAUSE_MAX_SECONDS)
-                queue.streak += 1
-                queue.paused_until = now + queue.pause
-                self._list(visit.key, queue)
+            self._hold_back(visit, queue, now)
         else:
+            if effect is Effect.THROUGH:
+                growth = 1.0 if queue.slow_start else self._growth(queue) / queue.window
+                queue.window = min(queue.window + growth, float(self.slots))
+            else:
+                queue.slow_start = False
+                queue.window = max(queue.window - 1.0, min(queue.window, float(FIRST_WINDOW)))
             queue.pause, queue.streak = 0.0, 0
             self._end_a_pause(now)
         self._arrange(visit.key, queue, now)
@@ -220,6 +212,18 @@ class Choice(Generic[Key]):
         self.running += more
         if bool(before) != bool(queue.running):
             _count(self._at_work, queue.priority, 1 if queue.running else -1)
+
+    def _hold_back(self, visit: Visit[Key], queue: _Queue, now: float) -> None:
+        """Run fewer of a queue at once; while it runs none, leave it alone."""
+        if visit.turn >= queue.cut_turn:
+            queue.cut_turn = queue.turn + 1
+            queue.slow_start = False
+            queue.window = max(1.0, queue.window * (1 - self._cut(queue)))
+        if queue.running == 0:
+            queue.pause = min(PAUSE_SECONDS * 2.0 ** min(queue.streak, 16), PAUSE_MAX_SECONDS)
+            queue.streak += 1
+            queue.paused_until = now + queue.pause
+            self._list(visit.key, queue)
 
     def _end_a_pause(self, now: float) -> None:
         """What another's item leaves free is for the queue whose pause has been over for longest."""
