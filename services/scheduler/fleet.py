@@ -44,8 +44,9 @@ class Pods(Protocol):
         """By name."""
         ...
 
-    async def create(self, pool: str, name: str) -> None:
-        """Make a pod; its name is the worker's id. Raises PodRefused."""
+    async def create(self, pool: str, name: str, avoid: frozenset[str]) -> None:
+        """Make a pod; its name is the worker's id. `avoid`: nodes that are taken only where no other has room. Raises
+        PodRefused."""
         ...
 
     async def delete(self, name: str, *, force: bool) -> None:
@@ -149,11 +150,11 @@ class FleetKeeper:
 
     def _carry_out(self, decision: Decision) -> None:
         match decision:
-            case CreateWorker(pool, reason):
+            case CreateWorker(pool, reason, avoid):
                 name = f"{self._release}-worker-{pool}-{self._ids.token(4)}"
                 self._note("create", pool, name, reason)
                 self._creating[pool] += 1
-                self._tasks.start(f"create-{name}", self._create(pool, name))
+                self._tasks.start(f"create-{name}", self._create(pool, name, avoid))
             case DrainWorker(pool, worker_id, reason):
                 self._note("drain", pool, worker_id, reason)
                 self._shell.drain_worker(worker_id, reason)
@@ -167,9 +168,9 @@ class FleetKeeper:
         self.decisions[kind] += 1
         _log.info("fleet", extra={"decision": kind, "pool": pool, "worker": worker_id, "reason": reason})
 
-    async def _create(self, pool: str, name: str) -> None:
+    async def _create(self, pool: str, name: str, avoid: frozenset[str]) -> None:
         try:
-            await self._pods.create(pool, name)
+            await self._pods.create(pool, name, avoid)
         except PodRefused as error:
             self._fleet.refused(pool, str(error), self._clock.monotonic())
         finally:

@@ -28,6 +28,7 @@ from services.scheduler.adapters.kubernetes_election import LEASES
 from services.scheduler.adapters.kubernetes_pods import PODS, KubernetesPods
 from services.scheduler.adapters.pool_files import PoolFile
 from services.scheduler.core import events as ev
+from services.scheduler.core import roster
 from services.scheduler.core.machine import Scheduler
 from services.scheduler.core.policies import Policies
 from services.scheduler.fleet import FleetKeeper
@@ -77,6 +78,7 @@ class Stage:
     told: list[leases.LeaseEvent] = field(default_factory=list)  # to the caller
     joined: dict[str, Outbox[workers.WorkerInstruction]] = field(default_factory=dict)
     drained: list[str] = field(default_factory=list)
+    lost_node: str = ""  # where whatever may go anywhere is put
 
     def __post_init__(self) -> None:
         clock = SystemClock()
@@ -113,6 +115,10 @@ class Stage:
         for name, pod in twin.pods().items():
             if pod["metadata"].get("deletionTimestamp"):
                 twin.remove("pods", name)
+            elif self.lost_node and "affinity" not in pod["spec"]:
+                # The cluster does not know yet that it is lost.
+                if "nodeName" not in pod["spec"]:
+                    twin.update("pods", name, spec={**pod["spec"], "nodeName": self.lost_node})
             elif pod["status"] == {"phase": "Pending"}:
                 refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
                 taken = "nodeSelector" not in pod["spec"]
@@ -296,6 +302,21 @@ async def test_a_pod_that_no_node_takes_is_told_as_a_reason(stage: Staging) -> N
         at.want(1)
         await until(lambda: "Unschedulable: 0/" in at.shell.core.troubles.get("default", ""))
         assert len(at.pods.facts()) == 1, "no more are made while one is not taken"
+
+
+async def test_a_pod_on_a_node_that_is_lost_is_no_room_and_the_next_is_put_elsewhere(
+    twin_stage: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "TAKEN_SECONDS", 0.3)
+    async with twin_stage(pool()) as at:
+        assert at.twin is not None
+        at.lost_node = "n1"
+        at.want(1)
+        await until(lambda: len(at.granted()) == 1)
+        [(name, pod)] = at.twin.pods().items()
+        assert name in at.joined
+        [wish] = pod["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        assert wish["preference"] == {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]}
 
 
 async def test_a_watch_that_is_too_old_begins_again_and_misses_nothing(twin_stage: Staging) -> None:

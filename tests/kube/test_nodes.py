@@ -144,8 +144,7 @@ def test_a_node_is_lost_and_others_do_its_work(release: Release, nodes: list[str
 
 
 def _lose(release: Release, victim: str, version: str, count: int) -> None:
-    # A new worker may be put on the lost node while that still counts as ready, and then is away for a minute.
-    client = release.client(retries=20, connect_seconds=2)
+    client = release.client(retries=8, connect_seconds=2)
     found_again(client, f"spread:{version}")
     with ThreadPoolExecutor(count) as threads:
         patient = release.client(connect_seconds=2)

@@ -48,7 +48,9 @@ def states(draw: st.DrawFn) -> PoolState:
         draw(st.sampled_from([0.0, 5.0])),
     )  # fmt: skip
     there = [draw(members(number)) for number in range(draw(st.integers(0, 8)))]
-    return PoolState(policy, there, draw(WANTS), draw(WANTS), draw(st.integers(0, 2)))
+    return PoolState(
+        policy, there, draw(WANTS), draw(WANTS), draw(st.integers(0, 2)), draw(st.frozensets(st.sampled_from("ab")))
+    )
 
 
 @given(st.lists(states(), min_size=1, max_size=4))
@@ -63,6 +65,7 @@ def test_decisions_keep_to_the_rules(history: list[PoolState]) -> None:
         outdated = any(m.outdated and m.phase is Phase.JOINED for m in state.members)
         assert not created or alive + created <= state.policy.max + outdated
         assert created <= AWAITED_MOST
+        assert all(each.avoid == state.silent for each in decisions if isinstance(each, CreateWorker))
         drained = [there[each.worker_id] for each in decisions if isinstance(each, DrainWorker)]
         for member in drained:
             assert member.phase is Phase.JOINED

@@ -12,6 +12,7 @@ from tests.simulation.cluster import World
 from tests.simulation.peers import SimWorker
 
 LOOK_SECONDS = 0.1
+LOST_NODE = "lost"
 
 
 @dataclass
@@ -23,6 +24,7 @@ class FleetWorld(World):
     quota: int = 1000  # pods beyond which the cluster makes none
     pods: dict[str, PodFacts] = field(default_factory=dict)
     sizes: list[tuple[float, int]] = field(default_factory=list)  # instant, workers that are there or on their way
+    strands: float = 0.0  # how likely a pod is put on a lost node, as the cluster does not know yet that it is lost
     created: int = 0
     deleted: list[str] = field(default_factory=list)  # why
     calm_at: float = 1e9  # no more faults from then on
@@ -44,8 +46,8 @@ class FleetWorld(World):
         state = self.roster.state(self.policy, list(self.pods.values()), 0, demand, self.now)
         for decision in self.fleet.decide(state, self.now):
             match decision:
-                case CreateWorker():
-                    self._create()
+                case CreateWorker(_, _, avoid):
+                    self._create(avoid)
                 case DrainWorker(_, worker_id):
                     self.feed(ev.WorkerDraining(worker_id))
                 case DeleteWorker(_, worker_id, reason):
@@ -54,13 +56,16 @@ class FleetWorld(World):
         self.feed(ev.PoolTold("", trouble))
         self.sizes.append((self.now, sum(not (p.terminating or p.ended) for p in self.pods.values())))
 
-    def _create(self) -> None:
+    def _create(self, avoid: frozenset[str]) -> None:
         if len(self.pods) >= self.quota:
             self.fleet.refused("", "exceeded quota", self.now)
             return
         self.created += 1
         name = f"pod{self.created}"
-        self.pods[name] = PodFacts(name, "")
+        if LOST_NODE not in avoid and self.rng.random() < self.strands:
+            self.pods[name] = PodFacts(name, "", LOST_NODE)
+            return
+        self.pods[name] = PodFacts(name, "", "node", taken=True)
         fails = self.rng.random() < self.settings.trouble
         delay = self.rng.expovariate(1 / self.start_seconds)
         self.after(delay, lambda: self._fail(name) if fails else self._up(name))

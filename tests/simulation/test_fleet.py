@@ -9,19 +9,19 @@ import pytest
 from services.scheduler.core.fleet import PoolPolicy
 from services.scheduler.core.reasons import Reason
 from tests.simulation.cluster import Settings
-from tests.simulation.fleet import FleetWorld
+from tests.simulation.fleet import LOST_NODE, FleetWorld
 
 SEEDS = range(8000, 8025)
 
 
-def world(seed: int, *, trouble: float = 0.0, quota: int = 1000, **policy: object) -> FleetWorld:
+def world(seed: int, *, trouble: float = 0.0, quota: int = 1000, strands: float = 0.0, **policy: object) -> FleetWorld:
     """Functions of 128 MB; workers of four; need for about a dozen at its height."""
     given = {"max": 6, "memory_mb": 512, "idle_seconds": 1.0, **policy}
     settings = Settings(
         workers=0, worker_mb=512, functions=6, limit=40, gap=0.01, duration=0.06, arrivals=300, keep_alive=0.5,
         trouble=trouble, configured=bool(seed % 2),
     )  # fmt: skip
-    return FleetWorld(seed, settings, policy=PoolPolicy("", **given), quota=quota)  # type: ignore[arg-type]
+    return FleetWorld(seed, settings, policy=PoolPolicy("", **given), quota=quota, strands=strands)  # type: ignore[arg-type]
 
 
 def changes(world: FleetWorld) -> int:
@@ -89,3 +89,15 @@ def test_a_quota_is_told_and_is_not_hammered(seed: int) -> None:
     assert len(set(tries)) <= 6
     if one.scheduler.short:
         assert one.scheduler.troubles == {"": "exceeded quota"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_put_on_a_lost_node_is_made_elsewhere(seed: int) -> None:
+    """5. The cluster puts pods on a node that is lost wherever it may. They are no room for long, and the next avoid it."""
+    one = world(seed, trouble=0.01, min=1, strands=1.0)
+    one.run()
+    assert sum(one.outcomes.values()) == one.settings.arrivals
+    assert "its node did not take it up within 10 s" in one.deleted
+    assert max(size for _, size in one.sizes) <= one.policy.max
+    assert not one.scheduler.short
+    assert all(pod.node != LOST_NODE for pod in one.pods.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,15 @@ from services.scheduler.adapters.pod_facts import POOL, TEMPLATE, facts_of
 from services.scheduler.core.demand import Demand, Standing
 from services.scheduler.core.fleet import Phase, PoolPolicy
 from services.scheduler.core.placement import Worker
-from services.scheduler.core.roster import BACK_SECONDS, JOIN_SECONDS, OVERDUE_SECONDS, RETURN_SECONDS, PodFacts, Roster
+from services.scheduler.core.roster import (
+    BACK_SECONDS,
+    JOIN_SECONDS,
+    OVERDUE_SECONDS,
+    RETURN_SECONDS,
+    TAKEN_SECONDS,
+    PodFacts,
+    Roster,
+)
 
 
 def pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
@@ -102,6 +111,46 @@ def test_a_pod_that_runs_and_whose_worker_never_joins_has_failed() -> None:
     assert (state.members[0].phase, state.members[0].trouble) == (Phase.FAILED, "its worker did not join within 120 s")
 
 
+def test_a_pod_that_its_node_does_not_take_up_is_stranded() -> None:
+    roster, made = Roster(), PodFacts("p", "default")
+    put = replace(made, node="n1")
+    assert phase(roster, made, None, 0.0) is Phase.AWAITED
+    assert phase(roster, made, None, 1000.0) is Phase.AWAITED, "the cluster may look for a node, or make one, as long"
+    assert phase(roster, put, None, 1001.0) is Phase.AWAITED
+    assert phase(roster, put, None, 1001.0 + TAKEN_SECONDS) is Phase.AWAITED
+    state = roster.state(PoolPolicy("default"), [put], 0, Demand(), 1001.1 + TAKEN_SECONDS)
+    assert (state.members[0].phase, state.members[0].trouble) == (
+        Phase.STRANDED,
+        "its node did not take it up within 10 s",
+    )
+    assert state.silent == {"n1"}
+    pulls = replace(put, taken=True)  # an image takes as long as it takes
+    assert phase(roster, pulls, None, 2000.0) is Phase.AWAITED
+
+
+def test_a_node_is_silent_while_all_workers_that_it_had_are_away() -> None:
+    roster = Roster()
+    pods = [
+        PodFacts(name, "default", node=node, running=True) for name, node in (("a", "n1"), ("b", "n1"), ("c", "n2"))
+    ]
+    workers = {pod.name: Worker(pod.name, f"unix:{pod.name}", 256, 2, "default") for pod in pods}
+
+    def silent(now: float) -> frozenset[str]:
+        demand = Demand({name: Standing(worker) for name, worker in workers.items()})
+        return roster.state(PoolPolicy("default"), pods, 0, demand, now).silent
+
+    assert silent(0.0) == frozenset()
+    workers["a"].connected = False
+    assert silent(1.0) == frozenset(), "another is heard from there"
+    workers["b"].connected = False
+    assert silent(2.0) == {"n1"}
+    del workers["a"], workers["b"]
+    assert silent(1.5 + BACK_SECONDS) == {"n1"}, "lost, and there still"
+    del pods[:2]
+    roster.forget_all_but({"c": None})
+    assert silent(2.0 + BACK_SECONDS) == frozenset()
+
+
 def test_a_worker_that_had_joined_another_scheduler_is_away_soon_and_lost_in_the_end() -> None:
     roster = Roster()
     ready = PodFacts("p", "default", running=True, ready=True)
@@ -112,6 +161,14 @@ def test_a_worker_that_had_joined_another_scheduler_is_away_soon_and_lost_in_the
     assert phase(roster, silent, None, BACK_SECONDS + 1) is Phase.LOST
     worker = Worker("p", "unix:p", 256, 2, "default")
     assert phase(roster, ready, worker, BACK_SECONDS + 2) is Phase.JOINED
+
+
+def test_a_node_that_has_taken_up_a_pod_has_said_so() -> None:
+    put = {**pod({"phase": "Pending"}), "spec": {"nodeName": "n1"}}
+    assert (facts_of(put, {}).node, facts_of(put, {}).taken) == ("n1", False)
+    put["status"] = {"phase": "Pending", "startTime": "2026-01-01T00:00:00Z"}
+    assert facts_of(put, {}).taken
+    assert facts_of({**put, "spec": {}}, {}).node == ""
 
 
 @pytest.mark.parametrize("status", ["True", "False"])

@@ -112,11 +112,11 @@ class KubernetesPods:
 
     # What is done
 
-    async def create(self, pool: str, name: str) -> None:
-        """Make a pod. Raises PodRefused."""
+    async def create(self, pool: str, name: str, avoid: frozenset[str]) -> None:
+        """Make a pod. `avoid`: nodes that are taken only where no other has room. Raises PodRefused."""
         try:
             owner = await self._owner_reference()
-            made = await self._api.create(PODS, self._pod(pool, name, owner))
+            made = await self._api.create(PODS, self._pod(pool, name, owner, avoid))
         except (ApiRefused, ApiAway) as error:
             raise PodRefused(_why(error, pool)) from error
         self._objects.setdefault(name, made)
@@ -142,16 +142,29 @@ class KubernetesPods:
         # Somebody replaces these pods: `kubectl drain` asks for no force then.
         return [{**reference, "controller": True}]
 
-    def _pod(self, pool: str, name: str, owners: list[Object]) -> Object:
+    def _pod(self, pool: str, name: str, owners: list[Object], avoid: frozenset[str]) -> Object:
         template = copy.deepcopy(self._pools[pool].template)
         metadata = dict(template.get("metadata") or {})
         labels = {**(metadata.get("labels") or {}), **self._labels, POOL: pool, TEMPLATE: self._templates[pool]}
+        if avoid:
+            _avoid(template["spec"], avoid)
         return {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {**metadata, "name": name, "labels": labels, "ownerReferences": owners},
             "spec": template["spec"],
         }
+
+
+def _avoid(spec: Object, nodes: frozenset[str]) -> None:
+    """Have a pod put elsewhere than on these nodes, as strongly as a wish can be."""
+    affinity = spec["affinity"] = dict(spec.get("affinity") or {})
+    of_nodes = affinity["nodeAffinity"] = dict(affinity.get("nodeAffinity") or {})
+    elsewhere = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in sorted(nodes)]
+    wishes = of_nodes.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+    of_nodes["preferredDuringSchedulingIgnoredDuringExecution"] = [
+        *wishes, {"weight": 100, "preference": {"matchFields": elsewhere}},
+    ]  # fmt: skip
 
 
 def template_hash(template: Object) -> str:

@@ -28,6 +28,9 @@ def facts_of(pod: Mapping[str, Any], templates: Mapping[str, str]) -> PodFacts:
     return PodFacts(
         name=metadata["name"],
         pool=pool,
+        node=(pod.get("spec") or {}).get("nodeName") or "",
+        # "Acknowledged by the Kubelet", in the words of the API.
+        taken=bool(status.get("startTime")),
         running=phase == "Running" and not _stuck(status),
         ready=_is_ready(status),
         ended=ended,

@@ -2,7 +2,7 @@
 
     CreateWorker   need does not fit into what is there and what is on its way
     DrainWorker    the emptiest, once the others have had room for everything for a while
-    DeleteWorker   what is drained, failed or lost; nothing that may run something is ever deleted
+    DeleteWorker   what is drained, failed, stranded or lost; nothing that may run something is ever deleted
 
 What happens to be idle on demand counts as room: it is evicted for whoever needs it. What is provisioned does not; its
 worker is drained only while the others have room for it.
@@ -33,6 +33,7 @@ class Phase(StrEnum):
     OVERDUE = "overdue"  # and does not go
     LOST = "lost"  # it did not come back
     FAILED = "failed"  # its pod has ended, or never came up
+    STRANDED = "stranded"  # its pod was put on a node that does not take it up
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +77,16 @@ class PoolState:
     waiting: Mapping[int, int] = field(default_factory=dict)  # size in MB → requests that no worker has room for
     provisioned: Mapping[int, int] = field(default_factory=dict)  # size in MB → wanted and not started
     ordered: int = 0  # workers that are being made and are not among the members yet
+    silent: frozenset[str] = frozenset()  # nodes that nothing is heard from
 
 
 @dataclass(frozen=True, slots=True)
 class CreateWorker:
-    """Make one more."""
+    """Make one more. `avoid`: nodes that it had better not be put on."""
 
     pool: str
     reason: str
+    avoid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +196,7 @@ class Fleet:
             known &= there.keys()
         memory.idle_since = {i: at for i, at in memory.idle_since.items() if i in there and not there[i].running}
         for member in state.members:
-            if member.phase is Phase.FAILED and member.id not in memory.blamed:
+            if member.phase in (Phase.FAILED, Phase.STRANDED) and member.id not in memory.blamed:
                 memory.blamed.add(member.id)
                 if member.id in memory.known:
                     # It had come up well: what became of it says nothing of the next.
@@ -216,7 +219,7 @@ class Fleet:
         # After a failure one is tried before the rest.
         most = 1 if memory.failures else AWAITED_MOST
         count = min(plan.missing, most - len(plan.awaited) - plan.ordered)
-        return [CreateWorker(plan.policy.name, plan.why) for _ in range(count)]
+        return [CreateWorker(plan.policy.name, plan.why, plan.silent) for _ in range(count)]
 
     @staticmethod
     def _shrink(memory: _Memory, plan: _Plan, now: float) -> list[Decision]:
@@ -241,7 +244,7 @@ class _Plan:
 
     def __init__(self, state: PoolState) -> None:
         policy = self.policy = state.policy
-        self.ordered = state.ordered
+        self.ordered, self.silent = state.ordered, state.silent
         self.awaited = [m for m in state.members if m.phase is Phase.AWAITED and (m.started or not m.outdated)]
         self.joined = [m for m in state.members if m.phase is Phase.JOINED]
         # One that is away may come back, and has no room until then.
@@ -312,6 +315,8 @@ def _removals(state: PoolState) -> Iterable[Decision]:
                 yield DeleteWorker(pool, member.id, "it is lost")
             case Phase.OVERDUE:
                 yield DeleteWorker(pool, member.id, "its node does not end it", force=True)
+            case Phase.STRANDED:
+                yield DeleteWorker(pool, member.id, member.trouble, force=True)
             case Phase.AWAITED if member.outdated and not member.started:
                 yield DeleteWorker(pool, member.id, "its template is outdated")
 
@@ -338,4 +343,4 @@ def _renew(plan: _Plan) -> list[Decision]:
     enough = plan.count - 1 >= plan.floor and sum(room.mb for room in rest) >= chosen.committed_mb
     if enough and (len(old) < len(plan.joined) or not chosen.committed):
         return [DrainWorker(pool, chosen.id, "its template is outdated")]
-    return [CreateWorker(pool, "another is outdated")] if plan.count <= plan.policy.max else []
+    return [CreateWorker(pool, "another is outdated", plan.silent)] if plan.count <= plan.policy.max else []

@@ -10,6 +10,9 @@ from services.scheduler.core.fleet import Member, Phase, PoolPolicy, PoolState
 
 # How long a pod that runs may take until its worker has joined: seconds.
 JOIN_SECONDS = 120.0
+# How long a pod may take to be taken up by the node that it was put on: seconds. A node that is lost counts as ready to
+# the cluster for some 45 s, and is given pods until then.
+TAKEN_SECONDS = 10.0
 # How long a worker that had joined a scheduler before this one may take until it counts as away: seconds.
 RETURN_SECONDS = 5.0
 # How long a worker that the scheduler has given up may take to come back before its pod is removed: seconds.
@@ -18,12 +21,23 @@ BACK_SECONDS = 60.0
 OVERDUE_SECONDS = 60.0
 
 
+# Of a pod that says nothing of its own.
+_TROUBLES = {
+    Phase.FAILED: f"its worker did not join within {JOIN_SECONDS:.0f} s",
+    Phase.STRANDED: f"its node did not take it up within {TAKEN_SECONDS:.0f} s",
+}
+_SILENT = (Phase.AWAY, Phase.LOST)
+_HEARD = (Phase.JOINED, Phase.DRAINING)
+
+
 @dataclass(frozen=True, slots=True)
 class PodFacts:
     """What is known of one worker's pod."""
 
     name: str  # the worker's id
     pool: str
+    node: str = ""  # that it was put on; empty: none yet
+    taken: bool = False  # its node has taken it up
     running: bool = False  # its containers run
     ready: bool = False  # its worker is attached to a scheduler, as far as its node knows
     ended: bool = False  # none will run again
@@ -39,6 +53,7 @@ class Sighting:
 
     facts: PodFacts
     since: float
+    phase: Phase = Phase.AWAITED  # of its worker, at the last look
 
 
 class Roster:
@@ -49,6 +64,8 @@ class Roster:
         self._joined: dict[str, float] = {}  # worker → when it was last seen connected: monotonic seconds
         # Worker → since when it is known that it had joined another scheduler: monotonic seconds.
         self._expected: dict[str, float] = {}
+        # Node → when a pod was last seen stranded there: monotonic seconds. As many as a cluster has nodes.
+        self._untaken: dict[str, float] = {}
 
     def state(
         self, policy: PoolPolicy, pods: Iterable[PodFacts], ordered: int, demand: Demand, now: float
@@ -59,7 +76,14 @@ class Roster:
         # Workers that are nobody's pod were started by hand: their room counts, and they are left alone.
         strangers = [each for each in standings.values() if each.worker.connected and not each.worker.draining]
         members += [_member_of(each, each.worker.id, Phase.JOINED) for each in strangers]
-        return PoolState(policy, members, demand.waiting, demand.provisioned, ordered)
+        return PoolState(policy, members, demand.waiting, demand.provisioned, ordered, self._silent_nodes(now))
+
+    def _silent_nodes(self, now: float) -> frozenset[str]:
+        """Nodes whose workers are away, all that there are, or that did not take up what was put on them."""
+        silent = {node for node, at in self._untaken.items() if now - at <= BACK_SECONDS}
+        silent |= {each.facts.node for each in self._seen.values() if each.phase in _SILENT}
+        heard = {each.facts.node for each in self._seen.values() if each.phase in _HEARD}
+        return frozenset(silent - heard - {""})
 
     def forget_all_but(self, names: Mapping[str, object]) -> None:
         """These are the pods that there are."""
@@ -77,8 +101,11 @@ class Roster:
         elif pod.ready:
             self._expected.setdefault(pod.name, now)
         phase, trouble = self._phase(pod, standing, now - sighting.since, now), pod.trouble
-        if phase is Phase.FAILED and not trouble:
-            trouble = "its pod has ended" if pod.ended else f"its worker did not join within {JOIN_SECONDS:.0f} s"
+        sighting.phase = phase
+        if phase is Phase.STRANDED:
+            self._untaken[pod.node] = now
+        if phase in _TROUBLES and not trouble:
+            trouble = "its pod has ended" if pod.ended else _TROUBLES[phase]
         if standing is not None:
             return _member_of(standing, pod.name, phase, trouble=trouble, outdated=pod.outdated)
         return Member(
@@ -101,11 +128,13 @@ class Roster:
         expected = self._expected.get(pod.name)
         if expected is not None and now - expected > RETURN_SECONDS:
             return Phase.LOST if now - expected > BACK_SECONDS else Phase.AWAY
-        return Phase.FAILED if pod.running and since > JOIN_SECONDS else Phase.AWAITED
+        if pod.running:
+            return Phase.FAILED if since > JOIN_SECONDS else Phase.AWAITED
+        return Phase.STRANDED if pod.node and not pod.taken and since > TAKEN_SECONDS else Phase.AWAITED
 
 
 def _changed(before: PodFacts, after: PodFacts) -> bool:
-    return (before.running, before.terminating) != (after.running, after.terminating)
+    return (before.node, before.running, before.terminating) != (after.node, after.running, after.terminating)
 
 
 def _member_of(standing: Standing, name: str, phase: Phase, *, trouble: str = "", outdated: bool = False) -> Member:
