@@ -103,9 +103,11 @@ class Release:
         eventually(lambda: self.ready("worker"), 120)
 
     def upgrade(self, *values: str, **documents: Any) -> None:
-        """`helm upgrade --wait` with further values, as in `arguments`."""
+        """`helm upgrade --wait` with further values, as in `arguments`; returns once nothing is left of before."""
         arguments = self.arguments(*values, **documents)
         self.helm("upgrade", self.name, str(CHART), "--wait", "--timeout", "240s", *arguments)
+        # A frontend that is on its way out may still be asked, and answers by the values of before.
+        eventually(lambda: not any("deletionTimestamp" in pod["metadata"] for pod in self._all("frontend")), 120)
 
     def helm(self, *arguments: str, timeout: float = 300.0) -> str:
         """A command of helm's in the namespace."""
@@ -122,10 +124,12 @@ class Release:
 
     def pods(self, component: str) -> list[dict[str, Any]]:
         """The pods of a component that are not on their way out."""
-        found = self.get(
+        return [pod for pod in self._all(component) if "deletionTimestamp" not in pod["metadata"]]
+
+    def _all(self, component: str) -> list[dict[str, Any]]:
+        return self.get(
             "pods", "-l", f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component={component}"
         )
-        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def ready(self, component: str) -> list[str]:
         """Names of its pods that are ready."""
