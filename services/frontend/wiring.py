@@ -197,7 +197,7 @@ class FrontendService:
         )  # fmt: skip
         token = self._layout.cluster_token()
         self._scheduler_calls = SchedulerCalls(scheduler_address(settings, self._layout), token, self._certificates)
-        queue = self._queue = redis_queue(self._redis, self._blocking, self._clock, self._id, settings.queue)
+        queue = self._queue = redis_queue(self._redis, self._clock, self._id, settings.queue)
         self._events = EventAcceptor(
             queue, self._telemetry, settings.queue.accept_seconds, settings.queue.dedup_seconds
         )

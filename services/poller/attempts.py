@@ -103,6 +103,8 @@ class Attempts:
         result = outcome.result
         ended = Outcome.SUCCEEDED if result.error is None else Outcome.FUNCTION_ERROR
         own = (result.duration_ms + (result.init_ms or 0.0)) / 1000
+        if result.init_ms is not None:
+            own += self._invoker.ask_seconds  # a new environment is asked for only after that
         slow = self._clock.monotonic() - began - own > SLOW_SECONDS
         return Attempt(ended, result.error_type or "", target.version, result.error, outcome.payload, slow)
 

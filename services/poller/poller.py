@@ -113,17 +113,17 @@ class Poller:
 
     async def _choose(self) -> None:
         """Visit queues as their turns come."""
+        loop = asyncio.get_running_loop()
         while True:
             self._kick.clear()
             now = self._queue.now()
             for visit in self._choice.pick(now):
                 self._working.start("visit", self._visit(visit))
             at = self._choice.next_at()
-            try:
-                async with asyncio.timeout(None if at is None else max(at - self._queue.now(), 0)):
-                    await self._kick.wait()
-            except TimeoutError:
-                continue
+            timer = None if at is None else loop.call_later(max(at - now, 0), self._kick.set)
+            await self._kick.wait()
+            if timer is not None:
+                timer.cancel()
 
     async def _listen(self) -> None:
         """Hear of queues that were empty until now."""

@@ -96,7 +96,7 @@ class PollerService:
         )
         policy = RetryPolicy.standard(settings.limits)
         sender = Sender(connections, RedisStreams(self._redis), self._clock)
-        queue = redis_queue(self._redis, self._blocking, self._clock, self._id, settings.queue)
+        queue = redis_queue(self._redis, self._clock, self._id, settings.queue)
         self._poller = Poller(
             queue,
             attempts,

@@ -63,7 +63,7 @@ class _Bench:
         self.folder = folder
         self.url = f"unix://{cluster.data}/run/redis.sock"
         self.redis = connect(self.url)
-        self.queue = RedisQueue(self.redis, self.redis, SystemClock(), "bench", dead_seconds=1, dead_items=1)
+        self.queue = RedisQueue(self.redis, SystemClock(), "bench", dead_seconds=1, dead_items=1)
 
     async def lambent(self, *arguments: str) -> None:
         done = await asyncio.to_thread(self.cluster.lambent, *arguments)

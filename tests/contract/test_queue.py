@@ -43,10 +43,9 @@ async def queue(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator
     if request.param == "memory":
         yield MemoryQueue(SystemClock(), "p", dead_seconds=DEAD_SECONDS, dead_items=DEAD_ITEMS)
         return
-    client, blocking = connect(redis_url), connect(redis_url, blocking=True)
-    yield RedisQueue(client, blocking, SystemClock(), "p", dead_seconds=DEAD_SECONDS, dead_items=DEAD_ITEMS)
+    client = connect(redis_url)
+    yield RedisQueue(client, SystemClock(), "p", dead_seconds=DEAD_SECONDS, dead_items=DEAD_ITEMS)
     await client.aclose()
-    await blocking.aclose()
 
 
 @dataclass
@@ -150,7 +149,7 @@ async def test_a_token_of_a_delayed_item_counts_from_its_acceptance(queue: Event
 
 async def test_tokens_leave_the_store_by_themselves(redis_url: str) -> None:
     client = connect(redis_url)
-    queue = RedisQueue(client, client, SystemClock(), "p", dead_seconds=1, dead_items=1)
+    queue = RedisQueue(client, SystemClock(), "p", dead_seconds=1, dead_items=1)
     await queue.append(ONE, items("a"), 10.0, {"a": Terms(token=Token("t", 310.0))})
     assert 290_000 < await client.pttl(keys.of_token(ONE, "f", "t")) <= 300_000
     await client.aclose()
@@ -351,7 +350,7 @@ async def test_the_first_fresh_item_of_a_queue_is_announced(queue: EventQueue) -
 async def test_a_queue_without_room_or_store_refuses_and_goes_on_giving(short_tmp: Path, redis_url: str) -> None:
     """What is full takes nothing more, but what it has can leave it."""
     client = connect(redis_url)
-    queue = RedisQueue(client, client, SystemClock(), "p", dead_seconds=1, dead_items=1)
+    queue = RedisQueue(client, SystemClock(), "p", dead_seconds=1, dead_items=1)
     await queue.append(ONE, items("a", "b", "c"), 10.0)
     await client.config_set("maxmemory", 1)
     with pytest.raises(AwsError) as caught:
@@ -364,13 +363,13 @@ async def test_a_queue_without_room_or_store_refuses_and_goes_on_giving(short_tm
     await client.aclose()
     away = connect(f"unix://{short_tmp}/nobody.sock")
     with pytest.raises(AwsError):
-        await RedisQueue(away, away, SystemClock(), "p", dead_seconds=1, dead_items=1).append(ONE, items("a"), 1.0)
+        await RedisQueue(away, SystemClock(), "p", dead_seconds=1, dead_items=1).append(ONE, items("a"), 1.0)
     await away.aclose()
 
 
 async def test_the_time_is_the_servers(redis_url: str) -> None:
     client = connect(redis_url)
-    queue = RedisQueue(client, client, SystemClock(), "p", dead_seconds=1, dead_items=1)
+    queue = RedisQueue(client, SystemClock(), "p", dead_seconds=1, dead_items=1)
     before, _ = await client.time()
     await queue.synchronize()
     assert before <= queue.now() <= (await client.time())[0] + 1

@@ -127,9 +127,7 @@ class Release:
         return [pod for pod in self._all(component) if "deletionTimestamp" not in pod["metadata"]]
 
     def _all(self, component: str) -> list[dict[str, Any]]:
-        return self.get(
-            "pods", "-l", f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component={component}"
-        )
+        return self.get("pods", "-l", f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component={component}")
 
     def ready(self, component: str) -> list[str]:
         """Names of its pods that are ready."""

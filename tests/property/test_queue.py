@@ -166,7 +166,7 @@ async def test_redis_and_its_twin_answer_a_random_history_alike(redis_url: str) 
     kept = {"dead_seconds": 40.0, "dead_items": 5}
     pair: list[EventQueue] = [
         MemoryQueue(SystemClock(), "p", dead_seconds=40.0, dead_items=5),
-        RedisQueue(client, client, SystemClock(), "p", **kept),  # type: ignore[arg-type]
+        RedisQueue(client, SystemClock(), "p", **kept),  # type: ignore[arg-type]
     ]
     rng = random.Random(8)
     now, number = 100.0, 0

@@ -9,7 +9,7 @@ from lambent.domain.clock import Clock
 from lambent.infra.certificates import Certificates
 from lambent.infra.functions.concurrency_settings import SettingsLink
 from lambent.infra.functions.port import FunctionStore
-from lambent.infra.invoker.invoker import Invoker
+from lambent.infra.invoker.invoker import ASK_SECONDS, BACKGROUND_ASK_SECONDS, Invoker
 from lambent.infra.invoker.leases import LeaseStream
 from lambent.infra.invoker.pool import LeasePool
 from lambent.infra.invoker.worker_links import WorkerLinks
@@ -53,7 +53,8 @@ class InvokerConnection:
             self._address, token, caller_id, pool, clock, rng, certificates, background=background
         )
         self._links = WorkerLinks(caller_id, token, certificates)
-        self.invoker = Invoker(pool, self.leases, self._links, clock)
+        ask_seconds = BACKGROUND_ASK_SECONDS if background else ASK_SECONDS
+        self.invoker = Invoker(pool, self.leases, self._links, clock, ask_seconds=ask_seconds)
         # Given before the stream starts: a scheduler is told every limit before anything is asked of it.
         self.settings_link = SettingsLink(store, secrets, self.leases)
         telemetry.observe("lambent.leases", lambda: by_reason(self.invoker.counters, "how"))

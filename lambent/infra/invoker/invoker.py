@@ -20,8 +20,10 @@ from lambent.internal.v1 import lease_service_pb2 as pb
 # How often an invocation that never began is given to another environment before the caller is told.
 ATTEMPTS = 5
 
-# How long an invocation waits for a lease in use here to come free before the scheduler is asked for another.
-ASK_SECONDS = 0.001
+# How long an invocation waits for a lease in use here to come free before the scheduler is asked for another; and how
+# long one that nobody waits for. Of those there are often as many as may run: most would ask in vain, or for one more
+# environment where those that are there take all processors already.
+ASK_SECONDS, BACKGROUND_ASK_SECONDS = 0.001, 0.01
 
 # What the scheduler's reasons mean to a client: error name and text. AWS's own throttles are TooManyRequestsException.
 REFUSALS: dict[str, tuple[str, str]] = {
@@ -271,11 +273,21 @@ class _Streamed(_Invocation):
 class Invoker:
     """The way to run functions. One for each process."""
 
-    def __init__(self, pool: LeasePool, leases: LeaseStream, links: WorkerLinks, clock: Clock) -> None:
+    def __init__(
+        self,
+        pool: LeasePool,
+        leases: LeaseStream,
+        links: WorkerLinks,
+        clock: Clock,
+        *,
+        ask_seconds: float = ASK_SECONDS,
+    ) -> None:
+        """`ask_seconds`: how long an invocation waits for what is held here before more is asked for."""
         self.pool = pool
         self.leases = leases
         self.links = links
         self.clock = clock
+        self.ask_seconds = ask_seconds
         self.loop = asyncio.get_running_loop()
         self.counters: Counter[str] = Counter()  # held, waited, refused
         self._asking: asyncio.TimerHandle | None = None
@@ -361,7 +373,7 @@ class Invoker:
     def ask_soon(self) -> None:
         """Ask the scheduler for those who wait and whom no lease here has served in a moment."""
         if self.pool.asking and self._asking is None:
-            self._asking = self.loop.call_later(ASK_SECONDS, self._ask)
+            self._asking = self.loop.call_later(self.ask_seconds, self._ask)
 
     def _ask(self) -> None:
         self._asking = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -27,23 +28,21 @@ from lambent.infra.queue.port import (
     Verdict,
 )
 from lambent.infra.redis_client import ANSWER_SECONDS, store_errors
+from lambent.infra.redis_link import messages
 from lambent.infra.redis_scripts import ScriptRunner
 from lambent.infra.settings import Queue
 
-# How long one read of the channel waits, and the pause before it is subscribed to again.
-_LISTEN_SECONDS, _RESUBSCRIBE_SECONDS = 30.0, 0.5
+# How long after the channel's end it is subscribed to again.
+_RESUBSCRIBE_SECONDS = 0.5
 
 
 class RedisQueue:
     """An `EventQueue` in a Redis-compatible server."""
 
-    def __init__(
-        self, client: Redis, blocking: Redis, clock: Clock, owner: str, *, dead_seconds: float, dead_items: int
-    ) -> None:
-        """`blocking`: a second client, for reads that wait. `owner`: who leases, for whoever looks. `dead_seconds`,
-        `dead_items`: how long, and how many of each queue, dead items are kept."""
+    def __init__(self, client: Redis, clock: Clock, owner: str, *, dead_seconds: float, dead_items: int) -> None:
+        """`owner`: who leases, for whoever looks. `dead_seconds`, `dead_items`: how long, and how many of each queue,
+        dead items are kept."""
         self._client = client
-        self._blocking = blocking
         self._clock = clock
         self._owner = owner
         self._dead_seconds = dead_seconds
@@ -155,23 +154,18 @@ class RedisQueue:
     async def wakes(self) -> AsyncIterator[QueueKey]:
         while True:
             try:
-                # A cluster's client learns from a first command which nodes there are.
-                await cast(Any, self._blocking.ping())
-                async with self._blocking.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(keys.WAKES)
-                    while True:
-                        message = await channel.get_message(timeout=_LISTEN_SECONDS)
-                        if message is not None:
-                            tenant, _, name = message["data"].decode().partition(" ")
-                            yield QueueKey(Tenant.of(tenant), name)
+                async with aclosing(messages(self._client, keys.WAKES)) as told:
+                    async for message in told:
+                        tenant, _, name = message.decode().partition(" ")
+                        yield QueueKey(Tenant.of(tenant), name)
             except (RedisError, OSError):
                 await asyncio.sleep(_RESUBSCRIBE_SECONDS)
 
 
-def redis_queue(client: Redis, blocking: Redis, clock: Clock, owner: str, limits: Queue) -> RedisQueue:
+def redis_queue(client: Redis, clock: Clock, owner: str, limits: Queue) -> RedisQueue:
     """The queue with the limits of the settings."""
     return RedisQueue(
-        client, blocking, clock, owner,
+        client, clock, owner,
         dead_seconds=limits.dead_days * 86_400, dead_items=limits.dead_events,
     )  # fmt: skip
 
