@@ -15,9 +15,11 @@ from lambent.infra.functions.port import FunctionStore
 from lambent.infra.functions.waking import Waker
 from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.invoker import Invoker, Target
+from lambent.infra.invoker.invoker import Outcome as Ran
 
-# Beyond its handler's own time an attempt takes a few milliseconds, unless processors are short.
-SLOW_SECONDS = 0.02
+# Beyond its handler's time an attempt takes a few milliseconds, unless processors are short: more than so many seconds,
+# and more than such a share of the handler's time, are a sign of that.
+SLOW_SECONDS, SLOW_SHARE = 0.02, 0.25
 
 
 @dataclass(slots=True)
@@ -102,10 +104,7 @@ class Attempts:
             return await self._refused(ref.tenant, target, error)
         result = outcome.result
         ended = Outcome.SUCCEEDED if result.error is None else Outcome.FUNCTION_ERROR
-        own = (result.duration_ms + (result.init_ms or 0.0)) / 1000
-        if result.init_ms is not None:
-            own += self._invoker.ask_seconds  # a new environment is asked for only after that
-        slow = self._clock.monotonic() - began - own > SLOW_SECONDS
+        slow = took_long(self._clock.monotonic() - began, outcome)
         return Attempt(ended, result.error_type or "", target.version, result.error, outcome.payload, slow)
 
     async def _refused(self, tenant: Tenant, target: Target, error: AwsError) -> Attempt:
@@ -122,3 +121,11 @@ class Attempts:
             return (await self._store.settings(tenant)).reserved.get(name) == 0
         except AwsError:
             return False
+
+
+def took_long(elapsed: float, ran: Ran) -> bool:
+    """Whether an attempt took long beyond its handler's time. `elapsed`: seconds, its wait for a lease included."""
+    own, init_ms = ran.result.duration_ms / 1000, ran.result.init_ms
+    # A new environment takes what it takes; that says nothing of how many may run at once.
+    start = 0.0 if init_ms is None else max(init_ms / 1000, ran.waited)
+    return elapsed - start - own > max(SLOW_SECONDS, SLOW_SHARE * own)

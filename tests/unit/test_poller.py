@@ -12,13 +12,15 @@ from lambent.domain.async_events import Outcome, RetryPolicy
 from lambent.domain.names import FunctionRef
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.connections import Connections
+from lambent.infra.frames import Result
 from lambent.infra.functions.directory import Known
+from lambent.infra.invoker.invoker import Outcome as Ran
 from lambent.infra.queue.memory_queue import MemoryQueue
 from lambent.infra.queue.port import Item, Place, QueueKey
 from lambent.infra.queue.records import Event, decode_state, encode
 from lambent.infra.telemetry import Telemetry
 from services.poller import poller as poller_module
-from services.poller.attempts import Attempt, Attempts, Request
+from services.poller.attempts import Attempt, Attempts, Request, took_long
 from services.poller.outbox import Outbox
 from services.poller.poller import Poller
 from services.poller.sending import BuiltIn, Deliveries, Sender
@@ -133,6 +135,27 @@ async def test_a_defect_that_ends_a_loop_does_not_end_the_reading(
     await world.until(dead=1)
     await world.poller.stop(5)
     assert next(failures, None) is None
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "duration_ms", "init_ms", "waited", "long"),
+    [
+        (0.011, 1.0, None, 0.0, False),
+        (0.031, 1.0, None, 0.0, True),
+        (0.031, 1.0, None, 0.029, True),  # it waited for others to end: too many run at once
+        (0.311, 1.0, 250.0, 0.3, False),  # it was the first of its environment
+        (0.341, 1.0, 250.0, 0.3, True),
+        (0.311, 1.0, 300.0, 0.0, False),  # whose init phase came within the invocation
+        (1.2, 1000.0, None, 0.0, False),  # with so long a handler more at once are worth while still
+        (1.3, 1000.0, None, 0.0, True),
+    ],
+)
+def test_an_attempt_took_long_if_neither_handler_nor_a_new_environment_did(
+    elapsed: float, duration_ms: float, init_ms: float | None, waited: float, long: bool
+) -> None:
+    result = Result(None, None, duration_ms, init_ms, 1, 64, 0.0, None, True)
+    ran = Ran(result, b"", "Held", waited, provisioned=False, spillover=False)
+    assert took_long(elapsed, ran) is long
 
 
 def test_what_runs_events_is_what_the_poller_takes() -> None:
