@@ -45,6 +45,9 @@ class RedisLink(asyncio.Protocol):
         A command whose caller gives up is carried out nevertheless; its answer is thrown away.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
+        if self.broken:
+            future.set_exception(RedisConnectionError("Connection closed"))
+            return future
         self._waiting.append((self._loop.time() + self._seconds, future))
         if self._timer is None:
             self._timer = self._loop.call_later(self._seconds, self._look)

@@ -11,12 +11,13 @@ from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from lambent.infra.authority import issue, make_authority
 from lambent.infra.redis_client import connect
-from lambent.infra.redis_link import messages, pack
+from lambent.infra.redis_link import RedisLink, messages, pack
 from lambent.infra.redis_scripts import ScriptRunner
 
 ECHO = "return { KEYS[1], ARGV[1] }"
@@ -135,6 +136,16 @@ async def test_a_server_that_takes_no_writes_any_more_is_asked_over_a_new_connec
     await cast(Any, client).replicaof("NO", "ONE")
     assert await append(["k"], []) == 2
     assert {each["id"] for each in await cast(Any, client).client_list()} - before
+
+
+async def test_a_link_that_is_closed_tells_who_waits_and_who_comes(client: Redis) -> None:
+    link = RedisLink(await cast(Any, client.connection_pool).get_connection(), 5.0)
+    assert await link.ask(pack(("ECHO", "v"))) == b"v"
+    waits = link.ask(pack(("BLPOP", "nothing", "0")))
+    link.close()
+    for asked in (waits, link.ask(pack(("PING",)))):
+        with pytest.raises(RedisConnectionError):
+            await asked
 
 
 async def published(client: Redis, text: str, listeners: int) -> None:
