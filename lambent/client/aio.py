@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -80,11 +80,17 @@ class AsyncClient:
         return InvokeResult.of(response, request_id, self._clock.monotonic() - started)
 
     async def invoke_many(
-        self, name: str, payloads: Iterable[Payload], *, qualifier: str | None = None
+        self, name: str, payloads: Iterable[Payload] | AsyncIterable[Payload], *, qualifier: str | None = None
     ) -> AsyncGenerator[tuple[int, InvokeResult | LambentError]]:
-        """Run a function once for each payload over one stream; see `Client.invoke_many`."""
-        many = Many(name, payloads, qualifier, self._clock)
-        stream: Any = self._invocations.InvokeMany(many.requests(), metadata=self._credentials.metadata())
+        """Run a function once for each payload over one stream; see `Client.invoke_many`. Payloads that take their time
+        to come are to come asynchronously: waiting for the next of others holds the loop."""
+        many = Many(name, qualifier, self._clock)
+        requests: Any
+        if isinstance(payloads, AsyncIterable):
+            requests = many.requests_as_they_come(payloads)
+        else:
+            requests = many.requests(payloads)
+        stream: Any = self._invocations.InvokeMany(requests, metadata=self._credentials.metadata())
         try:
             async for answer in stream:
                 for outcome in many.outcomes(answer):
@@ -93,6 +99,8 @@ class AsyncClient:
             raise translate(error) from error
         finally:
             stream.cancel()
+        if many.failure is not None:
+            raise many.failure
 
     async def invoke_async(
         self, name: str, payload: Payload = None, *, qualifier: str | None = None, dedup_token: str | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -86,28 +86,51 @@ def invoke_request(
 class Many:
     """Invocations of one stream, one for each payload."""
 
-    def __init__(self, name: str, payloads: Iterable[Payload], qualifier: str | None, clock: Clock) -> None:
+    def __init__(self, name: str, qualifier: str | None, clock: Clock) -> None:
         self._name = name
-        self._payloads = payloads
         self._qualifier = qualifier
         self._clock = clock
+        self._number = 0
+        self._message, self._size = invocation_service_pb2.InvokeManyRequest(), 0
         self._started: dict[int, float] = {}  # number → when it was sent: monotonic seconds
+        # What ended the payloads before their time, for whoever gave them. The library would say nothing of it.
+        self.failure: Exception | None = None
 
-    def requests(self) -> Iterator[invocation_service_pb2.InvokeManyRequest]:
+    def requests(self, payloads: Iterable[Payload]) -> Iterator[invocation_service_pb2.InvokeManyRequest]:
         """The payloads, numbered. Those of a sequence travel many to a message; each of another iterable, whose next
         one may take its time, by itself."""
-        most = MESSAGE_ITEMS if isinstance(self._payloads, Sequence) else 1
-        message, size = invocation_service_pb2.InvokeManyRequest(), 0
-        for number, payload in enumerate(self._payloads):
-            request = invoke_request(self._name, payload, self._qualifier)
-            message.items.add(number=number, request=request)
-            size += len(request.payload)
-            self._started[number] = self._clock.monotonic()
-            if len(message.items) == most or size >= MESSAGE_BYTES:
-                yield message
-                message, size = invocation_service_pb2.InvokeManyRequest(), 0
-        if message.items:
-            yield message
+        most = MESSAGE_ITEMS if isinstance(payloads, Sequence) else 1
+        try:
+            for payload in payloads:
+                self._add(payload)
+                if len(self._message.items) == most or self._size >= MESSAGE_BYTES:
+                    yield self._take()
+        except Exception as error:
+            self.failure = error
+        if self._message.items:
+            yield self._take()
+
+    async def requests_as_they_come(
+        self, payloads: AsyncIterable[Payload]
+    ) -> AsyncIterator[invocation_service_pb2.InvokeManyRequest]:
+        """The payloads, numbered, each by itself."""
+        try:
+            async for payload in payloads:
+                self._add(payload)
+                yield self._take()
+        except Exception as error:
+            self.failure = error
+
+    def _add(self, payload: Payload) -> None:
+        request = invoke_request(self._name, payload, self._qualifier)
+        self._message.items.add(number=self._number, request=request)
+        self._size += len(request.payload)
+        self._started[self._number] = self._clock.monotonic()
+        self._number += 1
+
+    def _take(self) -> invocation_service_pb2.InvokeManyRequest:
+        message, self._message, self._size = self._message, invocation_service_pb2.InvokeManyRequest(), 0
+        return message
 
     def outcomes(
         self, answer: invocation_service_pb2.InvokeManyResponse

@@ -93,10 +93,11 @@ class Client:
         answered with the error that `invoke` would raise; none is tried again.
 
         A stream lasts as long as its token, 15 minutes. Raises LambentError where it breaks: then what became of those
-        without an answer is not known; Unavailable says that they were not begun where a frontend left.
+        without an answer is not known; Unavailable says that they were not begun where a frontend left. What making the
+        payloads raises is raised once those before it are answered.
         """
-        many = Many(name, payloads, qualifier, self._clock)
-        stream = self._invocations.InvokeMany(many.requests(), metadata=self._credentials.metadata())
+        many = Many(name, qualifier, self._clock)
+        stream = self._invocations.InvokeMany(many.requests(payloads), metadata=self._credentials.metadata())
         try:
             for answer in stream:
                 yield from many.outcomes(answer)
@@ -104,6 +105,8 @@ class Client:
             raise translate(error) from error
         finally:
             stream.cancel()
+        if many.failure is not None:
+            raise many.failure
 
     def invoke_async(
         self, name: str, payload: Payload = None, *, qualifier: str | None = None, dedup_token: str | None = None,

@@ -8,7 +8,7 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,11 @@ def test_many_invocations_run_over_one_stream(cluster: Cluster, function: str) -
             if record.message.startswith("REPORT "):
                 break
         assert [type(answer) for _, answer in client.invoke_many("nobody", [None])] == [NotFound]
+        unsendable: Any = [{"n": 1}, object()]
+        outcomes = client.invoke_many(function, unsendable)
+        assert next(outcomes)[0] == 0
+        with pytest.raises(TypeError):
+            next(outcomes)
     with Client(cluster.grpc, access_key=KEY, secret_key="a wrong secret") as stranger, pytest.raises(AccessDenied):
         list(stranger.invoke_many(function, [None]))
 
@@ -181,6 +186,22 @@ async def test_the_async_sdk_streams_and_who_stops_reading_stops_what_runs(clust
             number: answer async for number, answer in client.invoke_many(function, [{"n": n} for n in range(40)])
         }
         assert sorted(answers) == list(range(40))
+        asked: asyncio.Queue[int] = asyncio.Queue()
+        asked.put_nowait(0)
+
+        async def one_by_one() -> AsyncIterator[dict[str, int]]:
+            while (n := await asked.get()) < 3:
+                yield {"n": n}
+            raise ValueError("no more")
+
+        outcomes = client.invoke_many(function, one_by_one())
+        for n in range(3):
+            number, answer = await anext(outcomes)  # before the next is there
+            assert isinstance(answer, InvokeResult)
+            assert (number, answer.json()) == (n, {"got": {"n": n}})
+            asked.put_nowait(n + 1)
+        with pytest.raises(ValueError, match="no more"):
+            await anext(outcomes)
         async with aclosing(client.invoke_many(function, itertools.repeat({"n": 1}))) as endless:
             async for _, answer in endless:
                 assert isinstance(answer, InvokeResult)
