@@ -23,6 +23,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from lambent.infra.clock import SystemClock
 from tests.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,7 @@ KEY, SECRET = "LAMBENTROOT", "the-root-secret-of-the-tests"
 ROLE = "arn:aws:iam::000000000000:role/any"
 START_SECONDS = 60.0
 T = TypeVar("T")
+_now = SystemClock().monotonic
 
 
 def run(
@@ -217,14 +219,14 @@ class Cluster:
         waiter.wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 200})
 
 
-def eventually(check: Callable[[], T], seconds: float = 30.0) -> T:
+def eventually(check: Callable[[], T], seconds: float = 60.0) -> T:
     """Wait until `check` answers something true, and answer that."""
-    for _ in range(int(seconds / 0.05)):
-        answer = check()
-        if answer:
-            return answer
+    until = _now() + seconds
+    while not (answer := check()):
+        if _now() > until:
+            raise AssertionError(f"not within {seconds} s")
         time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
+    return answer
 
 
 def error_of(call: Any, **arguments: Any) -> tuple[int, str, str]:

@@ -19,9 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.harness import Cluster, zipped
+from tests.e2e.harness import Cluster, eventually, zipped
 from tests.kube.on_a_node import KILL, beside
-from tests.kube.release import NOW, ROOT, Release, eventually, run
+from tests.kube.release import NOW, ROOT, Release, run
 
 NAP = zipped({"app.py": "import time\ndef handler(event, context):\n    time.sleep(event.get('s', 0))\n    return 1\n"})
 SIZE_MB = 128  # of a function, and all that a worker promises: one environment each

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.kube.release import Release, eventually, run
+from tests.e2e.harness import eventually
+from tests.kube.release import Release, run
 
 # Real figures of real kubelets; only the way from there to the API is short here.
 SERVER = r"""

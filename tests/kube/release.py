@@ -8,9 +8,8 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ import boto3
 from botocore.config import Config
 
 from lambent.infra.clock import SystemClock
-from tests.e2e.harness import over_and_over
+from tests.e2e.harness import eventually, over_and_over
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "lambent"
@@ -41,18 +40,6 @@ def report(line: str) -> None:
     """Say a figure that no test asserts."""
     if sys.__stdout__ is not None:
         sys.__stdout__.write(f"\n{line}\n")
-
-
-def eventually(check: Callable[[], T], seconds: float = 60.0) -> T:
-    """Wait until `check` answers something true, and answer that."""
-    until = NOW() + seconds
-    while True:
-        answer = check()
-        if answer:
-            return answer
-        if NOW() > until:
-            raise AssertionError(f"not within {seconds} s")
-        time.sleep(0.1)
 
 
 def is_ready(pod: dict[str, Any]) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import printed
-from tests.kube.release import Release, eventually, run
+from tests.e2e.harness import eventually, printed
+from tests.kube.release import Release, run
 from tests.kube.test_faults import NAP
 
 USER = 1_000_660_000  # as OpenShift deals them out, with group 0

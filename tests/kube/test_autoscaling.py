@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.harness import eventually
 from tests.kube.metrics_api import metrics
-from tests.kube.release import NOW, Load, Release, eventually, report
+from tests.kube.release import NOW, Load, Release, report
 from tests.kube.test_faults import NAP
 
 MOST = 3

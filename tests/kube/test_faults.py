@@ -6,9 +6,9 @@ import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.e2e.harness import printed, zipped
+from tests.e2e.harness import eventually, printed, zipped
 from tests.kube.on_a_node import KILL, beside
-from tests.kube.release import NOW, Load, Release, eventually, report
+from tests.kube.release import NOW, Load, Release, report
 
 
 def begun(release: Release, function: str, count: int) -> bool:

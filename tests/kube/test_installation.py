@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from tests.e2e.harness import code_blocks, printed, zipped
-from tests.kube.release import ROOT, Release, eventually, run
+from tests.e2e.harness import code_blocks, eventually, printed, zipped
+from tests.kube.release import ROOT, Release, run
 
 ECHO = zipped({"app.py": "def handler(event, context):\n    print('got', event)\n    return event\n"})
 BIN = str(Path(sys.executable).parent)

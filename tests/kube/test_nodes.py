@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import printed
-from tests.kube.release import NOW, Load, Release, eventually, is_ready, report, run
+from tests.e2e.harness import eventually, printed
+from tests.kube.release import NOW, Load, Release, is_ready, report, run
 from tests.kube.test_faults import NAP, begun
 
 PROGRAM = os.environ.get("TEST_KUBE_NODES", "")

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.harness import archived, zipped
-from tests.kube.release import ROOT, Release, eventually
+from tests.e2e.harness import archived, eventually, zipped
+from tests.kube.release import ROOT, Release
 
 KEPT = zipped({"app.py": "import os\ndef handler(event, context):\n    return os.environ['SAYS']\n"})
 

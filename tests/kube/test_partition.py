@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from tests.e2e.harness import eventually
 from tests.kube.on_a_node import beside
-from tests.kube.release import NOW, Release, eventually, report
+from tests.kube.release import NOW, Release, report
 from tests.kube.test_faults import NAP, begun
 
 # On a pod's node and in its network: takes the node's end of the pod's cable down, or up again.

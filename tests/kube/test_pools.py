@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lambent.client import Client
-from tests.e2e.harness import error_of, zipped
-from tests.kube.release import Release, eventually
+from tests.e2e.harness import error_of, eventually, zipped
+from tests.kube.release import Release
 
 TARGET = """
 apiVersion: v1

@@ -6,8 +6,8 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.e2e.harness import zipped
-from tests.kube.release import Load, Release, eventually
+from tests.e2e.harness import eventually, zipped
+from tests.kube.release import Load, Release
 
 NAP = zipped(
     {

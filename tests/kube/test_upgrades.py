@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.harness import zipped
+from tests.e2e.harness import eventually, zipped
 from tests.kube.conftest import VALUES, VERSION
-from tests.kube.release import Load, Release, eventually, run
+from tests.kube.release import Load, Release, run
 
 WHERE = zipped(
     {"app.py": "import os\nSTARTED = os.urandom(4).hex()\ndef handler(event, context):\n    return STARTED\n"}
