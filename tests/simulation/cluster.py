@@ -62,6 +62,7 @@ class Settings:
     requests_per_execution: float = 1e6
     serve_when_complete: bool = True
     recycle: float = 1e9
+    calm: float = 20.0  # seconds that follow the last arrival
     pools: tuple[str, ...] = ("",)  # of workers; functions and workers are dealt out to them in turn
 
 
@@ -319,7 +320,7 @@ class World:
     def run(self) -> None:
         """Until nothing is left to happen but the callers' ticks."""
         self.at(0.5, lambda: self.arrive(0))
-        horizon = 0.5 + self.settings.arrivals * (self.settings.gap * 2 + self.settings.beat / 8) + 20.0
+        horizon = 0.5 + self.settings.arrivals * (self.settings.gap * 2 + self.settings.beat / 8) + self.settings.calm
         while self._heap and self._heap[0][0] <= horizon:
             self.now, _, what = heapq.heappop(self._heap)
             what()

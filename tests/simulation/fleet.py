@@ -27,7 +27,6 @@ class FleetWorld(World):
     strands: float = 0.0  # how likely a pod is put on a lost node, as the cluster does not know yet that it is lost
     created: int = 0
     deleted: list[str] = field(default_factory=list)  # why
-    calm_at: float = 1e9  # no more faults from then on
 
     def __post_init__(self) -> None:
         self.fleet, self.roster = Fleet(), Roster()

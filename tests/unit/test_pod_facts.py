@@ -121,7 +121,7 @@ def test_a_pod_that_its_node_does_not_take_up_is_stranded() -> None:
     state = roster.state(PoolPolicy("default"), [put], 0, Demand(), 1001.1 + TAKEN_SECONDS)
     assert (state.members[0].phase, state.members[0].trouble) == (
         Phase.STRANDED,
-        "its node did not take it up within 10 s",
+        "its node did not take it up within 20 s",
     )
     assert state.silent == {"n1"}
     pulls = replace(put, taken=True)  # an image takes as long as it takes

@@ -12,7 +12,7 @@ from services.scheduler.core.fleet import Member, Phase, PoolPolicy, PoolState
 JOIN_SECONDS = 120.0
 # How long a pod may take to be taken up by the node that it was put on: seconds. A node that is lost counts as ready to
 # the cluster for some 45 s, and is given pods until then.
-TAKEN_SECONDS = 10.0
+TAKEN_SECONDS = 20.0
 # How long a worker that had joined a scheduler before this one may take until it counts as away: seconds.
 RETURN_SECONDS = 5.0
 # How long a worker that the scheduler has given up may take to come back before its pod is removed: seconds.
