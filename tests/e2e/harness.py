@@ -219,7 +219,7 @@ class Cluster:
         waiter.wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 200})
 
 
-def eventually(check: Callable[[], T], seconds: float = 60.0) -> T:
+def eventually(check: Callable[[], T], seconds: float = 30.0) -> T:
     """Wait until `check` answers something true, and answer that."""
     until = _now() + seconds
     while not (answer := check()):

@@ -83,7 +83,7 @@ def measure(version: str) -> dict[str, float]:
                 each.result()
 
         release.create("fresh", NAP, MemorySize=SIZE_MB)
-        eventually(lambda: len(release.ready("scheduler")) == 2)
+        eventually(lambda: len(release.ready("scheduler")) == 2, 60)
         before = release.leader()
         with beside(release, before) as python:
             python(KILL, before)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -24,7 +24,6 @@ from tests.e2e.harness import eventually, over_and_over
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "lambent"
 ROLE = "arn:aws:iam::000000000000:role/any"
-T = TypeVar("T")
 NOW = SystemClock().monotonic
 
 
@@ -237,5 +236,5 @@ class Load:
     def running(self) -> Iterator[Load]:
         """The load, from its first answers on."""
         with over_and_over(*(partial(self._call, client) for client in self._clients)):
-            eventually(lambda: sum(self.answers.values()) >= len(self._clients))
+            eventually(lambda: sum(self.answers.values()) >= len(self._clients), 60)
             yield self

@@ -107,7 +107,7 @@ def test_a_store_of_somebody_elses_serves_a_release_whatever_user_it_runs_as(oth
     assert json.load(client.invoke(FunctionName="there", Payload=b'{"n": 5}')["Payload"]) == 5
     assert client.invoke(FunctionName="there", InvocationType="Event", Payload=b'{"n": 6}')["StatusCode"] == 202
     logs = other.client("logs", retries=3)
-    eventually(lambda: printed(logs, "/aws/lambda/there", '"ran 6"'))
+    eventually(lambda: printed(logs, "/aws/lambda/there", '"ran 6"'), 60)
     frontend = ("exec", f"deploy/{other.fullname}-frontend", "--")
     findings = json.loads(other.kubectl(*frontend, "lambent", "doctor", "--output", "json"))
     assert not [each for each in findings if each["level"] == "problem"], findings

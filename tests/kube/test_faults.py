@@ -35,7 +35,7 @@ def test_the_leader_goes_and_no_invocation_on_a_held_lease_fails(release: Releas
     with Load(release, "steady", 4, b'{"n": 1}').running() as load:
         release.kill(before)
         killed = NOW()
-        eventually(lambda: release.leader() not in ("", before))
+        eventually(lambda: release.leader() not in ("", before), 60)
         # One that holds no lease yet: it waits for the new leader.
         release.create("fresh", NAP)
         answer = release.client(retries=3).invoke(FunctionName="fresh", Payload=b'{"n": 2}')
@@ -44,7 +44,7 @@ def test_the_leader_goes_and_no_invocation_on_a_held_lease_fails(release: Releas
     assert load.failures == []
     assert set(load.answers) == {"1"}
     report(f"new leases {took:.1f} s after the leader was killed; slowest invocation {load.slowest:.1f} s")
-    eventually(lambda: len(release.ready("scheduler")) == 2)
+    eventually(lambda: len(release.ready("scheduler")) == 2, 60)
 
 
 def test_the_leader_crashes_and_nobody_waits_until_its_time_has_passed(release: Release) -> None:
@@ -62,7 +62,7 @@ def test_the_leader_crashes_and_nobody_waits_until_its_time_has_passed(release: 
     assert load.failures == []
     assert set(load.answers) == {"1"}
     report(f"new leases {took:.1f} s after the leader had crashed; slowest invocation {load.slowest:.1f} s")
-    eventually(lambda: len(release.ready("scheduler")) == 2)
+    eventually(lambda: len(release.ready("scheduler")) == 2, 60)
 
 
 def test_a_worker_that_is_deleted_drains_and_nobody_notices(release: Release) -> None:
@@ -72,13 +72,13 @@ def test_a_worker_that_is_deleted_drains_and_nobody_notices(release: Release) ->
         long = [
             threads.submit(release.client().invoke, FunctionName="long", Payload=b'{"s": 6, "n": 7}') for _ in range(4)
         ]
-        eventually(lambda: begun(release, "long", 4))
+        eventually(lambda: begun(release, "long", 4), 60)
         for name in release.ready("worker")[:1]:
             release.kubectl("delete", "pod", name, "--wait=false")
         answers = [each.result() for each in long]
     assert [json.load(answer["Payload"]) for answer in answers] == [7] * 4
     assert load.failures == []
-    eventually(lambda: release.ready("worker"))
+    eventually(lambda: release.ready("worker"), 60)
 
 
 def test_a_worker_that_crashes_is_replaced_and_its_callers_are_told_at_once(release: Release) -> None:
@@ -86,7 +86,7 @@ def test_a_worker_that_crashes_is_replaced_and_its_callers_are_told_at_once(rele
     client = release.client()
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(client.invoke, FunctionName="crash", Payload=b'{"s": 50}')
-        eventually(lambda: begun(release, "crash", 1))
+        eventually(lambda: begun(release, "crash", 1), 60)
         for name in release.ready("worker"):
             with beside(release, name) as python:
                 python(KILL, name)  # as the kernel does where memory is out

@@ -27,7 +27,7 @@ def test_boto3_invokes_and_reads_logs_through_the_service(release: Release) -> N
     assert json.load(answer["Payload"]) == {"a": 1}
     client.invoke(FunctionName="echo", InvocationType="Event", Payload=b'"later"')
     logs = release.client("logs")
-    eventually(lambda: set(printed(logs, "/aws/lambda/echo", "got")) == {"got {'a': 1}\n", "got later\n"})
+    eventually(lambda: set(printed(logs, "/aws/lambda/echo", "got")) == {"got {'a': 1}\n", "got later\n"}, 60)
 
 
 def test_the_aws_command_and_grpcurl_too(release: Release, tmp_path: Path) -> None:

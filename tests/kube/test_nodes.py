@@ -155,7 +155,7 @@ def _lose(release: Release, victim: str, version: str, count: int) -> None:
         ended: dict[Future[Any], float] = {}
         for each in long:
             each.add_done_callback(lambda one: ended.setdefault(one, NOW()))
-        eventually(lambda: begun(release, "spread", count))
+        eventually(lambda: begun(release, "spread", count), 60)
         run(PROGRAM, "crash", victim)
         lost_at = NOW()
         assert json.load(client.invoke(FunctionName="spread", Payload=b'{"n": 3}')["Payload"]) == 3

@@ -33,7 +33,7 @@ def test_what_was_backed_up_is_there_again(release: Release, tmp_path: Path) -> 
     release.kubectl("rollout", "restart", *deployments)
     for deployment in deployments:
         release.kubectl("rollout", "status", deployment, "--timeout=180s", timeout=200)
-    answer = eventually(lambda: release.client(retries=3).invoke(FunctionName="backed-up"))
+    answer = eventually(lambda: release.client(retries=3).invoke(FunctionName="backed-up"), 60)
     assert json.load(answer["Payload"]) == "sealed"
 
 

@@ -47,7 +47,7 @@ def test_a_worker_that_is_cut_off_is_replaced_and_its_callers_are_told(release: 
     [victim] = release.ready("worker")
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(release.client().invoke, FunctionName="cut", Payload=b'{"s": 50, "n": 2}')
-        eventually(lambda: begun(release, "cut", 1))
+        eventually(lambda: begun(release, "cut", 1), 60)
         with cut_off(release, victim):
             since = NOW()
             error = running.exception(timeout=45)

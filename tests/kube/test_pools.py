@@ -69,11 +69,11 @@ def answer_of(release: Release, name: str, **event: Any) -> Any:
 
 def test_a_function_in_a_subnet_has_its_pool_which_is_there_while_it_is_needed(pools: Release) -> None:
     pools.kubectl("apply", "-f", "-", stdin=TARGET.replace("VERSION", pools.version))
-    host = eventually(lambda: pools.kubectl("get", "pod", "target", "-o", "jsonpath={.status.podIP}"))
+    host = eventually(lambda: pools.kubectl("get", "pod", "target", "-o", "jsonpath={.status.podIP}"), 60)
     pools.create("outside", REACH)
     pools.create("inside", REACH, VpcConfig=INSIDE)
     assert pods_of(pools, "inside") == []
-    assert eventually(lambda: answer_of(pools, "inside", host=host) == "open" or None), "its group allows it"
+    assert eventually(lambda: answer_of(pools, "inside", host=host) == "open" or None, 60), "its group allows it"
     assert len(pods_of(pools, "inside")) == 1
     assert answer_of(pools, "outside", host=host) == "closed", "pods are in a private network"
     assert pods_of(pools, "default") != []

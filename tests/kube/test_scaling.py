@@ -53,11 +53,11 @@ def test_what_is_provisioned_is_there_again_after_its_worker_was_lost(release: R
         return bool(status["Status"] == "READY" and status["AllocatedProvisionedConcurrentExecutions"] == 4)
 
     eventually(allocated, 180)
-    eventually(lambda: len(release.ready("worker")) >= 2)
+    eventually(lambda: len(release.ready("worker")) >= 2, 60)
     with Load(release, f"provisioned:{version}", 1).running() as load:
         lost = release.ready("worker")[0]
         release.kill(lost)
-        eventually(lambda: lost not in {pod["metadata"]["name"] for pod in release.get("pods")})
+        eventually(lambda: lost not in {pod["metadata"]["name"] for pod in release.get("pods")}, 60)
         eventually(lambda: len(release.ready("worker")) >= 2, 120)
         eventually(allocated, 180)
     assert set(load.answers) <= {'"provisioned-concurrency"', '"on-demand"'}

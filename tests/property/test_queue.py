@@ -163,10 +163,9 @@ def some_terms(rng: random.Random, now: float) -> Terms:
 
 async def test_redis_and_its_twin_answer_a_random_history_alike(redis_url: str) -> None:
     client = connect(redis_url)
-    kept = {"dead_seconds": 40.0, "dead_items": 5}
     pair: list[EventQueue] = [
         MemoryQueue(SystemClock(), "p", dead_seconds=40.0, dead_items=5),
-        RedisQueue(client, SystemClock(), "p", **kept),  # type: ignore[arg-type]
+        RedisQueue(client, SystemClock(), "p", dead_seconds=40.0, dead_items=5),
     ]
     rng = random.Random(8)
     now, number = 100.0, 0

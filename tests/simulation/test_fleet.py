@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -14,14 +15,14 @@ from tests.simulation.fleet import LOST_NODE, FleetWorld
 SEEDS = range(8000, 8025)
 
 
-def world(seed: int, *, trouble: float = 0.0, quota: int = 1000, strands: float = 0.0, **policy: object) -> FleetWorld:
+def world(seed: int, *, trouble: float = 0.0, quota: int = 1000, strands: float = 0.0, **policy: Any) -> FleetWorld:
     """Functions of 128 MB; workers of four; need for about a dozen at its height."""
     given = {"max": 6, "memory_mb": 512, "idle_seconds": 1.0, **policy}
     settings = Settings(
         workers=0, worker_mb=512, functions=6, limit=40, gap=0.01, duration=0.06, arrivals=300, keep_alive=0.5,
         trouble=trouble, configured=bool(seed % 2), calm=60.0 if strands else 20.0,
     )  # fmt: skip
-    return FleetWorld(seed, settings, policy=PoolPolicy("", **given), quota=quota, strands=strands)  # type: ignore[arg-type]
+    return FleetWorld(seed, settings, policy=PoolPolicy("", **given), quota=quota, strands=strands)
 
 
 def changes(world: FleetWorld) -> int:

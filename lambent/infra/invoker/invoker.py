@@ -287,7 +287,7 @@ class Invoker:
         self.leases = leases
         self.links = links
         self.clock = clock
-        self.ask_seconds = ask_seconds
+        self._ask_seconds = ask_seconds
         self.loop = asyncio.get_running_loop()
         self.counters: Counter[str] = Counter()  # held, waited, refused
         self._asking: asyncio.TimerHandle | None = None
@@ -373,7 +373,7 @@ class Invoker:
     def ask_soon(self) -> None:
         """Ask the scheduler for those who wait and whom no lease here has served in a moment."""
         if self.pool.asking and self._asking is None:
-            self._asking = self.loop.call_later(self.ask_seconds, self._ask)
+            self._asking = self.loop.call_later(self._ask_seconds, self._ask)
 
     def _ask(self) -> None:
         self._asking = None

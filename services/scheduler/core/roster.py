@@ -64,7 +64,7 @@ class Roster:
         self._joined: dict[str, float] = {}  # worker → when it was last seen connected: monotonic seconds
         # Worker → since when it is known that it had joined another scheduler: monotonic seconds.
         self._expected: dict[str, float] = {}
-        # Node → when a pod was last seen stranded there: monotonic seconds. As many as a cluster has nodes.
+        # Node → when a pod was last seen stranded there, not long ago: monotonic seconds.
         self._untaken: dict[str, float] = {}
 
     def state(
@@ -80,8 +80,8 @@ class Roster:
 
     def _silent_nodes(self, now: float) -> frozenset[str]:
         """Nodes whose workers are away, all that there are, or that did not take up what was put on them."""
-        silent = {node for node, at in self._untaken.items() if now - at <= BACK_SECONDS}
-        silent |= {each.facts.node for each in self._seen.values() if each.phase in _SILENT}
+        self._untaken = {node: at for node, at in self._untaken.items() if now - at <= BACK_SECONDS}
+        silent = self._untaken.keys() | {each.facts.node for each in self._seen.values() if each.phase in _SILENT}
         heard = {each.facts.node for each in self._seen.values() if each.phase in _HEARD}
         return frozenset(silent - heard - {""})
 
