@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lambent.domain.async_events import Outcome
@@ -83,8 +84,10 @@ class Attempts:
             return Attempt(Outcome.SYSTEM_ERROR, f"The function is in the state {state}")
         return known
 
-    async def run(self, ref: FunctionRef, known: Known, request: Request, payload: bytes) -> Attempt:
-        """Run an event once."""
+    async def run(
+        self, ref: FunctionRef, known: Known, request: Request, payload: bytes, begins: Callable[[], None]
+    ) -> Attempt:
+        """Run an event once. `begins` is called when it has an environment."""
         target = known.draw(self._rng.random())
         assert target is not None
         began = self._clock.monotonic()
@@ -98,6 +101,7 @@ class Attempts:
                     trace=span.trace_header,
                     client_context=None,
                     tail=False,
+                    begins=begins,
                 )
                 span.ended(outcome)
         except AwsError as error:

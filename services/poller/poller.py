@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lambent.domain.async_events import Condition, Decision, End, Outcome, RetryPolicy, decide, too_old
@@ -22,7 +24,7 @@ from lambent.infra.queue.records import DELIVERIES, Event, EventState, decode_ev
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Reading, Telemetry
 from services.poller.attempts import Attempt, Attempts, Request
-from services.poller.core.choice import Choice, Effect, Visit
+from services.poller.core.choice import LASTING_SECONDS, Choice, Effect, Visit
 from services.poller.outbox import Outbox
 from services.poller.sending import Deliveries
 
@@ -41,6 +43,15 @@ RENEW_SHARE = 1 / 3
 # of the commands, since leases grow with it.
 SETTLE_SECONDS = 0.002
 HELD_BACK = (Outcome.THROTTLED, Outcome.SYSTEM_ERROR)
+
+
+@dataclass(slots=True)
+class _Held:
+    """An item that is leased here."""
+
+    token: str  # of its lease
+    visit: Visit[QueueKey]
+    began: float = math.inf  # when it had an environment, by the queue's clock
 
 
 class Poller:
@@ -69,7 +80,7 @@ class Poller:
         self._rng = rng
         self._lease_seconds = lease_seconds
         self._choice: Choice[QueueKey] = Choice(running)
-        self._held: dict[tuple[QueueKey, str], str] = {}  # tokens of leases
+        self._held: dict[tuple[QueueKey, str], _Held] = {}
         self._kick = asyncio.Event()
         self._settles: Coalescer[QueueKey, Settlement, bool] = Coalescer(
             "settle", self._settle_batch, _weight, SETTLE_SECONDS
@@ -84,7 +95,8 @@ class Poller:
         """Begin to read. Raises ServiceUnavailableException."""
         await self._queue.synchronize()
         for name, loop in (
-            ("choose", self._choose), ("listen", self._listen), ("look", self._look), ("renew", self._renew),
+            ("choose", self._choose), ("listen", self._listen), ("look", self._look), ("notice", self._notice),
+            ("renew", self._renew),
         ):  # fmt: skip
             self._reading.start(name, self._kept(name, loop))
 
@@ -100,7 +112,7 @@ class Poller:
     async def stop(self, seconds: float) -> None:
         """Read no more, let what runs end, at most `seconds`; what does not is taken over by another poller."""
         # Leases are renewed for as long as anything runs.
-        for task in self._reading.named("choose", "listen", "look"):
+        for task in self._reading.named("choose", "listen", "look", "notice"):
             task.cancel()
         # Twice: what a visit that was under way has leased runs too.
         if not await self._working.drain(seconds):
@@ -160,28 +172,40 @@ class Poller:
             self._choice.visited(visit, 0, now + AWAY_SECONDS, now)
         else:
             for item in batch.items:
-                self._held[key, item.id] = item.token
-                self._working.start(item.id, self._work(visit, item))
+                held = self._held[key, item.id] = _Held(item.token, visit)
+                self._working.start(item.id, self._work(held, item))
             self._choice.visited(visit, len(batch.items), batch.next_due, self._queue.now(), batch.priority)
         self._kick.set()
 
+    async def _notice(self) -> None:
+        """Tell of what runs for long."""
+        while True:
+            await asyncio.sleep(LASTING_SECONDS)
+            now = self._queue.now()
+            items = self._held.values()
+            self._choice.lasting([item.visit for item in items if item.began <= now - LASTING_SECONDS], now)
+            self._kick.set()
+
     # Running
 
-    async def _work(self, visit: Visit[QueueKey], item: Leased) -> None:
+    async def _work(self, held: _Held, item: Leased) -> None:
         """One item from its lease to its settlement."""
         effect = Effect.HELD_BACK
+        visit = held.visit
         try:
-            settlement, effect = await self._run(visit.key, item)
+            settlement, effect = await self._run(held, item)
             await self._settle(visit.key, settlement)
             if isinstance(settlement.verdict, Delayed):
                 self._wake(visit.key, settlement.verdict.until)
         finally:
-            self._held.pop((visit.key, item.id), None)
+            if self._held.get((visit.key, item.id)) is held:
+                del self._held[visit.key, item.id]
             self._choice.ended(visit, effect, self._queue.now())
             self._kick.set()
 
-    async def _run(self, key: QueueKey, item: Leased) -> tuple[Settlement, Effect]:
+    async def _run(self, held: _Held, item: Leased) -> tuple[Settlement, Effect]:
         """An attempt at an event or a delivery; answers what becomes of it, and what that says about its queue."""
+        key = held.visit.key
         if key.name.startswith(DELIVERIES):
             verdict, held_back = await self._deliveries.run(key, item, self._queue.now())
             return Settlement(item.id, item.token, verdict), Effect.HELD_BACK if held_back else Effect.THROUGH
@@ -196,7 +220,7 @@ class Poller:
         attempt: Attempt | None = None
         decision: Decision | None = too_old(progress, policy, self._queue.now())
         if decision is None:
-            attempt = await self._attempt(ref, found, item.id, event, payload)
+            attempt = await self._attempt(ref, found, held, item.id, event, payload)
             decision = decide(progress, attempt.outcome, policy, self._queue.now())
             if attempt.version is not None:
                 response = attempt.response
@@ -221,13 +245,17 @@ class Poller:
         return Settlement(item.id, item.token, Dead(encode(state, response)), then), Effect.THROUGH
 
     async def _attempt(
-        self, ref: FunctionRef, found: Known | Attempt, request_id: str, event: Event, payload: bytes
+        self, ref: FunctionRef, found: Known | Attempt, held: _Held, request_id: str, event: Event, payload: bytes
     ) -> Attempt:
         if isinstance(found, Attempt):
             return found
         if self._ages is not None:
             self._ages.record((self._queue.now() - event.ready) * 1000, {"FunctionName": ref.name})
-        return await self._attempts.run(ref, found, Request(request_id, event.trace), payload)
+
+        def begins() -> None:
+            held.began = self._queue.now()
+
+        return await self._attempts.run(ref, found, Request(request_id, event.trace), payload, begins)
 
     # Settling and renewing
 
@@ -251,8 +279,8 @@ class Poller:
         while True:
             await asyncio.sleep(self._lease_seconds * RENEW_SHARE)
             by_queue: defaultdict[QueueKey, list[tuple[str, str]]] = defaultdict(list)
-            for (key, id_), token in self._held.items():
-                by_queue[key].append((id_, token))
+            for (key, id_), item in self._held.items():
+                by_queue[key].append((id_, item.token))
             try:
                 for key, held in by_queue.items():
                     await self._queue.renew(key, held, self._queue.now() + self._lease_seconds)

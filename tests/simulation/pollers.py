@@ -289,8 +289,11 @@ class _Attempts:
     async def find(self, ref: FunctionRef) -> Known:
         return self.known
 
-    async def run(self, ref: FunctionRef, known: Known, request: Request, payload: bytes) -> Attempt:
+    async def run(
+        self, ref: FunctionRef, known: Known, request: Request, payload: bytes, begins: Callable[[], None]
+    ) -> Attempt:
         rng = self.world.rng
+        begins()
         # Now and then for longer than a lease holds that nobody renews.
         await asyncio.sleep(rng.choice((0.01, 0.1, 3 * LEASE_SECONDS if rng.random() < 0.1 else 0.2)))
         outcomes = (

@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from services.poller.core.choice import PAUSE_MAX_SECONDS, Choice, Effect, Visit
+from services.poller.core.choice import LASTING_SECONDS, PAUSE_MAX_SECONDS, Choice, Effect, Visit
 
 
 @dataclass
@@ -34,11 +34,13 @@ class World:
     ended: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     ended_at: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    begun: list[tuple[float, Visit[str]]] = field(default_factory=list)  # of what runs
     # When, for how many items, and what comes then.
     steps: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.choice: Choice[str] = Choice(self.slots)
+        self.steps.append((LASTING_SECONDS, 0, self.tell_of_lasting))
 
     def add(self, key: str, count: int, seconds: float = 0.1, limit: int = 10**9) -> None:
         self.waiting[key] += count
@@ -83,7 +85,9 @@ class World:
             return
         self.running[key] += 1
         self.most = max(self.most, sum(self.running.values()))
-        self.then(self.end, visit, self.seconds[key] * self.random(1 - self.spread, 1 + self.spread))
+        began = self.now, visit
+        self.begun.append(began)
+        self.then(partial(self.end, began), visit, self.seconds[key] * self.random(1 - self.spread, 1 + self.spread))
 
     def held_back(self, visit: Visit[str]) -> None:
         key = visit.key
@@ -92,13 +96,19 @@ class World:
         self.choice.wake(key, self.now + 1, self.now)
         self.tell(Effect.HELD_BACK, visit)
 
-    def end(self, visit: Visit[str]) -> None:
+    def end(self, began: tuple[float, Visit[str]], visit: Visit[str]) -> None:
         key = visit.key
+        self.begun.remove(began)
         self.running[key] -= 1
         self.ended[key] += 1
         self.ended_at[key].append(self.now)
         slow = sum(self.running.values()) >= self.cores
         self.then(partial(self.tell, Effect.SLOW if slow else Effect.THROUGH), visit, self.random(0, self.lag))
+
+    def tell_of_lasting(self) -> None:
+        before = self.now - LASTING_SECONDS
+        self.choice.lasting([visit for began, visit in self.begun if began <= before], self.now)
+        self.steps.append((self.now + LASTING_SECONDS, 0, self.tell_of_lasting))
 
     def tell(self, effect: Effect, visit: Visit[str]) -> None:
         self.choice.ended(visit, effect, self.now)
@@ -135,14 +145,44 @@ def test_a_queue_behind_a_deep_one_waits_no_longer_however_deep_it_is(depth: int
     assert world.ended_at["late"][0] == pytest.approx(20.01)
 
 
-def test_items_that_run_for_ever_leave_room_for_others() -> None:
-    world = World(slots=64)
-    for number in range(5):
-        world.add(f"hog{number}", 1000, seconds=1e9)
-        world.run(world.now + 10)
+@pytest.mark.parametrize(("slots", "hogs"), [(64, 4), (1000, 30)])
+@pytest.mark.parametrize("together", [False, True])
+def test_items_that_run_for_ever_leave_room_for_others(slots: int, hogs: int, together: bool) -> None:
+    world = World(slots=slots)
+    for number in range(hogs):
+        world.add(f"hog{number}", 2000, seconds=1e9)
+        world.run(world.now + (0 if together else 10))
+    world.run(world.now + 30)
     world.add("late", 3, seconds=0.01)
     world.run(world.now + 1)
     assert world.ended["late"] == 3
+
+
+def test_items_of_minutes_are_many_within_seconds() -> None:
+    world = World(slots=1000)
+    world.add("f", 2000, seconds=300)
+    world.run(10)
+    assert world.running["f"] == 500
+    world.run(299)
+    assert world.running["f"] == 500, "the others are left until some have ended"
+    world.run(900)
+    assert world.ended["f"] + world.running["f"] == 2000
+
+
+def test_two_queues_with_items_of_minutes_have_as_many() -> None:
+    world = World(slots=1000)
+    world.add("f", 2000, seconds=300)
+    world.add("g", 2000, seconds=300)
+    world.run(20)
+    assert world.running == {"f": 250, "g": 250}
+
+
+def test_items_of_minutes_press_against_a_limit_once_in_five_seconds_at_the_most() -> None:
+    world = World(slots=1000)
+    world.add("f", 2000, seconds=60, limit=20)
+    world.run(600)
+    assert world.running["f"] >= 15
+    assert world.refused["f"] < 600 / 5
 
 
 def test_a_function_that_lets_nothing_through_costs_next_to_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -41,7 +42,10 @@ class Scripted:
     async def find(self, ref: FunctionRef) -> Known | Attempt:
         return Known(record(), None)
 
-    async def run(self, ref: FunctionRef, known: Known, request: Request, payload: bytes) -> Attempt:
+    async def run(
+        self, ref: FunctionRef, known: Known, request: Request, payload: bytes, begins: Callable[[], None]
+    ) -> Attempt:
+        begins()
         await self.gate.wait()
         self.ran.append(request.request_id)
         script = self.outcomes.get(request.request_id, [SUCCESS])
@@ -56,7 +60,7 @@ THROTTLE = Attempt(Outcome.THROTTLED, "ConcurrentInvocationLimitExceeded")
 class World:
     """A queue, a poller, and attempts as the test says."""
 
-    def __init__(self, built_in: BuiltIn | None = None) -> None:
+    def __init__(self, built_in: BuiltIn | None = None, running: int = 10) -> None:
         clock = SystemClock()
         self.queue = MemoryQueue(clock, "p", dead_seconds=1e9, dead_items=100)
         self.attempts = Scripted()
@@ -64,7 +68,8 @@ class World:
         sender = Sender(Connections(()), built_in, clock)  # type: ignore[arg-type]
         self.poller = Poller(
             self.queue, self.attempts, Deliveries(sender, POLICY, 10.0, telemetry),  # type: ignore[arg-type]
-            Outbox(Connections(()), SystemIds()), POLICY, telemetry, random.Random(1), running=10, lease_seconds=5.0,
+            Outbox(Connections(()), SystemIds()), POLICY, telemetry, random.Random(1), running=running,
+            lease_seconds=5.0,
         )  # fmt: skip
 
     async def append(self, *ids: str) -> None:
@@ -113,6 +118,17 @@ async def test_stopping_lets_what_runs_end_and_leaves_the_rest(world: World) -> 
     [depth] = await world.queue.depths(ONE)
     assert depth.counts[Place.LEASED] == 0, "what was leased was not settled"
     assert depth.counts[Place.FRESH] == 30 - len(world.attempts.ran)
+
+
+async def test_events_that_go_on_running_are_soon_half_of_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller_module, "LASTING_SECONDS", 0.05)
+    world = World(running=200)
+    await world.append(*(f"e{number}" for number in range(300)))
+    await world.poller.start()
+    await world.until(leased=100)
+    assert not world.attempts.ran
+    world.attempts.gate.set()
+    await world.poller.stop(5)
 
 
 async def test_a_defect_that_ends_a_loop_does_not_end_the_reading(

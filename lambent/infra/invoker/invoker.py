@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from lambent.domain.clock import Clock
@@ -104,15 +104,23 @@ class _Invocation:
     """One invocation: a waiter of the pool and a call of a worker link."""
 
     __slots__ = (
-        "_attempts", "_cold", "_invoker", "_lease", "_meta", "_payload", "_sent", "_since", "_target", "_ticket",
-        "_waited", "future",
+        "_attempts", "_begins", "_cold", "_invoker", "_lease", "_meta", "_payload", "_sent", "_since", "_target",
+        "_ticket", "_waited", "future",
     )  # fmt: skip
 
-    def __init__(self, invoker: Invoker, target: Target, meta: frames.Invoke, payload: bytes) -> None:
+    def __init__(
+        self,
+        invoker: Invoker,
+        target: Target,
+        meta: frames.Invoke,
+        payload: bytes,
+        begins: Callable[[], None] | None = None,
+    ) -> None:
         self._invoker = invoker
         self._target = target
         self._meta = meta
         self._payload = payload
+        self._begins = begins
         self._lease: Lease | None = None
         self._ticket = 0
         self._sent: tuple[str, int] | None = None
@@ -175,6 +183,8 @@ class _Invocation:
         self._lease = lease
         meta = self._meta
         meta.slot, meta.environment_id = lease.slot, lease.environment_id
+        if self._begins is not None:
+            self._begins()
         self._sent = self._invoker.links.invoke(lease.address, self, meta, self._payload)
 
     def begun(self, sent: tuple[str, int]) -> None:
@@ -304,14 +314,16 @@ class Invoker:
         trace: str,
         client_context: str | None,
         tail: bool,
+        begins: Callable[[], None] | None = None,
     ) -> Outcome:
-        """Run one invocation to its end.
+        """Run one invocation to its end. `begins` is called when an environment is there for it: again, if that did
+        not take it.
 
         Raises AwsError where it could not begin or was lost. If the task is cancelled, the environment is stopped and
         its slot freed at once.
         """
         meta = frames.Invoke(0, "", request_id, arn, trace, client_context, tail)
-        return await self._run(_Invocation(self, target, meta, payload))
+        return await self._run(_Invocation(self, target, meta, payload, begins))
 
     async def prepare(self, target: Target, request_id: str) -> Outcome:
         """Have an environment made, and with it the snapshot of a version with SnapStart; what came of its init phase.

@@ -1,9 +1,10 @@
 """Which queues a poller reads, and how much of each: fair between them, slow where a function is held back.
 
-Queues take turns. Each has a window, the most of its items that run here at once: it grows while they run and is halved
+Queues take turns. Each has a window, the most of its items that run here at once: it grows as they end and is halved
 when they are held back (throttled, no worker), as TCP does with a connection. It stops growing, and goes back a little,
-when items take long beyond their handler's time: more of them at once would wait for the same processors. No queue may
-run more than four times of what it leaves free, so that those whose items run for long leave room for those that come
+when items take long beyond their handler's time: more of them at once would wait for the same processors. It grows too
+by items that go on running, each second, but only while half of the slots are free; so those of minutes are many soon,
+and leave room for others. No queue may run more than four times of what it leaves free, for those that come
 later. A queue of which nothing gets through is left alone for a while that doubles; so it costs next to nothing,
 however much waits in it. After that it has its turn as an item of another queue ends, and before that queue has it
 again: what is freed then is what it may have been refused for, and at any other moment others have it.
@@ -19,7 +20,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Generic, TypeVar
@@ -31,6 +32,8 @@ FIRST_WINDOW = 16
 TURN, TURNS = 64, 8
 # How many of the slots one queue may have for each that is left free then.
 SHARE = 4
+# How long an item runs until it counts as one that ended, each time; and what share of the slots stays free then.
+LASTING_SECONDS, LASTING_FREE = 1.0, 0.5
 PAUSE_SECONDS, PAUSE_MAX_SECONDS = 0.1, 10.0
 # So much more priority is ten times the weight.
 TENFOLD = 10
@@ -177,14 +180,31 @@ class Choice(Generic[Key]):
             self._hold_back(visit, queue, now)
         else:
             if effect is Effect.THROUGH:
-                growth = 1.0 if queue.slow_start else self._growth(queue) / queue.window
-                queue.window = min(queue.window + growth, float(self.slots))
+                queue.window = min(queue.window + self._growth(queue), float(self.slots))
             else:
                 queue.slow_start = False
                 queue.window = max(queue.window - 1.0, min(queue.window, float(FIRST_WINDOW)))
             queue.pause, queue.streak = 0.0, 0
             self._end_a_pause(now)
         self._arrange(visit.key, queue, now)
+
+    def lasting(self, visits: Iterable[Visit[Key]], now: float) -> None:
+        """What has run for LASTING_SECONDS or longer, told every LASTING_SECONDS: a visit for each item.
+
+        It says what the end of as many would say, but not when there will be room for others: that has to be there.
+        """
+        counts = Counter(visit.key for visit in visits)
+        spare = self.slots * (1 - LASTING_FREE) - self.running
+        # Those with few first: what they do not need of their part is for the others.
+        for left, (key, count) in zip(range(len(counts), 0, -1), reversed(counts.most_common()), strict=True):
+            queue = self._queues[key]
+            # More than twice of those that do run would wait for room that there may not be.
+            most = min(2 * count - queue.window, max(spare, 0.0) / left)
+            if queue.running >= int(queue.window) and most > 0:
+                growth = min(count * self._growth(queue), most)
+                queue.window += growth
+                spare -= growth
+                self._arrange(key, queue, now)
 
     def next_at(self) -> float | None:
         """When `pick` has something new to say, if nothing happens before."""
@@ -197,8 +217,11 @@ class Choice(Generic[Key]):
         return max(int((share * free - queue.running) / (share + 1)), 1 if queue.running == 0 else 0)
 
     def _growth(self, queue: _Queue) -> float:
-        """How much faster or slower than alone its window grows, beside the highest that run."""
-        return max(_weight(queue.priority - max(self._at_work, default=queue.priority)), LEAST_GROWTH)
+        """What one item that got through adds to its window: less beside queues of a higher priority that run."""
+        if queue.slow_start:
+            return 1.0
+        weight = _weight(queue.priority - max(self._at_work, default=queue.priority))
+        return max(weight, LEAST_GROWTH) / queue.window
 
     def _cut(self, queue: _Queue) -> float:
         """How much of its window goes when it is held back: less while lower ones run, whose place it is to take."""
