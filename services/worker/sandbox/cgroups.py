@@ -24,15 +24,43 @@ from pathlib import Path
 
 _log = logging.getLogger(__name__)
 _MOUNT = Path("/sys/fs/cgroup")
-_V1 = ("memory", "pids", "cpu")
+_CONTROLLERS = ("memory", "pids", "cpu")
+_PROCESSES = "processes"  # of a container, where they have to leave its root
+_MOVES = 3
 _BESIDE = _MOUNT / "unified"  # where a machine that uses version 1 has version 2 as well
 _ABANDONED_SECONDS = 60.0
 _AHEAD = 16  # groups made in advance
 _KEPT = 32  # groups at most that wait, those included that had a sandbox before
 _LEFT = 4 << 20  # bytes that may be left in a group that gets another sandbox: the kernel's own, and pages of files
 _PERIOD = 100_000  # µs; the kernel's default
-# By whether it is version 2: a group's file for its weight, an ordinary one, the most.
-_ORDINARY = {True: ("cpu.weight", 100, 10_000), False: ("cpu.shares", 1024, 262_144)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What a version calls the files of a group."""
+
+    version: int
+    memory_limit: str
+    memory_used: str
+    memory_peak: str
+    memory_killed: str  # has a line that counts the processes that were killed for their memory
+    swap: str  # keeps the group's memory out of swap space, where there is any, if it says 0
+    quota: str
+    no_quota: str  # what `quota` says where there is none
+    burst: str
+    weight: str
+    ordinary: int  # weight
+    most: int  # weight
+
+
+_VERSION_1 = _Names(
+    1, "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control",
+    "memory.swappiness", "cpu.cfs_quota_us", "-1", "cpu.cfs_burst_us", "cpu.shares", 1024, 262_144,
+)  # fmt: skip
+_VERSION_2 = _Names(
+    2, "memory.max", "memory.current", "memory.peak", "memory.events",
+    "memory.swap.max", "cpu.max", f"max {_PERIOD}", "cpu.max.burst", "cpu.weight", 100, 10_000,
+)  # fmt: skip
 
 
 class Weight(Enum):
@@ -48,7 +76,7 @@ class Group:
     """The control group of one sandbox."""
 
     folders: dict[str, str]  # controller → folder; version 2 has one folder under each name
-    unified: bool
+    names: _Names
     entries: list[int] = field(default_factory=list)  # of the files through which a process enters by writing "0"
     lent: bool = False  # function code has held `entries`, and may enter as long as the group exists
     _memory_mb: int = 0  # as written last; 0: no limit
@@ -56,6 +84,7 @@ class Group:
     _quota: int | None = None  # µs; None: none
     _burst: int = 0
     _frozen: bool = False
+    _peak: int | None = None  # of version 2's file that counts anew since it was told to; None: it has not been
 
     def open(self) -> None:
         """Open `entries`."""
@@ -72,20 +101,27 @@ class Group:
 
         What the worker has written is set back here, but for the limit on memory, which comes with every environment;
         nobody else can have written: where groups are used again, a sandbox sees no file of its own. What the kernel
-        has counted is nothing by now (processes), is set back (the most memory used), or makes the group unfit
-        (processes killed for memory, memory that is still in use). Version 2 keeps a peak of memory that cannot be set
-        back for good.
+        has counted is nothing by now (processes), is set back (the most memory used; version 2 can since Linux 6.12),
+        or makes the group unfit (processes killed for memory, memory that is still in use). Raises OSError where that
+        cannot be done.
         """
-        if self.unified or self.lent or self._number("pids", "pids.current") or self.out_of_memory():
+        names, cpu = self.names, self.folders["cpu"]
+        if self.lent or self._number("pids", "pids.current") or self.out_of_memory():
             return False
-        if self._number("memory", "memory.usage_in_bytes") > _LEFT:
+        if self._number("memory", names.memory_used) > _LEFT:
             return False
-        _write(f"{self.folders['memory']}/memory.max_usage_in_bytes", "0")
+        peak = f"{self.folders['memory']}/{names.memory_peak}"
+        if names.version == 1:
+            _write(peak, "0")
+        else:
+            if self._peak is None:
+                self._peak = os.open(peak, os.O_RDWR | os.O_CLOEXEC)
+            os.write(self._peak, b"0")
         if self._frozen:
             self.freeze(frozen=False)
         if self._quota is not None:
             self._quota = None
-            _write(f"{self.folders['cpu']}/cpu.cfs_quota_us", "-1")
+            _write(f"{cpu}/{names.quota}", names.no_quota)
         self.weigh(Weight.BEHIND)
         self.open()
         return True
@@ -98,32 +134,28 @@ class Group:
         if weight is self._weight:
             return
         self._weight = weight
-        name, ordinary, _ = _ORDINARY[self.unified]
-        _write(f"{self.folders['cpu']}/{name}", str(max(1, ordinary // weight.value)))
+        names = self.names
+        _write(f"{self.folders['cpu']}/{names.weight}", str(max(1, names.ordinary // weight.value)))
 
     def limit_memory(self, memory_mb: int) -> None:
         """What the processes of the group may use together."""
         if memory_mb == self._memory_mb:
             return
         self._memory_mb = memory_mb
-        name = "memory.max" if self.unified else "memory.limit_in_bytes"
-        _write(f"{self.folders['memory']}/{name}", str(memory_mb * 1024 * 1024))
+        _write(f"{self.folders['memory']}/{self.names.memory_limit}", str(memory_mb * 1024 * 1024))
 
     def limit_cpu(self, cpus: float) -> None:
         """How much processor time the group gets; what it leaves in one period it may use in the next."""
         quota = max(1000, int(cpus * _PERIOD))
-        folder = self.folders["cpu"]
+        names, folder = self.names, self.folders["cpu"]
         if self._burst > quota:  # no group has a burst beyond its quota
             self._burst = 0
-            _write(f"{folder}/cpu.cfs_burst_us", "0")
+            _write(f"{folder}/{names.burst}", "0")
         self._quota = quota
-        if self.unified:
-            _write(f"{folder}/cpu.max", f"{quota} {_PERIOD}")
-        else:
-            _write(f"{folder}/cpu.cfs_quota_us", str(quota))
+        _write(f"{folder}/{names.quota}", str(quota))  # version 2 has the kernel's period with it, which stays
         if self._burst != quota:
             with contextlib.suppress(OSError):  # kernels before 5.14 know no burst
-                _write(f"{folder}/cpu.max.burst" if self.unified else f"{folder}/cpu.cfs_burst_us", str(quota))
+                _write(f"{folder}/{names.burst}", str(quota))
                 self._burst = quota
 
     @property
@@ -138,17 +170,17 @@ class Group:
 
     def peak_memory_kb(self) -> int:
         """Most memory that the group has used so far; 0: not known."""
-        name = "memory.peak" if self.unified else "memory.max_usage_in_bytes"
         try:
-            return self._number("memory", name) >> 10
+            if self._peak is not None:
+                return int(os.pread(self._peak, 64, 0)) >> 10
+            return self._number("memory", self.names.memory_peak) >> 10
         except (OSError, ValueError):  # kernels before 5.19 keep none in version 2
             return 0
 
     def out_of_memory(self) -> bool:
         """Whether the kernel has killed a process of the group for its memory."""
-        name = "memory.events" if self.unified else "memory.oom_control"
         try:
-            text = _read(f"{self.folders['memory']}/{name}")
+            text = _read(f"{self.folders['memory']}/{self.names.memory_killed}")
         except OSError:
             return False
         return any(line.startswith(b"oom_kill ") and line.split()[1] != b"0" for line in text.splitlines())
@@ -161,6 +193,9 @@ class Group:
 
     def remove(self) -> bool:
         """Remove the folders; False: a process is still on its way out, try again later."""
+        peak, self._peak = self._peak, None
+        if peak is not None:
+            os.close(peak)
         for folder in set(self.folders.values()):
             try:
                 os.rmdir(folder)
@@ -196,6 +231,25 @@ def _read(path: str) -> bytes:
         os.close(descriptor)
 
 
+def _divide(folder: Path) -> None:
+    """Have groups in a folder of version 2 limited. Raises OSError."""
+    control = str(folder / "cgroup.subtree_control")
+    try:
+        _write(control, " ".join(f"+{name}" for name in _CONTROLLERS))
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        # The root that a container with a cgroup namespace of its own sees is a group like others: with processes in
+        # it, it has no limited groups. So they go into one beside; those that nobody here sees cannot.
+        beside = folder / _PROCESSES
+        beside.mkdir(exist_ok=True)
+        for _ in range(_MOVES):  # what has been forked meanwhile has to follow
+            for pid in (folder / "cgroup.procs").read_text(encoding="ascii").split():
+                with contextlib.suppress(ProcessLookupError):
+                    _write(str(beside / "cgroup.procs"), pid)
+        _write(control, " ".join(f"+{name}" for name in _CONTROLLERS))
+
+
 class Groups:
     """The control groups of one worker, under `lambent/<worker>`."""
 
@@ -211,15 +265,16 @@ class Groups:
         self._making = False
         self._closed = False
         self._leaving: list[Group] = []
-        self.unified = not (_MOUNT / "memory" / "memory.limit_in_bytes").exists()
-        if self.unified:
+        unified = not (_MOUNT / "memory" / _VERSION_1.memory_limit).exists()
+        self.names = _VERSION_2 if unified else _VERSION_1
+        if unified:
             home = str(_MOUNT / "lambent" / worker)
-            self._homes = dict.fromkeys((*_V1, "freezer"), home)
+            self._homes = dict.fromkeys((*_CONTROLLERS, "freezer"), home)
             os.makedirs(home, exist_ok=True)
             for folder in (_MOUNT, _MOUNT / "lambent", Path(home)):
-                _write(str(folder / "cgroup.subtree_control"), "+memory +pids +cpu")
+                _divide(folder)
         else:
-            self._homes = {name: str(_MOUNT / name / "lambent" / worker) for name in _V1}
+            self._homes = {name: str(_MOUNT / name / "lambent" / worker) for name in _CONTROLLERS}
             for home in self._homes.values():
                 os.makedirs(home, exist_ok=True)
             with contextlib.suppress(OSError):
@@ -238,11 +293,16 @@ class Groups:
         functions of this worker would weigh less than the worker: who invokes one of them would wait for it longer than
         for everything else together, and longer still while others start.
         """
-        name, ordinary, most = _ORDINARY[self.unified]
+        names = self.names
         home = self._homes["cpu"]
-        for folder in (os.path.dirname(home), home):
+        for folder in (os.path.dirname(home), home, str(_MOUNT / _PROCESSES)):
             with contextlib.suppress(OSError):
-                _write(f"{folder}/{name}", str(min(cores * ordinary, most)))
+                _write(f"{folder}/{names.weight}", str(min(cores * names.ordinary, names.most)))
+
+    @property
+    def version(self) -> int:
+        """Of control groups: 1 or 2."""
+        return self.names.version
 
     @property
     def freeze(self) -> bool:
@@ -273,10 +333,12 @@ class Groups:
     def _make(self) -> Group:
         number = next(self._numbers)
         folders = {name: f"{home}/{number}" for name, home in self._homes.items()}
-        group = Group(folders, self.unified)
+        group = Group(folders, self.names)
         for folder in sorted(set(folders.values())):
             os.mkdir(folder)
         _write(f"{folders['pids']}/pids.max", self._processes)
+        with contextlib.suppress(OSError):  # kernels without swap have no such file
+            _write(f"{folders['memory']}/{self.names.swap}", "0")
         group.weigh(Weight.BEHIND)
         group.open()
         return group
@@ -325,7 +387,7 @@ class Groups:
         """Kill and remove what an earlier process of this worker, or this one, has left behind."""
         numbers = {entry for home in self._homes.values() for entry in _folders(home)}
         for number in numbers:
-            group = Group({name: f"{home}/{number}" for name, home in self._homes.items()}, self.unified)
+            group = Group({name: f"{home}/{number}" for name, home in self._homes.items()}, self.names)
             group.kill()
             for _ in range(1000):
                 if group.remove():

@@ -140,7 +140,7 @@ class NativePool:
             try:
                 self._groups = Groups(self._config.worker_id, self._config.processes, SystemClock().epoch())
                 frozen = "frozen by control groups version 2" if self._groups.freeze else "stopped by signals"
-                return f"limits by control groups version {2 if self._groups.unified else 1}; {frozen} when idle"
+                return f"limits by control groups version {self._groups.version}; {frozen} when idle"
             except OSError as error:
                 cause = error.strerror or str(error)
         return (
