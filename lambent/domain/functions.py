@@ -111,7 +111,7 @@ class FunctionRecord:
     changed: float  # epoch seconds at which the change in progress began
     # What invocations run; None until the creation has ended; while an update is in progress, what was before.
     serving: Deployed | None
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)  # that it was created with; Function.tags has today's
     last_version: int = 0  # the number published last: none is given twice while the function lives
 
     @property
@@ -181,10 +181,16 @@ class Function:
     """A function with everything published of it, as one read of the store found it."""
 
     record: FunctionRecord
-    stamp: str  # changes whenever an alias or the handling of events does, or a version is deleted
+    stamp: str  # changes whenever an alias, the handling of events or tags do, or a version is deleted
     versions: Mapping[str, VersionRecord]  # by number
     aliases: Mapping[str, AliasRecord]  # by name
     event_configs: Mapping[str, EventInvokeConfig] = field(default_factory=dict)  # by qualifier
+    tags_since: Mapping[str, str] | None = None  # as they were set last; None: as the function was created
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The function's tags. They are kept beside $LATEST, since setting them is no new revision of it."""
+        return self.record.tags if self.tags_since is None else self.tags_since
 
     def has(self, version: str) -> bool:
         """Whether there is such a version; $LATEST always is."""

@@ -283,6 +283,10 @@ class Limits:
         "it back.",
     )
     tags: int = count(50, "tags", "Tags of one resource.", "`InvalidParameterValueException` (400).")
+    tag_key_length: int = count(128, "characters", "Length of a tag's key.", "`InvalidParameterValueException` (400).")
+    tag_value_length: int = count(
+        256, "characters", "Length of a tag's value.", "`InvalidParameterValueException` (400)."
+    )
 
 
 # What AWS's limits were at other times, by name: only what differs from today's. `limit_profile` chooses one; a limit

@@ -2050,3 +2050,60 @@ class DeleteFunctionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__status_code) -> _WhichOneofReturnType__status_code | None: ...
 
 Global___DeleteFunctionResponse: _TypeAlias = DeleteFunctionResponse  # noqa: Y015
+
+@_typing.final
+class GetFunctionCodeSigningConfigRequest(_message.Message):
+    """What GetFunctionCodeSigningConfig takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    function_name: _builtins.str
+    """Name, partial ARN or full ARN of the function."""
+    def __init__(
+        self,
+        *,
+        function_name: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_function_name", b"_function_name", "function_name", b"function_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_function_name", b"_function_name", "function_name", b"function_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__function_name: _TypeAlias = _typing.Literal["function_name"]  # noqa: Y015
+    _WhichOneofArgType__function_name: _TypeAlias = _typing.Literal["_function_name", b"_function_name"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__function_name) -> _WhichOneofReturnType__function_name | None: ...
+
+Global___GetFunctionCodeSigningConfigRequest: _TypeAlias = GetFunctionCodeSigningConfigRequest  # noqa: Y015
+
+@_typing.final
+class GetFunctionCodeSigningConfigResponse(_message.Message):
+    """What GetFunctionCodeSigningConfig answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_SIGNING_CONFIG_ARN_FIELD_NUMBER: _builtins.int
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    code_signing_config_arn: _builtins.str
+    """ARN of the configuration; absent where there is none."""
+    function_name: _builtins.str
+    """The function's name."""
+    def __init__(
+        self,
+        *,
+        code_signing_config_arn: _builtins.str | None = ...,
+        function_name: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_code_signing_config_arn", b"_code_signing_config_arn", "_function_name", b"_function_name", "code_signing_config_arn", b"code_signing_config_arn", "function_name", b"function_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code_signing_config_arn", b"_code_signing_config_arn", "_function_name", b"_function_name", "code_signing_config_arn", b"code_signing_config_arn", "function_name", b"function_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__code_signing_config_arn: _TypeAlias = _typing.Literal["code_signing_config_arn"]  # noqa: Y015
+    _WhichOneofArgType__code_signing_config_arn: _TypeAlias = _typing.Literal["_code_signing_config_arn", b"_code_signing_config_arn"]  # noqa: Y015
+    _WhichOneofReturnType__function_name: _TypeAlias = _typing.Literal["function_name"]  # noqa: Y015
+    _WhichOneofArgType__function_name: _TypeAlias = _typing.Literal["_function_name", b"_function_name"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__code_signing_config_arn) -> _WhichOneofReturnType__code_signing_config_arn | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__function_name) -> _WhichOneofReturnType__function_name | None: ...
+
+Global___GetFunctionCodeSigningConfigResponse: _TypeAlias = GetFunctionCodeSigningConfigResponse  # noqa: Y015

@@ -65,6 +65,11 @@ class FunctionServiceStub:
                 request_serializer=lambent_dot_v1_dot_function__service__pb2.UpdateFunctionConfigurationRequest.SerializeToString,
                 response_deserializer=lambent_dot_v1_dot_function__service__pb2.FunctionConfiguration.FromString,
                 _registered_method=True)
+        self.GetFunctionCodeSigningConfig = channel.unary_unary(
+                '/lambent.v1.FunctionService/GetFunctionCodeSigningConfig',
+                request_serializer=lambent_dot_v1_dot_function__service__pb2.GetFunctionCodeSigningConfigRequest.SerializeToString,
+                response_deserializer=lambent_dot_v1_dot_function__service__pb2.GetFunctionCodeSigningConfigResponse.FromString,
+                _registered_method=True)
         self.DeleteFunction = channel.unary_unary(
                 '/lambent.v1.FunctionService/DeleteFunction',
                 request_serializer=lambent_dot_v1_dot_function__service__pb2.DeleteFunctionRequest.SerializeToString,
@@ -118,6 +123,13 @@ class FunctionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFunctionCodeSigningConfig(self, request, context):
+        """The code signing configuration of a function. None can be made here, so the answer names the function alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteFunction(self, request, context):
         """Deletes a function with all that belongs to it. Running invocations end undisturbed.
         """
@@ -157,6 +169,11 @@ def add_FunctionServiceServicer_to_server(servicer, server):
                     servicer.UpdateFunctionConfiguration,
                     request_deserializer=lambent_dot_v1_dot_function__service__pb2.UpdateFunctionConfigurationRequest.FromString,
                     response_serializer=lambent_dot_v1_dot_function__service__pb2.FunctionConfiguration.SerializeToString,
+            ),
+            'GetFunctionCodeSigningConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFunctionCodeSigningConfig,
+                    request_deserializer=lambent_dot_v1_dot_function__service__pb2.GetFunctionCodeSigningConfigRequest.FromString,
+                    response_serializer=lambent_dot_v1_dot_function__service__pb2.GetFunctionCodeSigningConfigResponse.SerializeToString,
             ),
             'DeleteFunction': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteFunction,
@@ -327,6 +344,33 @@ class FunctionService:
             '/lambent.v1.FunctionService/UpdateFunctionConfiguration',
             lambent_dot_v1_dot_function__service__pb2.UpdateFunctionConfigurationRequest.SerializeToString,
             lambent_dot_v1_dot_function__service__pb2.FunctionConfiguration.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFunctionCodeSigningConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.FunctionService/GetFunctionCodeSigningConfig',
+            lambent_dot_v1_dot_function__service__pb2.GetFunctionCodeSigningConfigRequest.SerializeToString,
+            lambent_dot_v1_dot_function__service__pb2.GetFunctionCodeSigningConfigResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,8 @@ class FunctionServiceStub:
     """Replaces the code of $LATEST. Invocations run the old code until the update is Successful."""
     UpdateFunctionConfiguration: _grpc.UnaryUnaryMultiCallable[_function_service_pb2.UpdateFunctionConfigurationRequest, _function_service_pb2.FunctionConfiguration]
     """Changes the members that are sent and keeps the others; maps and lists are replaced whole."""
+    GetFunctionCodeSigningConfig: _grpc.UnaryUnaryMultiCallable[_function_service_pb2.GetFunctionCodeSigningConfigRequest, _function_service_pb2.GetFunctionCodeSigningConfigResponse]
+    """The code signing configuration of a function. None can be made here, so the answer names the function alone."""
     DeleteFunction: _grpc.UnaryUnaryMultiCallable[_function_service_pb2.DeleteFunctionRequest, _function_service_pb2.DeleteFunctionResponse]
     """Deletes a function with all that belongs to it. Running invocations end undisturbed."""
 
@@ -65,6 +67,8 @@ class FunctionServiceAsyncStub(FunctionServiceStub):
     """Replaces the code of $LATEST. Invocations run the old code until the update is Successful."""
     UpdateFunctionConfiguration: _aio.UnaryUnaryMultiCallable[_function_service_pb2.UpdateFunctionConfigurationRequest, _function_service_pb2.FunctionConfiguration]  # type: ignore[assignment]
     """Changes the members that are sent and keeps the others; maps and lists are replaced whole."""
+    GetFunctionCodeSigningConfig: _aio.UnaryUnaryMultiCallable[_function_service_pb2.GetFunctionCodeSigningConfigRequest, _function_service_pb2.GetFunctionCodeSigningConfigResponse]  # type: ignore[assignment]
+    """The code signing configuration of a function. None can be made here, so the answer names the function alone."""
     DeleteFunction: _aio.UnaryUnaryMultiCallable[_function_service_pb2.DeleteFunctionRequest, _function_service_pb2.DeleteFunctionResponse]  # type: ignore[assignment]
     """Deletes a function with all that belongs to it. Running invocations end undisturbed."""
 
@@ -118,6 +122,14 @@ class FunctionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_function_service_pb2.FunctionConfiguration, _abc.Awaitable[_function_service_pb2.FunctionConfiguration]]:
         """Changes the members that are sent and keeps the others; maps and lists are replaced whole."""
+
+    @_abc_1.abstractmethod
+    def GetFunctionCodeSigningConfig(
+        self,
+        request: _function_service_pb2.GetFunctionCodeSigningConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_function_service_pb2.GetFunctionCodeSigningConfigResponse, _abc.Awaitable[_function_service_pb2.GetFunctionCodeSigningConfigResponse]]:
+        """The code signing configuration of a function. None can be made here, so the answer names the function alone."""
 
     @_abc_1.abstractmethod
     def DeleteFunction(

@@ -56,6 +56,7 @@ from lambent.v1 import (
     log_service_pb2,
     queue_service_pb2,
     scaling_service_pb2,
+    tag_service_pb2,
     version_service_pb2,
 )
 from services.frontend import code_urls
@@ -80,6 +81,7 @@ from services.frontend.operations.queue import QueueOperations
 from services.frontend.operations.scaling import ScalingOperations
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.snapshots import SnapshotMaker
+from services.frontend.operations.tags import TagOperations
 from services.frontend.operations.uploads import Uploads
 from services.frontend.operations.versions import Publisher, VersionOperations
 from services.frontend.provisioned_statuses import SchedulerStatuses
@@ -337,6 +339,10 @@ class FrontendService:
                 (
                     event_invoke_service_pb2.DESCRIPTOR.services_by_name["EventInvokeService"],
                     EventInvokeConfigOperations(store=self._store, editor=editor, limits=limits, clock=self._clock),
+                ),
+                (
+                    tag_service_pb2.DESCRIPTOR.services_by_name["TagService"],
+                    TagOperations(store=self._store, editor=editor, limits=limits),
                 ),
                 (
                     queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],

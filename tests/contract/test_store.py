@@ -114,6 +114,25 @@ async def test_a_function_is_read_with_all_that_is_published_of_it(store: Functi
         assert found.stands_for(qualifier) == whole.stands_for(qualifier)
 
 
+async def test_tags_are_those_of_the_creation_until_they_are_set(store: FunctionStore) -> None:
+    made = dataclasses.replace(record(), tags={"a": "1"})
+    await create(store, made)
+
+    async def found() -> list[dict[str, str]]:
+        functions = [await store.read(ONE, "f"), await store.find(ONE, "f", LATEST), await store.find(ONE, "f", "1")]
+        return [dict(function.tags) for function in functions if function is not None]
+
+    assert await found() == [{"a": "1"}] * 3
+    for tags in ({"a": "2", "b": ""}, {}):
+        assert await store.change(Edit(ONE, "f", NOBODY, tags=tags), 1000) is None
+        assert await found() == [tags] * 3
+    assert await replace(store, dataclasses.replace(made, revision_id="r2"), "r1") is None
+    assert await found() == [{}] * 3
+    await delete(store, "f", 3)
+    await create(store, made)
+    assert await found() == [{"a": "1"}] * 3
+
+
 async def test_what_is_removed_is_gone_and_gives_its_bytes_back(store: FunctionStore) -> None:
     await store.create(record(), "s1", version("1", size=30), 100)
     await store.change(Edit(ONE, "f", NOBODY, aliases={"a": alias("a", "1"), "b": alias("b", "1")}), 100)

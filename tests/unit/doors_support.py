@@ -61,6 +61,11 @@ class EchoFunctions:
             concurrency=fn.Concurrency(reserved_concurrent_executions=0),
         )
 
+    async def get_function_code_signing_config(
+        self, request: fn.GetFunctionCodeSigningConfigRequest, call: Call
+    ) -> fn.GetFunctionCodeSigningConfigResponse:
+        return fn.GetFunctionCodeSigningConfigResponse(function_name=request.function_name)
+
     async def get_function_configuration(
         self, request: fn.GetFunctionConfigurationRequest, call: Call
     ) -> fn.FunctionConfiguration:

@@ -64,6 +64,7 @@ class MemoryFunctionStore:
                 _merged(function.versions, edit.versions),
                 _merged(function.aliases, edit.aliases),
                 _merged(function.event_configs, edit.event_configs),
+                function.tags_since if edit.tags is None else edit.tags,
             )
         if edit.settings is not None:
             self._settings[tenant] = edit.settings
@@ -85,6 +86,7 @@ class MemoryFunctionStore:
             {key: each for key, each in function.versions.items() if key in named},
             {key: each for key, each in function.aliases.items() if key == qualifier},
             {key: each for key, each in function.event_configs.items() if key == qualifier},
+            function.tags_since,
         )
 
     async def read(self, tenant: Tenant, name: str) -> Function | None:

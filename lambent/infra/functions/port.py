@@ -51,6 +51,7 @@ class Edit:
     versions: Mapping[str, VersionRecord | None] = field(default_factory=dict)
     aliases: Mapping[str, AliasRecord | None] = field(default_factory=dict)
     event_configs: Mapping[str, EventInvokeConfig | None] = field(default_factory=dict)
+    tags: Mapping[str, str] | None = None  # all of them
     settings: ConcurrencyState | None = None
     added_bytes: int = 0  # of packages, $LATEST's and all versions' together
     delete: bool = False  # the function, with all that belongs to it; its settings go by `settings`

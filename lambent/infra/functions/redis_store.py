@@ -2,7 +2,7 @@
 
 lambent:{ACCOUNT:REGION}:function:NAME   hash: record (JSON), revision, stamp, bytes, and JSON in a field version:NUMBER
                                          for each version, alias:NAME for each alias, events:QUALIFIER where the
-                                         handling of events is set
+                                         handling of events is set, tags once they have been set anew
 lambent:{ACCOUNT:REGION}:functions       sorted set of names, all with score 0: sorted by name
 lambent:{ACCOUNT:REGION}:code-bytes      bytes of all packages
 lambent:{ACCOUNT:REGION}:concurrency     hash: state (JSON), revision
@@ -36,13 +36,14 @@ READ_MILLISECONDS = 10_000
 FIND_ATTEMPTS = 5
 
 _TENANTS = "lambent:concurrency-tenants"
-_VERSION, _ALIAS, _EVENTS = "version:", "alias:", "events:"
+_VERSION, _ALIAS, _EVENTS, _TAGS = "version:", "alias:", "events:", "tags"
 
 _ENCODER = msgspec.json.Encoder()
 _RECORD = msgspec.json.Decoder(FunctionRecord)
 _VERSIONS = msgspec.json.Decoder(VersionRecord)
 _ALIASES = msgspec.json.Decoder(AliasRecord)
 _EVENT_CONFIGS = msgspec.json.Decoder(EventInvokeConfig)
+_TAG_MAP = msgspec.json.Decoder(dict[str, str])
 _SETTINGS = msgspec.json.Decoder(ConcurrencyState)
 
 
@@ -89,6 +90,8 @@ class RedisFunctionStore:
         fields = {} if edit.record is None else _record_fields(edit.record)
         if edit.new_stamp is not None:
             fields["stamp"] = edit.new_stamp
+        if edit.tags is not None:
+            fields[_TAGS] = _ENCODER.encode(edit.tags)
         published: dict[str, VersionRecord | AliasRecord | EventInvokeConfig | None] = {}
         published |= {_VERSION + key: each for key, each in edit.versions.items()}
         published |= {_ALIAS + key: each for key, each in edit.aliases.items()}
@@ -121,12 +124,15 @@ class RedisFunctionStore:
         own = (_VERSION if is_version(qualifier) else _ALIAS) + qualifier
         for attempt in range(FIND_ATTEMPTS):
             events = _EVENTS + qualifier
-            record, stamp, found, config = await self._fields(tenant, name, ["record", "stamp", own, events])
+            fields = ["record", "stamp", own, events, _TAGS]
+            record, stamp, found, config, tags = await self._fields(tenant, name, fields)
             if record is None:
                 return None
             hash_: dict[str, bytes] = {"record": record, "stamp": stamp or b""}
             if config is not None:
                 hash_[events] = config
+            if tags is not None:
+                hash_[_TAGS] = tags
             if found is not None:
                 hash_[own] = found
                 if own.startswith(_ALIAS):
@@ -221,6 +227,7 @@ def _function(fields: Mapping[str, bytes]) -> Function:
             for key, each in fields.items()
             if key.startswith(_EVENTS)
         },
+        tags_since=_TAG_MAP.decode(fields[_TAGS]) if _TAGS in fields else None,
     )
 
 

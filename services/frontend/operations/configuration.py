@@ -15,6 +15,7 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, Tenant, function_arn
 from lambent.domain.networks import Networks
 from lambent.domain.runtimes import ACCEPTED, RETIRED, SERVED, family
+from lambent.domain.tags import check_tags
 from lambent.infra.functions.variables import open_variables, seal_variables
 from lambent.infra.secrets import SecretBox, SecretsError
 from lambent.v1 import function_service_pb2 as pb
@@ -74,8 +75,7 @@ def from_create(
         raise invalid_parameter(
             "Runtime and Handler are mandatory parameters for functions created with deployment packages."
         )
-    if len(request.tags) > limits.tags:
-        raise invalid_parameter(f"Number of tags exceeds resource tag limit of {limits.tags}.")
+    check_tags(request.tags, limits)
     blank = Configuration(
         role=request.role,
         runtime="",

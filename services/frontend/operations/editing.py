@@ -61,8 +61,8 @@ class Editor:
             edit = decide(function, settings)
             if edit is None:
                 return False
-            # Aliases, the handling of events and removals change what others decide on; so does the function's end.
-            restamp = edit.aliases or edit.event_configs or None in edit.versions.values()
+            # What others decide on changes with aliases, the handling of events, tags and removals; and with the end.
+            restamp = edit.aliases or edit.event_configs or edit.tags is not None or None in edit.versions.values()
             after = None if edit.settings is settings else edit.settings
             edit = dataclasses.replace(
                 edit,

@@ -122,7 +122,8 @@ class FunctionOperations:
             code=pb.FunctionCodeLocation(repository_type="S3", location=self._urls.make(record.code.sha256)),
         )
         if ref.qualifier is None:
-            response.tags.update(record.tags)
+            function = await self._store.find(ref.tenant, ref.name, LATEST)
+            response.tags.update({} if function is None else function.tags)
         reserved = (await self._store.settings(ref.tenant)).reserved.get(ref.name)
         if reserved is not None:
             response.concurrency.reserved_concurrent_executions = reserved
@@ -135,6 +136,13 @@ class FunctionOperations:
         ref = self._ref(request, call)
         record, version, snapshot = await self._lookups.qualified(ref)
         return conf.to_message(record, self._secrets, ref.qualifier, version, snapshot)
+
+    async def get_function_code_signing_config(
+        self, request: pb.GetFunctionCodeSigningConfigRequest, call: Call
+    ) -> pb.GetFunctionCodeSigningConfigResponse:
+        """No function has one: packages are not signed here."""
+        record = await self._lookups.latest(function_ref(request.function_name, call))
+        return pb.GetFunctionCodeSigningConfigResponse(function_name=record.name)
 
     async def list_functions(self, request: pb.ListFunctionsRequest, call: Call) -> pb.ListFunctionsResponse:
         """One page, by name, or by name and version. Markers carry the last name (and version) of the page before."""
