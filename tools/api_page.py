@@ -25,7 +25,7 @@ FILES = [
 ]
 # AWS's models that the services are of: those of which the page lists what is not served, and all.
 WHOLE = ("lambda", "application-autoscaling")
-MODELS = (*WHOLE, "logs")
+MODELS = (*WHOLE, "logs", "sts")
 
 HEAD = """\
 # API reference
@@ -35,7 +35,7 @@ HEAD = """\
 Every operation below is served at two doors: as AWS's REST API (SigV4, for the AWS CLI and SDKs) and as gRPC
 (`authorization: Bearer TOKEN`, reflection enabled). Member names are AWS's in both, so one JSON document fits
 `aws --cli-input-json` and `grpcurl -d`. Operations without an HTTP path are gRPC only. Those with an `X-Amz-Target` are
-of AWS's JSON 1.1 protocol.
+of AWS's JSON 1.1 protocol, those with an `Action` of its Query protocol.
 """
 
 
@@ -60,19 +60,20 @@ def page() -> str:
         options = method.GetOptions()
         rule = options.Extensions[options_pb2.method]
         served.add((model_of(method), rule.aws_operation))
-        target = method.containing_service.GetOptions().Extensions[options_pb2.service].target_prefix
+        service = method.containing_service.GetOptions().Extensions[options_pb2.service]
+        named = _named(service, method.name)
         http = options.Extensions[annotations_pb2.http]
         verb = http.WhichOneof("pattern")
         path = f"`{verb.upper()} {_template(method, getattr(http, verb))}`" if verb else "–"
-        if target:
-            path = f"`POST /` `X-Amz-Target: {target}.{method.name}`"
+        if named:
+            path = f"`POST /` `{named}`"
         query = "".join(f" with `{key}={value}`" for key, value in sorted(rule.required_query.items()))
         kind = " (stream)" if method.server_streaming else ""
         kind = " (streams both ways)" if method.client_streaming else kind
         name = f"`{method.name}`" if rule.aws_operation else f"`{method.name}` (Lambent's own)"
         members = ", ".join(_member(field) for field in method.input_type.fields)
         rpc = f"`{method.containing_service.full_name}/{method.name}`{kind}"
-        lines.append(f"| {name} | {path}{query} | {rule.success if verb or target else '–'} | {rpc} | {members} |")
+        lines.append(f"| {name} | {path}{query} | {rule.success if verb or named else '–'} | {rpc} | {members} |")
     missing = [
         (each, model.operation_model(each).http)
         for name, model in models.items()
@@ -87,7 +88,8 @@ def page() -> str:
         "",
         f"## Not served yet ({len(missing)} of {total} in AWS's models)",
         "",
-        "Of CloudWatch Logs, what tools need to read what functions wrote is served, and no more is meant to be.",
+        "Of CloudWatch Logs, what tools need to read what functions wrote is served, of the Security Token Service",
+        "what they ask first, and no more is meant to be.",
         "",
         "These answer `UnknownOperationException`, or 405 where the path is known for another method.",
         "",
@@ -97,6 +99,13 @@ def page() -> str:
     for name, http in missing:
         lines.append(f"| `{name}` | `{http['method']} {http['requestUri']}` |")
     return "\n".join(lines) + "\n"
+
+
+def _named(service: Any, name: str) -> str:
+    """How a request to the path `/` names an operation; empty: it has a path."""
+    if service.target_prefix:
+        return f"X-Amz-Target: {service.target_prefix}.{name}"
+    return f"Action={name}" if service.query_version else ""
 
 
 def _template(method: Any, template: str) -> str:

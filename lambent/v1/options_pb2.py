@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lambent/v1/options.proto\x12\nlambent.v1\x1a google/protobuf/descriptor.proto\"\xbe\x01\n\nMethodRule\x12\x0f\n\x07success\x18\x01 \x01(\x05\x12\x41\n\x0erequired_query\x18\x02 \x03(\x0b\x32).lambent.v1.MethodRule.RequiredQueryEntry\x12\x15\n\raws_operation\x18\x03 \x01(\t\x12\x0f\n\x07many_of\x18\x04 \x01(\t\x1a\x34\n\x12RequiredQueryEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x96\x01\n\x0bServiceRule\x12\x15\n\rtarget_prefix\x18\x01 \x01(\t\x12\x14\n\x0csigning_name\x18\x02 \x01(\t\x12\x16\n\x0einternal_error\x18\x03 \x01(\t\x12\x11\n\taws_model\x18\x04 \x01(\t\x12\x17\n\x0finvalid_request\x18\x05 \x01(\t\x12\x16\n\x0emessage_member\x18\x06 \x01(\t\"<\n\x06\x42ounds\x12\x10\n\x03min\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_max\"\x83\x03\n\tFieldRule\x12&\n\x08location\x18\x01 \x01(\x0e\x32\x14.lambent.v1.Location\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\x12\x0f\n\x07pattern\x18\x04 \x01(\t\x12!\n\x05value\x18\x05 \x01(\x0b\x32\x12.lambent.v1.Bounds\x12\"\n\x06length\x18\x06 \x01(\x0b\x32\x12.lambent.v1.Bounds\x12\x0e\n\x06values\x18\x07 \x03(\t\x12\x12\n\nemit_empty\x18\x08 \x01(\x08\x12\x13\n\x0bkey_pattern\x18\t \x01(\t\x12\x14\n\x0citem_pattern\x18\n \x01(\t\x12\x11\n\tsensitive\x18\x0b \x01(\x08\x12&\n\nkey_length\x18\x0c \x01(\x0b\x32\x12.lambent.v1.Bounds\x12&\n\nitem_value\x18\r \x01(\x0b\x32\x12.lambent.v1.Bounds\x12\x11\n\tclearable\x18\x0e \x01(\x08\x12\x11\n\textension\x18\x0f \x01(\x08*}\n\x08Location\x12\x18\n\x14LOCATION_UNSPECIFIED\x10\x00\x12\x12\n\x0eLOCATION_QUERY\x10\x01\x12\x13\n\x0fLOCATION_HEADER\x10\x02\x12\x14\n\x10LOCATION_PAYLOAD\x10\x03\x12\x18\n\x14LOCATION_STATUS_CODE\x10\x04:K\n\x07service\x12\x1f.google.protobuf.ServiceOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x17.lambent.v1.ServiceRule:H\n\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x16.lambent.v1.MethodRule:E\n\x05\x66ield\x12\x1d.google.protobuf.FieldOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x15.lambent.v1.FieldRuleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lambent/v1/options.proto\x12\nlambent.v1\x1a google/protobuf/descriptor.proto\"\xcc\x01\n\nMethodRule\x12\x0f\n\x07success\x18\x01 \x01(\x05\x12\x41\n\x0erequired_query\x18\x02 \x03(\x0b\x32).lambent.v1.MethodRule.RequiredQueryEntry\x12\x15\n\raws_operation\x18\x03 \x01(\t\x12\x0f\n\x07many_of\x18\x04 \x01(\t\x12\x0c\n\x04\x66ree\x18\x05 \x01(\x08\x1a\x34\n\x12RequiredQueryEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc6\x01\n\x0bServiceRule\x12\x15\n\rtarget_prefix\x18\x01 \x01(\t\x12\x14\n\x0csigning_name\x18\x02 \x01(\t\x12\x16\n\x0einternal_error\x18\x03 \x01(\t\x12\x11\n\taws_model\x18\x04 \x01(\t\x12\x17\n\x0finvalid_request\x18\x05 \x01(\t\x12\x16\n\x0emessage_member\x18\x06 \x01(\t\x12\x15\n\rquery_version\x18\x07 \x01(\t\x12\x17\n\x0fquery_namespace\x18\x08 \x01(\t\"<\n\x06\x42ounds\x12\x10\n\x03min\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_max\"\x83\x03\n\tFieldRule\x12&\n\x08location\x18\x01 \x01(\x0e\x32\x14.lambent.v1.Location\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\x12\x0f\n\x07pattern\x18\x04 \x01(\t\x12!\n\x05value\x18\x05 \x01(\x0b\x32\x12.lambent.v1.Bounds\x12\"\n\x06length\x18\x06 \x01(\x0b\x32\x12.lambent.v1.Bounds\x12\x0e\n\x06values\x18\x07 \x03(\t\x12\x12\n\nemit_empty\x18\x08 \x01(\x08\x12\x13\n\x0bkey_pattern\x18\t \x01(\t\x12\x14\n\x0citem_pattern\x18\n \x01(\t\x12\x11\n\tsensitive\x18\x0b \x01(\x08\x12&\n\nkey_length\x18\x0c \x01(\x0b\x32\x12.lambent.v1.Bounds\x12&\n\nitem_value\x18\r \x01(\x0b\x32\x12.lambent.v1.Bounds\x12\x11\n\tclearable\x18\x0e \x01(\x08\x12\x11\n\textension\x18\x0f \x01(\x08*}\n\x08Location\x12\x18\n\x14LOCATION_UNSPECIFIED\x10\x00\x12\x12\n\x0eLOCATION_QUERY\x10\x01\x12\x13\n\x0fLOCATION_HEADER\x10\x02\x12\x14\n\x10LOCATION_PAYLOAD\x10\x03\x12\x18\n\x14LOCATION_STATUS_CODE\x10\x04:K\n\x07service\x12\x1f.google.protobuf.ServiceOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x17.lambent.v1.ServiceRule:H\n\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x16.lambent.v1.MethodRule:E\n\x05\x66ield\x12\x1d.google.protobuf.FieldOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x15.lambent.v1.FieldRuleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,16 +34,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METHODRULE_REQUIREDQUERYENTRY']._loaded_options = None
   _globals['_METHODRULE_REQUIREDQUERYENTRY']._serialized_options = b'8\001'
-  _globals['_LOCATION']._serialized_start=872
-  _globals['_LOCATION']._serialized_end=997
+  _globals['_LOCATION']._serialized_start=934
+  _globals['_LOCATION']._serialized_end=1059
   _globals['_METHODRULE']._serialized_start=75
-  _globals['_METHODRULE']._serialized_end=265
-  _globals['_METHODRULE_REQUIREDQUERYENTRY']._serialized_start=213
-  _globals['_METHODRULE_REQUIREDQUERYENTRY']._serialized_end=265
-  _globals['_SERVICERULE']._serialized_start=268
-  _globals['_SERVICERULE']._serialized_end=418
-  _globals['_BOUNDS']._serialized_start=420
-  _globals['_BOUNDS']._serialized_end=480
-  _globals['_FIELDRULE']._serialized_start=483
-  _globals['_FIELDRULE']._serialized_end=870
+  _globals['_METHODRULE']._serialized_end=279
+  _globals['_METHODRULE_REQUIREDQUERYENTRY']._serialized_start=227
+  _globals['_METHODRULE_REQUIREDQUERYENTRY']._serialized_end=279
+  _globals['_SERVICERULE']._serialized_start=282
+  _globals['_SERVICERULE']._serialized_end=480
+  _globals['_BOUNDS']._serialized_start=482
+  _globals['_BOUNDS']._serialized_end=542
+  _globals['_FIELDRULE']._serialized_start=545
+  _globals['_FIELDRULE']._serialized_end=932
 # @@protoc_insertion_point(module_scope)

@@ -85,6 +85,7 @@ class MethodRule(_message.Message):
     REQUIRED_QUERY_FIELD_NUMBER: _builtins.int
     AWS_OPERATION_FIELD_NUMBER: _builtins.int
     MANY_OF_FIELD_NUMBER: _builtins.int
+    FREE_FIELD_NUMBER: _builtins.int
     success: _builtins.int
     """HTTP status of a success, where the operation does not set one itself through a STATUS_CODE member."""
     aws_operation: _builtins.str
@@ -94,6 +95,8 @@ class MethodRule(_message.Message):
     ended: `items` with a `number` and a `request`, `results` with that number, a `request_id`, and a `response` or an
     `error`. It has no operation of its own.
     """
+    free: _builtins.bool
+    """Whoever is known may call it, also one who may do nothing else."""
     @_builtins.property
     def required_query(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Query parameters that must be present with this value for the route to match, e.g. {"List": "ALL"}."""
@@ -105,10 +108,11 @@ class MethodRule(_message.Message):
         required_query: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         aws_operation: _builtins.str = ...,
         many_of: _builtins.str = ...,
+        free: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aws_operation", b"aws_operation", "many_of", b"many_of", "required_query", b"required_query", "success", b"success"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aws_operation", b"aws_operation", "free", b"free", "many_of", b"many_of", "required_query", b"required_query", "success", b"success"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -116,8 +120,9 @@ Global___MethodRule: _TypeAlias = MethodRule  # noqa: Y015
 
 @_typing.final
 class ServiceRule(_message.Message):
-    """How a service of AWS's JSON 1.1 protocol is reached: POST / with `X-Amz-Target: PREFIX.OPERATION`. A service without
-    it is restJson1, as google.api.http says for each of its RPCs.
+    """How a service is reached whose requests all go to one path: by AWS's JSON 1.1 protocol (POST / with
+    `X-Amz-Target: PREFIX.OPERATION`) or its Query protocol (a form with `Action` and `Version`). A service without it is
+    restJson1, as google.api.http says for each of its RPCs.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -128,8 +133,10 @@ class ServiceRule(_message.Message):
     AWS_MODEL_FIELD_NUMBER: _builtins.int
     INVALID_REQUEST_FIELD_NUMBER: _builtins.int
     MESSAGE_MEMBER_FIELD_NUMBER: _builtins.int
+    QUERY_VERSION_FIELD_NUMBER: _builtins.int
+    QUERY_NAMESPACE_FIELD_NUMBER: _builtins.int
     target_prefix: _builtins.str
-    """The prefix of X-Amz-Target."""
+    """The prefix of X-Amz-Target, of the JSON 1.1 protocol."""
     signing_name: _builtins.str
     """The service that requests are signed for (SigV4)."""
     internal_error: _builtins.str
@@ -140,6 +147,10 @@ class ServiceRule(_message.Message):
     """What the service calls a request whose values are out of shape; empty: ValidationException."""
     message_member: _builtins.str
     """The member of an error that has its text; empty: Message."""
+    query_version: _builtins.str
+    """What Version says in the Query protocol."""
+    query_namespace: _builtins.str
+    """The XML namespace of its answers."""
     def __init__(
         self,
         *,
@@ -149,10 +160,12 @@ class ServiceRule(_message.Message):
         aws_model: _builtins.str = ...,
         invalid_request: _builtins.str = ...,
         message_member: _builtins.str = ...,
+        query_version: _builtins.str = ...,
+        query_namespace: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aws_model", b"aws_model", "internal_error", b"internal_error", "invalid_request", b"invalid_request", "message_member", b"message_member", "signing_name", b"signing_name", "target_prefix", b"target_prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aws_model", b"aws_model", "internal_error", b"internal_error", "invalid_request", b"invalid_request", "message_member", b"message_member", "query_namespace", b"query_namespace", "query_version", b"query_version", "signing_name", b"signing_name", "target_prefix", b"target_prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -49,6 +49,7 @@ from lambent.v1 import (
     concurrency_service_pb2,
     event_invoke_service_pb2,
     function_service_pb2,
+    identity_service_pb2,
     insight_service_pb2,
     invocation_service_pb2,
     layer_service_pb2,
@@ -70,6 +71,7 @@ from services.frontend.operations.configuration import runtimes
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.event_invoke_configs import EventInvokeConfigOperations
 from services.frontend.operations.functions import FunctionOperations
+from services.frontend.operations.identity import IdentityOperations
 from services.frontend.operations.insight import InsightOperations
 from services.frontend.operations.invocations import InvocationOperations
 from services.frontend.operations.layers import LayerAttacher, LayerOperations
@@ -93,7 +95,9 @@ from services.frontend.scaling.settings import ScalingSettings
 from services.frontend.scheduler_calls import SchedulerCalls
 from services.frontend.transport.dispatch import Dispatch
 from services.frontend.transport.grpc_door import GrpcDoor
-from services.frontend.transport.json_door import HttpDoors, JsonDoor
+from services.frontend.transport.json_door import JsonDoor
+from services.frontend.transport.named_door import HttpDoors
+from services.frontend.transport.query_door import QueryDoor
 from services.frontend.transport.rest_door import RestDoor
 from services.frontend.transport.store_door import StoreDoor
 
@@ -231,8 +235,11 @@ class FrontendService:
             plain={code_urls.PREFIX: self._urls.handle},
         )  # fmt: skip
         json = JsonDoor(dispatch, verifier, clock=self._clock, ids=self._ids)
+        query = QueryDoor(dispatch, verifier, clock=self._clock, ids=self._ids)
         self._rest = HttpServer(
-            HttpDoors(rest, json), clock=self._clock, limits=HttpLimits(head_bytes=settings.limits.request_head_bytes)
+            HttpDoors(rest, json, query),
+            clock=self._clock,
+            limits=HttpLimits(head_bytes=settings.limits.request_head_bytes),
         )
         self._grpc = GrpcDoor(dispatch, keys, clock=self._clock, ids=self._ids, limits=settings.limits, regions=regions)
         if settings.internal.store_listen:
@@ -340,6 +347,7 @@ class FrontendService:
                     event_invoke_service_pb2.DESCRIPTOR.services_by_name["EventInvokeService"],
                     EventInvokeConfigOperations(store=self._store, editor=editor, limits=limits, clock=self._clock),
                 ),
+                (identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"], IdentityOperations()),
                 (
                     tag_service_pb2.DESCRIPTOR.services_by_name["TagService"],
                     TagOperations(store=self._store, editor=editor, limits=limits),

@@ -82,6 +82,13 @@ def test_method_path_and_status(operation: str) -> None:
         assert method.name == operation.partition(".")[2]
         assert dict(model_of(operation).http) == {"method": "POST", "requestUri": "/"}
         return
+    if service.query_version:
+        model = MODELS[service.aws_model]
+        assert (model.metadata["protocol"], model.metadata["apiVersion"]) == ("query", service.query_version)
+        assert (service.query_namespace, service.signing_name) == (model.metadata["xmlNamespace"], model.signing_name)
+        assert model_of(operation).output_shape.serialization["resultWrapper"] == f"{method.name}Result"
+        assert dict(model_of(operation).http) == {"method": "POST", "requestUri": "/"}
+        return
     http = method.GetOptions().Extensions[annotations_pb2.http]
     theirs = model_of(operation).http
     verb = http.WhichOneof("pattern")

@@ -102,4 +102,6 @@ def test_an_operator_may_leave_functions_without_any_right(cluster: Cluster, fun
     assert error_of(client.invoke_with_response_stream, FunctionName="session-echo") == refused
     logs = as_function(url, *session, "logs")
     assert error_of(logs.describe_log_groups)[1] == "AccessDeniedException"
+    who = as_function(url, *session, "sts").get_caller_identity()
+    assert who["Arn"] == "arn:aws:sts::000000000000:assumed-role/any/session-credentials", "that needs no right"
     assert cluster.client(url=url).invoke(FunctionName="session-echo")["StatusCode"] == 200

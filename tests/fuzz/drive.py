@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
+from xml.etree import ElementTree
 
 import grpc
 from botocore.exceptions import ClientError
@@ -30,6 +31,7 @@ from google.rpc import error_details_pb2, status_pb2
 from lambent.domain.errors import ERRORS
 from lambent.infra.clock import SystemClock
 from lambent.v1 import function_service_pb2
+from services.frontend.transport.query_door import CODES
 from tests.e2e.harness import KEY, SECRET, Cluster, zipped
 from tests.fuzz.generator import case
 from tests.fuzz.requests import CHANGING, STEADY, VICTIM, Case, GrpcCase, RawCase, RestCase, World
@@ -202,6 +204,9 @@ def _judge(sent: RestCase, status: int, headers: dict[str, str], body: bytes) ->
     if headers.get("content-type") == "application/x-amz-json-1.1":
         _judge_json(sent, status, shown, body)
         return
+    if headers.get("content-type") == "text/xml":
+        _judge_query(sent, status, shown, body)
+        return
     name = headers.get("x-amzn-errortype", "")
     if name not in ERRORS or ERRORS[name].status != status:
         raise Wrong(f"not a row of the error table: {shown}")
@@ -215,6 +220,16 @@ def _judge(sent: RestCase, status: int, headers: dict[str, str], body: bytes) ->
         raise Wrong(f"no JSON: {shown}") from None
     if not isinstance(document.get(ERRORS[name].member), str):
         raise Wrong(f"no {ERRORS[name].member}: {shown}")
+
+
+def _judge_query(sent: RestCase, status: int, shown: str, body: bytes) -> None:
+    """An error of the Query door: XML, under a name of that protocol or one of the table's."""
+    if sent.method == "HEAD" or b"HEAD" in sent.wire[:10]:
+        return
+    found = {each.tag.rpartition("}")[2]: each.text for each in ElementTree.fromstring(body).iter()}
+    told = {**dict(CODES.values()), **{name: row.status for name, row in ERRORS.items()}}
+    if told.get(found["Code"] or "") != status or not found["Message"]:
+        raise Wrong(f"not a row of the error table: {shown}")
 
 
 def _judge_json(sent: RestCase, status: int, shown: str, body: bytes) -> None:

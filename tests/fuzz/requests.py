@@ -35,6 +35,7 @@ class Operation:
     path: str
     target: str = ""  # X-Amz-Target; empty: not of the JSON 1.1 door
     signing_name: str = "lambda"
+    form: bytes = b""  # what names it on the Query door; empty: not of that
 
     @property
     def name(self) -> str:
@@ -47,6 +48,10 @@ def _operations() -> list[Operation]:
         rule = method.containing_service.GetOptions().Extensions[options_pb2.service]
         if rule.target_prefix:
             out.append(Operation(method, "POST", "/", f"{rule.target_prefix}.{method.name}", rule.signing_name))
+            continue
+        if rule.query_version:
+            form = f"Action={method.name}&Version={rule.query_version}".encode()
+            out.append(Operation(method, "POST", "/", signing_name=rule.signing_name, form=form))
             continue
         http = method.GetOptions().Extensions[annotations_pb2.http]
         verb = http.WhichOneof("pattern")
@@ -166,6 +171,8 @@ def document(rng: random.Random, operation: Operation, name: str) -> dict[str, A
                 "Name": ALIAS, "FunctionVersion": rng.choice(["1", "2", "$LATEST"]),
                 "RoutingConfig": {"AdditionalVersionWeights": weights},
             }  # fmt: skip
+        case "TagResource" if not operation.target:
+            return {"Tags": {"team": "x", "größe": ""}}
         case _ if operation.target:
             return _scaling(rng, name)
         case "PutFunctionConcurrency":

@@ -36,6 +36,10 @@ def rest(rng: random.Random, number: int, world: World) -> RestCase:
         tricks.append(f"name {name[:40]!r}")
     path = operation.path.replace("{function_name}", quote(name.encode("utf-8", "surrogatepass"), safe="$:"))
     path = path.replace("{name}", ALIAS if rng.random() < 0.8 else rng.choice(["7", "nobody", "%20", "a:b", "x" * 200]))
+    arn = f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
+    path = path.replace(
+        "{resource}", quote(arn.encode("utf-8", "surrogatepass"), safe="$:" if rng.random() < 0.5 else "")
+    )
     headers: signing.Headers = [(b"Host", world.host.encode())]
     if operation.target:
         headers += _target_headers(rng, operation.target, tricks)
@@ -43,6 +47,14 @@ def rest(rng: random.Random, number: int, world: World) -> RestCase:
     if operation.name == "Invoke":
         body = payload(rng)
         headers += _invoke_headers(rng)
+    elif operation.form:
+        headers.append((b"Content-Type", b"application/x-www-form-urlencoded"))
+        body = operation.form
+        if rng.random() < 0.5:
+            body = rng.choice(
+                [body[: rng.randrange(len(body))], body + b"&" + body, body + b"&x=%ff" * 200, b"\xff" + body]
+            )
+            tricks.append("form")
     elif operation.verb in ("POST", "PUT"):
         members = document(rng, operation, name)
         if rng.random() < 0.6:

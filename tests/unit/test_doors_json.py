@@ -22,7 +22,9 @@ from lambent.v1 import scaling_service_pb2 as pb
 from services.frontend.operations.log_groups import LogGroupOperations
 from services.frontend.transport.call import Call
 from services.frontend.transport.dispatch import Dispatch
-from services.frontend.transport.json_door import HttpDoors, JsonDoor
+from services.frontend.transport.json_door import JsonDoor
+from services.frontend.transport.named_door import HttpDoors
+from services.frontend.transport.query_door import QueryDoor
 from services.frontend.transport.rest_door import RestDoor
 from tests.unit.doors_support import ACCOUNT, KEY, KEYS, REGION, services
 
@@ -80,7 +82,8 @@ class Bench:
             return Verifier(KEYS, skew_seconds=300, presigned_max_seconds=3600, services={service})
 
         rest = RestDoor(dispatch, verifier("lambda"), clock=clock, ids=ids, limits=Limits())
-        self.door = HttpDoors(rest, JsonDoor(dispatch, verifier, clock=clock, ids=ids))
+        json_door = JsonDoor(dispatch, verifier, clock=clock, ids=ids)
+        self.door = HttpDoors(rest, json_door, QueryDoor(dispatch, verifier, clock=clock, ids=ids))
 
     async def send(
         self, target: str | None, body: bytes, *, method: str = "POST", service: str = "application-autoscaling"
