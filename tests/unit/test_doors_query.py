@@ -123,6 +123,7 @@ async def test_what_is_no_form_is_of_the_other_door() -> None:
 def test_large_forms_are_refused_by_their_size() -> None:
     bench = Bench()
     head = request(b"", "POST", KEY.id, KEY.secret, "sts")
+    assert bench.door.unwelcome(head) is None
     assert error(bench.door.too_large(head, bench.door.body_limit(head) + 1))[0] == 413
 
 

@@ -16,6 +16,7 @@ from lambent.domain.errors import AwsError
 from lambent.infra.http_messages import RETRY_AFTER, HttpRequest, HttpResponse
 from lambent.infra.sigv4 import Verifier
 from lambent.v1 import options_pb2
+from services.frontend.transport.call import Door
 from services.frontend.transport.dispatch import Dispatch, Entry
 from services.frontend.transport.named_door import NamedDoor, Target
 from services.frontend.transport.restjson import RequestCodec, ResponseCodec
@@ -27,6 +28,9 @@ _NO_SERVICE = options_pb2.ServiceRule(internal_error="InternalServiceException")
 
 class JsonDoor(NamedDoor):
     """Serves the services that have a target prefix."""
+
+    door: Door = "json"
+    body_bytes = 1024 * 1024
 
     def __init__(self, dispatch: Dispatch, verifier: Callable[[str], Verifier], *, clock: Clock, ids: Ids) -> None:
         super().__init__(dispatch, verifier, clock=clock, ids=ids)

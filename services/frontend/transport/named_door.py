@@ -19,15 +19,15 @@ from lambent.domain.names import Tenant
 from lambent.infra.http_messages import REFUSALS, RETRY_AFTER, HttpRequest, HttpResponse, HttpService
 from lambent.infra.sigv4 import Verifier
 from lambent.v1 import options_pb2
-from services.frontend.transport.call import Call
+from services.frontend.transport.call import Call, Door
 from services.frontend.transport.dispatch import NO_OPERATION, Dispatch, DispatchError, Entry
 
 _log = logging.getLogger(__name__)
 
 # The one path of every service of these protocols.
 PATH = b"/"
-# Largest body. AWS does not say theirs; no document of these services comes near it.
-BODY_BYTES = 1024 * 1024
+# The content type of the Query protocol's requests.
+FORM = b"application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,9 @@ class Target:
 
 class NamedDoor(ABC):
     """Serves the services of one protocol. A `lambent.infra.http_messages.HttpService` of one path."""
+
+    door: Door
+    body_bytes: int  # largest body; AWS does not say theirs, and no request of these services comes near it
 
     def __init__(self, dispatch: Dispatch, verifier: Callable[[str], Verifier], *, clock: Clock, ids: Ids) -> None:
         """`verifier`: makes the one for requests that are signed for a service of this name.
@@ -75,7 +78,7 @@ class NamedDoor(ABC):
 
     @abstractmethod
     def _named(self, request: HttpRequest) -> bytes | None:
-        """What a request names. Of one whose body has not been read: None, where only that says it."""
+        """What a request names; None: nothing."""
 
     @abstractmethod
     def _read(self, target: Target, request: HttpRequest) -> Any:
@@ -107,7 +110,7 @@ class NamedDoor(ABC):
                 request_id,
                 Tenant(signer.key.account, signer.region),
                 signer.key.principal,
-                "json",
+                self.door,
                 None,
                 None if trace is None else trace.decode("latin-1"),
             )
@@ -128,7 +131,7 @@ class NamedDoor(ABC):
             return self._error(AwsError("ServiceException", "An internal error occurred."), request_id, target)
 
     def body_limit(self, head: HttpRequest) -> int:
-        return BODY_BYTES
+        return self.body_bytes
 
     def unwelcome(self, head: HttpRequest) -> HttpResponse | None:
         target: Target | None = None
@@ -140,7 +143,7 @@ class NamedDoor(ABC):
         return None
 
     def too_large(self, head: HttpRequest, size: int) -> HttpResponse:
-        text = f"Request must be smaller than {BODY_BYTES} bytes for this operation"
+        text = f"Request must be smaller than {self.body_bytes} bytes for this operation"
         return self._refusal(None, AwsError("RequestEntityTooLargeException", text))
 
     def refused(self, status: int, message: str) -> HttpResponse:
@@ -188,10 +191,6 @@ class HttpDoors:
             return self._rest
         form = head.headers.get(b"content-type", b"").lower().startswith(FORM)
         return self._query if form and b"x-amz-target" not in head.headers else self._json
-
-
-# The content type of the Query protocol's requests.
-FORM = b"application/x-www-form-urlencoded"
 
 
 def _operation(target: Target | None) -> str:

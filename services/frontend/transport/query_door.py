@@ -17,6 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from lambent.domain.errors import AwsError
 from lambent.infra.http_messages import RETRY_AFTER, HttpRequest, HttpResponse
 from lambent.v1 import options_pb2
+from services.frontend.transport.call import Door
 from services.frontend.transport.dispatch import DispatchError, Entry
 from services.frontend.transport.named_door import NamedDoor, Target
 
@@ -40,6 +41,12 @@ CODES: Mapping[str, tuple[str, int]] = {
 
 class QueryDoor(NamedDoor):
     """Serves the services that have a query version."""
+
+    door: Door = "query"
+    body_bytes = 16 * 1024
+
+    def unwelcome(self, head: HttpRequest) -> HttpResponse | None:
+        return None  # only the body names the operation, and one that is large is not read
 
     def _name(self, entry: Entry, rule: options_pb2.ServiceRule) -> bytes | None:
         if not rule.query_version:
