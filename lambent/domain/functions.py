@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.names import LATEST, Tenant
+from lambent.domain.policies import Policy
 
 
 class State(StrEnum):
@@ -181,10 +182,11 @@ class Function:
     """A function with everything published of it, as one read of the store found it."""
 
     record: FunctionRecord
-    stamp: str  # changes whenever an alias, the handling of events or tags do, or a version is deleted
+    stamp: str  # changes whenever an alias, the handling of events, tags or a policy do, or a version is deleted
     versions: Mapping[str, VersionRecord]  # by number
     aliases: Mapping[str, AliasRecord]  # by name
     event_configs: Mapping[str, EventInvokeConfig] = field(default_factory=dict)  # by qualifier
+    policies: Mapping[str, Policy] = field(default_factory=dict)  # by qualifier; $LATEST: of calls without one
     tags_since: Mapping[str, str] | None = None  # as they were set last; None: as the function was created
 
     @property

@@ -282,6 +282,10 @@ class Limits:
         "The function becomes Inactive; the next invocation is refused (`ResourceConflictException`, 409) and brings "
         "it back.",
     )
+    policy_bytes: int = count(
+        20_480, "bytes", "Size of the policy of a function, a version or an alias.",
+        "`PolicyLengthExceededException` (400).",
+    )  # fmt: skip
     tags: int = count(50, "tags", "Tags of one resource.", "`InvalidParameterValueException` (400).")
     tag_key_length: int = count(128, "characters", "Length of a tag's key.", "`InvalidParameterValueException` (400).")
     tag_value_length: int = count(

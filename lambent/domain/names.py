@@ -80,12 +80,14 @@ def function_arn(tenant: Tenant, name: str, qualifier: str | None = None) -> str
     return arn if qualifier is None else f"{arn}:{qualifier}"
 
 
-def parse(text: str, qualifier: str | None, tenant: Tenant, *, creating: bool = False) -> FunctionRef:
+def parse(
+    text: str, qualifier: str | None, tenant: Tenant, *, creating: bool = False, anyones: bool = False
+) -> FunctionRef:
     """What `text` and the separate `qualifier` parameter name for a caller who is `tenant`.
 
     Raises ValidationException on a bad form, InvalidParameterValueException where AWS answers so (name too long on
     create, qualifiers that differ), ResourceNotFoundException for another region, AccessDeniedException for another
-    account: a tenant never learns what another has.
+    account, unless it may be `anyones`: a tenant never learns what another has.
     """
     name, region, account, derived = _split(text, creating)
     if region is not None and region != tenant.region:
@@ -94,7 +96,10 @@ def parse(text: str, qualifier: str | None, tenant: Tenant, *, creating: bool = 
             f"Functions from '{region}' are not reachable in this region ('{tenant.region}')",
         )
     if account is not None and account != tenant.account:
-        raise AwsError("AccessDeniedException", f"Account {tenant.account} may not use functions of another account")
+        if not anyones:
+            text = f"Account {tenant.account} may not use functions of another account"
+            raise AwsError("AccessDeniedException", text)
+        tenant = Tenant(account, tenant.region)
     if derived is not None and qualifier is not None and derived != qualifier:
         raise invalid_parameter("The derived qualifier from the function name does not match the specified qualifier.")
     return FunctionRef(tenant, name, qualifier if qualifier is not None else derived)

@@ -55,6 +55,7 @@ from lambent.v1 import (
     layer_service_pb2,
     log_group_service_pb2,
     log_service_pb2,
+    permission_service_pb2,
     queue_service_pb2,
     scaling_service_pb2,
     tag_service_pb2,
@@ -78,6 +79,7 @@ from services.frontend.operations.layers import LayerAttacher, LayerOperations
 from services.frontend.operations.log_groups import LogGroupOperations
 from services.frontend.operations.logs import LogOperations
 from services.frontend.operations.lookups import Lookups
+from services.frontend.operations.permissions import Guests, PermissionOperations
 from services.frontend.operations.provisioner import Provisioner
 from services.frontend.operations.queue import QueueOperations
 from services.frontend.operations.scaling import ScalingOperations
@@ -323,6 +325,7 @@ class FrontendService:
             invoker=connection.invoker,
             events=self._events,
             telemetry=self._counts,
+            guests=Guests(self._store),
             limits=limits,
             rng=self._rng,
         )
@@ -348,6 +351,10 @@ class FrontendService:
                     EventInvokeConfigOperations(store=self._store, editor=editor, limits=limits, clock=self._clock),
                 ),
                 (identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"], IdentityOperations()),
+                (
+                    permission_service_pb2.DESCRIPTOR.services_by_name["PermissionService"],
+                    PermissionOperations(store=self._store, editor=editor, limits=limits, ids=self._ids),
+                ),
                 (
                     tag_service_pb2.DESCRIPTOR.services_by_name["TagService"],
                     TagOperations(store=self._store, editor=editor, limits=limits),

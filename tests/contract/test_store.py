@@ -13,6 +13,7 @@ from lambent.domain.concurrency import ConcurrencyState, Provisioned
 from lambent.domain.errors import AwsError
 from lambent.domain.functions import Function, FunctionRecord
 from lambent.domain.names import LATEST
+from lambent.domain.policies import Policy, Statement
 from lambent.infra.functions.memory_store import MemoryFunctionStore
 from lambent.infra.functions.port import EVERY_VERSION, NOBODY, Change, Edit, FunctionStore, Obstacle
 from lambent.infra.functions.redis_store import RedisFunctionStore
@@ -131,6 +132,20 @@ async def test_tags_are_those_of_the_creation_until_they_are_set(store: Function
     await delete(store, "f", 3)
     await create(store, made)
     assert await found() == [{"a": "1"}] * 3
+
+
+async def test_policies_are_kept_by_qualifier_and_found_with_what_they_are_for(store: FunctionStore) -> None:
+    await store.create(record(), "s1", version("1"), 100)
+    one, other = (Policy((Statement(sid, "*", "*", (("Bool", "a", "true"),)),), "r") for sid in "ab")
+
+    async def found() -> list[dict[str, Policy]]:
+        functions = [await store.read(ONE, "f"), await store.find(ONE, "f", LATEST), await store.find(ONE, "f", "1")]
+        return [dict(function.policies) for function in functions if function is not None]
+
+    assert await store.change(Edit(ONE, "f", NOBODY, policies={LATEST: one, "1": other}), 100) is None
+    assert await found() == [{LATEST: one, "1": other}, {LATEST: one}, {"1": other}]
+    assert await store.change(Edit(ONE, "f", NOBODY, policies={LATEST: None}), 100) is None
+    assert await found() == [{"1": other}, {}, {"1": other}]
 
 
 async def test_what_is_removed_is_gone_and_gives_its_bytes_back(store: FunctionStore) -> None:

@@ -15,7 +15,7 @@ import socket
 import urllib.request
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -187,8 +187,17 @@ async def _answer(reader: asyncio.StreamReader, method: str) -> tuple[int, dict[
     status = int(parts[1])
     if status == 100:
         return await _answer(reader, method)
+    if headers.get("transfer-encoding") == "chunked":
+        return status, headers, b"".join([piece async for piece in _pieces(reader)])
     size = 0 if method == "HEAD" or status == 204 else int(headers["content-length"])
     return status, headers, await reader.readexactly(size)
+
+
+async def _pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The body of a response that streams."""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        yield (await reader.readexactly(size + 2))[:-2]
+    await reader.readexactly(2)
 
 
 def _judge(sent: RestCase, status: int, headers: dict[str, str], body: bytes) -> None:

@@ -175,6 +175,9 @@ def document(rng: random.Random, operation: Operation, name: str) -> dict[str, A
             return {"Tags": {"team": "x", "größe": ""}}
         case _ if operation.target:
             return _scaling(rng, name)
+        case "AddPermission":
+            principal = rng.choice(["111111111111", "s3.amazonaws.com", "*", "nobody"])
+            return {"StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": principal}
         case "PutFunctionConcurrency":
             return {"ReservedConcurrentExecutions": rng.choice([0, 1, 900])}
         case "PutProvisionedConcurrencyConfig":

@@ -36,6 +36,7 @@ def rest(rng: random.Random, number: int, world: World) -> RestCase:
         tricks.append(f"name {name[:40]!r}")
     path = operation.path.replace("{function_name}", quote(name.encode("utf-8", "surrogatepass"), safe="$:"))
     path = path.replace("{name}", ALIAS if rng.random() < 0.8 else rng.choice(["7", "nobody", "%20", "a:b", "x" * 200]))
+    path = path.replace("{statement_id}", rng.choice(["s", "s", "nobody", "a%20b", "x" * 200]))
     arn = f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
     path = path.replace(
         "{resource}", quote(arn.encode("utf-8", "surrogatepass"), safe="$:" if rng.random() < 0.5 else "")

@@ -64,6 +64,7 @@ class MemoryFunctionStore:
                 _merged(function.versions, edit.versions),
                 _merged(function.aliases, edit.aliases),
                 _merged(function.event_configs, edit.event_configs),
+                _merged(function.policies, edit.policies),
                 function.tags_since if edit.tags is None else edit.tags,
             )
         if edit.settings is not None:
@@ -86,6 +87,7 @@ class MemoryFunctionStore:
             {key: each for key, each in function.versions.items() if key in named},
             {key: each for key, each in function.aliases.items() if key == qualifier},
             {key: each for key, each in function.event_configs.items() if key == qualifier},
+            {key: each for key, each in function.policies.items() if key == qualifier},
             function.tags_since,
         )
 

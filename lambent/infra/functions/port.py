@@ -10,6 +10,7 @@ from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.functions import AliasRecord, Function, FunctionRecord, VersionRecord
 from lambent.domain.names import Tenant
+from lambent.domain.policies import Policy
 
 # `outdates` of a change after which every environment can go on: of aliases, of concurrency, of a version that is new.
 NOBODY = "-"
@@ -51,6 +52,7 @@ class Edit:
     versions: Mapping[str, VersionRecord | None] = field(default_factory=dict)
     aliases: Mapping[str, AliasRecord | None] = field(default_factory=dict)
     event_configs: Mapping[str, EventInvokeConfig | None] = field(default_factory=dict)
+    policies: Mapping[str, Policy | None] = field(default_factory=dict)
     tags: Mapping[str, str] | None = None  # all of them
     settings: ConcurrencyState | None = None
     added_bytes: int = 0  # of packages, $LATEST's and all versions' together

@@ -2,7 +2,8 @@
 
 lambent:{ACCOUNT:REGION}:function:NAME   hash: record (JSON), revision, stamp, bytes, and JSON in a field version:NUMBER
                                          for each version, alias:NAME for each alias, events:QUALIFIER where the
-                                         handling of events is set, tags once they have been set anew
+                                         handling of events is set, policy:QUALIFIER where others are allowed
+                                         something, tags once they have been set anew
 lambent:{ACCOUNT:REGION}:functions       sorted set of names, all with score 0: sorted by name
 lambent:{ACCOUNT:REGION}:code-bytes      bytes of all packages
 lambent:{ACCOUNT:REGION}:concurrency     hash: state (JSON), revision
@@ -26,6 +27,7 @@ from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.functions import AliasRecord, Function, FunctionRecord, VersionRecord
 from lambent.domain.names import Tenant, is_version
+from lambent.domain.policies import Policy
 from lambent.infra.functions.port import EVERY_VERSION, Change, Edit, Obstacle
 from lambent.infra.redis_client import store_errors
 
@@ -36,13 +38,14 @@ READ_MILLISECONDS = 10_000
 FIND_ATTEMPTS = 5
 
 _TENANTS = "lambent:concurrency-tenants"
-_VERSION, _ALIAS, _EVENTS, _TAGS = "version:", "alias:", "events:", "tags"
+_VERSION, _ALIAS, _EVENTS, _POLICY, _TAGS = "version:", "alias:", "events:", "policy:", "tags"
 
 _ENCODER = msgspec.json.Encoder()
 _RECORD = msgspec.json.Decoder(FunctionRecord)
 _VERSIONS = msgspec.json.Decoder(VersionRecord)
 _ALIASES = msgspec.json.Decoder(AliasRecord)
 _EVENT_CONFIGS = msgspec.json.Decoder(EventInvokeConfig)
+_POLICIES = msgspec.json.Decoder(Policy)
 _TAG_MAP = msgspec.json.Decoder(dict[str, str])
 _SETTINGS = msgspec.json.Decoder(ConcurrencyState)
 
@@ -92,10 +95,11 @@ class RedisFunctionStore:
             fields["stamp"] = edit.new_stamp
         if edit.tags is not None:
             fields[_TAGS] = _ENCODER.encode(edit.tags)
-        published: dict[str, VersionRecord | AliasRecord | EventInvokeConfig | None] = {}
+        published: dict[str, VersionRecord | AliasRecord | EventInvokeConfig | Policy | None] = {}
         published |= {_VERSION + key: each for key, each in edit.versions.items()}
         published |= {_ALIAS + key: each for key, each in edit.aliases.items()}
         published |= {_EVENTS + key: each for key, each in edit.event_configs.items()}
+        published |= {_POLICY + key: each for key, each in edit.policies.items()}
         fields |= {key: _ENCODER.encode(each) for key, each in published.items() if each is not None}
         keys = [f"function:{edit.name}", "functions", "code-bytes", "concurrency", "changes"]
         async with store_errors():
@@ -123,16 +127,12 @@ class RedisFunctionStore:
     async def find(self, tenant: Tenant, name: str, qualifier: str) -> Function | None:
         own = (_VERSION if is_version(qualifier) else _ALIAS) + qualifier
         for attempt in range(FIND_ATTEMPTS):
-            events = _EVENTS + qualifier
-            fields = ["record", "stamp", own, events, _TAGS]
-            record, stamp, found, config, tags = await self._fields(tenant, name, fields)
+            beside = [_EVENTS + qualifier, _POLICY + qualifier, _TAGS]
+            record, stamp, found, *others = await self._fields(tenant, name, ["record", "stamp", own, *beside])
             if record is None:
                 return None
             hash_: dict[str, bytes] = {"record": record, "stamp": stamp or b""}
-            if config is not None:
-                hash_[events] = config
-            if tags is not None:
-                hash_[_TAGS] = tags
+            hash_ |= {key: value for key, value in zip(beside, others, strict=True) if value is not None}
             if found is not None:
                 hash_[own] = found
                 if own.startswith(_ALIAS):
@@ -226,6 +226,9 @@ def _function(fields: Mapping[str, bytes]) -> Function:
             key.removeprefix(_EVENTS): _EVENT_CONFIGS.decode(each)
             for key, each in fields.items()
             if key.startswith(_EVENTS)
+        },
+        policies={
+            key.removeprefix(_POLICY): _POLICIES.decode(each) for key, each in fields.items() if key.startswith(_POLICY)
         },
         tags_since=_TAG_MAP.decode(fields[_TAGS]) if _TAGS in fields else None,
     )

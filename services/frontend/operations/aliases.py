@@ -120,7 +120,7 @@ class AliasOperations:
                 return None
             after = delete_provisioned(settings, ref.name, request.name)
             gone = {request.name: None}
-            return Edit(ref.tenant, ref.name, NOBODY, aliases=gone, event_configs=gone, settings=after)
+            return Edit(ref.tenant, ref.name, NOBODY, aliases=gone, event_configs=gone, policies=gone, settings=after)
 
         await self._editor.edit(ref, decide)
         return pb.DeleteAliasResponse()

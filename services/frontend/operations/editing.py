@@ -61,8 +61,9 @@ class Editor:
             edit = decide(function, settings)
             if edit is None:
                 return False
-            # What others decide on changes with aliases, the handling of events, tags and removals; and with the end.
-            restamp = edit.aliases or edit.event_configs or edit.tags is not None or None in edit.versions.values()
+            # What others decide on changes with all of these; and with the function's end.
+            beside = edit.aliases or edit.event_configs or edit.policies or edit.tags is not None
+            restamp = beside or None in edit.versions.values()
             after = None if edit.settings is settings else edit.settings
             edit = dataclasses.replace(
                 edit,

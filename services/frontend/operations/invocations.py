@@ -23,6 +23,7 @@ from lambent.infra.invocation_telemetry import InvocationTelemetry
 from lambent.infra.invoker.invoker import Invoker, Outcome, Target
 from lambent.v1 import invocation_service_pb2 as pb
 from services.frontend.events import AS_ON_AWS, EventAcceptor
+from services.frontend.operations.permissions import Guests
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.unserved import refuse_unserved
 from services.frontend.transport.call import Call
@@ -43,6 +44,7 @@ class InvocationOperations:
         invoker: Invoker,
         events: EventAcceptor,
         telemetry: InvocationTelemetry,
+        guests: Guests,
         limits: Limits,
         rng: random.Random,
     ) -> None:
@@ -53,13 +55,16 @@ class InvocationOperations:
         self._invoker = invoker
         self._events = events
         self._telemetry = telemetry
+        self._guests = guests
         self._limits = limits
         self._retries = RetryPolicy.standard(limits)
         self._rng = rng
 
     async def invoke(self, request: pb.InvokeRequest, call: Call) -> pb.InvokeResponse:
         """Run a function, in AWS's order of checks: name, existence, state, size, JSON, then admission."""
-        ref = parse(request.function_name, request.qualifier if request.HasField("qualifier") else None, call.tenant)
+        ref = _named(request, call)
+        if ref.tenant is not call.tenant:
+            await self._guests.admit(ref, call)
         known = self._known(ref) or await self._find(ref)
         target = self._drawn(known)
         kind = request.invocation_type or "RequestResponse"
@@ -98,7 +103,9 @@ class InvocationOperations:
         self, request: pb.InvokeWithResponseStreamRequest, call: Call
     ) -> AsyncIterator[pb.InvokeWithResponseStreamResponse]:
         """Run a function and hand its response on as it comes; the checks are those of `invoke`."""
-        ref = parse(request.function_name, request.qualifier if request.HasField("qualifier") else None, call.tenant)
+        ref = _named(request, call)
+        if ref.tenant is not call.tenant:
+            await self._guests.admit(ref, call)
         known = self._known(ref) or await self._find(ref)
         target = self._drawn(known)
         kind = request.invocation_type or "RequestResponse"
@@ -243,6 +250,12 @@ def _completion(outcome: Outcome) -> Iterator[pb.InvokeWithResponseStreamRespons
         complete.log_result = base64.b64encode(result.tail).decode()
     event = pb.InvokeWithResponseStreamResponseEvent(invoke_complete=complete)
     yield pb.InvokeWithResponseStreamResponse(event_stream=event)
+
+
+def _named(request: pb.InvokeRequest | pb.InvokeWithResponseStreamRequest, call: Call) -> FunctionRef:
+    """What is to be invoked; of another account where its tenant is not the caller's own."""
+    qualifier = request.qualifier if request.HasField("qualifier") else None
+    return parse(request.function_name, qualifier, call.tenant, anyones=True)
 
 
 def _check_json(payload: bytes) -> None:

@@ -1,0 +1,126 @@
+"""Policies of functions: who beside their own account may invoke them. Decided over plain values.
+
+A statement allows one action to one principal. Conditions speak of what services of AWS bring along with a call;
+callers of this cluster bring none of it, so a statement with a condition allows them nothing.
+
+Sources: https://docs.aws.amazon.com/lambda/latest/dg/access-control-resource-based.html,
+https://docs.aws.amazon.com/lambda/latest/api/API_AddPermission.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from lambent.domain.errors import AwsError, conflict, invalid_parameter
+from lambent.domain.names import FunctionRef
+from lambent.domain.principals import Principal
+
+INVOKE = "lambda:InvokeFunction"
+
+_SERVICE = re.compile(r"[a-z0-9.-]+\.amazonaws\.com(\.cn)?")
+_ACCOUNT = re.compile(r"\d{12}")
+_ARN = re.compile(r"arn:aws[a-zA-Z-]*:(iam|sts)::(\d{12}):(root|(user|role|assumed-role|federated-user)/.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One permission."""
+
+    sid: str
+    action: str  # one action, lambda:* or *
+    principal: str  # an account, an ARN, a service, or * for everybody
+    # Operator, key and value of each condition; all have to hold.
+    conditions: tuple[tuple[str, str, str], ...] = ()
+
+    def document(self, arn: str) -> dict[str, Any]:
+        """As IAM knows it. `arn`: of what it is for."""
+        told: dict[str, Any] = {
+            "Sid": self.sid,
+            "Effect": "Allow",
+            "Principal": _principal(self.principal),
+            "Action": self.action,
+            "Resource": arn,
+        }
+        for operator, key, value in self.conditions:
+            told.setdefault("Condition", {}).setdefault(operator, {})[key] = value
+        return told
+
+    def allows(self, action: str, caller: Principal) -> bool:
+        """Whether a caller may do something by it."""
+        if self.conditions or self.action not in ("*", "lambda:*", action):
+            return False
+        match = _ARN.fullmatch(self.principal)
+        account = match[2] if match is not None and match[3] == "root" else self.principal
+        return (
+            self.principal in ("*", caller.arn)
+            or account == caller.account
+            or (match is not None and match[4] == "role" and _role(self.principal) == _role(caller.arn))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All permissions of a function, a version or an alias; at least one."""
+
+    statements: tuple[Statement, ...]
+    revision_id: str
+
+    def text(self, arn: str) -> str:
+        """The JSON document that IAM knows. `arn`: of what it is for."""
+        statements = [each.document(arn) for each in self.statements]
+        return json.dumps({"Version": "2012-10-17", "Id": "default", "Statement": statements}, separators=(",", ":"))
+
+    def allows(self, action: str, caller: Principal) -> bool:
+        """Whether a caller may do something by any of them."""
+        return any(each.allows(action, caller) for each in self.statements)
+
+
+def add(before: Policy | None, statement: Statement, ref: FunctionRef, revision_id: str, most_bytes: int) -> Policy:
+    """A policy with one statement more. Raises AwsError."""
+    if _principal(statement.principal) is None:
+        raise invalid_parameter("The provided principal was invalid. Please check the principal and try again.")
+    statements = () if before is None else before.statements
+    if any(each.sid == statement.sid for each in statements):
+        raise conflict(
+            f"The statement id ({statement.sid}) provided already exists. "
+            "Please provide a new statement id, or remove the existing statement."
+        )
+    after = Policy((*statements, statement), revision_id)
+    size = len(after.text(ref.arn).encode())
+    if size > most_bytes:
+        text = f"The final policy size ({size}) is bigger than the limit ({most_bytes})."
+        raise AwsError("PolicyLengthExceededException", text)
+    return after
+
+
+def remove(before: Policy | None, sid: str, revision_id: str) -> Policy | None:
+    """A policy without a statement; None: nothing is left. Raises AwsError."""
+    if before is None:
+        raise AwsError("ResourceNotFoundException", "No policy is associated with the given resource.")
+    left = tuple(each for each in before.statements if each.sid != sid)
+    if len(left) == len(before.statements):
+        raise AwsError("ResourceNotFoundException", f"Statement {sid} is not found in resource policy.")
+    return Policy(left, revision_id) if left else None
+
+
+def _role(arn: str) -> tuple[str, str] | None:
+    """Account and name of a role, or of the role of a session; its path is not part of a session's ARN."""
+    match = _ARN.fullmatch(arn)
+    if match is None or match[4] not in ("role", "assumed-role"):
+        return None
+    parts = match[3].split("/")
+    return match[2], parts[-1] if match[4] == "role" else parts[1]
+
+
+def _principal(text: str) -> str | dict[str, str] | None:
+    """As a document names it; None: it is no principal."""
+    if text == "*":
+        return text
+    if _SERVICE.fullmatch(text):
+        return {"Service": text}
+    if _ACCOUNT.fullmatch(text):
+        return {"AWS": f"arn:aws:iam::{text}:root"}
+    return {"AWS": text} if _ARN.fullmatch(text) else None
