@@ -184,6 +184,7 @@ def test_what_has_a_path_is_served_and_nothing_else() -> None:
         "CreateFunction",
         "GetFunction",
         "GetFunctionConfiguration",
+        "GetFunctionCodeSigningConfig",
         "ListFunctions",
         "UpdateFunctionCode",
         "UpdateFunctionConfiguration",
