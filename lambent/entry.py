@@ -27,9 +27,6 @@ SERVICES: Mapping[str, str] = {
     "worker": "services.worker.service",
 }
 
-# gRPC's server reads its connections in the thread that waits for what comes of them, instead of handing each piece to
-# threads of its own: an eighth of a unary call's processor time here, a sixth of an echo's.
-GRPC_EXPERIMENTS = "-event_engine_listener"
 
 # How many objects more than before make the collector look for cycles.
 _NEW_OBJECTS = 20_000
@@ -64,7 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     telemetry = loaded.settings.telemetry
     logs.configure(given.service, level=telemetry.log_level, form=telemetry.log_format)
-    os.environ.setdefault("GRPC_EXPERIMENTS", GRPC_EXPERIMENTS)  # the library asks nowhere else
     make = load(SERVICES[given.service]).make
     # What exists now lives as long as the process: the collector need not look at it again.
     gc.collect()

@@ -13,11 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from lambent.entry import GRPC_EXPERIMENTS
 from lambent.local.redis_server import start_server
-
-# Servers in this process are as those of the services.
-os.environ.setdefault("GRPC_EXPERIMENTS", GRPC_EXPERIMENTS)
 
 # How long an example takes says nothing on a machine that has other work.
 settings.register_profile("untimed", deadline=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
-import os
 import re
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from lambent.entry import GRPC_EXPERIMENTS
 from tools import pages, protos
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,14 +72,6 @@ def test_every_dependency_has_its_reason() -> None:
     record = (ROOT / "docs/decisions/0003-dependencies.md").read_text()
     for item in project["dependencies"]:
         assert f"`{item.partition('==')[0]}`" in record, f"{item} has no line in docs/decisions/0003-dependencies.md"
-
-
-def test_grpc_knows_what_it_is_asked_for() -> None:
-    serve = "import grpc; server = grpc.server(None); server.start(); server.stop(0).wait()"
-    environment = {**os.environ, "GRPC_EXPERIMENTS": GRPC_EXPERIMENTS}
-    command = [sys.executable, "-c", serve]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    assert "experiment" not in told.stderr
 
 
 def test_the_guest_needs_only_the_standard_library() -> None:
