@@ -25,6 +25,9 @@ from lambent.v1 import log_service_pb2 as log
 from services.frontend.transport.call import Call
 from services.frontend.transport.dispatch import Dispatch
 from services.frontend.transport.grpc_door import GrpcDoor
+from services.frontend.transport.json_door import JsonDoor
+from services.frontend.transport.named_door import HttpDoors
+from services.frontend.transport.query_door import QueryDoor
 from services.frontend.transport.rest_door import RestDoor
 
 ACCOUNT = "123456789012"
@@ -150,6 +153,22 @@ def services() -> list[tuple[Any, object]]:
         (inv.DESCRIPTOR.services_by_name["InvocationService"], EchoInvocations()),
         (log.DESCRIPTOR.services_by_name["LogService"], EchoLogs()),
     ]
+
+
+def http_doors(*more: tuple[Any, object]) -> tuple[HttpDoors, list[tuple[str, str]]]:
+    """The HTTP doors without sockets, around the echoes and more services; and what they count."""
+    outcomes: list[tuple[str, str]] = []
+    clock, ids = SystemClock(), SystemIds()
+    dispatch = Dispatch(
+        [*services(), *more], clock=clock, observe=lambda name, outcome: outcomes.append((name, outcome))
+    )
+
+    def verifier(service: str) -> Verifier:
+        return Verifier(KEYS, skew_seconds=300, presigned_max_seconds=3600, services={service})
+
+    rest = RestDoor(dispatch, verifier("lambda"), clock=clock, ids=ids, limits=Limits())
+    json, query = (kind(dispatch, verifier, clock=clock, ids=ids) for kind in (JsonDoor, QueryDoor))
+    return HttpDoors(rest, json, query), outcomes
 
 
 @dataclass

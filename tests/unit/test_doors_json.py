@@ -13,20 +13,14 @@ from botocore.credentials import Credentials
 
 from lambent.domain.errors import AwsError
 from lambent.domain.limits import Limits
-from lambent.infra.clock import SystemClock, SystemIds
+from lambent.infra.clock import SystemClock
 from lambent.infra.http import HttpRequest, HttpResponse
 from lambent.infra.log_store import MemoryLogStore
-from lambent.infra.sigv4 import Verifier
 from lambent.v1 import log_group_service_pb2
 from lambent.v1 import scaling_service_pb2 as pb
 from services.frontend.operations.log_groups import LogGroupOperations
 from services.frontend.transport.call import Call
-from services.frontend.transport.dispatch import Dispatch
-from services.frontend.transport.json_door import JsonDoor
-from services.frontend.transport.named_door import HttpDoors
-from services.frontend.transport.query_door import QueryDoor
-from services.frontend.transport.rest_door import RestDoor
-from tests.unit.doors_support import ACCOUNT, KEY, KEYS, REGION, services
+from tests.unit.doors_support import ACCOUNT, KEY, REGION, http_doors
 
 LOGS = log_group_service_pb2.DESCRIPTOR.services_by_name["LogGroupService"]
 SERVICE = pb.DESCRIPTOR.services_by_name["ScalingService"]
@@ -70,20 +64,7 @@ class Bench:
     def __init__(self) -> None:
         self.echo: Any = Echo()
         self.echo.seen = []
-        self.outcomes: list[tuple[str, str]] = []
-        clock, ids = SystemClock(), SystemIds()
-        dispatch = Dispatch(
-            [*services(), (SERVICE, self.echo), (LOGS, NoGroups())],
-            clock=clock,
-            observe=lambda name, outcome: self.outcomes.append((name, outcome)),
-        )
-
-        def verifier(service: str) -> Verifier:
-            return Verifier(KEYS, skew_seconds=300, presigned_max_seconds=3600, services={service})
-
-        rest = RestDoor(dispatch, verifier("lambda"), clock=clock, ids=ids, limits=Limits())
-        json_door = JsonDoor(dispatch, verifier, clock=clock, ids=ids)
-        self.door = HttpDoors(rest, json_door, QueryDoor(dispatch, verifier, clock=clock, ids=ids))
+        self.door, self.outcomes = http_doors((SERVICE, self.echo), (LOGS, NoGroups()))
 
     async def send(
         self, target: str | None, body: bytes, *, method: str = "POST", service: str = "application-autoscaling"

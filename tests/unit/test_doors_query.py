@@ -10,7 +10,6 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from lambent.domain.limits import Limits
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.http import HttpRequest, HttpResponse
 from lambent.infra.sigv4 import Verifier
@@ -18,11 +17,8 @@ from lambent.v1 import identity_service_pb2 as pb
 from lambent.v1 import options_pb2
 from services.frontend.operations.identity import IdentityOperations
 from services.frontend.transport.dispatch import Dispatch, DispatchError
-from services.frontend.transport.json_door import JsonDoor
-from services.frontend.transport.named_door import HttpDoors
 from services.frontend.transport.query_door import QueryDoor
-from services.frontend.transport.rest_door import RestDoor
-from tests.unit.doors_support import ACCOUNT, KEY, KEYS, REGION, services
+from tests.unit.doors_support import ACCOUNT, KEY, KEYS, REGION, http_doors, services
 
 SERVICE = pb.DESCRIPTOR.services_by_name["IdentityService"]
 SPACE = "{https://sts.amazonaws.com/doc/2011-06-15/}"
@@ -33,20 +29,7 @@ class Bench:
     """The HTTP doors without sockets."""
 
     def __init__(self) -> None:
-        self.outcomes: list[tuple[str, str]] = []
-        clock, ids = SystemClock(), SystemIds()
-        dispatch = Dispatch(
-            [*services(), (SERVICE, IdentityOperations())],
-            clock=clock,
-            observe=lambda name, outcome: self.outcomes.append((name, outcome)),
-        )
-
-        def verifier(service: str) -> Verifier:
-            return Verifier(KEYS, skew_seconds=300, presigned_max_seconds=3600, services={service})
-
-        rest = RestDoor(dispatch, verifier("lambda"), clock=clock, ids=ids, limits=Limits())
-        json = JsonDoor(dispatch, verifier, clock=clock, ids=ids)
-        self.door = HttpDoors(rest, json, QueryDoor(dispatch, verifier, clock=clock, ids=ids))
+        self.door, self.outcomes = http_doors((SERVICE, IdentityOperations()))
 
     async def send(
         self, body: bytes, *, method: str = "POST", key: str = KEY.id, secret: str = KEY.secret, service: str = "sts"
