@@ -129,7 +129,7 @@ def test_invoking_answers_as_aws_does(cluster: Cluster, function: str) -> None:
         ({"FunctionName": "clients", "Payload": b"x" * 6291457}, 413, "RequestEntityTooLargeException", "6291457 byte payload is too large for the RequestResponse invocation type (limit 6291456 bytes)"),
         ({"FunctionName": "clients", "ClientContext": "***"}, 400, "InvalidRequestContentException", "Client context"),
         ({"FunctionName": "arn:aws:lambda:eu-west-1:000000000000:function:clients"}, 404, "ResourceNotFoundException", "not reachable in this region"),
-        ({"FunctionName": "arn:aws:lambda:us-east-1:222222222222:function:clients"}, 403, "AccessDeniedException", "another account"),
+        ({"FunctionName": "arn:aws:lambda:us-east-1:222222222222:function:clients"}, 403, "AccessDeniedException", "no resource-based policy allows"),
         ({"FunctionName": "clients", "TenantId": "blue"}, 400, "InvalidParameterValueException", "TenantId"),
     ],
     ids=["unknown", "version", "json", "size", "context", "region", "account", "unserved"],
