@@ -107,7 +107,8 @@ def test_another_account_invokes_what_it_was_allowed_and_nothing_else(
     assert other.invoke(FunctionName=f"{arn}:live", InvocationType="Event", Payload=b'"later"')["StatusCode"] == 202
     logs = cluster.client("logs")
     eventually(lambda: printed(logs, f"/aws/lambda/{shared}", "later"))
-    assert not cluster.client("logs", key=OTHER_KEY, secret=OTHER_SECRET).describe_log_groups()["logGroups"]
+    theirs = cluster.client("logs", key=OTHER_KEY, secret=OTHER_SECRET)
+    assert not theirs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{shared}")["logGroups"]
     client.remove_permission(FunctionName=shared, Qualifier="live", StatementId="other")
     assert error_of(other.invoke, FunctionName=f"{arn}:live") == denied
 
