@@ -182,9 +182,10 @@ class Poller:
         while True:
             await asyncio.sleep(LASTING_SECONDS)
             now = self._queue.now()
-            items = self._held.values()
-            self._choice.lasting([item.visit for item in items if item.began <= now - LASTING_SECONDS], now)
-            self._kick.set()
+            visits = [item.visit for item in self._held.values() if item.began <= now - LASTING_SECONDS]
+            if visits:
+                self._choice.lasting(visits, now)
+                self._kick.set()
 
     # Running
 

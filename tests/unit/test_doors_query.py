@@ -16,7 +16,7 @@ from lambent.infra.sigv4 import Verifier
 from lambent.v1 import identity_service_pb2 as pb
 from lambent.v1 import options_pb2
 from services.frontend.operations.identity import IdentityOperations
-from services.frontend.transport.dispatch import Dispatch, DispatchError
+from services.frontend.transport.dispatch import Dispatch, DispatchError, Entry
 from services.frontend.transport.query_door import QueryDoor
 from tests.unit.doors_support import ACCOUNT, KEY, KEYS, REGION, http_doors, services
 
@@ -115,7 +115,7 @@ def test_members_that_a_form_cannot_have_here_are_found_when_the_door_is_made() 
     dispatch = Dispatch(services(), clock=clock)
 
     class Careless(QueryDoor):
-        def _name(self, entry, rule):  # type: ignore[no-untyped-def]
+        def _name(self, entry: Entry, rule: options_pb2.ServiceRule) -> bytes | None:
             return super()._name(entry, options_pb2.ServiceRule(query_version="2011-06-15"))
 
     with pytest.raises(DispatchError, match="other than texts"):

@@ -84,13 +84,14 @@ def check_changeable(record: FunctionRecord, expected_revision: str | None) -> N
     check_revision(record.revision_id, expected_revision)
 
 
-def check_revision(revision: str, expected: str | None) -> None:
-    """AWS's guard against changes of what somebody else has changed since it was read."""
+def check_revision(revision: str | None, expected: str | None, api: str = "GetFunction/GetAlias") -> None:
+    """AWS's guard against changes of what somebody else has changed since it was read. `revision`: None: there is
+    nothing yet. `api`: what shows it."""
     if expected not in (None, revision):
         raise AwsError(
             "PreconditionFailedException",
             "The Revision Id provided does not match the latest Revision Id. "
-            "Call the GetFunction/GetAlias API to retrieve the latest Revision Id",
+            f"Call the {api} API to retrieve the latest Revision Id",
         )
 
 

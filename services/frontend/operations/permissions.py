@@ -18,6 +18,7 @@ from lambent.domain.policies import INVOKE, Policy, Statement
 from lambent.infra.functions.port import NOBODY, Edit, FunctionStore
 from lambent.v1 import permission_service_pb2 as pb
 from services.frontend.operations.editing import Editor
+from services.frontend.operations.lookups import check_revision
 from services.frontend.transport.call import Call
 
 _Request = pb.AddPermissionRequest | pb.RemovePermissionRequest | pb.GetPolicyRequest
@@ -104,7 +105,7 @@ def _ref(request: _Request, call: Call) -> FunctionRef:
 
 def _scope(ref: FunctionRef) -> str:
     """Under which name the policy is kept that invocations in this form are allowed by."""
-    return LATEST if ref.qualifier is None else ref.qualifier
+    return ref.qualifier or LATEST
 
 
 def _conditions(request: pb.AddPermissionRequest) -> tuple[tuple[str, str, str], ...]:
@@ -120,9 +121,5 @@ def _conditions(request: pb.AddPermissionRequest) -> tuple[tuple[str, str, str],
 
 
 def _check_revision(before: Policy | None, request: pb.AddPermissionRequest | pb.RemovePermissionRequest) -> None:
-    if request.HasField("revision_id") and (before is None or request.revision_id != before.revision_id):
-        raise AwsError(
-            "PreconditionFailedException",
-            "The Revision Id provided does not match the latest Revision Id. "
-            "Call the GetPolicy API to retrieve the latest Revision Id",
-        )
+    expected = request.revision_id if request.HasField("revision_id") else None
+    check_revision(None if before is None else before.revision_id, expected, "GetPolicy")

@@ -110,13 +110,7 @@ class Group:
             return False
         if self._number("memory", names.memory_used) > _LEFT:
             return False
-        peak = f"{self.folders['memory']}/{names.memory_peak}"
-        if names.version == 1:
-            _write(peak, "0")
-        else:
-            if self._peak is None:
-                self._peak = os.open(peak, os.O_RDWR | os.O_CLOEXEC)
-            os.write(self._peak, b"0")
+        self.forget_peak()
         if self._frozen:
             self.freeze(frozen=False)
         if self._quota is not None:
@@ -125,6 +119,16 @@ class Group:
         self.weigh(Weight.BEHIND)
         self.open()
         return True
+
+    def forget_peak(self) -> None:
+        """Count the most memory used anew. Raises OSError where that cannot be done (version 2 before Linux 6.12)."""
+        peak = f"{self.folders['memory']}/{self.names.memory_peak}"
+        if self.names.version == 1:
+            _write(peak, "0")
+            return
+        if self._peak is None:
+            self._peak = os.open(peak, os.O_RDWR | os.O_CLOEXEC)
+        os.write(self._peak, b"0")
 
     def _number(self, controller: str, name: str) -> int:
         return int(_read(f"{self.folders[controller]}/{name}"))
@@ -284,7 +288,13 @@ class Groups:
         self._weigh(len(os.sched_getaffinity(0)))
         self._clear()
         self._sweep()
-        self._made.append(self._make())  # a machine that forbids it says so here
+        first = self._make()  # a machine that forbids it says so here
+        self._made.append(first)
+        self.renews = True  # whether a group can be used again
+        try:
+            first.forget_peak()
+        except OSError:
+            self.renews = False
 
     def _weigh(self, cores: int) -> None:
         """Have all groups together weigh as much on each core as one process beside them.
@@ -347,7 +357,7 @@ class Groups:
         """Remove a group whose processes have ended or are about to. `again`: the next sandbox may have it, where it is
         fit for that: nothing that was in it could write to it."""
         with contextlib.suppress(OSError, ValueError):
-            if again and len(self._made) < _KEPT and group.renew():
+            if again and self.renews and len(self._made) < _KEPT and group.renew():
                 self._made.append(group)
                 return
         self._leaving.append(group)
