@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from lambent.domain.event_invoke import EventInvokeConfig
+from lambent.domain.function_urls import FunctionUrl
 from lambent.domain.names import LATEST, Tenant
 from lambent.domain.policies import Policy
 
@@ -182,11 +183,12 @@ class Function:
     """A function with everything published of it, as one read of the store found it."""
 
     record: FunctionRecord
-    stamp: str  # changes whenever an alias, the handling of events, tags or a policy do, or a version is deleted
+    stamp: str  # changes whenever an alias, the handling of events, an address, tags or a policy do, or a version goes
     versions: Mapping[str, VersionRecord]  # by number
     aliases: Mapping[str, AliasRecord]  # by name
     event_configs: Mapping[str, EventInvokeConfig] = field(default_factory=dict)  # by qualifier
     policies: Mapping[str, Policy] = field(default_factory=dict)  # by qualifier; $LATEST: of calls without one
+    urls: Mapping[str, FunctionUrl] = field(default_factory=dict)  # by alias; $LATEST: the function's own
     tags_since: Mapping[str, str] | None = None  # as they were set last; None: as the function was created
 
     @property

@@ -1,7 +1,8 @@
 """Policies of functions: who beside their own account may invoke them. Decided over plain values.
 
-A statement allows one action to one principal. Conditions speak of what services of AWS bring along with a call;
-callers of this cluster bring none of it, so a statement with a condition allows them nothing.
+A statement allows one action to one principal. Conditions speak of what comes along with a call: that it came through
+a function URL, or what services of AWS bring, of which callers of this cluster bring nothing; a statement with a
+condition that does not hold allows nothing.
 
 Sources: https://docs.aws.amazon.com/lambda/latest/dg/access-control-resource-based.html,
 https://docs.aws.amazon.com/lambda/latest/api/API_AddPermission.html
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,10 @@ from lambent.domain.names import FunctionRef
 from lambent.domain.principals import Principal
 
 INVOKE = "lambda:InvokeFunction"
+NOTHING: Mapping[str, str] = {}
+
+# Operators of conditions whose two sides have to be the same; those of other operators never hold here.
+_EQUAL = ("StringEquals", "Bool")
 
 _SERVICE = re.compile(r"[a-z0-9.-]+\.amazonaws\.com(\.cn)?")
 _ACCOUNT = re.compile(r"\d{12}")
@@ -48,14 +54,19 @@ class Statement:
             told.setdefault("Condition", {}).setdefault(operator, {})[key] = value
         return told
 
-    def allows(self, action: str, caller: Principal) -> bool:
-        """Whether a caller may do something by it."""
-        if self.conditions or self.action not in ("*", "lambda:*", action):
+    def allows(self, action: str, caller: Principal | None, told: Mapping[str, str] = NOTHING) -> bool:
+        """Whether a caller may do something by it. `caller`: None for somebody unknown; `told`: what is known of the
+        call, by the keys that conditions name."""
+        if self.action not in ("*", "lambda:*", action):
             return False
+        if not all(operator in _EQUAL and told.get(key) == value for operator, key, value in self.conditions):
+            return False
+        if caller is None or self.principal == "*":
+            return self.principal == "*"
         match = _ARN.fullmatch(self.principal)
         account = match[2] if match is not None and match[3] == "root" else self.principal
         return (
-            self.principal in ("*", caller.arn)
+            self.principal == caller.arn
             or account == caller.account
             or (match is not None and match[4] == "role" and _role(self.principal) == _role(caller.arn))
         )
@@ -73,9 +84,9 @@ class Policy:
         statements = [each.document(arn) for each in self.statements]
         return json.dumps({"Version": "2012-10-17", "Id": "default", "Statement": statements}, separators=(",", ":"))
 
-    def allows(self, action: str, caller: Principal) -> bool:
-        """Whether a caller may do something by any of them."""
-        return any(each.allows(action, caller) for each in self.statements)
+    def allows(self, action: str, caller: Principal | None, told: Mapping[str, str] = NOTHING) -> bool:
+        """Whether a caller may do something by any of them; as of a statement."""
+        return any(each.allows(action, caller, told) for each in self.statements)
 
 
 def add(before: Policy | None, statement: Statement, ref: FunctionRef, revision_id: str, most_bytes: int) -> Policy:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import httptools
 
-from lambent.infra.http_messages import STATUS_LINES, HttpRequest, HttpResponse
+from lambent.infra.http_messages import BODILESS, STATUS_LINES, HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
     from lambent.infra.http import HttpServer
@@ -24,7 +24,6 @@ _log = logging.getLogger(__name__)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _METHODS = {name.encode(): name for name in ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")}
-_BODILESS = frozenset({204, 304})
 
 
 class HttpConnection(asyncio.Protocol):
@@ -380,7 +379,7 @@ class HttpConnection(asyncio.Protocol):
         lines = [b": ".join(header) for header in response.headers]
         if response.pieces is not None:
             lines.append(b"Transfer-Encoding: chunked")
-        elif status not in _BODILESS:
+        elif status not in BODILESS:
             lines.append(b"Content-Length: %d" % len(body))
         if not keep:
             lines.append(b"Connection: close")
@@ -391,7 +390,7 @@ class HttpConnection(asyncio.Protocol):
             head = b"\r\n".join([line.replace(b"\r", b" ").replace(b"\n", b" ") for line in lines])
         first = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
         parts = [first, self._server.date(), head, b"\r\n\r\n" if lines else b"\r\n"]
-        if body and method != "HEAD" and status not in _BODILESS:
+        if body and method != "HEAD" and status not in BODILESS:
             parts.append(body)
         transport.write(b"".join(parts))
 

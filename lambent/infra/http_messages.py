@@ -154,15 +154,18 @@ class PlainService:
         return response
 
 
+# Statuses whose answers have no body (RFC 9110, section 6.4.1).
+BODILESS = frozenset({204, 304})
+
 # "HTTP/1.1 200 OK\r\n" by status; a status that HTTP does not name goes without a phrase.
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def http_date(epoch: int) -> bytes:
     """`Date: Sun, 06 Nov 1994 08:49:37 GMT\\r\\n`; by hand, since strftime follows the locale."""
     t = datetime.fromtimestamp(epoch, UTC)
-    day, month = _DAYS[t.weekday()], _MONTHS[t.month - 1]
+    day, month = _DAYS[t.weekday()], MONTHS[t.month - 1]
     return f"Date: {day}, {t.day:02} {month} {t.year} {t.hour:02}:{t.minute:02}:{t.second:02} GMT\r\n".encode()

@@ -6,8 +6,11 @@ from.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from lambent.domain.limits import PROFILES, Limits
 from lambent.domain.names import ACCOUNT_PATTERN, REGION_PATTERN
@@ -35,6 +38,12 @@ class Cluster:
         "",
         "How clients reach the REST API, for URLs in answers; empty: http and the address.",
         pattern=r"|https?://\S+",
+    )
+    function_urls: str = setting(
+        "",
+        "SCHEME://DOMAIN[:PORT] below which function URLs are; every ID.lambda-url.REGION.DOMAIN has to lead to the "
+        "frontends. Empty: as public_url has it, with localhost in place of an address.",
+        pattern=r"|https?://[^\s/]+",
     )
     data: str = setting(".lambent", "Folder for everything that is kept: store, packages, logs, keys, sockets.")
     account: str = setting("000000000000", "Account of the root credentials.", pattern=ACCOUNT_PATTERN)
@@ -72,6 +81,19 @@ class Cluster:
     def url(self) -> str:
         """How the REST API is reached, without a final slash."""
         return (self.public_url or f"http://{self.http.replace('0.0.0.0', '127.0.0.1')}").rstrip("/")
+
+    @property
+    def function_url_base(self) -> str:
+        """SCHEME://DOMAIN[:PORT] below which function URLs are. An address has no names below it; every name below
+        localhost is this machine's (RFC 6761)."""
+        if self.function_urls:
+            return self.function_urls
+        parts = urlsplit(self.url)
+        host = parts.hostname or "localhost"
+        with suppress(ValueError):
+            ip_address(host)
+            host = "localhost"
+        return f"{parts.scheme}://{host}" + ("" if parts.port is None else f":{parts.port}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""How many requests of both doors there were, by operation and outcome."""
+"""How many requests there were: of both doors, by operation and outcome; and at function URLs, by function."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from lambent.infra.telemetry import Reading, Telemetry
+from lambent.domain.names import Tenant
+from lambent.infra.telemetry import Reading, Telemetry, by_function
 
 
 class RequestCounts:
@@ -20,3 +21,28 @@ class RequestCounts:
 
     def _readings(self) -> list[Reading]:
         return [({"operation": name, "outcome": outcome}, n) for (name, outcome), n in self._requests.items()]
+
+
+class UrlCounts:
+    """Counts requests at function URLs."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._requests: Counter[tuple[Tenant, str]] = Counter()
+        self._refused: Counter[tuple[Tenant, str]] = Counter()  # answered 4xx
+        self._failed: Counter[tuple[Tenant, str]] = Counter()  # answered 5xx
+        self._latency = telemetry.histogram("aws.lambda.urlrequestlatency")
+        for metric, counts in (
+            ("aws.lambda.urlrequestcount", self._requests),
+            ("aws.lambda.url4xxcount", self._refused),
+            ("aws.lambda.url5xxcount", self._failed),
+        ):
+            telemetry.observe(metric, lambda counts=counts: by_function(counts))  # type: ignore[misc]
+
+    def observe(self, tenant: Tenant, function: str, status: int, seconds: float) -> None:
+        """Count one."""
+        key = tenant, function
+        self._requests[key] += 1
+        if status >= 400:
+            (self._refused if status < 500 else self._failed)[key] += 1
+        if self._latency is not None:
+            self._latency.record(seconds * 1000, {"FunctionName": function})

@@ -21,7 +21,7 @@ from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.functions.attached import RedisAttachedFunctions
 from lambent.infra.functions.directory import FunctionDirectory
-from lambent.infra.functions.redis_store import RedisFunctionStore
+from lambent.infra.functions.redis_store import RedisFunctionStore, RedisUrlIndex
 from lambent.infra.functions.use_recorder import UseRecorder, telling_seconds
 from lambent.infra.functions.waking import Waker
 from lambent.infra.http import HttpServer
@@ -49,6 +49,7 @@ from lambent.v1 import (
     concurrency_service_pb2,
     event_invoke_service_pb2,
     function_service_pb2,
+    function_url_service_pb2,
     identity_service_pb2,
     insight_service_pb2,
     invocation_service_pb2,
@@ -71,6 +72,7 @@ from services.frontend.operations.concurrency import ConcurrencyOperations
 from services.frontend.operations.configuration import runtimes
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.event_invoke_configs import EventInvokeConfigOperations
+from services.frontend.operations.function_urls import FunctionUrlOperations
 from services.frontend.operations.functions import FunctionOperations
 from services.frontend.operations.identity import IdentityOperations
 from services.frontend.operations.insight import InsightOperations
@@ -90,7 +92,7 @@ from services.frontend.operations.uploads import Uploads
 from services.frontend.operations.versions import Publisher, VersionOperations
 from services.frontend.provisioned_statuses import SchedulerStatuses
 from services.frontend.reclaiming import Reclaimer
-from services.frontend.request_counts import RequestCounts
+from services.frontend.request_counts import RequestCounts, UrlCounts
 from services.frontend.scaling.redis_store import RedisScalingStore
 from services.frontend.scaling.scaler import Scaler
 from services.frontend.scaling.settings import ScalingSettings
@@ -102,6 +104,8 @@ from services.frontend.transport.named_door import HttpDoors
 from services.frontend.transport.query_door import QueryDoor
 from services.frontend.transport.rest_door import RestDoor
 from services.frontend.transport.store_door import StoreDoor
+from services.frontend.transport.url_door import UrlDoor
+from services.frontend.url_finder import UrlFinder
 
 _log = logging.getLogger(__name__)
 
@@ -170,6 +174,7 @@ class FrontendService:
         cluster = settings.cluster
         self._redis, self._blocking = connect(cluster.redis_url), connect(cluster.redis_url, blocking=True)
         self._store = RedisFunctionStore(self._redis, self._blocking)
+        self._url_index = RedisUrlIndex(self._redis)
         self._attached = RedisAttachedFunctions(self._redis)
         self._code = code_store(settings, self._layout)
         self._telemetry = Telemetry(
@@ -238,8 +243,13 @@ class FrontendService:
         )  # fmt: skip
         json = JsonDoor(dispatch, verifier, clock=self._clock, ids=self._ids)
         query = QueryDoor(dispatch, verifier, clock=self._clock, ids=self._ids)
+        urls = UrlDoor(
+            dispatch, UrlFinder(self._url_index, self._directory, self._store), verifier("lambda"),
+            base=cluster.function_url_base, observe=UrlCounts(self._telemetry).observe, clock=self._clock,
+            ids=self._ids, limits=settings.limits,
+        )  # fmt: skip
         self._rest = HttpServer(
-            HttpDoors(rest, json, query),
+            HttpDoors(rest, json, query, urls),
             clock=self._clock,
             limits=HttpLimits(head_bytes=settings.limits.request_head_bytes),
         )
@@ -349,6 +359,18 @@ class FrontendService:
                 (
                     event_invoke_service_pb2.DESCRIPTOR.services_by_name["EventInvokeService"],
                     EventInvokeConfigOperations(store=self._store, editor=editor, limits=limits, clock=self._clock),
+                ),
+                (
+                    function_url_service_pb2.DESCRIPTOR.services_by_name["FunctionUrlService"],
+                    FunctionUrlOperations(
+                        store=self._store,
+                        index=self._url_index,
+                        editor=editor,
+                        base=self._settings.cluster.function_url_base,
+                        limits=limits,
+                        clock=self._clock,
+                        ids=self._ids,
+                    ),
                 ),
                 (identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"], IdentityOperations()),
                 (

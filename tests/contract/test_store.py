@@ -11,12 +11,13 @@ import pytest
 
 from lambent.domain.concurrency import ConcurrencyState, Provisioned
 from lambent.domain.errors import AwsError
+from lambent.domain.function_urls import Cors, FunctionUrl, UrlPlace
 from lambent.domain.functions import Function, FunctionRecord
 from lambent.domain.names import LATEST
 from lambent.domain.policies import Policy, Statement
-from lambent.infra.functions.memory_store import MemoryFunctionStore
-from lambent.infra.functions.port import EVERY_VERSION, NOBODY, Change, Edit, FunctionStore, Obstacle
-from lambent.infra.functions.redis_store import RedisFunctionStore
+from lambent.infra.functions.memory_store import MemoryFunctionStore, MemoryUrlIndex
+from lambent.infra.functions.port import EVERY_VERSION, NOBODY, Change, Edit, FunctionStore, Obstacle, UrlIndex
+from lambent.infra.functions.redis_store import RedisFunctionStore, RedisUrlIndex
 from lambent.infra.redis_client import connect
 from tests.records import ONE, OTHER, alias, record, version
 
@@ -146,6 +147,37 @@ async def test_policies_are_kept_by_qualifier_and_found_with_what_they_are_for(s
     assert await found() == [{LATEST: one, "1": other}, {LATEST: one}, {"1": other}]
     assert await store.change(Edit(ONE, "f", NOBODY, policies={LATEST: None}), 100) is None
     assert await found() == [{"1": other}, {}, {"1": other}]
+
+
+async def test_addresses_are_kept_by_qualifier_and_found_with_what_they_are_of(store: FunctionStore) -> None:
+    await store.create(record(), "s1", version("1"), 100)
+    await store.change(Edit(ONE, "f", NOBODY, aliases={"a": alias("a", "1")}), 100)
+    own = FunctionUrl("1" * 32, "NONE", "BUFFERED", Cors(allow_origins=("*",), max_age=5), 1.5, 2.5)
+    other = FunctionUrl("2" * 32, "AWS_IAM", "RESPONSE_STREAM", None, 3.0, 3.0)
+
+    async def found() -> list[dict[str, FunctionUrl]]:
+        functions = [await store.read(ONE, "f"), await store.find(ONE, "f", LATEST), await store.find(ONE, "f", "a")]
+        return [dict(function.urls) for function in functions if function is not None]
+
+    assert await store.change(Edit(ONE, "f", NOBODY, urls={LATEST: own, "a": other}), 100) is None
+    assert await found() == [{LATEST: own, "a": other}, {LATEST: own}, {"a": other}]
+    assert await store.change(Edit(ONE, "f", NOBODY, urls={LATEST: None}), 100) is None
+    assert await found() == [{"a": other}, {}, {"a": other}]
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+async def test_the_index_knows_whose_an_address_is(kind: str, redis_url: str) -> None:
+    client = connect(redis_url)
+    index: UrlIndex = MemoryUrlIndex() if kind == "memory" else RedisUrlIndex(client)
+    id_, places = "3" * 32, (UrlPlace(ONE, "f", None), UrlPlace(ONE, "f", "live"))
+    assert await index.find(id_) is None
+    for place in places:
+        await index.note(id_, place)
+        assert await index.find(id_) == place
+    await index.forget(id_)
+    await index.forget(id_)
+    assert await index.find(id_) is None
+    await client.aclose()
 
 
 async def test_what_is_removed_is_gone_and_gives_its_bytes_back(store: FunctionStore) -> None:

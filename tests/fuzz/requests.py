@@ -178,6 +178,12 @@ def document(rng: random.Random, operation: Operation, name: str) -> dict[str, A
         case "AddPermission":
             principal = rng.choice(["111111111111", "s3.amazonaws.com", "*", "nobody"])
             return {"StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": principal}
+        case "CreateFunctionUrlConfig" | "UpdateFunctionUrlConfig":
+            cors = {
+                "AllowOrigins": [rng.choice(["*", "https://a.example", "", "x" * 300])],
+                "MaxAge": rng.choice([0, 86400]),
+            }
+            return {"AuthType": rng.choice(["NONE", "AWS_IAM"]), "Cors": cors}
         case "PutFunctionConcurrency":
             return {"ReservedConcurrentExecutions": rng.choice([0, 1, 900])}
         case "PutProvisionedConcurrencyConfig":

@@ -17,6 +17,7 @@ from lambent.domain.limits import Limits
 from lambent.domain.principals import AccessKey, KeyRing
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.http import HttpLimits, HttpServer
+from lambent.infra.http_messages import HttpRequest, HttpResponse, PlainService
 from lambent.infra.sigv4 import Verifier
 from lambent.infra.tokens import issue
 from lambent.v1 import function_service_pb2 as fn
@@ -155,6 +156,10 @@ def services() -> list[tuple[Any, object]]:
     ]
 
 
+async def _no_url(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(403)
+
+
 def http_doors(*more: tuple[Any, object]) -> tuple[HttpDoors, list[tuple[str, str]]]:
     """The HTTP doors without sockets, around the echoes and more services; and what they count."""
     outcomes: list[tuple[str, str]] = []
@@ -168,7 +173,7 @@ def http_doors(*more: tuple[Any, object]) -> tuple[HttpDoors, list[tuple[str, st
 
     rest = RestDoor(dispatch, verifier("lambda"), clock=clock, ids=ids, limits=Limits())
     json, query = (kind(dispatch, verifier, clock=clock, ids=ids) for kind in (JsonDoor, QueryDoor))
-    return HttpDoors(rest, json, query), outcomes
+    return HttpDoors(rest, json, query, urls=PlainService(_no_url, 0)), outcomes
 
 
 @dataclass

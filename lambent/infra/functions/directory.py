@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lambent.domain.event_invoke import EventInvokeConfig
+from lambent.domain.function_urls import FunctionUrl
 from lambent.domain.functions import FunctionRecord, State
 from lambent.domain.names import LATEST, Tenant
+from lambent.domain.policies import Policy
 from lambent.infra.functions.port import NOBODY, Change, FunctionStore
 from lambent.infra.functions.targets import deployed_of, target_of, version_state
 from lambent.infra.invoker.invoker import Target
@@ -33,6 +35,8 @@ class Known:
     event_config: EventInvokeConfig | None = None  # how its events are run; None: by the defaults
     version_state: State = State.ACTIVE  # of the published version that it stands for
     dead_letters: str | None = None  # ARN of the dead-letter queue of what it stands for
+    url: FunctionUrl | None = None  # its own; None: it has none
+    policy: Policy | None = None  # its own; None: nobody else may invoke it
 
     def draw(self, drawn: float) -> Target | None:
         """Which target one request goes to; `drawn` from [0, 1) for each request anew."""
@@ -106,4 +110,5 @@ class FunctionDirectory:
         # The versions of an alias agree in their dead-letter queue.
         dead_letters = None if deployed is None else deployed.configuration.dead_letter_target
         config = function.event_configs.get(qualifier)
-        return Known(function.record, targets[0], additional, share, config, state, dead_letters)
+        beside = (function.urls.get(qualifier), function.policies.get(qualifier))
+        return Known(function.record, targets[0], additional, share, config, state, dead_letters, *beside)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Literal, TypeVar
 
 from lambent.domain.concurrency import ConcurrencyState
+from lambent.domain.function_urls import UrlPlace
 from lambent.domain.functions import Function, FunctionRecord, VersionRecord
 from lambent.domain.names import Tenant
 from lambent.infra.functions.port import EVERY_VERSION, Change, Edit, Obstacle
@@ -65,6 +66,7 @@ class MemoryFunctionStore:
                 _merged(function.aliases, edit.aliases),
                 _merged(function.event_configs, edit.event_configs),
                 _merged(function.policies, edit.policies),
+                _merged(function.urls, edit.urls),
                 function.tags_since if edit.tags is None else edit.tags,
             )
         if edit.settings is not None:
@@ -88,6 +90,7 @@ class MemoryFunctionStore:
             {key: each for key, each in function.aliases.items() if key == qualifier},
             {key: each for key, each in function.event_configs.items() if key == qualifier},
             {key: each for key, each in function.policies.items() if key == qualifier},
+            {key: each for key, each in function.urls.items() if key == qualifier},
             function.tags_since,
         )
 
@@ -125,6 +128,22 @@ class MemoryFunctionStore:
         for reader, queue in self._readers:
             if reader == change.tenant:
                 queue.put_nowait(change)
+
+
+class MemoryUrlIndex:
+    """A `UrlIndex` in this process."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, UrlPlace] = {}
+
+    async def note(self, id_: str, place: UrlPlace) -> None:
+        self._places[id_] = place
+
+    async def find(self, id_: str) -> UrlPlace | None:
+        return self._places.get(id_)
+
+    async def forget(self, id_: str) -> None:
+        self._places.pop(id_, None)
 
 
 def _bytes(function: Function) -> int:

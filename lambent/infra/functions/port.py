@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.event_invoke import EventInvokeConfig
+from lambent.domain.function_urls import FunctionUrl, UrlPlace
 from lambent.domain.functions import AliasRecord, Function, FunctionRecord, VersionRecord
 from lambent.domain.names import Tenant
 from lambent.domain.policies import Policy
@@ -53,6 +54,7 @@ class Edit:
     aliases: Mapping[str, AliasRecord | None] = field(default_factory=dict)
     event_configs: Mapping[str, EventInvokeConfig | None] = field(default_factory=dict)
     policies: Mapping[str, Policy | None] = field(default_factory=dict)
+    urls: Mapping[str, FunctionUrl | None] = field(default_factory=dict)
     tags: Mapping[str, str] | None = None  # all of them
     settings: ConcurrencyState | None = None
     added_bytes: int = 0  # of packages, $LATEST's and all versions' together
@@ -111,4 +113,22 @@ class FunctionStore(Protocol):
 
     def changes(self, tenant: Tenant) -> AsyncIterator[Change]:
         """The change log from the moment of the first `anext` on, for as long as it is read."""
+        ...
+
+
+class UrlIndex(Protocol):
+    """Whose function URLs are. A second half of what functions say of theirs (docs/decisions/0009): a place is noted
+    before the function has the address, and may stay when it has it no more. Raises ServiceUnavailableException where
+    the store cannot be reached."""
+
+    async def note(self, id_: str, place: UrlPlace) -> None:
+        """Keep the place of an address."""
+        ...
+
+    async def find(self, id_: str) -> UrlPlace | None:
+        """The place of an address, unless there never was one. Whether it is still there the function knows."""
+        ...
+
+    async def forget(self, id_: str) -> None:
+        """An address is no more."""
         ...

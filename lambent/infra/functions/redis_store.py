@@ -3,13 +3,15 @@
 lambent:{ACCOUNT:REGION}:function:NAME   hash: record (JSON), revision, stamp, bytes, and JSON in a field version:NUMBER
                                          for each version, alias:NAME for each alias, events:QUALIFIER where the
                                          handling of events is set, policy:QUALIFIER where others are allowed
-                                         something, tags once they have been set anew
+                                         something, url:QUALIFIER where it has an address, tags once they have been
+                                         set anew
 lambent:{ACCOUNT:REGION}:functions       sorted set of names, all with score 0: sorted by name
 lambent:{ACCOUNT:REGION}:code-bytes      bytes of all packages
 lambent:{ACCOUNT:REGION}:concurrency     hash: state (JSON), revision
 lambent:{ACCOUNT:REGION}:generation      counter
 lambent:{ACCOUNT:REGION}:changes         stream: name, generation, version
 lambent:concurrency-tenants              set of ACCOUNT:REGION: every tenant that may have concurrency settings
+lambent:function-urls                    hash: id of each function URL, and the ARN that has, or had, it
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from redis.exceptions import RedisError
 
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.event_invoke import EventInvokeConfig
+from lambent.domain.function_urls import FunctionUrl, UrlPlace
 from lambent.domain.functions import AliasRecord, Function, FunctionRecord, VersionRecord
 from lambent.domain.names import Tenant, is_version
 from lambent.domain.policies import Policy
@@ -37,8 +40,8 @@ READ_MILLISECONDS = 10_000
 # How often an alias is read again whose version was deleted between the two reads.
 FIND_ATTEMPTS = 5
 
-_TENANTS = "lambent:concurrency-tenants"
-_VERSION, _ALIAS, _EVENTS, _POLICY, _TAGS = "version:", "alias:", "events:", "policy:", "tags"
+_TENANTS, _URLS = "lambent:concurrency-tenants", "lambent:function-urls"
+_VERSION, _ALIAS, _EVENTS, _POLICY, _URL, _TAGS = "version:", "alias:", "events:", "policy:", "url:", "tags"
 
 _ENCODER = msgspec.json.Encoder()
 _RECORD = msgspec.json.Decoder(FunctionRecord)
@@ -46,6 +49,7 @@ _VERSIONS = msgspec.json.Decoder(VersionRecord)
 _ALIASES = msgspec.json.Decoder(AliasRecord)
 _EVENT_CONFIGS = msgspec.json.Decoder(EventInvokeConfig)
 _POLICIES = msgspec.json.Decoder(Policy)
+_FUNCTION_URLS = msgspec.json.Decoder(FunctionUrl)
 _TAG_MAP = msgspec.json.Decoder(dict[str, str])
 _SETTINGS = msgspec.json.Decoder(ConcurrencyState)
 
@@ -95,11 +99,12 @@ class RedisFunctionStore:
             fields["stamp"] = edit.new_stamp
         if edit.tags is not None:
             fields[_TAGS] = _ENCODER.encode(edit.tags)
-        published: dict[str, VersionRecord | AliasRecord | EventInvokeConfig | Policy | None] = {}
+        published: dict[str, VersionRecord | AliasRecord | EventInvokeConfig | Policy | FunctionUrl | None] = {}
         published |= {_VERSION + key: each for key, each in edit.versions.items()}
         published |= {_ALIAS + key: each for key, each in edit.aliases.items()}
         published |= {_EVENTS + key: each for key, each in edit.event_configs.items()}
         published |= {_POLICY + key: each for key, each in edit.policies.items()}
+        published |= {_URL + key: each for key, each in edit.urls.items()}
         fields |= {key: _ENCODER.encode(each) for key, each in published.items() if each is not None}
         keys = [f"function:{edit.name}", "functions", "code-bytes", "concurrency", "changes"]
         async with store_errors():
@@ -127,7 +132,7 @@ class RedisFunctionStore:
     async def find(self, tenant: Tenant, name: str, qualifier: str) -> Function | None:
         own = (_VERSION if is_version(qualifier) else _ALIAS) + qualifier
         for attempt in range(FIND_ATTEMPTS):
-            beside = [_EVENTS + qualifier, _POLICY + qualifier, _TAGS]
+            beside = [_EVENTS + qualifier, _POLICY + qualifier, _URL + qualifier, _TAGS]
             record, stamp, found, *others = await self._fields(tenant, name, ["record", "stamp", own, *beside])
             if record is None:
                 return None
@@ -205,6 +210,26 @@ class RedisFunctionStore:
         return tuple(values)
 
 
+class RedisUrlIndex:
+    """A `UrlIndex` in a Redis-compatible server."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client: Any = client
+
+    async def note(self, id_: str, place: UrlPlace) -> None:
+        async with store_errors():
+            await self._client.hset(_URLS, id_, place.text)
+
+    async def find(self, id_: str) -> UrlPlace | None:
+        async with store_errors():
+            text = await self._client.hget(_URLS, id_)
+        return None if text is None else UrlPlace.of(text.decode())
+
+    async def forget(self, id_: str) -> None:
+        async with store_errors():
+            await self._client.hdel(_URLS, id_)
+
+
 def _record_fields(record: FunctionRecord) -> dict[str, Any]:
     return {"record": _ENCODER.encode(record), "revision": record.revision_id}
 
@@ -229,6 +254,9 @@ def _function(fields: Mapping[str, bytes]) -> Function:
         },
         policies={
             key.removeprefix(_POLICY): _POLICIES.decode(each) for key, each in fields.items() if key.startswith(_POLICY)
+        },
+        urls={
+            key.removeprefix(_URL): _FUNCTION_URLS.decode(each) for key, each in fields.items() if key.startswith(_URL)
         },
         tags_since=_TAG_MAP.decode(fields[_TAGS]) if _TAGS in fields else None,
     )

@@ -120,7 +120,10 @@ class AliasOperations:
                 return None
             after = delete_provisioned(settings, ref.name, request.name)
             gone = {request.name: None}
-            return Edit(ref.tenant, ref.name, NOBODY, aliases=gone, event_configs=gone, policies=gone, settings=after)
+            return Edit(
+                ref.tenant, ref.name, NOBODY, aliases=gone, event_configs=gone, policies=gone, urls=gone,
+                settings=after,
+            )  # fmt: skip
 
         await self._editor.edit(ref, decide)
         return pb.DeleteAliasResponse()

@@ -62,7 +62,7 @@ class Editor:
             if edit is None:
                 return False
             # What others decide on changes with all of these; and with the function's end.
-            beside = edit.aliases or edit.event_configs or edit.policies or edit.tags is not None
+            beside = edit.aliases or edit.event_configs or edit.policies or edit.urls or edit.tags is not None
             restamp = beside or None in edit.versions.values()
             after = None if edit.settings is settings else edit.settings
             edit = dataclasses.replace(

@@ -8,7 +8,7 @@ from typing import Literal
 from lambent.domain.names import Tenant
 from lambent.domain.principals import Principal
 
-Door = Literal["rest", "json", "query", "grpc"]
+Door = Literal["rest", "json", "query", "grpc", "url"]
 
 
 @dataclass(slots=True)

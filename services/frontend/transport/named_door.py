@@ -15,6 +15,7 @@ from typing import Any
 
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.errors import AwsError
+from lambent.domain.function_urls import MARK
 from lambent.domain.names import Tenant
 from lambent.infra.http_messages import REFUSALS, RETRY_AFTER, HttpRequest, HttpResponse, HttpService
 from lambent.infra.sigv4 import Verifier
@@ -166,12 +167,14 @@ class NamedDoor(ABC):
 
 
 class HttpDoors:
-    """The HTTP doors on one port: `/` is for those by name, all other paths are restJson1's."""
+    """The HTTP doors on one port: hosts of function URLs have one of their own; else `/` is for those by name, and all
+    other paths are restJson1's."""
 
-    def __init__(self, rest: HttpService, json: NamedDoor, query: NamedDoor) -> None:
+    def __init__(self, rest: HttpService, json: NamedDoor, query: NamedDoor, urls: HttpService) -> None:
         self._rest = rest
         self._json = json
         self._query = query
+        self._urls = urls
         self.refused = rest.refused
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
@@ -187,6 +190,8 @@ class HttpDoors:
         return self._door(head).too_large(head, size)
 
     def _door(self, head: HttpRequest) -> HttpService:
+        if MARK in head.headers.get(b"host", b""):
+            return self._urls
         if head.raw_path != PATH:
             return self._rest
         form = head.headers.get(b"content-type", b"").lower().startswith(FORM)
