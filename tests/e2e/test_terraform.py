@@ -44,7 +44,10 @@ def test_what_the_how_to_declares_is_made_kept_changed_and_removed(cluster: Clus
     terraform("apply", "-auto-approve")
     assert unchanged()
     assert client.invoke(FunctionName="greet", Qualifier="live")["Payload"].read() == b'"first"'
+    web = client.get_function_url_config(FunctionName="greet", Qualifier="live")
+    assert (web["AuthType"], web["Cors"]["AllowOrigins"]) == ("AWS_IAM", ["https://www.example.com"])
     changed = declared.replace('team = "x"', 'stage = "y"').replace("executions = 2", "executions = 3")
+    changed = changed.replace("max_age       = 60", 'max_age       = 0\n    expose_headers = ["x-a"]')
     changed = re.sub(r"(  publish .*\n)", r"\1  memory_size = 256\n  reserved_concurrent_executions = 10\n", changed)
     declare(changed, "second")
     terraform("apply", "-auto-approve")
