@@ -5,6 +5,9 @@ Source: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html
 
 from __future__ import annotations
 
+import hashlib
+from functools import lru_cache
+
 ACCEPTED: tuple[str, ...] = (
     "nodejs16.x", "nodejs18.x", "nodejs20.x", "nodejs22.x", "nodejs24.x",
     "python3.8", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14",
@@ -31,6 +34,18 @@ def family(runtime: str) -> str:
     """python3.11 → python, nodejs20.x → nodejs, provided.al2023 → provided."""
     name = runtime.partition(".")[0] if runtime.startswith("provided.") else runtime.rstrip("0123456789.x")
     return name or runtime
+
+
+def runtime_version(runtime: str) -> str:
+    """python3.11 → python:3.11.v1."""
+    name = family(runtime)
+    return f"{name}:{runtime[len(name) :].strip('.').removesuffix('.x')}.v1"
+
+
+@lru_cache(maxsize=256)
+def runtime_arn(region: str, version: str) -> str:
+    """An identifier of a runtime's version in AWS's form."""
+    return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(version.encode()).hexdigest()}"
 
 
 # What workers run, where they have the interpreter.

@@ -26,13 +26,17 @@ _PREFIX = (
 
 
 def check_variables(variables: dict[str, str], limit: int) -> None:
-    """Refuse what AWS refuses: reserved names, and more than `limit` bytes as compact JSON."""
+    """Refuse what AWS refuses: reserved names, and more than `limit` bytes as compact JSON; and what cannot be."""
     reserved = [name for name in variables if name in RESERVED]
     if reserved:
         raise invalid_parameter(
             _PREFIX + "contains reserved keys that are currently not supported for modification. "
             f"Reserved keys used in this request: {', '.join(reserved)}"
         )
+    broken = [name for name, value in variables.items() if "\0" in value]
+    if broken:
+        # No process can have it.
+        raise invalid_parameter(_PREFIX + f"contains a NUL character in the value of: {', '.join(broken)}")
     compact = json.dumps(variables, separators=(",", ":"), ensure_ascii=False)
     if len(compact.encode()) > limit:
         raise invalid_parameter(_PREFIX + f"exceeded the 4KB limit. String measured: {compact}")

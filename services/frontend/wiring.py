@@ -139,7 +139,7 @@ def key_ring(settings: Settings) -> KeyRing:
         try:
             document = tomllib.loads(Path(cluster.access_keys).read_text())
             entries = msgspec.convert(document, _KeyFile).access_keys
-        except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        except (OSError, ValueError, msgspec.ValidationError) as error:
             raise StartError(f"cannot use access keys of {cluster.access_keys}: {error}") from error
         for entry in entries:
             if len(entry.account) != 12 or not entry.account.isdecimal() or len(entry.secret) < 8:

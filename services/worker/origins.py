@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lambent.domain.names import Tenant
+from lambent.domain.runtimes import runtime_arn, runtime_version
 from lambent.infra.frames import Prepared, Result
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.core.environment import State
@@ -18,13 +19,7 @@ from services.worker.environment_log import EnvironmentLog
 from services.worker.guests import Guest, guest_for
 from services.worker.sandbox.port import Sandbox, SandboxSpec, SandboxUnavailable
 from services.worker.surroundings import Host
-from services.worker.variables import (
-    environment_variables,
-    log_group_name,
-    log_stream_name,
-    runtime_arn,
-    runtime_version,
-)
+from services.worker.variables import environment_variables, log_group_name, log_stream_name
 
 if TYPE_CHECKING:
     from services.worker.environment import Environment
@@ -144,7 +139,9 @@ class Origin:
             endpoints=host.endpoints.variables(self.tenant, deployment.variables),
             credentials=host.credentials.variables(owner, at_most),
         )
-        return guest_for(host, owner, sandbox, deployment, environ, restored=snapshot is not None)
+        return guest_for(
+            host, owner, sandbox, deployment, environ, restored=snapshot is not None, program=self.spec.program
+        )
 
     def prepared(self, failed: Outcome | None, reason: str, used_mb: int, *, stillborn: bool) -> tuple[Result, bytes]:
         """What an environment in which nothing runs says of its init phase. `failed`: it did not go well; that of a

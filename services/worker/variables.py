@@ -5,10 +5,8 @@ Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Protocol
 
 from lambent.domain.runtimes import family
@@ -44,18 +42,6 @@ def log_stream_name(deployment: Deployment, stream_id: str, now: float) -> str:
     """
     function = "" if log_group_name(deployment) == _own_log_group(deployment) else deployment.function_name
     return f"{datetime.fromtimestamp(now, UTC):%Y/%m/%d}/{function}[{deployment.version}]{stream_id}"
-
-
-def runtime_version(runtime: str) -> str:
-    """python3.11 → python:3.11.v1."""
-    name = family(runtime)
-    return f"{name}:{runtime[len(name) :].strip('.').removesuffix('.x')}.v1"
-
-
-@lru_cache(maxsize=256)
-def runtime_arn(region: str, version: str) -> str:
-    """An identifier of the runtime in AWS's form."""
-    return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(version.encode()).hexdigest()}"
 
 
 def environment_variables(

@@ -111,6 +111,7 @@ SHARES = (
         ({"Weights": {"1": 0.5}}, 400, "InvalidParameterValueException", "Invalid function version 1. Function version 1 is already included in routing configuration."),
         ({"FunctionVersion": "9"}, 404, "ResourceNotFoundException", "Function not found: {arn}:9"),
         ({"Weights": {"9": 0.5}}, 404, "ResourceNotFoundException", "Function not found: {arn}:9"),
+        ({"Weights": {"99": 0.5}}, 404, "ResourceNotFoundException", "Function not found: {arn}:99"),
         ({"Name": "taken"}, 409, "ResourceConflictException", "Alias already exists: {arn}:taken"),
         ({"Name": "42"}, 400, "ValidationException", "1 validation error detected: Value '42' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: (?!^[0-9]+$)([a-zA-Z0-9-_]+)"),
         ({"FunctionVersion": "taken"}, 400, "ValidationException", "1 validation error detected: Value 'taken' at 'functionVersion' failed to satisfy constraint: Member must satisfy regular expression pattern: (\\$LATEST(\\.PUBLISHED)?|[0-9]+)"),
@@ -137,6 +138,15 @@ def test_aliases_that_cannot_be_leave_nothing(
         assert {k: v for k, v in after.items() if k != "ResponseMetadata"} == {
             k: v for k, v in before.items() if k != "ResponseMetadata"
         }
+
+
+def test_versions_have_numbers_of_two_digits_too(cluster: Cluster) -> None:
+    client, name = cluster.client(), published(cluster, "many-versions", 11)
+    weights = {"AdditionalVersionWeights": {"11": 1.0}}
+    client.create_alias(FunctionName=name, Name="new", FunctionVersion="10", RoutingConfig=weights)
+    assert client.invoke(FunctionName=name, Qualifier="new")["ExecutedVersion"] == "11"
+    client.update_alias(FunctionName=name, Name="new", RoutingConfig={"AdditionalVersionWeights": {"9": 0.0}})
+    assert client.invoke(FunctionName=name, Qualifier="new")["ExecutedVersion"] == "10"
 
 
 def test_aliases_that_are_not_there(cluster: Cluster, function: str) -> None:

@@ -120,6 +120,15 @@ def test_invoking_answers_as_aws_does(cluster: Cluster, function: str) -> None:
     assert json.loads(qualified["Payload"].read())["arn"].endswith(":clients:$LATEST")
 
 
+def test_half_a_pair_is_json(cluster: Cluster, function: str) -> None:
+    client = cluster.client()
+    answer = client.invoke(FunctionName=function, Payload=b'{"cut": "\\ud83d"}')
+    assert json.loads(answer["Payload"].read())["event"] == {"cut": "\ud83d"}
+    for payload in (b'{"cut": "\\ud83d"', b'["\\ud83d", NaN]', b'"\\ud83d" 1'):
+        refused = error_of(client.invoke, FunctionName=function, Payload=payload)
+        assert refused[:2] == (400, "InvalidRequestContentException")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "code", "says"),
     [

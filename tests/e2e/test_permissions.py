@@ -73,10 +73,13 @@ def test_policies_that_cannot_be(cluster: Cluster, shared: str) -> None:
         ({"SourceAccount": "12"}, (400, "ValidationException")),
         ({"FunctionName": "nobody"}, (404, "ResourceNotFoundException")),
         ({"Qualifier": "7"}, (404, "ResourceNotFoundException")),
+        ({"Qualifier": "other"}, (404, "ResourceNotFoundException", f"Cannot find alias arn: {ARN}{shared}:other")),
         ({"RevisionId": "x"}, (412, "PreconditionFailedException")),
     ):
-        assert error_of(client.add_permission, **{**good, **changed})[:2] == expected, changed
+        assert error_of(client.add_permission, **{**good, **changed})[: len(expected)] == expected, changed
     assert error_of(client.get_policy, FunctionName=shared)[0] == 404, "nothing was kept"
+    gone = error_of(client.remove_permission, FunctionName="nobody", StatementId="s")
+    assert gone == (404, "ResourceNotFoundException", f"No policy found for: {ARN}nobody")
 
 
 def test_another_account_invokes_what_it_was_allowed_and_nothing_else(

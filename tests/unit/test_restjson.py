@@ -102,7 +102,16 @@ def test_an_empty_list_that_takes_something_away_differs_from_none() -> None:
         check(request)
     with pytest.raises(AwsError, match="'layers'"):
         check(update.read((), b"", {}, b'{"FunctionName": "f", "Layers": ["", ""]}'))
+    for layers in ([""], [None]):  # what means none in a message means nothing in JSON
+        with pytest.raises(AwsError, match="'layers'"):
+            check(update.read((), b"", {}, json.dumps({"FunctionName": "f", "Layers": layers}).encode()))
     assert list(read({"Layers": []}).layers) == []
+
+
+def test_an_empty_list_that_must_have_an_item_is_not_an_absent_one() -> None:
+    with pytest.raises(AwsError, match="'architectures' failed to satisfy constraint: Member must have length greater"):
+        read({"Architectures": []})
+    assert list(read({"Architectures": None}).architectures) == []
 
 
 def test_numbers_in_the_path() -> None:

@@ -14,7 +14,7 @@ from lambent.domain.functions import Configuration, FunctionRecord, Snapshot, St
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, Tenant, function_arn
 from lambent.domain.networks import Networks
-from lambent.domain.runtimes import ACCEPTED, RETIRED, SERVED, family
+from lambent.domain.runtimes import ACCEPTED, RETIRED, SERVED, family, runtime_arn, runtime_version
 from lambent.domain.tags import check_tags
 from lambent.infra.functions.variables import open_variables, seal_variables
 from lambent.infra.secrets import SecretBox, SecretsError
@@ -242,7 +242,7 @@ def to_message(
         ephemeral_storage=pb.EphemeralStorage(size=configuration.ephemeral_storage_mb),
         snap_start=pb.SnapStartResponse(apply_on=configuration.snap_start, optimization_status=taken),
         runtime_version_config=pb.RuntimeVersionConfig(
-            runtime_version_arn=f"arn:aws:lambda:{record.tenant.region}::runtime:lambent-{configuration.runtime}"
+            runtime_version_arn=runtime_arn(record.tenant.region, runtime_version(configuration.runtime))
         ),
         logging_config=pb.LoggingConfig(
             log_format=configuration.log_format,

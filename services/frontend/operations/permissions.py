@@ -13,12 +13,13 @@ from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.functions import Function
 from lambent.domain.limits import Limits
-from lambent.domain.names import LATEST, FunctionRef, not_found, parse
+from lambent.domain.names import LATEST, FunctionRef, function_arn, not_found, parse
 from lambent.domain.policies import INVOKE, Policy, Statement
 from lambent.infra.functions.port import NOBODY, Edit, FunctionStore
 from lambent.v1 import permission_service_pb2 as pb
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.lookups import check_revision
+from services.frontend.operations.provisioner import check_exists
 from services.frontend.transport.call import Call
 
 _Request = pb.AddPermissionRequest | pb.RemovePermissionRequest | pb.GetPolicyRequest
@@ -40,8 +41,7 @@ class PermissionOperations:
         revision_id = self._ids.uuid()
 
         def decide(function: Function, settings: ConcurrencyState) -> Edit:
-            if not function.stands_for(_scope(ref)):
-                raise not_found(ref)
+            check_exists(function, _scope(ref))
             before = function.policies.get(_scope(ref))
             _check_revision(before, request)
             after = policies.add(before, statement, ref, revision_id, self._limits.policy_bytes)
@@ -61,6 +61,8 @@ class PermissionOperations:
             after = policies.remove(before, request.statement_id, revision_id)
             return Edit(ref.tenant, ref.name, NOBODY, policies={_scope(ref): after})
 
+        if await self._store.get(ref.tenant, ref.name) is None:
+            raise AwsError("ResourceNotFoundException", f"No policy found for: {function_arn(ref.tenant, ref.name)}")
         await self._editor.edit(ref, decide)
         return pb.RemovePermissionResponse()
 

@@ -18,8 +18,9 @@ import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from lambent.domain.errors import AwsError
+from lambent.domain.errors import AwsError, validation
 from lambent.v1 import options_pb2
+from services.frontend.transport.validation import member_name
 
 _JSON = (b"Content-Type", b"application/json")
 
@@ -263,13 +264,35 @@ def _member_filler(field: FieldDescriptor, known: dict[str, Filler]) -> Filler:
         return fill_message
     read = _reader(field)
     if field.is_repeated:
-        cleared = [""] if field.GetOptions().Extensions[options_pb2.field].clearable else []
+        rule = field.GetOptions().Extensions[options_pb2.field]
+        if rule.clearable:
+            return _clearable_filler(name, read)
+        least = rule.length.min
 
         def fill_list(message: Any, value: Any) -> None:
-            getattr(message, name).extend([read(each) for each in _list(value) if each is not None] or cleared)
+            items = [read(each) for each in _list(value) if each is not None]
+            if len(items) < least and not items:  # to a message, none is as absent
+                raise validation(
+                    [
+                        f"Value '[]' at '{member_name(field)}' failed to satisfy constraint: "
+                        f"Member must have length greater than or equal to {least}"
+                    ]
+                )
+            getattr(message, name).extend(items)
 
         return fill_list
     return lambda message, value: setattr(message, name, read(value))
+
+
+def _clearable_filler(name: str, read: Reader) -> Filler:
+    """Of a list that takes away what was there by being empty, which messages say by one empty item (options.proto)."""
+
+    def fill_list(message: Any, value: Any) -> None:
+        # An empty item that somebody has sent is no such word: it becomes one that nothing takes.
+        items = [" " if each in (None, "") else read(each) for each in _list(value)]
+        getattr(message, name).extend(items or [""])
+
+    return fill_list
 
 
 def _map_filler(name: str, read: Reader) -> Filler:

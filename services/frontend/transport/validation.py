@@ -201,12 +201,17 @@ def _list_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
 
 def _lengths(what: str, bounds: options_pb2.Bounds, parts: Callable[[Any], Any]) -> Constraint:
     """Of each key or value of a map of strings."""
+    within, texts = _within(bounds)
+    return _every(what, [within], texts, parts)
+
+
+def _within(bounds: options_pb2.Bounds) -> tuple[Constraint, list[str]]:
+    """That a text is as long as it may be, and how AWS says so."""
     low, high = bounds.min, bounds.max
-    texts = [
+    return (lambda part: None if low <= len(part) <= high else ""), [
         f"Member must have length less than or equal to {high}",
         f"Member must have length greater than or equal to {low}",
     ]
-    return _every(what, [lambda part: None if low <= len(part) <= high else ""], texts, parts)
 
 
 def _map_constraints(rule: options_pb2.FieldRule, *, of_text: bool) -> list[Constraint]:
@@ -215,14 +220,9 @@ def _map_constraints(rule: options_pb2.FieldRule, *, of_text: bool) -> list[Cons
         keys = [_pattern(rule.key_pattern)]
         texts = [f"Member must satisfy regular expression pattern: {rule.key_pattern}"]
         if rule.HasField("key_length"):
-            low, high = rule.key_length.min, rule.key_length.max
-            keys.append(lambda key: None if low <= len(key) <= high else "")
-            texts = [
-                f"Member must have length less than or equal to {high}",
-                f"Member must have length greater than or equal to {low}",
-                *texts,
-                _NOT_NULL,
-            ]
+            within, lengths = _within(rule.key_length)
+            keys.append(within)
+            texts = [*lengths, *texts, _NOT_NULL]
         constraints.append(_every("Map keys", keys, texts, lambda value: value))
     elif rule.HasField("key_length"):
         constraints.append(_lengths("Map keys", rule.key_length, lambda value: value))
