@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import click
 from lambent.client import AccessDenied, Client, LambentError, Unavailable
 from lambent.infra.config import Loaded, load
 from lambent.infra.layout import layout
+from lambent.infra.settings import ADDRESS_PATTERN
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,16 @@ def settings(**flags: object) -> Loaded:
     return load(Path(file) if file else None, dict(os.environ), flags)
 
 
+def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.startswith("unix:") and not re.fullmatch(ADDRESS_PATTERN, value):
+        raise click.BadParameter(f"{value!r} is not HOST:PORT")
+    return value
+
+
 def connected(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --endpoint, --region and --data, and hands the command a Connection as its first argument."""
 
-    @click.option("--endpoint", help="HOST:PORT of the gRPC door.  [default: the setting grpc]")
+    @click.option("--endpoint", callback=_address, help="HOST:PORT of the gRPC door.  [default: the setting grpc]")
     @click.option("--region", help="Region of the functions.  [default: AWS_REGION, else the setting region]")
     @click.option("--data", help="Data folder whose root credentials are used when AWS_ACCESS_KEY_ID is not set.")
     @functools.wraps(command)

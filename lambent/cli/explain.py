@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 import click
-from google.protobuf.json_format import MessageToDict
 
 from lambent.cli.connection import Connection, connected
-from lambent.cli.output import output_option, print_json, print_table
+from lambent.cli.output import document, output_option, print_json, print_table
 
 _REQUEST_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -23,7 +22,7 @@ def command(connection: Connection, what: str, output: str) -> None:
     with connection.open() as client:
         decisions = client.explain(request_id=what) if one else client.explain(function_name=what)
     if output == "json":
-        print_json([MessageToDict(decision) for decision in decisions])
+        print_json([document(decision) for decision in decisions])
     elif one:
         [decision] = decisions
         stamp = decision.time.ToDatetime().isoformat(sep=" ", timespec="milliseconds")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import click
-from google.protobuf.json_format import MessageToDict
 
 from lambent.cli.connection import Connection, connected
-from lambent.cli.output import output_option, print_json, print_table
+from lambent.cli.output import document, output_option, print_json, print_table
 
 
 @click.group("functions")
@@ -22,7 +21,7 @@ def list_functions(connection: Connection, output: str) -> None:
     with connection.open() as client:
         functions = list(client.list_functions())
     if output == "json":
-        print_json([MessageToDict(function) for function in functions])
+        print_json([document(function) for function in functions])
         return
     print_table(
         ["NAME", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "SIZE", "MODIFIED"],
@@ -43,7 +42,7 @@ def list_functions(connection: Connection, output: str) -> None:
 def show(connection: Connection, name: str, output: str) -> None:
     """One function's configuration."""
     with connection.open() as client:
-        shown = MessageToDict(client.get_function(name).configuration)
+        shown = document(client.get_function(name).configuration)
     if output == "json":
         print_json(shown)
     else:

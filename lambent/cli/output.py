@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 import msgspec
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 output_option = click.option(
     "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the answer."
@@ -15,6 +18,26 @@ output_option = click.option(
 def print_json(value: object) -> None:
     """A value as indented JSON."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def document(message: Message, *, zeros: bool = False) -> dict[str, Any]:
+    """A message as JSON's values, whole numbers as such: protobuf's own form has those of 64 bits as text. `zeros`:
+    members without a value are there, too."""
+    return _numbers(message.DESCRIPTOR, MessageToDict(message, always_print_fields_with_no_presence=zeros))
+
+
+def _numbers(descriptor: Any, found: dict[str, Any]) -> dict[str, Any]:
+    for field in descriptor.fields:
+        value = found.get(field.json_name)
+        if value is None:
+            continue
+        if field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64):
+            found[field.json_name] = [int(each) for each in value] if isinstance(value, list) else int(value)
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, dict):  # times are texts
+                    _numbers(field.message_type, each)
+    return found
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

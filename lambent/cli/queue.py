@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import click
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lambent.cli.connection import Connection, connected
-from lambent.cli.output import output_option, print_json, print_table
+from lambent.cli.minutes import Minutes
+from lambent.cli.output import document, output_option, print_json, print_table
 from lambent.v1 import queue_service_pb2 as pb
 
 STATES = ("waiting", "delayed", "running", "given_up")
@@ -31,7 +31,7 @@ def list_queues(connection: Connection, output: str) -> None:
     with connection.open() as client:
         queues = client.list_queues()
     if output == "json":
-        print_json([MessageToDict(queue, always_print_fields_with_no_presence=True) for queue in queues])
+        print_json([document(queue, zeros=True) for queue in queues])
         return
     print_table(
         ["QUEUE", "WAITING", "OLDEST", "DELAYED", "NEXT ATTEMPT", "RUNNING", "GIVEN UP", "PRIORITY", ""],
@@ -58,7 +58,7 @@ def events(connection: Connection, name: str, state: str, limit: int, output: st
     with connection.open() as client:
         found = client.list_events(name, state=state, max_items=limit)
     if output == "json":
-        print_json([MessageToDict(event) for event in found])
+        print_json([document(event) for event in found])
         return
     print_table(
         ["REQUEST", "ACCEPTED", "GIVEN UP" if state == "given_up" else "UNTIL", "RUNS", "REASON", "DETAIL", "BYTES"],
@@ -81,7 +81,7 @@ def peek(connection: Connection, name: str, request_id: str, output: str) -> Non
     """One event with its payload, and what the function answered last."""
     with connection.open() as client:
         found = client.get_event(name, request_id)
-    shown = MessageToDict(found.event) | {"Payload": found.payload.decode(errors="replace")}
+    shown = document(found.event) | {"Payload": found.payload.decode(errors="replace")}
     if found.HasField("response"):
         shown["Response"] = found.response.decode(errors="replace")
     if output == "json":
@@ -141,20 +141,20 @@ def purge(connection: Connection, name: str, state: str, yes: bool) -> None:
 @command.command("redrive")
 @click.argument("name")
 @click.option("--request-id", help="Only this one.")
-@click.option("--since", type=float, help="Only what was given up in the last so many minutes.")
-@click.option("--until", type=float, help="Only what was given up before the last so many minutes.")
+@click.option("--since", type=Minutes(), help="Only what was given up in the last so many minutes.")
+@click.option("--until", type=Minutes(), help="Only what was given up before the last so many minutes.")
 @click.option("--reason", help="Only what was given up for this reason, RetriesExhausted, say.")
 @click.option("--error", help="Only what has this in its detail: the type of an error, say.")
 @connected
 def redrive(
-    connection: Connection, name: str, request_id: str | None, since: float | None, until: float | None,
+    connection: Connection, name: str, request_id: str | None, since: datetime | None, until: datetime | None,
     reason: str | None, error: str | None,
 ) -> None:  # fmt: skip
     """Queue events again that were given up, as if they were new; without options all of a function's."""
     request = pb.RedriveQueueRequest(function_name=name, request_id=request_id, reason=reason, detail=error)
-    for minutes, bound in ((since, request.since), (until, request.until)):
-        if minutes is not None:
-            bound.FromDatetime(datetime.now(UTC) - timedelta(minutes=minutes))
+    for moment, bound in ((since, request.since), (until, request.until)):
+        if moment is not None:
+            bound.FromDatetime(moment)
     with connection.open() as client:
         click.echo(f"{client.redrive_queue(request)} queued again")
 

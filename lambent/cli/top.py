@@ -6,10 +6,9 @@ import sys
 import time
 
 import click
-from google.protobuf.json_format import MessageToDict
 
 from lambent.cli.connection import Connection, connected
-from lambent.cli.output import output_option, print_json, print_table
+from lambent.cli.output import document, output_option, print_json, print_table
 from lambent.v1 import insight_service_pb2 as pb
 
 
@@ -25,7 +24,7 @@ def command(connection: Connection, once: bool, every: float, output: str) -> No
         while True:
             use = client.concurrency_use()
             if output == "json":
-                print_json(MessageToDict(use, always_print_fields_with_no_presence=True))
+                print_json(document(use, zeros=True))
             else:
                 if live:
                     click.clear()

@@ -46,7 +46,7 @@ def read_function_file(folder: Path) -> FunctionFile:
         return FunctionFile()
     try:
         return msgspec.convert(tomllib.loads(path.read_text()), FunctionFile)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (OSError, ValueError, msgspec.ValidationError) as error:
         raise PackagingError(f"{path}: {error}") from None
 
 
@@ -79,7 +79,7 @@ def zipped(files: Mapping[str, bytes], programs: AbstractSet[str] = frozenset())
 def _with_requirements(folder: Path, step: Step) -> Iterator[list[Path]]:
     """The folders that make the package; later ones win."""
     requirements = folder / "requirements.txt"
-    if not requirements.exists() or not requirements.read_text().strip():
+    if not requirements.exists() or not requirements.read_bytes().strip():
         yield [folder]
         return
     target = Path(tempfile.mkdtemp(prefix="lambent-deploy-"))
@@ -102,4 +102,7 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
         if path.is_file() and not LEFT_OUT.intersection(relative.parts) and path.suffix != ".pyc":
-            yield relative.as_posix(), path
+            name = relative.as_posix()
+            if not name.isprintable():  # nor is a name that is no UTF-8
+                raise PackagingError(f"a file cannot be packed by its name, {name!r}; rename it")
+            yield name, path

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -59,6 +60,8 @@ class Row:
             raise ConfigError(f"{source}: {self.key} must be of type {self.type.__name__}, not {value!r}") from None
         if self.pattern and not re.fullmatch(self.pattern, parsed):
             raise ConfigError(f"{source}: {self.key} cannot be {parsed!r}. {self.doc}")
+        if isinstance(parsed, float) and not math.isfinite(parsed):
+            raise ConfigError(f"{source}: {self.key} must be a number, not {parsed}")
         if self.minimum is not None and parsed < self.minimum:
             raise ConfigError(f"{source}: {self.key} must be at least {self.minimum:g}, not {parsed}")
         if self.maximum is not None and parsed > self.maximum:
@@ -145,7 +148,7 @@ def _from_file(file: Path | None) -> dict[str, object]:
         document = tomllib.loads(file.read_text())
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOML in another encoding is none, either
         raise ConfigError(f"{file} is not TOML: {error}") from None
     flat: dict[str, object] = {}
     for key, value in document.items():

@@ -77,7 +77,7 @@ def load(path: str) -> Connections:
         return Connections(())
     try:
         rows = msgspec.convert(tomllib.loads(Path(path).read_text()), _File).connections
-    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (OSError, ValueError, msgspec.ValidationError) as error:
         raise ConnectionsError(f"cannot use connections of {path}: {error}") from error
     for row in rows:
         if bool(row.service) == bool(row.arn):

@@ -25,15 +25,16 @@ def setting(
     return field(default=default, metadata={"doc": doc, "unit": unit, "pattern": pattern} | bounds)
 
 
-_ADDRESS = r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.\-]+):\d{1,5}"
+_PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]\d{4}|\d{1,4})"
+ADDRESS_PATTERN = rf"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.\-]+):{_PORT}"
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """What the cluster is and where it listens."""
 
-    http: str = setting("127.0.0.1:9001", "Where the AWS REST API is served.", pattern=_ADDRESS)
-    grpc: str = setting("127.0.0.1:9002", "Where the gRPC API is served.", pattern=_ADDRESS)
+    http: str = setting("127.0.0.1:9001", "Where the AWS REST API is served.", pattern=ADDRESS_PATTERN)
+    grpc: str = setting("127.0.0.1:9002", "Where the gRPC API is served.", pattern=ADDRESS_PATTERN)
     public_url: str = setting(
         "",
         "How clients reach the REST API, for URLs in answers; empty: http and the address.",
@@ -333,7 +334,7 @@ class Telemetry:
     prometheus: str = setting(
         "",
         "HOST:PORT of the frontend's /metrics; scheduler, worker and poller follow on the next ports. Empty: none.",
-        pattern=rf"|{_ADDRESS}",
+        pattern=rf"|{ADDRESS_PATTERN}",
     )
     sample: float = setting(0.01, "Share of invocations traced when the caller does not say.", unit="share", minimum=0)
     log_level: str = setting("info", "Least level of our own logs.", pattern="debug|info|warning|error")

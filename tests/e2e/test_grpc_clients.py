@@ -6,6 +6,7 @@ import asyncio
 import base64
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -260,6 +261,14 @@ def test_the_command_line_deploys_invokes_and_shows(cluster: Cluster, tmp_path: 
     assert json.loads(failed.stdout)["error"] == "Unhandled"
     shown = json.loads(cluster.lambent("functions", "show", "mine", "--output", "json").stdout)
     assert (shown["Timeout"], shown["MemorySize"]) == (7, 256)
+    assert isinstance(shown["CodeSize"], int)
+    (folder / "function.toml").write_bytes(b"handler = '\xff'")
+    refused = cluster.lambent("deploy", str(folder))
+    assert (refused.returncode, "function.toml" in refused.stderr, "Traceback" in refused.stderr) == (2, True, False)
+    (folder / "function.toml").unlink()
+    Path(os.fsdecode(bytes(folder) + b"/\xff.py")).touch()
+    refused = cluster.lambent("deploy", str(folder))
+    assert (refused.returncode, "rename it" in refused.stderr, "Traceback" in refused.stderr) == (2, True, False)
     assert "mine" in cluster.lambent("functions", "list").stdout
     assert cluster.lambent("functions", "delete", "mine").returncode == 0
     gone = cluster.lambent("invoke", "mine")
@@ -294,6 +303,9 @@ def test_logs_follow_new_lines(cluster: Cluster, function: str) -> None:
         (["deploy", "/no/such/folder"], 2, "is not a folder"),
         (["invoke", "f", "--payload", "@/no/such/file"], 2, "cannot read"),
         (["nonsense"], 2, "No such command"),
+        (["invoke", "f", "--endpoint", "127.0.0.1:99999"], 2, "is not HOST:PORT"),
+        (["logs", "f", "--since", "nan"], 2, "is not a number of minutes"),
+        (["queue", "redrive", "f", "--until", "1e20"], 2, "is not a number of minutes"),
     ],
 )
 def test_wrong_use_is_one_line_and_a_hint(cluster: Cluster, arguments: list[str], code: int, says: str) -> None:

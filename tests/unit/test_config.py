@@ -40,12 +40,14 @@ def test_handing_the_settings_on_as_a_file_changes_nothing(tmp_path: Path) -> No
     [
         ({"LAMBENT_HTPP": "x"}, "did you mean LAMBENT_HTTP?"),
         ({"LAMBENT_HTTP": "nowhere"}, "http cannot be 'nowhere'"),
+        ({"LAMBENT_HTTP": "127.0.0.1:65536"}, "http cannot be '127.0.0.1:65536'"),
+        ({"LAMBENT_TIMING_KEEP_ALIVE_SECONDS": "nan"}, "timing.keep_alive_seconds must be a number, not nan"),
         ({"LAMBENT_WORKER_POOL": "many"}, "worker.pool must be of type int"),
         ({"LAMBENT_TIMING_LEASE_SECONDS": "0"}, "must be at least 0.1"),
         ({"LAMBENT_ACCOUNT": "12"}, "account cannot be '12'"),
         ({"LAMBENT_ROOT_CREDENTIALS": "onlyakey"}, "root_credentials cannot be"),
     ],
-    ids=["unknown", "address", "type", "minimum", "account", "credentials"],
+    ids=["unknown", "address", "port", "number", "type", "minimum", "account", "credentials"],
 )
 def test_what_cannot_be_is_one_line_that_says_why(environment: dict[str, str], complaint: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -58,6 +60,9 @@ def test_a_broken_or_missing_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("= 1")
     with pytest.raises(ConfigError, match="is not TOML"):
         load(tmp_path / "bad.toml", {}, {})
+    (tmp_path / "latin.toml").write_bytes(b"data = '\xff'")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load(tmp_path / "latin.toml", {}, {})
     with pytest.raises(ConfigError, match="cannot read"):
         load(tmp_path / "none.toml", {}, {})
 
