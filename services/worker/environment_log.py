@@ -16,9 +16,11 @@ import msgspec
 from lambent.domain.names import Tenant
 from lambent.infra.log_store import LogChunk, LogWriter
 from services.worker.core.log_levels import application_kept, system_kept
+from services.worker.guest import wire
 
 MAX_LINE = 256 * 1024  # AWS's largest log event; what is longer goes on in the next
 _CHUNK_BYTES = 128 * 1024
+_BREAK = wire.BREAK.encode()
 _CHUNK_SECONDS = 1.0
 
 
@@ -239,7 +241,7 @@ class EnvironmentLog:
         lines = (self._partial + data).split(b"\n")
         self._partial = lines.pop()
         for line in lines:
-            self._add(line, now)
+            self._add(line.replace(_BREAK, b"\n") if _BREAK in line else line, now)
         if len(self._partial) > MAX_LINE:
             self._cut(now)
         if self._pending > _CHUNK_BYTES:

@@ -7,8 +7,10 @@ launcher and the Runtime API for everything else. Both call back the environment
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +30,7 @@ from services.worker.runtime_api.guest import ApiGuest, Owner
 from services.worker.sandbox.port import Sandbox
 
 _encode = msgspec.json.Encoder().encode
+_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
 # Of the variables a function has, those that extensions do not see.
 # Source: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
 HIDDEN_FROM_EXTENSIONS = (
@@ -125,9 +128,38 @@ def is_native(runtime: str) -> bool:
     return family(runtime) == "python"
 
 
-def needs_launcher(runtime: str, opt: Path | None) -> bool:
-    """Whether programs have to be started in the sandbox. `opt`: the function's layers as they are unpacked here."""
-    return not is_native(runtime) or (opt is not None and (opt / "extensions").is_dir())
+def needs_launcher(deployment: Deployment, code: Path, opt: Path | None) -> bool:
+    """Whether programs have to be started in the sandbox. `code`, `opt`: the function's package and layers as they are
+    unpacked here."""
+    return needs_program(deployment, code, opt) or (opt is not None and (opt / "extensions").is_dir())
+
+
+def needs_program(deployment: Deployment, code: Path, opt: Path | None) -> bool:
+    """Whether the function's runtime has to be started as a program.
+
+    Our own is, as a rule, a fork of one that runs. Where shared libraries are looked for is decided when a program
+    starts, and a wrapper wants to start it.
+    """
+    if not is_native(deployment.runtime):
+        return True
+    variables = deployment.variables
+    return _WRAPPER in variables or "LD_LIBRARY_PATH" in variables or _brings_libraries(code, opt)
+
+
+@lru_cache(maxsize=1024)
+def _brings_libraries(code: Path, opt: Path | None) -> bool:
+    """Whether package or layers, which never change where they are unpacked, have shared libraries where
+    LD_LIBRARY_PATH says."""
+    folders = [code / "lib"] if opt is None else [code / "lib", opt / "lib"]
+    found = [name for folder in folders for name in _names(folder) if ".so" in name]
+    return bool(found) or any(name.startswith("lib") and ".so" in name for name in _names(code))
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +172,21 @@ class Programs:
         """Whether functions of this runtime can run here."""
         return is_native(runtime) or family(runtime) == "provided" or runtime in self.interpreters
 
-    def commands(self, deployment: Deployment, sandbox: Sandbox) -> list[list[str]]:
+    def commands(self, deployment: Deployment, sandbox: Sandbox, limits: Limits) -> list[list[str]]:
         """Commands of which the first whose program exists is the function's runtime, one that they have."""
         kind = family(deployment.runtime)
         if kind == "provided":
             return [[f"{sandbox.task_root}/bootstrap"], [f"{sandbox.opt_root}/bootstrap"]]
-        command = [
-            str(self.interpreters[deployment.runtime]),
-            f"{sandbox.bootstraps}/{kind}/bootstrap.mjs",
-            deployment.handler,
-        ]
-        wrapper = deployment.variables.get("AWS_LAMBDA_EXEC_WRAPPER")
+        interpreter = self.interpreters[deployment.runtime]
+        if is_native(deployment.runtime):
+            # As the zygote has it: a virtual environment is not within sight.
+            command = [
+                str(interpreter.resolve()), f"{sandbox.bootstraps}/python/bootstrap.py", sandbox.opt_root,
+                sandbox.runtime_root, str(limits.sync_response_bytes),
+            ]  # fmt: skip
+        else:
+            command = [str(interpreter), f"{sandbox.bootstraps}/{kind}/bootstrap.mjs"]
+        wrapper = deployment.variables.get(_WRAPPER)
         return [[wrapper, *command] if wrapper else command]
 
 
@@ -167,9 +203,10 @@ class Shared(Protocol):
 
 def guest_for(
     shared: Shared, owner: Owner, sandbox: Sandbox, deployment: Deployment, environ: Mapping[str, str],
-    *, restored: bool,
+    *, restored: bool, program: bool,
 ) -> tuple[Guest, Mapping[str, Any]]:  # fmt: skip
-    """The guest of a fresh sandbox and the task that it begins with. `restored`: a snapshot's copy is in it."""
+    """The guest of a fresh sandbox and the task that it begins with. `restored`: a snapshot's copy is in it. `program`:
+    its runtime is to be started as one."""
     limit = shared.limits.sync_response_bytes
     native = is_native(deployment.runtime)
     task: dict[str, Any] = {
@@ -192,6 +229,6 @@ def guest_for(
         "own_network": sandbox.own_network,
         "extensions": f"{sandbox.opt_root}/extensions",
         "hidden_from_extensions": HIDDEN_FROM_EXTENSIONS,
-        "commands": [] if native else shared.programs.commands(deployment, sandbox),
-        "python": task if native else None,
+        "commands": shared.programs.commands(deployment, sandbox, shared.limits) if program else [],
+        "python": None if program else task,
     }

@@ -22,7 +22,7 @@ from services.worker.core.environment import State as EnvironmentState
 from services.worker.core.reasons import Reason
 from services.worker.core.zygote_tree import FunctionZygote, Need, Room, Source, State
 from services.worker.environment import Environment
-from services.worker.guests import is_native, needs_launcher
+from services.worker.guests import needs_launcher, needs_program
 from services.worker.sandbox.port import Sandbox, SandboxSpec, SandboxUnavailable
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def spec_of(
         memory_mb=deployment.memory_mb,
         ephemeral_storage_mb=deployment.ephemeral_storage_mb or limits.default_ephemeral_storage_mb,
         cpu_share=deployment.memory_mb / limits.vcpu_memory_mb,
-        launcher=needs_launcher(deployment.runtime, unpacked.opt),
+        launcher=needs_launcher(deployment, unpacked.code, unpacked.opt),
+        program=needs_program(deployment, unpacked.code, unpacked.opt),
         background=background,
         snapshot=snapshot,
     )
@@ -151,7 +152,7 @@ class Snapshots:
             sandbox = held.environment.sandbox
             if held.environment.state is not EnvironmentState.READY or sandbox is None or sandbox.ended:
                 self._evict(deployment.deployment_id, tree.Reason.LOST)
-        native = is_native(deployment.runtime) and not needs_launcher(deployment.runtime, unpacked.opt)
+        native = not needs_launcher(deployment, unpacked.code, unpacked.opt)
         need = Need(deployment.deployment_id, deployment.snap_start, provisioned, native)
         return tree.choose(self._zygotes(), need, self._room())
 

@@ -345,6 +345,9 @@ async def test_a_node_function_runs_as_on_aws(tmp_path: Path) -> None:
             "};\n"
             "exports.callback = (event, context, done) => { setTimeout(() => done(null, 'later'), 5); };\n"
             "exports.plain = () => 'not an answer';\n"
+            "exports.nothing = async () => { throw null };\n"
+            "exports.never = async () => { await new Promise(() => {}) };\n"
+            "exports.early = console.log('at init');\n"
             "exports.constant = 1;\n"
         )
         files: dict[str, str | bytes] = {
@@ -370,9 +373,15 @@ async def test_a_node_function_runs_as_on_aws(tmp_path: Path) -> None:
         assert lost.json["errorType"] == "Runtime.UnhandledPromiseRejection"
         assert (await cluster.invoke(await function("lib/app.callback"))).json == "later"
         assert (await cluster.invoke(await function("lib/app.plain"))).json is None
+        assert any(line.endswith("\tundefined\tINFO\tat init") for line in cluster.log_lines())
+        rejected = await cluster.invoke(await function("lib/app.nothing"))
+        assert (rejected.result.error, rejected.json["errorMessage"]) == ("Unhandled", "handled")
+        never = await function("lib/app.never")
+        for _ in range(2):  # the environment goes on
+            assert (await cluster.invoke(never)).json["errorType"] == "Runtime.NodeJsExit"
         assert (await cluster.invoke(await function("module.handler"))).json == "a module"
         for handler, kind in (
-            ("lib/app.nothing", "Runtime.HandlerNotFound"),
+            ("lib/app.missing", "Runtime.HandlerNotFound"),
             ("lib/app.constant", "Runtime.HandlerNotFound"),
             ("lost.handler", "Runtime.ImportModuleError"),
             ("bad.handler", "Runtime.UserCodeSyntaxError"),

@@ -194,6 +194,12 @@ class Cluster:
     memory_mb: int = 4096
     interpreters: dict[str, Path] = field(default_factory=dict)  # beside Python's
     through_api: bool = False  # Python functions ask the Runtime API, as with extensions, instead of our own channel
+    as_programs: bool = False  # Python functions are started as programs, as with libraries of their own
+
+    @property
+    def launched(self) -> bool:
+        """Whether a launcher is the first process of a Python function's sandbox."""
+        return self.through_api or self.as_programs
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler()
@@ -273,6 +279,9 @@ class Cluster:
         if self.through_api:
             # A layer with a folder for extensions and none in it.
             values.setdefault("layer_sha256", [self.code.put(zipped({"extensions/none/here": ""}))])
+        if self.as_programs:
+            # Another library path than every function has.
+            values["variables"] = {"LD_LIBRARY_PATH": "/var/task/lib", **values.get("variables", {})}
         return Deployment(**values)
 
     def order(self, files: dict[str, str] | str, *, provisioned: bool = False, **fields: Any) -> str:

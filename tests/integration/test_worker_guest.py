@@ -19,10 +19,11 @@ from tests.integration.test_worker_cluster import ECHO, SESSION_KEY, STRONGEST, 
 ISOLATED = pytest.mark.skipif(STRONGEST == "process", reason="needs root for the level namespaces")
 
 
-@pytest.fixture(params=["channel", "api"])
+@pytest.fixture(params=["channel", "api", "program"])
 async def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
-    """The same for a function on our own channel and for one that asks the Runtime API."""
-    async with cluster_of(tmp_path, through_api=request.param == "api") as made:
+    """The same for a function on our own channel, for one that asks the Runtime API, and for one that is a program."""
+    way = request.param
+    async with cluster_of(tmp_path, through_api=way == "api", as_programs=way == "program") as made:
         yield made
 
 
@@ -416,7 +417,7 @@ async def test_what_a_function_can_see_and_do(cluster: Cluster) -> None:
     assert seen["uid"] == [200_000, 200_000, 200_000, []]
     assert set(seen["caps"]) == {"0000000000000000"}
     assert seen["no_new_privs"] == "1"
-    assert seen["pids"] == ([1, 2] if cluster.through_api else [1])
+    assert seen["pids"] == ([1, 2] if cluster.launched else [1])
     for name in ("secret", "data"):
         assert seen[name] == "FileNotFoundError"
     assert seen["packages"] == []
@@ -450,9 +451,9 @@ async def test_processes_that_a_function_leaves_die_with_its_sandbox(cluster: Cl
         "    return len([p for p in os.listdir('/proc') if p.isdigit()])\n"
     )
     identity = await cluster.deploy(source, timeout_seconds=1)
-    assert (await cluster.invoke(identity, 0)).json == 4 + cluster.through_api
+    assert (await cluster.invoke(identity, 0)).json == 4 + cluster.launched
     assert (await cluster.invoke(identity, 1)).json["errorType"] == "Sandbox.Timedout"
-    assert (await cluster.invoke(identity, 0)).json == 4 + cluster.through_api
+    assert (await cluster.invoke(identity, 0)).json == 4 + cluster.launched
 
 
 @ISOLATED
@@ -471,7 +472,7 @@ async def test_a_fork_bomb_meets_its_limit(cluster: Cluster) -> None:
         "        stop.set()\n"
     )
     identity = await cluster.deploy(source, memory_mb=1024, timeout_seconds=30)
-    assert (await cluster.invoke(identity)).json == 1024 - cluster.through_api  # the launcher is one more process
+    assert (await cluster.invoke(identity)).json == 1024 - cluster.launched  # the launcher is one more process
 
 
 async def test_a_zygote_that_dies_takes_its_children_along_and_is_replaced(cluster: Cluster) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import sys
 import time
 import traceback
 from typing import Any, Dict
+
+wire: Any = importlib.import_module("_lambent_wire")
 
 # What a function may set as its log level (LoggingConfig.ApplicationLogLevel).
 LEVELS = {
@@ -33,12 +36,22 @@ class RequestFilter(logging.Filter):
         return True
 
 
+def write_record(text: str) -> None:
+    """One event of the log, whatever lines it has, on whatever is standard output at that moment."""
+    stream = sys.stdout
+    if text.endswith("\n"):
+        text = text[:-1]
+    if stream is sys.__stdout__:  # else somebody reads it who cuts nothing
+        text = text.replace("\n", wire.BREAK)
+    stream.write(text + "\n")
+
+
 class Output(logging.Handler):
-    """Writes to whatever is standard output at that moment."""
+    """Writes records."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            sys.stdout.write(self.format(record))
+            write_record(self.format(record))
         except Exception:
             self.handleError(record)
 
@@ -65,7 +78,7 @@ class JsonFormatter(logging.Formatter):
             line["errorMessage"] = str(error)
             line["location"] = "%s:%s:%d" % (record.pathname, record.funcName, record.lineno)
         line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
-        return json.dumps(line, default=str) + "\n"
+        return json.dumps(line, default=str)
 
 
 def handler(server: Any, as_json: bool) -> logging.Handler:
@@ -74,7 +87,7 @@ def handler(server: Any, as_json: bool) -> logging.Handler:
     if as_json:
         output.setFormatter(JsonFormatter())
     else:
-        form = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
+        form = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"
         formatter = logging.Formatter(form, "%Y-%m-%dT%H:%M:%S")
         formatter.converter = time.gmtime
         output.setFormatter(formatter)

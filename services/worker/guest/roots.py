@@ -6,7 +6,7 @@
 /proc                                                each sandbox mounts its own, in part masked
 /var/task /tmp /opt                                  empty until a claim fills them
 /var/runtime                                         the SDKs that every function finds, where they are installed
-/run/lambent/bootstraps                              programs of ours that run a function in another language
+/run/lambent/guest                                   programs of ours that run a function; see bootstraps there
 PACKAGES                                             every unpacked package; each sandbox detaches it at its claim
 """
 
@@ -20,7 +20,7 @@ from typing import Any, Dict, List
 kernel: Any = importlib.import_module("_lambent_kernel")
 
 PACKAGES = "/run/lambent/packages"
-BOOTSTRAPS = "/run/lambent/bootstraps"
+GUEST = "/run/lambent/guest"
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -73,11 +73,11 @@ def enter_root(config: Dict[str, Any]) -> None:
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     root = config["staging"]
     kernel.mount("tmpfs", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=8m")
-    for folder in ("proc", "dev", "tmp", "opt", "etc", "var/task", "var/runtime", "run", PACKAGES[1:], BOOTSTRAPS[1:]):
+    for folder in ("proc", "dev", "tmp", "opt", "etc", "var/task", "var/runtime", "run", PACKAGES[1:], GUEST[1:]):
         os.makedirs(os.path.join(root, folder), 0o755, exist_ok=True)
     os.symlink(sys.base_prefix, os.path.join(root, "var/lang"))  # where AWS's images have the interpreter
     _system(root, [*config["prefixes"], *config["folders"]])
-    kernel.bind(config["bootstraps"], root + BOOTSTRAPS, flags=kernel.MS_NOSUID | kernel.MS_NODEV)
+    kernel.bind(config["guest"], root + GUEST, flags=kernel.MS_NOSUID | kernel.MS_NODEV)
     if config["runtime"]:
         kernel.bind(config["runtime"], root + "/var/runtime", flags=kernel.MS_NOSUID | kernel.MS_NODEV)
         # Modules of Node.js heed no NODE_PATH; they look for packages in every folder upwards.

@@ -196,7 +196,15 @@ def describe(error: BaseException) -> Tuple[str, str, List[str]]:
         if not frame.filename.startswith(_HERE) and not frame.filename.startswith(_FROZEN)
     ]
     frames = [f for f in frames if not f.filename.endswith(os.sep + "importlib" + os.sep + "__init__.py")]
-    return type(error).__name__, str(error), traceback.format_list(frames)
+    return type(error).__name__, message_of(error), traceback.format_list(frames)
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says; nothing where it fails to."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def report_crash() -> None:
@@ -322,8 +330,9 @@ class Server:
         version = "python%d.%d" % sys.version_info[:2]
         standard = [path for path in sys.path if path and not path.startswith(_HERE)]
         brought = [root, "%s/python/lib/%s/site-packages" % (opt, version), opt + "/python"]
-        sys.path[:] = [*brought, *standard, sdks]
-        for folder in brought:
+        named = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path and path != sdks]
+        sys.path[:] = [*brought, *named, *(path for path in standard if path not in named), sdks]
+        for folder in brought + named:
             try:
                 entries = os.listdir(folder)
             except OSError:
@@ -375,10 +384,7 @@ class Server:
 
     def failure(self, error: BaseException, request_id: str) -> Tuple[str, bytes]:
         """Log an error and make its document."""
-        try:
-            kind, message, stack = describe(error)
-        except Exception:  # str() of the function's own exception raised
-            kind, message, stack = type(error).__name__, "", []
+        kind, message, stack = describe(error)
         with contextlib.suppress(Exception):  # the function has replaced its standard output
             self.log_failure(kind, message, stack, request_id)
         document = {"errorMessage": message, "errorType": kind, "requestId": request_id, "stackTrace": stack}
@@ -400,7 +406,7 @@ class Server:
                 # Leading blanks as no-break spaces: log viewers cut ordinary ones off.
                 lines = [row.replace("  ", "\u00a0\u00a0") for entry in stack for row in entry.splitlines()]
                 text = "\n".join([text, "Traceback (most recent call last):", *lines])
-        print(text)
+        guestlogs.write_record(text)
 
 
 _main_thread: Any = threading.main_thread()

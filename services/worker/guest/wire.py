@@ -86,6 +86,10 @@ ENDED = 38
 
 MAX_META = 1024 * 1024
 
+# What stands for the line breaks within a log record of the Python runtime's, so that it stays one event: output is cut
+# at line breaks. A function that prints it breaks its own lines.
+BREAK = "\x1f\x1e"
+
 
 def pack(kind: int, meta: bytes, payload: bytes = b"") -> bytes:
     """One frame as bytes."""

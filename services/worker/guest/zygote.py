@@ -6,8 +6,9 @@ socket to the worker for the notes that wire.py lists:
     FORK     with guest end of the channel, write end of the output pipe, then the cgroup.procs files to enter
 
 CONFIG is JSON: level, network (the profile's name), staging (empty folder to build the root on), packages (the worker's
-unpacked packages), prefixes (folders that the interpreter needs), folders (others that functions see), bootstraps,
-runtime (folder or null), users [first id, how many]. The child then waits for a CLAIM frame on its channel:
+unpacked packages), prefixes (folders that the interpreter needs), folders (others that functions see), guest (the one
+that this is in), runtime (folder or null), users [first id, how many]. The child then waits for a CLAIM frame on its
+channel:
 
     {"package": folder name, "opt": folder name or null, "tmp_mb": n, "uid": n or null, "descriptors": n,
      "processes": n or null, "tmp": folder, "task": folder, "layers": folder or null, "joins": bool, "launcher": bool,
@@ -268,7 +269,7 @@ class Stem:
                 self.rules = landlock.Ruleset()
                 seen = [*self.config["prefixes"], *self.config["folders"]]
                 self.rules.read(roots.readable(seen))
-                self.rules.read(filter(None, (self.config["bootstraps"], self.config["runtime"])))
+                self.rules.read(filter(None, (self.config["guest"], self.config["runtime"])))
                 self.rules.write(roots.devices())
             self.control.send(wire.NOTE.pack(wire.PREPARED, self.number, 0))
         self.control.close()

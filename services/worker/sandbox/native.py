@@ -25,7 +25,7 @@ from services.worker.guest import wire
 from services.worker.sandbox.cgroups import Group, Groups, Weight, sampled
 from services.worker.sandbox.firewall import Firewall, FirewallUnavailable, endpoints_of
 from services.worker.sandbox.leaving import Leaving
-from services.worker.sandbox.native_sandbox import BOOTSTRAPS, NativeSandbox
+from services.worker.sandbox.native_sandbox import GUEST, NativeSandbox
 from services.worker.sandbox.port import Sandbox, SandboxSpec, SandboxUnavailable
 from services.worker.sandbox.promises import ASIDE, LEVELS, NAMESPACES
 from services.worker.sandbox.stems import Stem, Stems
@@ -196,7 +196,7 @@ class NativePool:
             "staging": str(self._staging.resolve()),
             "packages": str(config.packages.resolve()),
             "users": [self._uid_base, config.users],
-            "bootstraps": str(BOOTSTRAPS),
+            "guest": str(GUEST),
             "runtime": None if config.runtime_dir is None else str(config.runtime_dir.resolve()),
             "folders": [str(folder) for folder in config.folders],
         }

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SHARE_DELAY = 0.005  # s
-BOOTSTRAPS = Path(__file__).resolve().parent.parent / "guest" / "bootstraps"
-BOOTSTRAPS_INSIDE = "/run/lambent/bootstraps"
+GUEST = Path(__file__).resolve().parent.parent / "guest"
+GUEST_INSIDE = "/run/lambent/guest"
 
 
 class NativeSandbox:
@@ -78,7 +78,7 @@ class NativeSandbox:
 
     @property
     def bootstraps(self) -> str:
-        return BOOTSTRAPS_INSIDE if self._pool.isolated else str(BOOTSTRAPS)
+        return f"{GUEST_INSIDE if self._pool.isolated else GUEST}/bootstraps"
 
     @property
     def launcher(self) -> bool:

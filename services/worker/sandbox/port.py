@@ -26,6 +26,7 @@ class SandboxSpec:
     cpu_share: float  # virtual CPUs
     opt: Path | None = None  # unpacked layers on the worker; read-only at /opt inside; None: there are none
     launcher: bool = False  # the guest is a launcher (guest/launcher.py), not the Python runtime
+    program: bool = False  # the launcher starts the function's runtime as a program, whichever it is
     snapshot: bool = False  # its function's init phase is followed by `restore`s instead of invocations
     background: bool = False  # nobody waits for its init phase, which yields to everything else where it can
 

@@ -1,4 +1,4 @@
-// The Node.js runtime: `node bootstrap.mjs HANDLER`. Asks the Runtime API for events, runs the handler, answers.
+// The Node.js runtime: `node bootstrap.mjs`. Asks the Runtime API for events, runs the handler, answers.
 //
 // Standard library only, Node.js 16 and newer. What handlers see (context, callbacks, console, error documents, response
 // streaming) is what AWS's managed runtimes give them:
@@ -6,7 +6,7 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { RuntimeApi } from "./api.mjs";
-import { documentOf } from "./errors.mjs";
+import { documentOf, RuntimeError } from "./errors.mjs";
 import { loadHandler } from "./loading.mjs";
 import { patchConsole } from "./logging.mjs";
 import { installStreaming, isStreaming, ResponseStream } from "./streaming.mjs";
@@ -14,7 +14,7 @@ import { installStreaming, isStreaming, ResponseStream } from "./streaming.mjs";
 const invocation = new AsyncLocalStorage();
 const api = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);
 const callbacks = Number(process.versions.node.split(".")[0]) < 24; // AWS's runtimes take none from Node.js 24 on
-let current = null; // request id of the invocation that runs
+let current; // request id of the invocation that runs
 const log = patchConsole(() => invocation.getStore()?.requestId ?? current);
 
 function contextOf(headers, state) {
@@ -60,8 +60,12 @@ function run(handler, event, context, state) {
       else state.whenEmpty = () => finish(error, value);
     };
     const result = callbacks ? handler(event, context, callback) : handler(event, context);
-    if (result && typeof result.then === "function") result.then((value) => finish(null, value), finish);
-    else if (!callbacks || handler.length < 3) {
+    if (result && typeof result.then === "function") {
+      // A promise may be rejected with nothing, and is rejected nevertheless.
+      result.then((value) => finish(null, value), (error) => finish(error ?? "handled"));
+      const text = "The handler's promise was not settled, and nothing is left that could settle it";
+      state.whenEmpty ??= () => finish(new RuntimeError("Runtime.NodeJsExit", text));
+    } else if (!callbacks || handler.length < 3) {
       // A plain function that takes no callback: what it returned is not its answer on AWS before Node.js 24.
       state.whenEmpty ??= () => finish(null, callbacks ? null : result);
     } else state.whenEmpty ??= () => finish(null, null);
@@ -139,7 +143,7 @@ process.on("uncaughtException", (error) => fatal("", "Uncaught Exception", error
 installStreaming();
 let handler;
 try {
-  handler = await loadHandler(process.env.LAMBDA_TASK_ROOT, process.argv[2]);
+  handler = await loadHandler(process.env.LAMBDA_TASK_ROOT, process.env._HANDLER);
 } catch (error) {
   log.error("Uncaught Exception", error);
   await api.cannotStart(documentOf(error));
