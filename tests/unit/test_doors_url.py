@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from botocore.auth import SigV4Auth
@@ -89,10 +89,10 @@ class Bench:
 
     async def ask(
         self, method: str = "GET", path: str = "/", body: bytes = b"", host: str = HOST, region: str = "",
-        secret: str = KEY.secret, **headers: str,
+        secret: str = KEY.secret, more: Mapping[str, str] = {}, **headers: str,
     ) -> HttpResponse:  # fmt: skip
         """`region`: signed for it; empty: not signed."""
-        request = AWSRequest(method, f"https://{host}{path}", data=body, headers=headers)
+        request = AWSRequest(method, f"https://{host}{path}", data=body, headers={**headers, **more})
         if region:
             SigV4Auth(Credentials(KEY.id, secret), "lambda", region).add_auth(request)
         low = {name.lower().encode(): value.encode() for name, value in request.headers.items()}
@@ -124,6 +124,18 @@ async def test_a_request_becomes_an_invocation_of_the_functions_account() -> Non
     assert event["requestContext"]["requestId"] == call.request_id
     assert (event["headers"]["x-forwarded-proto"], event["headers"]["x-forwarded-port"]) == ("https", "8443")
     assert bench.counted == [(TENANT, "f", 200)]
+
+
+async def test_a_trace_goes_on_in_the_event() -> None:
+    bench = Bench()
+    await bench.ask(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    await bench.ask(more={"X-Amzn-Trace-Id": "Root=1-5e5fff5e-1;Sampled=1"})
+    await bench.ask(traceparent="nonsense")
+    told = [json.loads(request.payload)["headers"]["x-amzn-trace-id"] for request, _ in bench.functions.seen]
+    assert told[0] == "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1"
+    assert told[1] == "Root=1-5e5fff5e-1;Sampled=1"
+    assert told[2].startswith("Root=1-")
+    assert bench.functions.seen[2][1].trace_header == told[2]
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
+from lambent.domain import tracing
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.errors import ERRORS, AwsError
 from lambent.domain.function_urls import IAM, STREAMED, FunctionUrl, UrlPlace, parse_host
@@ -151,9 +153,11 @@ class UrlDoor:
         if not url.admits(place.tenant, caller, found.policy):
             raise _Refused(_forbidden())
         now = self._clock.epoch()
-        if call.trace_header is None:
-            call.trace_header = f"Root=1-{int(now):08x}-{self._ids.token(12)}"
-        asked = Asked(call.request_id, url.id, host, self._scheme, self._port, caller, now, call.trace_header)
+        trace = _xray(call.trace_header)
+        if trace is None:
+            # The function is told of the trace that its invocation is going to belong to.
+            trace = call.trace_header = f"Root=1-{int(now):08x}-{self._ids.token(12)}"
+        asked = Asked(call.request_id, url.id, host, self._scheme, self._port, caller, now, trace)
         payload = await _whole(len(request.body), partial(http_events.event, request, asked))
         limit = self._limits.sync_request_bytes
         if len(payload) > limit:
@@ -196,7 +200,7 @@ class UrlDoor:
         """The answer of a function whose response is handed on as it comes."""
         stream = self._stream.stream
         assert stream is not None
-        items = stream(wanted, call)
+        items = cast(AsyncGenerator[Any], stream(wanted, call))
         kind = (await anext(items)).response_stream_content_type
         pieces = _pieces(items)
         try:
@@ -227,14 +231,15 @@ class _Failed(Exception):
     """The function failed in the midst of its response."""
 
 
-async def _pieces(items: AsyncIterator[Any]) -> AsyncGenerator[bytes]:
-    """The bytes of a streamed response. Raises _Failed where the function does."""
-    async for item in items:
-        event = item.event_stream
-        if event.HasField("payload_chunk"):
-            yield event.payload_chunk.payload
-        elif event.invoke_complete.HasField("error_code"):
-            raise _Failed(event.invoke_complete.error_code)
+async def _pieces(items: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
+    """The bytes of a streamed response. Raises _Failed where the function does. Closed, it gives the invocation up."""
+    async with aclosing(items):
+        async for item in items:
+            event = item.event_stream
+            if event.HasField("payload_chunk"):
+                yield event.payload_chunk.payload
+            elif event.invoke_complete.HasField("error_code"):
+                raise _Failed(event.invoke_complete.error_code)
 
 
 async def _head(pieces: AsyncGenerator[bytes]) -> tuple[Answer, bytes]:
@@ -265,6 +270,14 @@ async def _whole(size: int, work: Callable[[], T]) -> T:
 def _trace(request: HttpRequest) -> str | None:
     trace = request.headers.get(b"x-amzn-trace-id") or request.headers.get(b"traceparent")
     return None if trace is None else trace.decode("latin-1")
+
+
+def _xray(header: str | None) -> str | None:
+    """A trace as X-Amzn-Trace-Id names it. None: there is none, or it is not understood."""
+    if header is None or "Root=" in header:
+        return header
+    context = tracing.parse_traceparent(header)
+    return None if context is None else context.xray
 
 
 def _origin(request: HttpRequest) -> str | None:
