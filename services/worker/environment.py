@@ -472,8 +472,9 @@ class Environment:
             self._log.note(f"{iso(epoch)} {request.request_id} {line}" if status == "timeout" else line, epoch)
         bill, used = billed(duration), self.used_mb
         tail = self._log.report(
-            duration, bill, used, init_ms, restore_ms, status, error_type, epoch, crashed=crashed, tail=request.tail
-        )
+            duration, bill, used, init_ms, restore_ms, status, error_type, epoch, crashed=crashed, tail=request.tail,
+            trace=request.trace,
+        )  # fmt: skip
         cold, self._cold = self._cold, core.state is not State.READY
         caller, call, self._caller, self._request = self._caller, self._call, None, None
         counters = host.counters

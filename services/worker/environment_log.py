@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from lambent.domain.names import Tenant
+from lambent.domain.tracing import parse_xray
 from lambent.infra.log_store import LogChunk, LogWriter
 from services.worker.core.log_levels import application_kept, system_kept
 from services.worker.guest import wire
@@ -21,6 +22,7 @@ from services.worker.guest import wire
 MAX_LINE = 256 * 1024  # AWS's largest log event; what is longer goes on in the next
 _CHUNK_BYTES = 128 * 1024
 _BREAK = wire.BREAK.encode()
+_SAMPLED = "Sampled=1"
 _CHUNK_SECONDS = 1.0
 
 
@@ -182,13 +184,18 @@ class EnvironmentLog:
         *,
         crashed: bool,
         tail: bool,
+        trace: str = "",
     ) -> bytes | None:
-        """The invocation has ended: END and REPORT; answers the tail where it is wanted."""
+        """The invocation has ended: END and REPORT; answers the tail where it is wanted. `trace`: X-Amzn-Trace-Id that
+        the function had."""
         if self._partial:
             self._cut(now)
         if self._dropped:
             self._line(f"Lambent: {self._dropped} bytes of output were dropped, as one invocation wrote too much", now)
         request_id = self._request_id
+        traced = parse_xray(trace) if _SAMPLED in trace else None
+        if traced is not None and traced.parent_id is None:
+            traced = None  # a trace that nobody here has a part in
         if self._recorded:
             metrics: dict[str, Any] = {
                 "durationMs": round(duration_ms, 3),
@@ -204,6 +211,8 @@ class EnvironmentLog:
             record: dict[str, Any] = {"requestId": request_id, "metrics": metrics, "status": status or "success"}
             if error_type is not None:
                 record["errorType"] = error_type
+            if traced is not None:
+                record["tracing"] = {"type": "X-Amzn-Trace-Id", "value": trace, "spanId": traced.parent_id}
             self._platform("report", record, now)
         if not self._json:
             extra = "" if init_ms is None else f"Init Duration: {init_ms:.2f} ms\t"
@@ -217,6 +226,9 @@ class EnvironmentLog:
                 f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {billed_ms} ms\t"
                 f"Memory Size: {self._memory_mb} MB\tMax Memory Used: {used_mb} MB\t{extra}"
             )
+            if traced is not None:
+                root = f"1-{traced.trace_id[:8]}-{traced.trace_id[8:]}"
+                self._lines[-1] += f"\nXRAY TraceId: {root}\tSegmentId: {traced.parent_id}\tSampled: true\t"
         text = None
         if tail:
             text = ("\n".join([*self._tail, *self._lines]) + "\n").encode("utf-8", "replace")[-self._tail_bytes :]

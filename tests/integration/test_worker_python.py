@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -55,6 +56,22 @@ async def test_a_record_is_one_event_whatever_lines_it_has(cluster: Cluster) -> 
     assert failed.startswith("[ERROR] LookupError: one\ntwo\nTraceback (most recent call last):\n")
     odd = (await cluster.invoke(identity, "odd")).json
     assert (odd["errorType"], odd["errorMessage"], len(odd["stackTrace"])) == ("Odd", "", 1)
+
+
+async def test_the_report_of_a_traced_invocation_names_its_trace(cluster: Cluster) -> None:
+    source = "def handler(event, context):\n    return 1\n"
+    root, parent = "1-5759e988-bd862e3fe1be46a994272793", "53995c3f42cd8ad8"
+    identity = await cluster.deploy(source)
+    traced = await cluster.invoke(identity, trace=f"Root={root};Parent={parent};Sampled=1")
+    *_, report, told = traced.tail.rstrip("\n").split("\n")
+    assert (report.split(" ")[0], told) == ("REPORT", f"XRAY TraceId: {root}\tSegmentId: {parent}\tSampled: true\t")
+    assert any(line.startswith("REPORT") and line.endswith(told) for line in cluster.log_lines()), "one event"
+    for trace in (f"Root={root};Parent={parent};Sampled=0", f"Root={root};Sampled=1", "Sampled=1", ""):
+        assert "XRAY" not in (await cluster.invoke(identity, trace=trace)).tail
+    identity = await cluster.deploy(source, log_format="JSON")
+    trace = f"Root={root};Parent={parent};Sampled=1"
+    last = json.loads((await cluster.invoke(identity, trace=trace)).tail.splitlines()[-1])
+    assert last["record"]["tracing"] == {"type": "X-Amzn-Trace-Id", "value": trace, "spanId": parent}
 
 
 async def test_modules_come_from_where_the_function_says(cluster: Cluster) -> None:
