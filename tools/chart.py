@@ -314,6 +314,8 @@ def _setting(row: Row) -> Schema:
         made["pattern"] = f"^({row.pattern})$"
     if row.minimum is not None:
         made["minimum"] = row.minimum
+    if row.maximum is not None:
+        made["maximum"] = row.maximum
     return made
 
 

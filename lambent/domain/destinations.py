@@ -7,6 +7,7 @@ Sources: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-re
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ ON_FAILURE = (*ON_SUCCESS, "s3")
 DEAD_LETTERS = ("sqs", "sns")
 # Longest error message that a dead letter carries, in bytes.
 ERROR_MESSAGE_BYTES = 1024
+# What is no character of XML 1.0, which queues and topics refuse in attributes. Source: API_SendMessage of SQS.
+_NO_CHARACTER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,8 @@ class Ended:
 
 
 def record(ended: Ended) -> bytes:
-    """What a destination is told. Payload and response go in as they are: nothing of theirs is written anew."""
+    """What a destination is told. Payload and response go in as they are: nothing of theirs is written anew, unless the
+    response is no JSON, as Python's NaN or a text is."""
     context = {
         "requestId": ended.request_id,
         "functionArn": ended.function_arn,
@@ -99,7 +103,7 @@ def record(ended: Ended) -> bytes:
         response: dict[str, object] = {"statusCode": 200, "executedVersion": ended.version}
         if ended.error is not None:
             response["functionError"] = ended.error
-        members += [("responseContext", _json(response)), ("responsePayload", ended.response or b"null")]
+        members += [("responseContext", _json(response)), ("responsePayload", _json_of(ended.response))]
     return b"{" + b",".join(b'"' + name.encode() + b'":' + value for name, value in members) + b"}"
 
 
@@ -123,7 +127,8 @@ def object_key(name: str, now: float, unique: str) -> str:
 
 def dead_letter_attributes(ended: Ended) -> Mapping[str, tuple[str, str]]:
     """Message attributes of a dead letter: name → (type, value). Its body is the event as it came."""
-    message = _error_message(ended).encode()[:ERROR_MESSAGE_BYTES].decode(errors="ignore")
+    told = _NO_CHARACTER.sub("\ufffd", _error_message(ended))
+    message = told.encode()[:ERROR_MESSAGE_BYTES].decode(errors="ignore")
     attributes = {
         "RequestID": ("String", ended.request_id),
         "ErrorCode": ("Number", "200" if ended.version is not None else "429"),
@@ -138,10 +143,25 @@ def _error_message(ended: Ended) -> str:
         return ended.detail
     try:
         answer = json.loads(ended.response)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     message = answer.get("errorMessage", "") if isinstance(answer, dict) else ""
     return message if isinstance(message, str) else ""
+
+
+def _json_of(response: bytes) -> bytes:
+    """A response within a record, which is JSON: as it is where that is JSON too, else as a text."""
+    if not response:
+        return b"null"
+    try:
+        json.loads(response.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return _json(response.decode(errors="replace"))
+    return response
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON's")
 
 
 def _timestamp(epoch: float) -> str:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from lambent.infra.backup_file import BackupError, Value
 from lambent.infra.redaction import without_password
-from lambent.infra.redis_client import connect_for_threads
+from lambent.infra.redis_client import STORE_FAILURES, connect_for_threads
 
 _OURS = "lambent:*"
 _SLOT = re.compile(rb"lambent:\{([^}]*)\}:")
@@ -37,7 +37,7 @@ def kept_in(url: str) -> Iterator[Kept]:
         with connect_for_threads(url, _ANSWER_SECONDS) as client:
             client.ping()
             yield Kept(client)
-    except RedisError as error:
+    except STORE_FAILURES as error:
         raise BackupError(f"Redis at {without_password(url)} does not answer ({error}); check redis_url") from error
 
 

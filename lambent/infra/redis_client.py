@@ -22,7 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode as SynchronousClusterNode
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisClusterException, RedisError
 from redis.retry import Retry as SynchronousRetry
 
 from lambent.domain.errors import AwsError
@@ -39,8 +39,12 @@ _LOOK_SECONDS = 0.2
 _MOVES: Mapping[str, Any] = {"reinitialize_steps": 0}
 
 
+# What the library raises where a store cannot be reached or does not do what it was told. What it says of a cluster as
+# a whole, that no node is there, say, is no RedisError.
+STORE_FAILURES = (RedisError, RedisClusterException, OSError)
+
 # What a server that answers may have against a write: text and reason.
-_REFUSALS: Mapping[type[RedisError], tuple[str, str]] = {
+_REFUSALS: Mapping[type[Exception], tuple[str, str]] = {
     OutOfMemoryError: ("The store is full; try again when it has room.", "StoreFull"),
     ReadOnlyError: ("The store takes no writes at the moment; try again shortly.", "StoreReadOnly"),
 }
@@ -102,7 +106,7 @@ async def reach(client: redis.Redis, url: str, seconds: float) -> None:
         try:
             await client.ping()
             return
-        except (RedisError, OSError) as error:
+        except STORE_FAILURES as error:
             if loop.time() >= until:
                 raise StoreUnreachable(
                     f"Redis at {without_password(url)} cannot be reached ({error}); check redis_url"
@@ -122,7 +126,7 @@ def thread_store_errors() -> Iterator[None]:
     """The same for what is done in threads."""
     try:
         yield
-    except (RedisError, OSError) as error:
+    except STORE_FAILURES as error:
         text, reason = next(
             (told for kind, told in _REFUSALS.items() if isinstance(error, kind)),
             ("The store cannot be reached; try again shortly.", "StoreUnavailable"),

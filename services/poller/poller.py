@@ -20,7 +20,15 @@ from lambent.infra import rpc
 from lambent.infra.coalescing import Coalescer
 from lambent.infra.functions.directory import Known
 from lambent.infra.queue.port import Dead, Delayed, Done, EventQueue, Item, Leased, QueueKey, Settlement
-from lambent.infra.queue.records import DELIVERIES, Event, EventState, decode_event, decode_state, encode
+from lambent.infra.queue.records import (
+    DELIVERIES,
+    Event,
+    EventState,
+    decode_delivery,
+    decode_event,
+    decode_state,
+    encode,
+)
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Reading, Telemetry
 from services.poller.attempts import Attempt, Attempts, Request
@@ -170,6 +178,11 @@ class Poller:
             _log.warning("the queue cannot be read: %s", error.message)
             now = self._queue.now()
             self._choice.visited(visit, 0, now + AWAY_SECONDS, now)
+        except Exception:
+            # A defect must not end the visits to a queue.
+            _log.exception("a visit to a queue failed")
+            now = self._queue.now()
+            self._choice.visited(visit, 0, now + AWAY_SECONDS, now)
         else:
             for item in batch.items:
                 held = self._held[key, item.id] = _Held(item.token, visit)
@@ -194,7 +207,12 @@ class Poller:
         effect = Effect.HELD_BACK
         visit = held.visit
         try:
-            settlement, effect = await self._run(held, item)
+            try:
+                settlement, effect = await self._run(held, item)
+            except Exception:
+                # A defect must not have it run again and again, as whoever leases it next would.
+                _log.exception("an item of a queue could not be ended", extra={"request_id": item.id})
+                settlement = self._broken(visit.key, item)
             await self._settle(visit.key, settlement)
             if isinstance(settlement.verdict, Delayed):
                 self._wake(visit.key, settlement.verdict.until)
@@ -244,6 +262,23 @@ class Poller:
         )
         # That it was given up says nothing about whether others would be held back.
         return Settlement(item.id, item.token, Dead(encode(state, response)), then), Effect.THROUGH
+
+    def _broken(self, key: QueueKey, item: Leased) -> Settlement:
+        """What becomes of an item that a defect of ours stands against: it is tried again, less and less often, until
+        it is too old. What cannot even be read is dead."""
+        now = self._queue.now()
+        try:
+            before, response = decode_state(item.state)
+            if key.name.startswith(DELIVERIES):
+                ready = decode_delivery(item.value)[0].since
+            else:
+                ready = decode_event(item.value)[0].ready
+        except Exception:
+            return Settlement(item.id, item.token, Dead(item.state))
+        decision = decide(before.progress(ready), Outcome.SYSTEM_ERROR, self._policy, now)
+        state = encode(_after(before, Attempt(Outcome.SYSTEM_ERROR, "InternalError"), decision), response)
+        verdict = Dead(state) if isinstance(decision, End) else Delayed(decision.at, state)
+        return Settlement(item.id, item.token, verdict)
 
     async def _attempt(
         self, ref: FunctionRef, found: Known | Attempt, held: _Held, request_id: str, event: Event, payload: bytes

@@ -59,6 +59,8 @@ class Sender:
             return Refusal(error.message, True)
         except HttpFailure as error:
             return Refusal(str(error), True)
+        except ValueError as error:  # what is to be told cannot be said in the service's protocol
+            return Refusal(f"it cannot be sent: {error}", False)
 
     async def _call(
         self, connection: Connection, tenant: Tenant, destination: Destination, delivery: Delivery, body: bytes

@@ -72,6 +72,9 @@ class Leadership:
             except AwsError as error:
                 _log.warning("nobody can be asked who leads", extra={"reason": str(error)})
                 term = None
+            except Exception:  # as below
+                _log.exception("asking who leads failed")
+                term = None
             if term is None:
                 await asyncio.sleep(self._seconds / LOOKS)
                 continue

@@ -184,6 +184,26 @@ async def test_a_leader_that_the_store_cannot_confirm_stops_before_another_can_b
     await owner.close()
 
 
+async def test_a_defect_in_asking_who_leads_does_not_end_the_standing_by() -> None:
+    said, failures = Said(), iter([RuntimeError("a defect")])
+    seat, hand = Seat(), Hand()
+
+    class Defective(MemoryElection):
+        async def acquire(self) -> int | None:
+            for failure in failures:
+                raise failure
+            return await super().acquire()
+
+    one = Leadership(
+        Defective(seat, "one", 0.01, hand.monotonic), hand, 0.01, lambda term: said.add(f"lead {term}"),
+        lambda: said.add("step down"),
+    )  # fmt: skip
+    owner = TaskOwner("test")
+    owner.start("one", one.run())
+    await said.until("lead 1")
+    await owner.close()
+
+
 @pytest.fixture
 def twin() -> Iterator[KubernetesTwin]:
     with KubernetesTwin() as twin:

@@ -13,10 +13,17 @@ from typing import Any
 
 import pytest
 
+from lambent.domain.errors import AwsError
+from lambent.infra.clock import SystemClock
+from lambent.infra.functions.redis_store import RedisFunctionStore
+from lambent.infra.queue.port import Item, QueueKey
+from lambent.infra.queue.redis_queue import RedisQueue
 from lambent.infra.redaction import without_password
 from lambent.infra.redis_client import StoreUnreachable, connect, reach
 from lambent.local.redis_server import find_server
 from tests.conftest import free_port
+from tests.records import ONE
+from tests.redis_cluster import redis_cluster
 
 SECONDS = 30.0
 
@@ -102,3 +109,38 @@ async def test_the_store_of_containers_takes_its_password_from_the_environment(t
 def _shown(pid: int) -> list[bytes]:
     """What other processes of its user see of a process."""
     return [Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ")]
+
+
+async def test_a_cluster_that_is_gone_is_a_store_that_cannot_be_reached(tmp_path: Path) -> None:
+    with redis_cluster(tmp_path) as servers:
+        client, blocking = connect(servers.url), connect(servers.url, blocking=True)
+        functions = RedisFunctionStore(client, blocking)
+        queue = RedisQueue(client, SystemClock(), "p", dead_seconds=1e9, dead_items=9)
+        assert await functions.get(ONE, "f") is None
+        assert await queue.tenants() == ()
+        follow = asyncio.ensure_future(anext(aiter(functions.changes(ONE))))
+        listen = asyncio.ensure_future(anext(aiter(queue.wakes())))
+        await asyncio.sleep(0)
+        for process in servers.processes:
+            process.kill()
+            process.wait()
+        now = queue.now()
+        for asked in (
+            functions.get(ONE, "f"),
+            functions.settings(ONE),
+            queue.tenants(),
+            queue.lease(QueueKey(ONE, "f"), 1, now, now + 1),
+            queue.append(ONE, [Item("f", "1", b"")], now),
+        ):
+            with pytest.raises(AwsError) as caught:
+                await asked
+            assert caught.value.name == "ServiceUnavailableException"
+        with pytest.raises(StoreUnreachable):
+            await reach(client, servers.url, 0.0)
+        assert not follow.done(), "whoever follows goes on when the store is back"
+        assert not listen.done()
+        for task in (follow, listen):
+            task.cancel()
+        await asyncio.gather(follow, listen, return_exceptions=True)
+        await client.aclose()
+        await blocking.aclose()

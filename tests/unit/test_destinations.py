@@ -71,6 +71,32 @@ def test_payload_and_response_go_in_as_they_are() -> None:
     assert '"responsePayload": "ü"}'.encode() in record(ended)
 
 
+@pytest.mark.parametrize(
+    ("response", "told"),
+    [
+        (b'{"ratio": NaN}', '{"ratio": NaN}'),
+        (b"hello plain text", "hello plain text"),
+        (b"\xff\xfe\x00\x80", "\ufffd\ufffd\x00\ufffd"),
+        ("\ufeff1".encode(), "\ufeff1"),
+        (b'{"a": 1} {}', '{"a": 1} {}'),
+    ],
+)
+def test_a_response_that_is_no_json_is_told_as_a_text(response: bytes, told: str) -> None:
+    assert json.loads(record(replace(FAILED, response=response)))["responsePayload"] == told
+
+
+def test_a_response_too_deep_to_look_into_is_told_as_a_text() -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    assert json.loads(record(replace(FAILED, response=deep)))["responsePayload"] == deep.decode()
+    assert "ErrorMessage" not in dead_letter_attributes(replace(FAILED, response=deep))
+
+
+def test_a_dead_letters_message_has_characters_only() -> None:
+    response = json.dumps({"errorMessage": "\x1b[31mred\x00 \ud800 \t\n ü \uffff \U0001f600"}).encode()
+    kind, text = dead_letter_attributes(replace(FAILED, response=response))["ErrorMessage"]
+    assert (kind, text) == ("String", "\ufffd[31mred\ufffd \ufffd \t\n ü \ufffd \U0001f600")
+
+
 def test_a_bus_is_told_by_an_entry() -> None:
     bus = "arn:aws:events:us-east-2:123456789012:event-bus/b"
     entry = bus_entry(record(FAILED), bus, FAILED.function_arn, FAILED.condition)

@@ -9,6 +9,7 @@ import pytest
 
 from lambent.domain.functions import Function
 from lambent.domain.names import LATEST, Tenant
+from lambent.infra.functions import directory as directory_module
 from lambent.infra.functions.directory import FunctionDirectory, Known
 from lambent.infra.functions.memory_store import MemoryFunctionStore
 from lambent.infra.functions.port import EVERY_VERSION, NOBODY, Change, Edit
@@ -74,6 +75,35 @@ async def test_every_qualifier_leads_to_what_it_stands_for(store: Store) -> None
     for qualifier in ("3", "nobody"):
         assert await directory.find(ONE, "f", qualifier) is None
     assert await directory.find(ONE, "g", None) is None
+    await directory.close()
+
+
+async def test_a_change_log_that_breaks_is_followed_anew_and_nothing_known_before_counts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory_module, "_AGAIN_SECONDS", 0.0)
+    failures, changes = iter([RuntimeError("a defect")]), store.changes
+    broken = asyncio.Event()
+
+    async def defective(tenant: Tenant) -> AsyncIterator[Change]:
+        for failure in failures:
+            await broken.wait()
+            raise failure
+        async for change in changes(tenant):
+            yield change
+
+    monkeypatch.setattr(store, "changes", defective)
+    leases = Leases()
+    directory = FunctionDirectory(store, SecretBox(b"k" * 32), leases)  # type: ignore[arg-type]
+    assert await directory.find(ONE, "f", "live") is not None
+    broken.set()
+    await store.followed.wait()
+    assert directory.known(ONE, "f", "live") is None
+    assert await directory.find(ONE, "f", "live") is not None
+    await store.change(Edit(ONE, "f", "1", 9, versions={"1": None}), 1000)
+    async with asyncio.timeout(5):
+        await leases.heard.wait()
+    assert directory.known(ONE, "f", "live") is None
     await directory.close()
 
 

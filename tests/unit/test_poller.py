@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -33,9 +34,9 @@ POLICY = RetryPolicy(1, 3600.0, 0.01, 0.01, 0.02)
 
 @dataclass
 class Scripted:
-    """Attempts whose outcomes are given: by id, one after the other, the last for ever."""
+    """Attempts whose outcomes (or defects) are given: by id, one after the other, the last for ever."""
 
-    outcomes: dict[str, list[Attempt]] = field(default_factory=dict)
+    outcomes: dict[str, list[Any]] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -49,7 +50,11 @@ class Scripted:
         await self.gate.wait()
         self.ran.append(request.request_id)
         script = self.outcomes.get(request.request_id, [SUCCESS])
-        return script.pop(0) if len(script) > 1 else script[0]
+        outcome = script.pop(0) if len(script) > 1 else script[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        assert isinstance(outcome, Attempt)
+        return outcome
 
 
 SUCCESS = Attempt(Outcome.SUCCEEDED, "", "1", None, b"null")
@@ -151,6 +156,36 @@ async def test_a_defect_that_ends_a_loop_does_not_end_the_reading(
     await world.until(dead=1)
     await world.poller.stop(5)
     assert next(failures, None) is None
+
+
+async def test_a_defect_that_stands_against_an_event_does_not_have_it_run_for_ever(world: World) -> None:
+    world.attempts.gate.set()
+    world.attempts.outcomes = {"odd": [RuntimeError("a defect"), RuntimeError("again"), SUCCESS]}
+    await world.append("odd")
+    await world.queue.append(ONE, [Item("f", "unread", b"no event")], world.queue.now())
+    await world.poller.start()
+    await world.until(fresh=0, leased=0, delayed=0, dead=1)
+    await world.poller.stop(5)
+    assert world.attempts.ran == ["odd"] * 3
+    assert [each.id for each in await world.queue.entries(KEY, Place.DEAD, 9)] == ["unread"]
+
+
+async def test_a_defect_in_a_visit_does_not_end_the_visits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller_module, "AWAY_SECONDS", 0.01)
+    failures, lease = iter([RuntimeError("a defect")]), world.queue.lease
+
+    async def defective(*arguments: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return await lease(*arguments)
+
+    monkeypatch.setattr(world.queue, "lease", defective)
+    world.attempts.gate.set()
+    world.attempts.outcomes = {"fails": [FAILURE]}
+    await world.poller.start()
+    await world.append("fails")
+    await world.until(dead=1)
+    await world.poller.stop(5)
 
 
 @pytest.mark.parametrize(

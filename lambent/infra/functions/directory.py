@@ -7,6 +7,8 @@ being served.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import dataclass
 
 from lambent.domain.event_invoke import EventInvokeConfig
@@ -20,6 +22,10 @@ from lambent.infra.invoker.invoker import Target
 from lambent.infra.invoker.leases import LeaseStream
 from lambent.infra.secrets import SecretBox
 from lambent.infra.tasks import TaskOwner
+
+_log = logging.getLogger(__name__)
+# How long a change log that could not be followed is left alone.
+_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +94,17 @@ class FunctionDirectory:
 
     async def _follow(self, tenant: Tenant) -> None:
         change: Change
-        async for change in self._store.changes(tenant):
-            self.forget(tenant, change.name, change.generation, change.outdates)
+        while True:
+            try:
+                async for change in self._store.changes(tenant):
+                    self.forget(tenant, change.name, change.generation, change.outdates)
+            except Exception:
+                # A defect must not end it: what is known here would grow old. What was missed is read anew.
+                _log.exception("the change log of %s is followed anew", tenant.tag)
+            await asyncio.sleep(_AGAIN_SECONDS)
+            self._changed[tenant] += 1
+            for key in [key for key in self._known if key[0] == tenant]:
+                del self._known[key]
 
     async def _read(self, tenant: Tenant, name: str, qualifier: str) -> Known | None:
         function = await self._store.find(tenant, name, qualifier)

@@ -23,7 +23,6 @@ from typing import Any, Literal, cast
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.event_invoke import EventInvokeConfig
@@ -32,7 +31,7 @@ from lambent.domain.functions import AliasRecord, Function, FunctionRecord, Vers
 from lambent.domain.names import Tenant, is_version
 from lambent.domain.policies import Policy
 from lambent.infra.functions.port import EVERY_VERSION, Change, Edit, Obstacle
-from lambent.infra.redis_client import store_errors
+from lambent.infra.redis_client import STORE_FAILURES, store_errors
 
 CHANGE_LOG_LENGTH = 10_000
 # How long one read of the change log waits on the server.
@@ -193,7 +192,7 @@ class RedisFunctionStore:
                     newest: Any = await self._client.xrevrange(key, count=1)
                     last = newest[0][0] if newest else "0-0"
                 answer: Any = await self._blocking.xread({key: last}, block=READ_MILLISECONDS)
-            except (RedisError, OSError):
+            except STORE_FAILURES:
                 await asyncio.sleep(0.5)
                 continue
             streams = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer or []]

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+
+from lambent.infra.redis_client import STORE_FAILURES
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ async def look(client: Redis) -> Mapping[str, str] | None:
     """The server's settings that `verdict` judges. None: it does not say, as managed services forbid CONFIG."""
     try:
         raw: Any = await cast(Any, client.config_get("appendonly", "appendfsync", "save", "maxmemory-policy"))
-    except (RedisError, OSError) as error:
+    except STORE_FAILURES as error:
         _log.warning("how durable events are is not known, since the store does not say: %s", error)
         return None
     return {_text(key): _text(value) for key, value in raw.items()}

@@ -9,7 +9,6 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from lambent.domain.clock import Clock
 from lambent.domain.names import Tenant
@@ -27,7 +26,7 @@ from lambent.infra.queue.port import (
     Terms,
     Verdict,
 )
-from lambent.infra.redis_client import ANSWER_SECONDS, store_errors
+from lambent.infra.redis_client import ANSWER_SECONDS, STORE_FAILURES, store_errors
 from lambent.infra.redis_link import messages
 from lambent.infra.redis_scripts import ScriptRunner
 from lambent.infra.settings import Queue
@@ -158,7 +157,7 @@ class RedisQueue:
                     async for message in told:
                         tenant, _, name = message.decode().partition(" ")
                         yield QueueKey(Tenant.of(tenant), name)
-            except (RedisError, OSError):
+            except STORE_FAILURES:
                 await asyncio.sleep(_RESUBSCRIBE_SECONDS)
 
 

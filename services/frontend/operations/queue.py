@@ -98,7 +98,8 @@ class QueueOperations:
     async def redrive_queue(self, request: pb.RedriveQueueRequest, call: Call) -> pb.RedriveQueueResponse:
         """Queue again what is chosen, as new."""
         key, now = _key(request, call), self._queue.now()
-        if request.HasField("request_id"):
+        others = request.reason or request.detail or request.HasField("since") or request.HasField("until")
+        if request.HasField("request_id") and not others:
             ids = [request.request_id]
         else:
             ids = await self._chosen(key, request)
@@ -117,7 +118,8 @@ class QueueOperations:
             for entry in fresh:
                 state, _ = decode_state(entry.state)
                 if (
-                    (until is None or (entry.at or 0.0) < until)
+                    (not request.HasField("request_id") or entry.id == request.request_id)
+                    and (until is None or (entry.at or 0.0) < until)
                     and request.reason in ("", state.reason)
                     and request.detail in state.detail
                 ):

@@ -363,7 +363,7 @@ def _page(
 ) -> tuple[list[T], str | None]:
     """`newest_first`: the keys have no order, a page begins behind the one that ended the page before."""
     scaling.check_kind(request.service_namespace, request.scalable_dimension or None)
-    size = request.max_results or LARGEST_PAGE
+    size = request.max_results if cast(Any, request).HasField("max_results") else LARGEST_PAGE
     if not 1 <= size <= LARGEST_PAGE:
         raise invalid(f"MaxResults must be between 1 and {LARGEST_PAGE}")
     if request.next_token:
