@@ -159,6 +159,28 @@ def test_a_moved_alias_keeps_the_old_until_the_new_is_warm_even_where_the_limit_
     assert world.status[1] == 1
 
 
+def test_a_moved_alias_is_served_on_demand_meanwhile_where_all_of_the_reserve_is_provisioned() -> None:
+    world = Provisioned()
+    world.put(2, reserved=2)
+    world.ready()
+    world.put(2, 2, reserved=2, again=False)
+    spares = list(world.starts)
+    out = world.bench.want(version(2))
+    # One of the old ones, which nobody can ask for by the alias any more, makes way for who asks.
+    assert stops(out) == [Reason.NOT_PROVISIONED]
+    [start] = [item for item in out if isinstance(item, ins.Start)]
+    [served] = grants(world.feed(ev.EnvironmentReady("w", start.environment_id, 0, False)))
+    assert not served.provisioned
+    assert grants(world.bench.want(version(1))), "the other one serves its version as before"
+    assert not grants(world.bench.want(version(2))), "both slots are in use now"
+    # Once all is warm, what runs on demand passes its slot on when it ends; who waited gets it first.
+    world.starts = spares
+    world.ready()
+    assert world.status[2] == "READY"
+    [warm] = grants(world.feed(ev.LeaseReleased("c", served.lease_id, reusable=True)))
+    assert warm.provisioned
+
+
 def test_an_init_that_fails_is_the_end_of_it_until_it_is_put_again() -> None:
     world = Provisioned()
     world.put(2)

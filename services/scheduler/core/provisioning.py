@@ -264,6 +264,22 @@ class Provisioning(Room, ABC):
                 self.let_go(environment, Reason.NOT_PROVISIONED)
                 return
 
+    def yield_slot(self, function: Function) -> bool:
+        """Free the slot of an idle environment whose version nobody provisions any more, for a request that has none.
+
+        An alias was moved, and what follows is not warm yet: its invocations run on demand meanwhile, and where all of
+        the reserve is provisioned there is no other slot for them. The spare that was to have this one gets one later.
+        """
+        for environment in self._outgoing(function):
+            idle = environment.state is State.IDLE and environment.counted
+            if idle and environment.pool.part is None:
+                self._recycle.pop(environment.id, None)
+                environment.count(False)
+                function.allocate(-1)
+                self.stop(environment, Reason.NOT_PROVISIONED)
+                return True
+        return False
+
     @staticmethod
     def _outgoing(function: Function) -> list[Environment]:
         """A function's provisioned environments that are on their way out."""
@@ -364,9 +380,7 @@ class Provisioning(Room, ABC):
                 assert part is not None
                 as_spare = spares < outgoing
                 if not as_spare and not function.may_allocate():
-                    provision.waits = Reason.WAITS_FOR_SLOT
-                    name = function.name if function.reserved is not None else None
-                    self.hint(Scope(function.account.tenant, name))
+                    self._wait_for_slot(provision)
                     return
                 if not ramp.take_one(self.now):
                     provision.waits = Reason.RAMPING
@@ -387,6 +401,12 @@ class Provisioning(Room, ABC):
         provision.waits = None
         self.check_short(provision)
 
+    def _wait_for_slot(self, provision: Provision) -> None:
+        """Have callers give back what idles with them."""
+        provision.waits = Reason.WAITS_FOR_SLOT
+        function = provision.function
+        self.hint(Scope(function.account.tenant, function.name if function.reserved is not None else None))
+
     def _count_spares(self, provision: Provision, most: int) -> bool:
         """Give slots of their own to spares that nothing on its way out will pass one to. False: there are none."""
         for pool in provision.pools:
@@ -394,7 +414,7 @@ class Provisioning(Room, ABC):
                 if most <= 0 or self._lacking(pool) <= 0:
                     break
                 if not provision.function.may_allocate():
-                    provision.waits = Reason.WAITS_FOR_SLOT
+                    self._wait_for_slot(provision)
                     return False
                 environment.count(True)
                 provision.function.allocate()

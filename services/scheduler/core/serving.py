@@ -41,6 +41,8 @@ class Serving(Provisioning):
             return
         function = pool.function
         refusal = function.refusal(request.background)
+        if refusal is Reason.RESERVED_LIMIT and self.yield_slot(function):
+            refusal = function.refusal(request.background)
         if refusal is None:
             function.take(request.background)
             request.admitted = True
