@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from lambent.domain.names import ACCOUNT_PATTERN, REGION_PATTERN
+from lambent.domain.runtimes import SERVED
 from lambent.infra.config import Row, table
 from tools.chart_dashboards import DASHBOARDS, dashboard
 
@@ -93,6 +94,8 @@ BY_PATH: Mapping[str, Schema] = {
     "account": {"type": "string", "pattern": f"^{ACCOUNT_PATTERN}$"},
     "secretsRevision": {"type": ["string", "integer"]},
     "region": {"type": "string", "pattern": f"^{REGION_PATTERN}$"},
+    "regions": {"type": "array", "items": {"type": "string", "pattern": f"^{REGION_PATTERN}$"}},
+    "runtimes": {"type": "array", "items": {"enum": sorted(SERVED)}},
     "nameOverride": {"type": "string", "pattern": f"^({_NAME})?$", "maxLength": 63},
     "fullnameOverride": {"type": "string", "pattern": f"^({_NAME})?$"},
     "publicUrl": {"type": "string", "pattern": r"^(https?://\S+)?$"},

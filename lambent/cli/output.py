@@ -47,7 +47,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=max([80, *(sum(len(cell) + 3 for cell in row) for row in [columns, *rows])]))
+        widest = (max(map(len, cells)) for cells in zip(columns, *rows, strict=True))
+        console = Console(width=max(80, sum(width + 3 for width in widest)))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -58,6 +58,8 @@ async def _server(url: str, where: Layout, running: bool) -> AsyncIterator[str]:
     if url:
         yield url
         return
+    if running and not where.redis.is_dir():
+        fail(f"nothing is kept in {where.data}", "name the data folder of a cluster with --data")
     socket = where.run / "redis.sock"
     try:
         lock = take(where)

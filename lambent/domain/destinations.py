@@ -49,6 +49,8 @@ def parse(arn: str, services: tuple[str, ...]) -> Destination | None:
     if len(parts) != 6 or parts[0] != "arn" or parts[2] not in services or not parts[5]:
         return None
     destination = Destination(arn, parts[2], parts[3], parts[4], parts[5])
+    if destination.service != "s3" and not (destination.region and destination.account):
+        return None
     match destination.service:
         case "sqs" | "sns":
             # FIFO queues and topics cannot be destinations.
@@ -58,7 +60,7 @@ def parse(arn: str, services: tuple[str, ...]) -> Destination | None:
         case "events":
             return destination if destination.resource.startswith("event-bus/") else None
         case _:
-            return destination
+            return None if "/" in destination.resource else destination
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,12 @@ def remove(before: Policy | None, sid: str, revision_id: str) -> Policy | None:
     return Policy(left, revision_id) if left else None
 
 
+def account_of(arn: str) -> str | None:
+    """The account of a principal. None: the ARN is of none."""
+    match = _ARN.fullmatch(arn)
+    return None if match is None else match[2]
+
+
 def _role(arn: str) -> tuple[str, str] | None:
     """Account and name of a role, or of the role of a session; its path is not part of a session's ARN."""
     match = _ARN.fullmatch(arn)

@@ -134,6 +134,11 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     for name, limit in PROFILES[profile].items():
         if sources[f"limits.{name}"] == "default":
             values[f"limits.{name}"], sources[f"limits.{name}"] = limit, f"limit_profile {profile}"
+    served = [region.strip() for region in values["regions"].split(",") if region.strip()]
+    if served and values["region"] not in served:
+        if sources["region"] != "default":
+            raise ConfigError(f"{sources['region']}: region {values['region']} is none of regions: {', '.join(served)}")
+        values["region"], sources["region"] = served[0], "the first of regions"
     groups: dict[str, dict[str, Any]] = {}
     for row in rows.values():
         groups.setdefault(row.group, {})[row.name] = values[row.key]

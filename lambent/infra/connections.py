@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from lambent.domain.destinations import ON_FAILURE, Destination
+from lambent.domain.destinations import ON_FAILURE, Destination, parse
 from lambent.domain.names import Tenant
 
 _ENDPOINT = re.compile(r"https?://[^/\s]+")
@@ -84,6 +84,8 @@ def load(path: str) -> Connections:
             raise ConnectionsError(f"a connection of {path} needs either service or arn: {row}")
         if row.service and row.service not in ON_FAILURE:
             raise ConnectionsError(f"service {row.service} in {path} is none of {', '.join(ON_FAILURE)}")
+        if row.arn and parse(row.arn, ON_FAILURE) is None:
+            raise ConnectionsError(f"arn {row.arn} in {path} is of nothing that can be told something")
         if not _ENDPOINT.fullmatch(row.endpoint):
             raise ConnectionsError(f"endpoint {row.endpoint} in {path} must be http(s)://HOST[:PORT], without a path")
     return Connections(rows)

@@ -336,7 +336,9 @@ class Telemetry:
         "HOST:PORT of the frontend's /metrics; scheduler, worker and poller follow on the next ports. Empty: none.",
         pattern=rf"|{ADDRESS_PATTERN}",
     )
-    sample: float = setting(0.01, "Share of invocations traced when the caller does not say.", unit="share", minimum=0)
+    sample: float = setting(
+        0.01, "Share of invocations traced when the caller does not say.", unit="share", minimum=0, maximum=1
+    )  # fmt: skip
     log_level: str = setting("info", "Least level of our own logs.", pattern="debug|info|warning|error")
     log_format: str = setting("json", "Format of our own logs.", pattern="json|text")
 

@@ -16,6 +16,7 @@ import msgspec
 from lambent.domain import networks
 from lambent.domain.errors import AwsError
 from lambent.domain.networks import Networks
+from lambent.domain.policies import account_of
 from lambent.domain.principals import AccessKey, KeyRing, Principal
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
@@ -148,6 +149,12 @@ def key_ring(settings: Settings) -> KeyRing:
                     "and a secret of at least 8 characters"
                 )
             arn = entry.principal or f"arn:aws:iam::{entry.account}:user/{entry.id}"
+            if account_of(arn) != entry.account:
+                # By it the key would be let in where another account's principals are.
+                raise StartError(
+                    f"access key {entry.id} in {cluster.access_keys} needs a principal of its account, "
+                    f"arn:aws:iam::{entry.account}:user/NAME, say, not {arn}"
+                )
             keys.append(AccessKey(entry.id, entry.secret, entry.account, Principal(entry.id, entry.account, arn)))
     try:
         return KeyRing(keys)

@@ -72,6 +72,8 @@ def test_what_stands_against_it_is_said_and_nothing_is_changed(own_cluster: Any,
         code, said = moved(cluster, "restore", *wrong)
         assert (code, why in said) == (1, True), said
         assert said.count("\n") <= 2
+    code, said = moved(cluster, "backup", str(tmp_path / "b2"), "--data", str(tmp_path / "mistyped"))
+    assert (code, "nothing is kept in" in said, (tmp_path / "mistyped").exists()) == (1, True, False), said
     code, said = moved(cluster, "backup", str(tmp_path / "no" / "where"), *here)
     assert (code, "No such file" in said) == (1, True), said
 

@@ -110,6 +110,16 @@ def test_what_cannot_be_is_one_line_and_nothing_is_left_running(
     assert processes_that_name(str(short_tmp)) == []
 
 
+@pytest.mark.parametrize("principal", ["bogus", "arn:aws:iam::222222222222:user/ada", "arn:aws:s3:::b"])
+def test_a_key_is_of_a_principal_of_its_account(principal: str, short_tmp: Path) -> None:
+    keys = short_tmp / "keys.toml"
+    entry = f'id = "ONE"\nsecret = "long-enough"\naccount = "111111111111"\nprincipal = "{principal}"\n'
+    keys.write_text("[[access_keys]]\n" + entry)
+    ports = ["--http", f"127.0.0.1:{free_port()}", "--grpc", f"127.0.0.1:{free_port()}"]
+    said = f"needs a principal of its account, arn:aws:iam::111111111111:user/NAME, say, not {principal}"
+    one_line(up("--data", str(short_tmp / "data"), "--access-keys", str(keys), *ports), said)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="who goes before others has to be allowed to")
 def test_the_platform_goes_before_functions(cluster: Cluster) -> None:
     code = "import os\ndef handler(e, c): return os.getpriority(os.PRIO_PROCESS, 0)\n"

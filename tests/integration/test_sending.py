@@ -174,6 +174,7 @@ def test_the_table_finds_the_most_special_row_of_the_account(tmp_path: Any) -> N
         ('[[connections]]\nservice = "ses"\n' + keys, "is none of"),
         ('[[connections]]\nservice = "sqs"\n' + keys.replace(":1", ":1/x"), "without a path"),
         ("nonsense", "cannot use connections"),
+        ('[[connections]]\narn = "foo"\n' + keys, "is of nothing that can be told"),
     ):
         file.write_text(wrong)
         with pytest.raises(ConnectionsError, match=says) as caught:

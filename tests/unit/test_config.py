@@ -42,18 +42,25 @@ def test_handing_the_settings_on_as_a_file_changes_nothing(tmp_path: Path) -> No
         ({"LAMBENT_HTTP": "nowhere"}, "http cannot be 'nowhere'"),
         ({"LAMBENT_HTTP": "127.0.0.1:65536"}, "http cannot be '127.0.0.1:65536'"),
         ({"LAMBENT_TIMING_KEEP_ALIVE_SECONDS": "nan"}, "timing.keep_alive_seconds must be a number, not nan"),
+        ({"LAMBENT_REGION": "eu-west-1", "LAMBENT_REGIONS": "us-east-1,us-west-2"}, "is none of regions"),
         ({"LAMBENT_WORKER_POOL": "many"}, "worker.pool must be of type int"),
         ({"LAMBENT_TIMING_LEASE_SECONDS": "0"}, "must be at least 0.1"),
         ({"LAMBENT_ACCOUNT": "12"}, "account cannot be '12'"),
         ({"LAMBENT_ROOT_CREDENTIALS": "onlyakey"}, "root_credentials cannot be"),
     ],
-    ids=["unknown", "address", "port", "number", "type", "minimum", "account", "credentials"],
+    ids=["unknown", "address", "port", "number", "region", "type", "minimum", "account", "credentials"],
 )
 def test_what_cannot_be_is_one_line_that_says_why(environment: dict[str, str], complaint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(None, environment, {})
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_region_that_is_shown_is_one_that_is_served() -> None:
+    loaded = load(None, {"LAMBENT_REGIONS": " eu-west-1, us-east-2"}, {})
+    assert (loaded.settings.cluster.region, loaded.sources["region"]) == ("eu-west-1", "the first of regions")
+    assert load(None, {"LAMBENT_REGIONS": "eu-west-1,us-east-1"}, {}).settings.cluster.region == "us-east-1"
 
 
 def test_a_broken_or_missing_file_is_said(tmp_path: Path) -> None:

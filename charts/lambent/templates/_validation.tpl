@@ -44,9 +44,12 @@
 {{- $problems = append $problems "rbac.create=false: the scheduler needs rights over pods and leases; name an account that has them in scheduler.serviceAccount.name, or set scheduler.election=redis and workers.scaling=fixed" }}
 {{- end }}
 {{- range $kind := list "code" "logs" }}
-{{- if and (eq (index $.Values.storage $kind) "directory") (not $.Values.frontend.extraVolumes) (gt (int $.Values.frontend.replicaCount) 1) }}
+{{- if and (eq (index $.Values.storage $kind) "directory") (not $.Values.frontend.extraVolumes) (or $.Values.frontend.autoscaling.enabled (gt (int $.Values.frontend.replicaCount) 1)) }}
 {{- $problems = append $problems (printf "storage.%s=directory needs a volume that all frontends share: mount one in /var/lib/lambent/%s by frontend.extraVolumes and frontend.extraVolumeMounts" $kind $kind) }}
 {{- end }}
+{{- end }}
+{{- if and .Values.regions (not (has .Values.region .Values.regions)) }}
+{{- $problems = append $problems (printf "region=%s is none of regions, which alone are served" .Values.region) }}
 {{- end }}
 {{- $served := dict "subnets" list "securityGroups" list }}
 {{- range $kind, $ids := $served }}

@@ -37,7 +37,7 @@ def runtimes(named: str) -> frozenset[str]:
     run. Raises ValueError for a name that they cannot."""
     found = frozenset(filter(None, (name.strip() for name in named.split(","))))
     if unknown := sorted(found - SERVED):
-        raise ValueError(f"cluster.runtimes: {unknown[0]} is none of {', '.join(sorted(SERVED))}")
+        raise ValueError(f"runtimes: {unknown[0]} is none of {', '.join(sorted(SERVED))}")
     return found or SERVED
 
 
