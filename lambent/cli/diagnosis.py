@@ -28,32 +28,34 @@ class Finding:
     remedy: str = ""  # empty where all is well
 
 
-def of_store(info: Mapping[str, object], wrong: Sequence[str] | None, behind: float) -> list[Finding]:
+def of_store(info: Mapping[str, object], wrong: Sequence[str] | None, behind: float, node: str = "") -> list[Finding]:
     """`info`: of the server (INFO). `wrong`: what is wrong with its durability; None: it does not say. `behind`: how
-    many seconds its clock is behind this machine's."""
-    found = []
+    many seconds its clock is behind this machine's. `node`: which one it is, of several."""
+    store, found = f"store {node}".strip(), []
     version = str(info.get("redis_version") or info.get("valkey_version") or "0")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if numbers < LEAST_VERSION:
-        found.append(Finding("store", "problem", f"its version is {version}", "use version 7.0 or later"))
+        found.append(Finding(store, "problem", f"its version is {version}", "use version 7.0 or later"))
     else:
-        found.append(Finding("store", "ok", f"version {version} answers"))
+        found.append(Finding(store, "ok", f"version {version} answers"))
     if wrong is None:
         remedy = "have whoever runs it check appendonly and maxmemory-policy noeviction"
-        found.append(Finding("store", "warning", "it does not say how durable it is", remedy))
+        found.append(Finding(store, "warning", "it does not say how durable it is", remedy))
     for each in wrong or ():
         what, _, remedy = each.partition(";")
-        found.append(Finding("store", "problem", what, remedy.strip()))
+        found.append(Finding(store, "problem", what, remedy.strip()))
     used, most = _number(info, "used_memory"), _number(info, "maxmemory")
     if most and used > most * MEMORY_SHARE:
         remedy = "give it more memory, or purge queues and delete functions; a full store takes no events"
-        found.append(Finding("store", "problem", f"{used / most:.0%} of its memory is in use", remedy))
+        found.append(Finding(store, "problem", f"{used / most:.0%} of its memory is in use", remedy))
     if abs(behind) > CLOCK_SECONDS:
         side = "behind" if behind > 0 else "ahead of"
         remedy = "synchronise the clocks of all machines (NTP)"
-        found.append(Finding("clocks", "problem", f"the store's is {abs(behind):.1f} s {side} this machine's", remedy))
+        found.append(
+            Finding("clocks", "problem", f"the {store}'s is {abs(behind):.1f} s {side} this machine's", remedy)
+        )
     else:
-        found.append(Finding("clocks", "ok", f"the store's and this machine's are {abs(behind) * 1000:.0f} ms apart"))
+        found.append(Finding("clocks", "ok", f"the {store}'s and this machine's are {abs(behind) * 1000:.0f} ms apart"))
     return found
 
 

@@ -18,7 +18,7 @@ from lambent.client import LambentError
 from lambent.infra.authority import AuthorityError, expires
 from lambent.infra.clock import SystemClock
 from lambent.infra.queue import durability
-from lambent.infra.redis_client import StoreUnreachable, connect, reach
+from lambent.infra.redis_client import StoreUnreachable, connect, primaries, reach
 from lambent.infra.settings import Settings
 
 _DAY = 86_400
@@ -46,7 +46,7 @@ def command(connection: Connection, output: str) -> None:
 
 def look(here: Settings, connection: Connection) -> list[Finding]:
     """All that is found; `here`: the settings in force."""
-    return [*_store(here), *_certificates(here), *_cluster(connection)]
+    return list(dict.fromkeys([*_store(here), *_certificates(here), *_cluster(connection)]))
 
 
 def _store(here: Settings) -> list[Finding]:
@@ -63,13 +63,17 @@ async def _look(url: str) -> list[Finding]:
     client = connect(url)
     try:
         await reach(client, url, _STORE_SECONDS)
-        info: dict[str, Any] = await client.info()
-        settings_there = await durability.look(client)
-        wrong = None if settings_there is None else durability.verdict(settings_there)[1]
-        clock = SystemClock()
-        began = clock.epoch()
-        seconds, microseconds = await cast(Any, client.time())
-        return diagnosis.of_store(info, wrong, (began + clock.epoch()) / 2 - seconds - microseconds / 1e6)
+        found = []
+        for node, where in primaries(client).items():
+            info: dict[str, Any] = await cast(Any, client).info(**where)
+            settings_there = await durability.look(client, where)
+            wrong = None if settings_there is None else durability.verdict(settings_there)[1]
+            clock = SystemClock()
+            began = clock.epoch()
+            seconds, microseconds = await cast(Any, client).time(**where)
+            behind = (began + clock.epoch()) / 2 - seconds - microseconds / 1e6
+            found += diagnosis.of_store(info, wrong, behind, node)
+        return found
     finally:
         await client.aclose()
 

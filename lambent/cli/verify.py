@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, cast
 
 import click
 import msgspec
@@ -20,7 +21,7 @@ from lambent.client import Client, NotFound, Throttled
 from lambent.client.deploying import deploy
 from lambent.client.packaging import FunctionFile, zipped
 from lambent.infra.queue import durability
-from lambent.infra.redis_client import connect
+from lambent.infra.redis_client import connect, primaries
 
 _CODE = b"""\
 def handler(event, context):
@@ -117,13 +118,16 @@ def throttles(client: Client, name: str, say: Say) -> None:
 async def _store(url: str, say: Say) -> None:
     client = connect(url)
     try:
-        found = await durability.look(client)
+        await cast(Any, client).ping()  # a cluster's client knows its nodes then
+        for node, where in primaries(client).items():
+            store = f"the store {node}".strip()
+            found = await durability.look(client, where)
+            if found is None:
+                say(f"{store} does not say how durable it is")
+                continue
+            line, wrong = durability.verdict(found)
+            if wrong:
+                raise Unproven(f"{store} is not safe: {'; '.join(wrong)}")
+            say(line)
     finally:
         await client.aclose()
-    if found is None:
-        say("the store does not say how durable it is")
-        return
-    line, wrong = durability.verdict(found)
-    if wrong:
-        raise Unproven(f"the store is not safe: {'; '.join(wrong)}")
-    say(line)

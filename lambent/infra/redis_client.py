@@ -114,6 +114,14 @@ async def reach(client: redis.Redis, url: str, seconds: float) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
+def primaries(client: redis.Redis) -> Mapping[str, Mapping[str, Any]]:
+    """The servers that keep something: HOST:PORT of each, empty where there is but one, and what a command takes to go
+    there. Of a cluster's client that has been used."""
+    if isinstance(client, RedisCluster):
+        return {node.name: {"target_nodes": node} for node in client.get_primaries()}
+    return {"": {}}
+
+
 @asynccontextmanager
 async def store_errors() -> AsyncIterator[None]:
     """Turns the library's errors into the answer that a client gets: 503, to be tried again."""

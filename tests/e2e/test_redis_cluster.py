@@ -27,6 +27,9 @@ def test_a_node_of_the_store_is_lost_and_nothing_with_it(own_cluster: Any) -> No
         cluster: Cluster = own_cluster(
             "--no-examples", "--redis-url", store.url, LAMBENT_STORAGE_CODE="redis", LAMBENT_QUEUE_LEASE_SECONDS="1"
         )
+        there_too = cluster.environment | {"LAMBENT_REDIS_URL": store.url}
+        looked = run("lambent", "doctor", "--data", str(cluster.data), env=there_too).stdout
+        assert all(f"store 127.0.0.1:{port}" in looked for port in store.ports[:3]), looked
         client, accepted = cluster.client(), set[str]()
 
         def event() -> bool:
@@ -53,7 +56,7 @@ def test_a_node_of_the_store_is_lost_and_nothing_with_it(own_cluster: Any) -> No
         patient.put_function_concurrency(FunctionName="tells", ReservedConcurrentExecutions=3)
         eventually(lambda: _made(cluster, there))
         assert json.load(patient.invoke(FunctionName="after", Payload=b'{"n": 1001}')["Payload"]) == {"n": 1001}
-        file, there_too = str(Path(folder) / "backup"), cluster.environment | {"LAMBENT_REDIS_URL": store.url}
+        file = str(Path(folder) / "backup")
         for verb in (["backup", file, "--keys"], ["restore", file, "--replace"]):
             done = run("lambent", *verb, "--data", str(cluster.data), env=there_too)
             assert done.returncode == 0, done.stderr

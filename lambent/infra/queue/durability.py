@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from lambent.infra.redis_client import STORE_FAILURES
+from lambent.infra.redis_client import STORE_FAILURES, primaries
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +37,13 @@ def verdict(settings: Mapping[str, str]) -> tuple[str, list[str]]:
     return line, wrong
 
 
-async def look(client: Redis) -> Mapping[str, str] | None:
-    """The server's settings that `verdict` judges. None: it does not say, as managed services forbid CONFIG."""
+async def look(client: Redis, where: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """A server's settings that `verdict` judges. None: it does not say, as managed services forbid CONFIG. `where`: of
+    `primaries`."""
     try:
-        raw: Any = await cast(Any, client.config_get("appendonly", "appendfsync", "save", "maxmemory-policy"))
+        raw: Any = await cast(Any, client).config_get(
+            "appendonly", "appendfsync", "save", "maxmemory-policy", **where
+        )  # fmt: skip
     except STORE_FAILURES as error:
         _log.warning("how durable events are is not known, since the store does not say: %s", error)
         return None
@@ -48,14 +51,15 @@ async def look(client: Redis) -> Mapping[str, str] | None:
 
 
 async def report(client: Redis) -> None:
-    """Log it."""
-    found = await look(client)
-    if found is None:
-        return
-    line, wrong = verdict(found)
-    _log.info(line)
-    for each in wrong:
-        _log.warning("the store is not safe for asynchronous events: %s", each)
+    """Log it, of each server."""
+    for node, where in primaries(client).items():
+        found = await look(client, where)
+        if found is None:
+            continue
+        line, wrong = verdict(found)
+        _log.info(line, extra={"node": node} if node else None)
+        for each in wrong:
+            _log.warning("the store %s is not safe for asynchronous events: %s", node, each)
 
 
 def _text(value: bytes | str) -> str:
