@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lambent.domain.async_events import Condition
+from lambent.domain.json_text import is_json
 from lambent.domain.names import Tenant, function_arn
 
 # Services that are told of a success, and those that are told of a failure. Dead letters go to the last.
@@ -155,15 +156,7 @@ def _json_of(response: bytes) -> bytes:
     """A response within a record, which is JSON: as it is where that is JSON too, else as a text."""
     if not response:
         return b"null"
-    try:
-        json.loads(response.decode(), parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return _json(response.decode(errors="replace"))
-    return response
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON's")
+    return response if is_json(response) else _json(response.decode(errors="replace"))
 
 
 def _timestamp(epoch: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import random
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +15,7 @@ from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.event_options import EventOptions, event_options
 from lambent.domain.functions import State
+from lambent.domain.json_text import is_json
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, not_found, parse
 from lambent.infra.frames import Stream
@@ -278,14 +278,4 @@ def _check_json(payload: bytes) -> None:
 def _has_lone_surrogates(payload: bytes) -> bool:
     """Whether this is JSON that no text can be made of: an escaped half of a pair without the other, as clients write
     that have cut a text between the two (RFC 8259, section 8.2). Its decoder refuses that; functions may have it."""
-    if _SURROGATE.search(payload) is None:
-        return False
-    try:
-        json.loads(payload, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON's")
+    return _SURROGATE.search(payload) is not None and is_json(payload)

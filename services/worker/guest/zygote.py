@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.util
+import importlib
 import json
 import os
 import resource
@@ -40,17 +40,10 @@ from typing import Any, Dict, List, Optional, Tuple
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def _load(file: str, name: str = "") -> Any:
-    # Under a private name, so that a function's own module called `wire` or `runtime` is not shadowed.
-    name = name or "_lambent_" + file
-    spec = importlib.util.spec_from_file_location(name, os.path.join(_HERE, file + ".py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
+sys.path.insert(0, _HERE)
+_load = importlib.import_module("loading").load
+sys.path.pop(0)
+del sys.modules["loading"]
 
 # What AWS's own runtime has imported when it imports the handler. Everything else that is warmed up here is dropped
 # again where the function brings a module of that name (see runtime.py).

@@ -7,31 +7,22 @@ SDKs, LIMIT the most bytes of a response; all else is in the environment, where 
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import sys
-from typing import Any
 
 _GUEST = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def _load(file: str, name: str = "") -> Any:
-    # Under the names that a function's own modules do not have, as in the zygote.
-    name = name or "_lambent_" + file
-    spec = importlib.util.spec_from_file_location(name, os.path.join(_GUEST, file + ".py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def main() -> int:
-    _load("bootstraps/python/snapshot_restore_py", "snapshot_restore_py")
+    sys.path.insert(0, _GUEST)
+    load = importlib.import_module("loading").load
+    sys.path.pop(0)
+    del sys.modules["loading"]
+    load("bootstraps/python/snapshot_restore_py", "snapshot_restore_py")
     for file in ("wire", "documents", "guestlogs"):
-        _load(file)
-    runtime, client = _load("runtime"), _load("client")
+        load(file)
+    runtime, client = load("runtime"), load("client")
     runtime.open_streams()
     opt, sdks, limit = sys.argv[1:]
     environ = dict(os.environ)
