@@ -163,6 +163,11 @@ def nothing_set() -> AwsError:
     return AwsError("ResourceNotFoundException", "The resource you requested does not exist.")
 
 
+def no_function() -> AwsError:
+    """AWS's answer to who wants one of a function that there is not."""
+    return AwsError("ResourceNotFoundException", "Function does not exist")
+
+
 def exists(ref: FunctionRef) -> AwsError:
     """AWS's answer to who wants a second one."""
     return AwsError(

@@ -10,7 +10,7 @@ from lambent.domain.errors import invalid_parameter
 from lambent.domain.function_urls import BUFFERED, ID_LENGTH, Cors, FunctionUrl, UrlPlace
 from lambent.domain.functions import Function
 from lambent.domain.limits import Limits
-from lambent.domain.names import LATEST, FunctionRef, alias_not_found, is_version, not_found, parse
+from lambent.domain.names import LATEST, FunctionRef, alias_not_found, is_version, parse
 from lambent.infra.functions.port import NOBODY, Edit, FunctionStore, UrlIndex
 from lambent.v1 import function_url_service_pb2 as pb
 from services.frontend.operations import paging
@@ -56,7 +56,7 @@ class FunctionUrlOperations:
 
         function = await self._store.find(ref.tenant, ref.name, _scope(ref))
         if function is None:
-            raise not_found(FunctionRef(ref.tenant, ref.name, None))
+            raise function_urls.no_function()
         decide(function, ConcurrencyState())  # what will be refused leaves nothing in the index
         await self._index.note(id_, UrlPlace(ref.tenant, ref.name, ref.qualifier))
         await self._editor.edit(ref, decide)
@@ -125,7 +125,7 @@ class FunctionUrlOperations:
         ref = parse(request.function_name, None, call.tenant)
         function = await self._store.read(ref.tenant, ref.name)
         if function is None:
-            raise not_found(FunctionRef(ref.tenant, ref.name, None))
+            raise function_urls.no_function()
         after = paging.marker_after(request) if request.HasField("marker") else ""
         found, marker = paging.page(
             (qualifier for qualifier in sorted(function.urls) if qualifier > after),
