@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from lambent.domain.names import Tenant
+from services.scheduler.core import book, journal
 from services.scheduler.core import events as ev
 from services.scheduler.core import instructions as ins
 from services.scheduler.core.environment import TRANSITIONS, Change, Environment, InvalidTransition, State
@@ -289,3 +290,32 @@ def test_evictions_take_the_fewest_and_longest_idle_of_one_worker() -> None:
     assert evictions(workers, idle, 300) == []
     workers["a"].stopping_mb = 200
     assert evictions(workers, idle, 200) == []
+
+
+def test_functions_that_come_and_go_leave_nothing_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "KNOWN_FUNCTIONS", 20)
+    monkeypatch.setattr(journal, "KEPT", 30)
+    bench = Bench(memory_mb=1 << 20)
+    for number in range(200):
+        bench.now += 1.0
+        name = f"f{number}"
+        for request in ("once", "twice", "once"):
+            wanted = ev.EnvironmentWanted(ev.Ticket("c", next(bench.tickets)), f"{request}-{number}", need(name), b"d")
+            [start] = [item for item in bench.feed(wanted) if isinstance(item, ins.Start)]
+            [grant] = [
+                item
+                for item in bench.feed(ev.EnvironmentReady("w", start.environment_id, 0))
+                if isinstance(item, ins.Grant)
+            ]
+            bench.feed(ev.LeaseReleased("c", grant.lease_id, reusable=False))
+            bench.feed(ev.EnvironmentGone("w", start.environment_id, "Gone"))
+        bench.feed(ev.FunctionChanged(TENANT, name, 9))
+    core = bench.core
+    assert len(core.generations) == 20
+    assert (TENANT, "f199") in core.generations
+    assert not core.pools
+    assert not core.environments
+    assert len(core.journal.of_function(TENANT, "f199")) == 3
+    kept = [name for name in (f"f{number}" for number in range(200)) if core.journal.of_function(TENANT, name)]
+    assert kept == [f"f{number}" for number in range(185, 200)], "two requests of each, thirty are kept"
+    assert len(core.journal._by_function) == 15

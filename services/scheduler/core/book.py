@@ -24,6 +24,9 @@ from services.scheduler.core.policies import Policies
 from services.scheduler.core.pools import Caller, Pool, Request
 from services.scheduler.core.reasons import Reason
 
+# Of how many functions it is known what was changed. A new scheduler knows it of none: who asks is told first.
+KNOWN_FUNCTIONS = 100_000
+
 _NOBODY: Mapping[str, Worker] = {}
 # Every lease comes by here, and to look a member up in its enum costs as much as two calls.
 _UNCLAIMED, _LEASE = State.UNCLAIMED, Change.LEASE
@@ -43,7 +46,8 @@ class Book:
         self._crews: dict[str, dict[str, Worker]] = {}  # the same by pool; never an empty one
         self.callers: dict[str, Caller] = {}
         self.pools: dict[str, Pool] = {}
-        self.generations: dict[tuple[Tenant, str], dict[str, int]] = {}  # of a function: version → least usable
+        # Of a function: version → least usable. The one that changed last comes last.
+        self.generations: dict[tuple[Tenant, str], dict[str, int]] = {}
         self.idle_order: dict[str, Environment] = {}  # idle on-demand environments, longest idle first
         self.ahead: dict[str, Environment] = {}  # idle ones that were started ahead and not used yet; not in the above
         self.habits: dict[tuple[Tenant, str, str], Habit] = {}  # by function and version
@@ -332,6 +336,9 @@ class Book:
         if generation <= known.get(version, 0):
             return
         known[version] = generation
+        self.generations[tenant, function_name] = self.generations.pop((tenant, function_name))
+        if len(self.generations) > KNOWN_FUNCTIONS:
+            del self.generations[next(iter(self.generations))]
         function = self.ledger.find(tenant, function_name)
         for pool in () if function is None else list(function.pools.values()):
             if pool.generation < generation and version in ("", pool.version):

@@ -132,11 +132,16 @@ class Journal:
         mine.append(request.request_id)
         if len(self._decisions) > KEPT:
             (tenant, _), oldest = self._decisions.popitem(last=False)
-            of_function = self._by_function.get((tenant, oldest.function_name))
-            if of_function and of_function[0] == oldest.request_id:
-                of_function.popleft()
-                if not of_function:
-                    del self._by_function[tenant, oldest.function_name]
+            self._forget(tenant, oldest)
+
+    def _forget(self, tenant: Tenant, decision: Decision) -> None:
+        """A decision is kept no more. That of a request that was decided on again stands for all of them."""
+        of_function = self._by_function.get((tenant, decision.function_name), deque())
+        left = [request_id for request_id in of_function if request_id != decision.request_id]
+        if left:
+            self._by_function[tenant, decision.function_name] = deque(left, KEPT_BY_FUNCTION)
+        else:
+            self._by_function.pop((tenant, decision.function_name), None)
 
 
 def _numbers(pool: Pool, workers: Mapping[str, Worker]) -> tuple[tuple[str, int], ...]:
