@@ -38,9 +38,12 @@ class InvokeResult:
         """Raise FunctionFailed if the function failed."""
         if self.error is None:
             return
-        document = msgspec.json.decode(self.payload)
-        fields = document if isinstance(document, dict) else {}
-        raise FunctionFailed(fields.get("errorType", self.error), fields.get("errorMessage", ""), document)
+        try:
+            document = msgspec.json.decode(self.payload)
+        except (msgspec.DecodeError, RecursionError):  # a runtime may say what it likes
+            document = self.payload.decode(errors="replace")
+        fields = document if isinstance(document, dict) else {"errorMessage": document}
+        raise FunctionFailed(str(fields.get("errorType", self.error)), str(fields.get("errorMessage", "")), document)
 
     def json(self) -> Any:
         """What the handler returned. Raises FunctionFailed."""

@@ -253,7 +253,9 @@ class Client:
         while True:
             try:
                 response, call = method.with_call(  # type: ignore[attr-defined]
-                    request, metadata=self._credentials.metadata(), timeout=timeout or self._limit(method)
+                    request,
+                    metadata=self._credentials.metadata(),
+                    timeout=self._limit(method) if timeout is None else timeout,
                 )
                 return response, request_id_of(call.trailing_metadata())
             except grpc.RpcError as error:

@@ -35,6 +35,9 @@ class Cors:
     expose_headers: tuple[str, ...] = ()
     max_age: int | None = None  # seconds; None: not said, which means 0
 
+    def __bool__(self) -> bool:
+        return self != _SILENT
+
     def headers(self, origin: str | None) -> Iterator[tuple[str, str]]:
         """What an answer says to a browser. `origin`: the site that asks; None: it is no browser that asks for one."""
         allowed = self._origin(origin)
@@ -67,6 +70,8 @@ class Cors:
             return origin if self.allow_credentials else "*"
         return origin if origin in self.allow_origins else None
 
+
+_SILENT = Cors()
 
 # How long the items of lists may be. Source: API_Cors.
 _ITEMS = {
@@ -101,12 +106,12 @@ class FunctionUrl:
     modified: float  # epoch seconds
 
     def changed(self, auth_type: str | None, invoke_mode: str | None, cors: Cors | None, now: float) -> FunctionUrl:
-        """The same after an update; None: as before."""
+        """The same after an update; None: as before. What says nothing of other sites takes away what was said."""
         return replace(
             self,
             auth_type=auth_type or self.auth_type,
             invoke_mode=invoke_mode or self.invoke_mode,
-            cors=self.cors if cors is None else cors,
+            cors=self.cors if cors is None else cors or None,
             modified=now,
         )
 
@@ -118,9 +123,9 @@ class FunctionUrl:
         all do, need one that allows both to invoke by an address and to invoke.
         """
         if self.auth_type == IAM:
-            if caller is None:
+            if caller is None or caller.powerless:
                 return False
-            if caller.account == tenant.account and not caller.powerless:
+            if caller.account == tenant.account:
                 return True
         told = {"lambda:FunctionUrlAuthType": self.auth_type, "lambda:InvokedViaFunctionUrl": "true"}
         return policy is not None and all(policy.allows(action, caller, told) for action in (INVOKE_URL, INVOKE))

@@ -185,7 +185,8 @@ class HttpConnection(asyncio.Protocol):
         name = name.lower()
         headers = self._headers
         if name in headers:
-            value = headers[name] + b"," + value
+            # Cookies have a separator of their own (RFC 9113, section 8.2.3).
+            value = headers[name] + (b"; " if name == b"cookie" else b",") + value
         headers[name] = value
 
     def on_headers_complete(self) -> None:
@@ -203,6 +204,9 @@ class HttpConnection(asyncio.Protocol):
             if size > server.limits.head_bytes:
                 self._refuse_head()
                 return
+        if b"," in headers.get(b"host", b""):
+            self._refuse(server.service.refused(400, "Malformed request: more than one Host"))
+            return
         url = self._url
         if url[:1] == b"/":
             path, _, query = url.partition(b"?")
@@ -310,14 +314,15 @@ class HttpConnection(asyncio.Protocol):
     async def _write_pieces(
         self, method: str, response: HttpResponse, pieces: AsyncGenerator[bytes], keep: bool
     ) -> None:
-        """Answer with a body as it is made, no faster than the peer takes it. When the peer has gone, what it is made
-        of still runs to its end."""
+        """Answer with a body as it is made, no faster than the peer takes it. When the peer has gone, or wants the head
+        alone, what it is made of still runs to its end."""
+        wanted = method != "HEAD"
         try:
             if self._transport is not None:
                 self._write(method, response, keep)
             async with aclosing(pieces):
                 async for piece in pieces:
-                    if self._transport is not None and piece:
+                    if self._transport is not None and piece and wanted:
                         self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
                     while self._writing_paused and self._transport is not None:
                         self._expect_within(self._server.limits.write_seconds)
@@ -329,7 +334,7 @@ class HttpConnection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
         else:
-            if self._transport is not None:
+            if self._transport is not None and wanted:
                 self._transport.write(b"0\r\n\r\n")
 
     def _has_taken(self) -> None:

@@ -19,7 +19,7 @@ from lambent.domain.clock import Clock, Ids
 from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant, function_arn
 from lambent.infra.invoker.invoker import Outcome, Target
-from lambent.infra.telemetry import Reading, Telemetry, by_function, parent_of
+from lambent.infra.telemetry import Reading, Telemetry, by_function
 
 # Durations that wait to be put into histograms; beyond it the newest are left out rather than memory.
 PENDING_DURATIONS = 100_000
@@ -74,7 +74,7 @@ class InvocationTelemetry:
         self._rng = rng
         self._sample = sample if telemetry.tracer is not None else 0.0
         self.functions: dict[tuple[Tenant, str], FunctionCounts] = {}
-        self._durations: deque[tuple[str, float, float | None]] | None = (
+        self._durations: deque[tuple[Target, float, float | None]] | None = (
             deque(maxlen=PENDING_DURATIONS) if telemetry.measuring else None
         )
         self._histograms = [
@@ -131,7 +131,7 @@ class InvocationTelemetry:
             return None
         return self._tracer.start_span(
             target.function_name,
-            context=parent_of(context),
+            context=self._telemetry.parent_of(context),
             kind=kind,
             attributes={
                 "faas.trigger": self._trigger,
@@ -144,10 +144,10 @@ class InvocationTelemetry:
             },
         )
 
-    def note(self, name: str, outcome: Outcome) -> None:
+    def note(self, target: Target, outcome: Outcome) -> None:
         """Keep an outcome's durations for the histograms."""
         if self._durations is not None:
-            self._durations.append((name, outcome.result.duration_ms, outcome.result.init_ms))
+            self._durations.append((target, outcome.result.duration_ms, outcome.result.init_ms))
 
     async def keep_flushing(self) -> None:
         """`flush`, now and then, for ever."""
@@ -162,11 +162,13 @@ class InvocationTelemetry:
         if durations is None or lambda_duration is None or invoke_seconds is None or init_seconds is None:
             return
         while durations:
-            name, duration, init = durations.popleft()
-            lambda_duration.record(duration, {"FunctionName": name})
-            invoke_seconds.record(duration / 1000, {"faas.name": name})
+            target, duration, init = durations.popleft()
+            name, account, region = target.function_name, *target.tenant
+            attributes = {"faas.name": name, "account": account, "region": region}
+            lambda_duration.record(duration, {"FunctionName": name, "account": account, "region": region})
+            invoke_seconds.record(duration / 1000, attributes)
             if init is not None:
-                init_seconds.record(init / 1000, {"faas.name": name})
+                init_seconds.record(init / 1000, attributes)
 
     def _export(self) -> None:
         for metric, field in (
@@ -237,7 +239,7 @@ class Invocation:
             counts.errors += 1
             if result.error_type == "Sandbox.Timedout":
                 counts.timeouts += 1
-        self._telemetry.note(self._target.function_name, outcome)
+        self._telemetry.note(self._target, outcome)
         if self._span is not None:
             self._span.set_attribute("faas.coldstart", result.init_ms is not None)
             self._span.set_attribute("lambent.lease", outcome.reason)

@@ -18,6 +18,7 @@ from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetr
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Tracer
 
@@ -98,6 +99,20 @@ METRICS: Mapping[str, Metric] = {
 }
 
 Reading = tuple[Mapping[str, str], int | float]  # attributes, value
+# How often metrics leave, and how long a collector is waited for, tries again included: so long a process that ends may
+# wait for one that is away.
+METRICS_MILLISECONDS, EXPORT_SECONDS = 10_000, 2
+
+
+class _TraceIds(RandomIdGenerator):
+    """Ids that are drawn, but for the trace that a span begins: X-Amzn-Trace-Id has its id already."""
+
+    def __init__(self) -> None:
+        self.next: int | None = None  # of the trace that the next span begins; None: it is drawn
+
+    def generate_trace_id(self) -> int:
+        given, self.next = self.next, None
+        return super().generate_trace_id() if given is None else given
 
 
 class Telemetry:
@@ -115,11 +130,14 @@ class Telemetry:
             }
         )
         self.tracer: Tracer | None = None
+        self._trace_ids = _TraceIds()
         readers: list[MetricReader] = []
         self._provider: TracerProvider | None = None
         if otlp_endpoint:
             spans, metrics = _exporters(otlp_endpoint)
-            self._provider = TracerProvider(resource=resource, sampler=ALWAYS_ON, shutdown_on_exit=False)
+            self._provider = TracerProvider(
+                resource=resource, sampler=ALWAYS_ON, id_generator=self._trace_ids, shutdown_on_exit=False
+            )
             self._provider.add_span_processor(BatchSpanProcessor(spans))
             self.tracer = self._provider.get_tracer("lambent", __version__)
             readers.append(metrics)
@@ -156,23 +174,27 @@ class Telemetry:
             return None
         return self._meter.create_histogram(name, unit=metric.unit, description=metric.doc)
 
+    def parent_of(self, context: TraceContext) -> Context:
+        """The context that makes the span which is begun next a child of what came from elsewhere, or the first one of
+        its trace."""
+        trace_id = int(context.trace_id, 16)
+        self._trace_ids.next = None if context.parent_id else trace_id
+        if context.parent_id is None:
+            return Context()
+        parent = SpanContext(
+            trace_id=trace_id,
+            span_id=int(context.parent_id, 16),
+            is_remote=True,
+            trace_flags=TraceFlags(TraceFlags.SAMPLED),
+        )
+        return trace.set_span_in_context(NonRecordingSpan(parent))
+
     def close(self) -> None:
         """Send what is pending."""
         if self._provider is not None:
             self._provider.shutdown()
         if self._meters is not None:
             self._meters.shutdown()
-
-
-def parent_of(context: TraceContext) -> Context:
-    """The context that makes a span a child of what came from elsewhere."""
-    parent = SpanContext(
-        trace_id=int(context.trace_id, 16),
-        span_id=int(context.parent_id or "0", 16),
-        is_remote=True,
-        trace_flags=TraceFlags(TraceFlags.SAMPLED),
-    )
-    return trace.set_span_in_context(NonRecordingSpan(parent))
 
 
 def _exporters(endpoint: str) -> tuple[SpanExporter, MetricReader]:
@@ -182,16 +204,20 @@ def _exporters(endpoint: str) -> tuple[SpanExporter, MetricReader]:
 
         address = endpoint.removeprefix("grpc://")
         return (
-            GrpcSpans(endpoint=address, insecure=True),
-            PeriodicExportingMetricReader(GrpcMetrics(endpoint=address, insecure=True), 10_000),
+            GrpcSpans(endpoint=address, insecure=True, timeout=EXPORT_SECONDS),
+            PeriodicExportingMetricReader(
+                GrpcMetrics(endpoint=address, insecure=True, timeout=EXPORT_SECONDS), METRICS_MILLISECONDS
+            ),
         )
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     base = endpoint.rstrip("/")
     return (
-        OTLPSpanExporter(endpoint=f"{base}/v1/traces"),
-        PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{base}/v1/metrics"), 10_000),
+        OTLPSpanExporter(endpoint=f"{base}/v1/traces", timeout=EXPORT_SECONDS),
+        PeriodicExportingMetricReader(
+            OTLPMetricExporter(endpoint=f"{base}/v1/metrics", timeout=EXPORT_SECONDS), METRICS_MILLISECONDS
+        ),
     )
 
 

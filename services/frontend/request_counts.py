@@ -45,4 +45,6 @@ class UrlCounts:
         if status >= 400:
             (self._refused if status < 500 else self._failed)[key] += 1
         if self._latency is not None:
-            self._latency.record(seconds * 1000, {"FunctionName": function})
+            self._latency.record(
+                seconds * 1000, {"FunctionName": function, "account": tenant.account, "region": tenant.region}
+            )

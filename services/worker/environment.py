@@ -12,7 +12,7 @@ import logging
 from lambent.infra.frames import Invoke, Result
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.core.environment import BUSY, Action, Ended, EnvironmentCore, Event, State
-from services.worker.core.outcomes import EXIT_ERROR, response_too_large, runtime_unavailable, what_is_told
+from services.worker.core.outcomes import EXIT_ERROR, Outcome, response_too_large, runtime_unavailable, what_is_told
 from services.worker.core.reasons import Reason
 from services.worker.counters import InvocationRecord
 from services.worker.environment_log import billed, iso
@@ -60,6 +60,7 @@ class Environment:
         self.snapshot, now = snapshot, host.clock.monotonic()
         self.stillborn = False  # its first process ended before it had said anything
         self.begins_as = ""  # why it came of what it came of, where that is told (zygote_tree.py)
+        self.begun_by: Outcome | None = None  # how the init phase ended of the snapshot that it was to come of
         self.unfit: str | None = None  # why it cannot be a snapshot: reason, colon, what was found
         self._origin = Origin.of(host, spec, deployment, stream_id, provisioned, snapshot, copy)
         self._core = EnvironmentCore(deployment.timeout_seconds, self._origin.seconds, now, restoring=bool(snapshot))
@@ -87,6 +88,11 @@ class Environment:
     def state(self) -> State:
         """Where it is in its life."""
         return self._core.state
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Of what failed last."""
+        return self._core.outcome
 
     @property
     def sandbox(self) -> Sandbox | None:
@@ -125,7 +131,7 @@ class Environment:
         state = self._core.state
         if state not in (State.READY, State.COLD):
             return Reason.STARTING if state is State.STARTING else Reason.BUSY
-        failed = self._core.outcome if state is State.COLD else None
+        failed = self._core.outcome if state is State.COLD else self.begun_by
         caller.answer(call, *self._origin.prepared(failed, self.begins_as, self.used_mb, stillborn=self.stillborn))
         return None
 
@@ -309,7 +315,7 @@ class Environment:
             self._answer = (None, payload)
             self._answered()
         elif kind == wire.ERROR and core.allows(Event.ANSWERED):
-            self._answer = (_text(meta), payload)
+            self._answer = (wire.text(meta), payload)
             self._answered()
         elif kind == wire.READY and core.allows(Event.INITED):
             self._drain()
@@ -322,10 +328,10 @@ class Environment:
             if starting and core.init_ms is not None:
                 self._origin.say_ended(self._log, core.init_ms, None, "")
         elif kind == wire.INIT_ERROR and core.allows(Event.INIT_FAILED):
-            self._act(core.init_failed(_text(meta), payload))
+            self._act(core.init_failed(wire.text(meta), payload))
         elif kind == wire.UNSHAREABLE and self._spec.snapshot and core.allows(Event.INIT_FAILED):
-            self.unfit = _text(meta)
-            self._act(core.init_failed(_text(meta), b""))
+            self.unfit = wire.text(meta)
+            self._act(core.init_failed(wire.text(meta), b""))
         else:
             self.guest_ended(True)
 
@@ -468,8 +474,8 @@ class Environment:
         answer, self._answer = self._answer, None
         outcome, error_type, body, status, crashed = what_is_told(answer, core.outcome, request.request_id)
         if outcome is not None and outcome.line is not None and answer is None:
-            line = outcome.line
-            self._log.note(f"{iso(epoch)} {request.request_id} {line}" if status == "timeout" else line, epoch)
+            at = f"{iso(epoch)} {request.request_id} " if status == "timeout" else ""
+            self._log.note(at + outcome.line, epoch)
         bill, used = billed(duration), self.used_mb
         tail = self._log.report(
             duration, bill, used, init_ms, restore_ms, status, error_type, epoch, crashed=crashed, tail=request.tail,
@@ -480,18 +486,14 @@ class Environment:
         counters = host.counters
         counters.invocations += 1
         counters.cold += cold
-        if error_type is not None:
-            counters.count_error(outcome.reason if outcome is not None else None)
+        reason = None if outcome is None else outcome.reason
         error = None if error_type is None else "Unhandled"
+        if error_type is not None:
+            counters.count_error(reason)
         if caller is not None:
             reusable = core.state is not State.STOPPED and now < self.fresh_until
             result = Result(error, error_type, duration, init_ms, bill, used, self._started, tail, reusable)
             caller.answer(call, result, body)
         if host.on_invocation is not None:
-            reason = outcome.reason if outcome is not None else None
             told = (self._started, duration, init_ms, error_type, reason, cold)
             host.on_invocation(InvocationRecord(request.request_id, request.arn, request.trace, *told))
-
-
-def _text(meta: bytes) -> str:
-    return meta[wire.USAGE.size : wire.USAGE.size + 256].decode("utf-8", "replace")

@@ -211,7 +211,7 @@ class Environments:
                 self._failed(environment_id, Reason.NO_SANDBOX, str(error))
             return
         if found is not None:
-            environment.begins_as = found.reason
+            environment.begins_as, environment.begun_by = found.reason, found.failed
         if snapshot is not None:
             self._snapshots.joined(snapshot)
         elif found is not None:

@@ -23,7 +23,7 @@ from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.operations_port import OperationsPort, port_after
 from lambent.infra.settings import Settings
 from lambent.infra.stores import code_store, log_store
-from lambent.infra.telemetry import Telemetry, parent_of
+from lambent.infra.telemetry import Telemetry
 from services.worker.counters import InvocationRecord
 from services.worker.sandbox.port import SandboxUnavailable
 from services.worker.store_client import StoreClient
@@ -181,7 +181,7 @@ class WorkerService:
         start = int(record.started * 1e9)
         span = self._telemetry.tracer.start_span(
             "handler",
-            context=parent_of(context),
+            context=self._telemetry.parent_of(context),
             kind=SpanKind.INTERNAL,
             start_time=start,
             attributes={

@@ -19,6 +19,7 @@ from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.artifacts.cache import Unpacked
 from services.worker.core import zygote_tree as tree
 from services.worker.core.environment import State as EnvironmentState
+from services.worker.core.outcomes import Outcome
 from services.worker.core.reasons import Reason
 from services.worker.core.zygote_tree import FunctionZygote, Need, Room, Source, State
 from services.worker.environment import Environment
@@ -62,6 +63,7 @@ class Found:
     snapshot: Environment | None  # None: an init phase of its own
     reason: str
     details: str = ""  # for whoever reads the function's log
+    failed: Outcome | None = None  # how the snapshot's own init phase ended, where it did not go well
 
 
 @dataclass(slots=True)
@@ -73,6 +75,7 @@ class _Held:
     slot: int
     zygote: FunctionZygote
     details: str = ""
+    failed: Outcome | None = None
     copies: deque[tuple[Sandbox, int]] = field(default_factory=deque)  # made in advance, with their slots
     refill: asyncio.TimerHandle | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # its init phase has ended
@@ -130,7 +133,8 @@ class Snapshots:
         if choice.source is Source.FUNCTION and held is not None:
             return self._count(choice, Found(held.environment, choice.reason))
         if choice.source is Source.RUNTIME:
-            return self._count(choice, Found(None, choice.reason, "" if held is None else held.details))
+            details, failed = ("", None) if held is None else (held.details, held.failed)
+            return self._count(choice, Found(None, choice.reason, details, failed))
         return None
 
     async def obtain(self, deployment: Deployment, unpacked: Unpacked, *, provisioned: bool) -> Found:
@@ -208,6 +212,8 @@ class Snapshots:
             name, _, details = environment.unfit.partition(": ")
             reason = tree.Reason(name) if name in set(tree.Reason) else tree.Reason.INIT_FAILED
             environment.tell_fallback(reason, details)
+        else:
+            held.failed = environment.outcome
         self._unfit(held, reason, details)
 
     def _unfit(self, held: _Held, reason: tree.Reason, details: str) -> None:

@@ -55,7 +55,9 @@ def collector() -> Iterator[tuple[Collector, str]]:
 
 def test_a_trace_runs_from_the_door_to_the_handler(own_cluster: Any, collector: tuple[Collector, str]) -> None:
     collecting, address = collector
-    cluster: Cluster = own_cluster("--no-examples", LAMBENT_TELEMETRY_OTLP_ENDPOINT=f"grpc://{address}")
+    cluster: Cluster = own_cluster(
+        "--no-examples", LAMBENT_TELEMETRY_OTLP_ENDPOINT=f"grpc://{address}", LAMBENT_TELEMETRY_SAMPLE="1"
+    )
     cluster.create("traced", zipped({"app.py": CODE}))
     client = cluster.client()
 
@@ -75,6 +77,12 @@ def test_a_trace_runs_from_the_door_to_the_handler(own_cluster: Any, collector: 
     assert attributes["faas.invocation_id"].string_value == answer["ResponseMetadata"]["RequestId"]
     assert attributes["faas.coldstart"].bool_value is True
     assert attributes["cloud.resource_id"].string_value.endswith(":function:traced:$LATEST")
+    # A trace that begins here has X-Ray's id, the time included.
+    client.meta.events.unregister("before-sign.lambda.Invoke", add_header)
+    first = json.loads(client.invoke(FunctionName="traced")["Payload"].read())
+    begun, _ = (collecting.spans.get(timeout=30)[1].trace_id.hex() for _ in range(2))
+    assert first.startswith(f"Root=1-{begun[:8]}-{begun[8:]};")
+    assert int(begun[:8], 16) > 1_700_000_000
     cluster.stop()
     assert {
         "aws.lambda.invocations",

@@ -89,6 +89,9 @@ async def test_a_response_stops_where_its_caller_takes_no_more_and_at_the_limit(
         assert sum(map(len, pieces[1:])) <= limits.streamed_response_bytes
         pieces, result, _ = await streamed(cluster, identity, 60)
         assert (result.error, sum(map(len, pieces[1:]))) == (None, 5 + 60 * 65536)
+        # What the function had to wait with is nothing that its next invocation waits for.
+        pieces, result, _ = await streamed(cluster, identity, "well")
+        assert (result.error, result.init_ms, b"".join(pieces[1:])) == (None, None, b"first second")
         # Nobody takes anything: the function waits, within its time, and nothing piles up.
         cluster.client.takes = False
         pieces, result, _ = await streamed(cluster, identity, 60)

@@ -120,6 +120,16 @@ async def test_levels_without_namespaces_have_an_init_phase_each(level: str, tmp
         assert cluster.worker.counters.sources == {("runtime", "IsolationLevel"): 1}
 
 
+async def test_a_hook_that_fails_before_the_snapshot_fails_what_is_asked_for_first(cluster: Cluster) -> None:
+    source = "from snapshot_restore_py import register_before_snapshot\nregister_before_snapshot(lambda: 1 / 0)\n"
+    name = await cluster.deploy(source + ECHO, **SNAP)
+    answer = await cluster.invoke(name, prepares=True)
+    assert (answer.result.error_type, answer.json["errorMessage"]) == (
+        "Runtime.BeforeSnapshotError",
+        "division by zero",
+    )
+
+
 async def test_an_init_phase_that_fails_is_told_by_every_environment(cluster: Cluster) -> None:
     name = await cluster.deploy("raise ValueError('no')\n", **SNAP)
     answer = await cluster.invoke(name)

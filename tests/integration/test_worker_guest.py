@@ -154,13 +154,13 @@ async def test_the_context_and_the_variables_are_lambdas(cluster: Cluster) -> No
     assert 0 < got[9] <= 3000
     environ = got[11]
     assert (environ["COLOUR"], environ["TZ"], environ["_X_AMZN_TRACE_ID"]) == ("blue", "Europe/Berlin", "Root=1-x")
-    assert environ["_HANDLER"] == "app.handler"
-    assert environ["AWS_LAMBDA_LOG_STREAM_NAME"] == got[6]
+    assert (environ["_HANDLER"], environ["AWS_LAMBDA_LOG_STREAM_NAME"]) == ("app.handler", got[6])
     assert environ["LAMBDA_TASK_ROOT"] == got[12]
     assert {name: url for name, url in environ.items() if name.startswith("AWS_ENDPOINT")} == {
         "AWS_ENDPOINT_URL_LAMBDA": "http://api.test",
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": "http://api.test",
         "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING": "http://api.test",
+        "AWS_ENDPOINT_URL_STS": "http://api.test",
         "AWS_ENDPOINT_URL_S3": "http://s3.test",
         "AWS_ENDPOINT_URL_SQS": "http://mine",
     }

@@ -118,3 +118,31 @@ async def test_a_wrapper_starts_the_runtime(cluster: Cluster) -> None:
     identity = await deploy(cluster, files, variables={"AWS_LAMBDA_EXEC_WRAPPER": "/opt/none"}, **fields)
     failed = (await cluster.invoke(identity)).json
     assert (failed["errorType"], "/opt/none" in failed["errorMessage"]) == ("Runtime.InvalidEntrypoint", True)
+
+
+@ISOLATED
+async def test_what_a_wrapper_has_patched_before_the_runtime_stays_patched(cluster: Cluster) -> None:
+    files: dict[str, str | bytes] = {
+        "app.py": "import requests\ndef handler(event, context):\n    return requests.patched\n",
+        "python/sitecustomize.py": "import requests\nrequests.patched = True\n",
+        "requests.py": "patched = False\n",
+        "wrap": '#!/bin/sh\nexport PYTHONPATH=/var/task/python:/var/task\nexec "$@"\n',
+    }
+    fields = {"runtime": "python3.11", "handler": "app.handler"}
+    identity = await deploy(cluster, files, variables={"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/wrap"}, **fields)
+    assert (await cluster.invoke(identity)).json is True
+
+
+async def test_letters_of_every_alphabet_arrive(cluster: Cluster) -> None:
+    source = (
+        "class Größe(Exception):\n    pass\n"
+        "def handler(event, context):\n"
+        "    if event == 'fail':\n        raise Größe('zu groß')\n"
+        "    return context.client_context.custom\n"
+    )
+    identity = await cluster.deploy(source)
+    failed = await cluster.invoke(identity, "fail")
+    assert (failed.json["errorType"], failed.json["errorMessage"]) == ("Größe", "zu groß")
+    assert failed.result.error_type in ("Größe", "Gr??e", "Gr????e"), "headers are ASCII"
+    answer = await cluster.invoke(identity, client_context='{"custom": {"Łódź": "日本"}}')
+    assert answer.json == {"Łódź": "日本"}

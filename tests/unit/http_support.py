@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from lambent.infra.http import HttpRequest, HttpResponse, HttpServer
@@ -43,9 +43,17 @@ class Echo:
             raise RuntimeError("a defect")
         if request.raw_path == b"/none":
             return HttpResponse(204)
+        if request.raw_path == b"/pieces":
+            return HttpResponse(200, pieces=self.made())
         if request.raw_path == b"/inject":
             return HttpResponse(200, [(b"X-Value", b"a\r\nX-Evil: 1")])
         return HttpResponse(200, [(b"X-Path", request.raw_path)], request.body)
+
+    async def made(self) -> AsyncGenerator[bytes]:
+        """A body in two pieces, the second of which may be waited for with `left`."""
+        yield b"one"
+        yield b"two"
+        self.left.set()
 
 
 class Peer:

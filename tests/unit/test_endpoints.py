@@ -14,7 +14,7 @@ ROWS = [
 ]
 ENDPOINTS = Endpoints("http://api", Connections(ROWS))
 OURS = dict.fromkeys(
-    ("AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING"),
+    [f"AWS_ENDPOINT_URL_{name}" for name in ("LAMBDA", "CLOUDWATCH_LOGS", "APPLICATION_AUTO_SCALING", "STS")],
     "http://api",
 )
 

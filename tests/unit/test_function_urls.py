@@ -50,7 +50,8 @@ def both(principal: str, auth_type: str) -> Policy:
         (IAM, None, True, False, False, False),
         (IAM, both("111111111111", IAM), True, False, True, False),
         (IAM, both("111111111111", ANYBODY), True, False, False, False),
-        (IAM, both("*", IAM), True, True, True, False),
+        (IAM, both("*", IAM), True, False, True, False),
+        (IAM, both("000000000000", IAM), True, False, False, False),
         (ANYBODY, None, False, False, False, False),
         (ANYBODY, both("*", ANYBODY), True, True, True, True),
         (ANYBODY, both("*", IAM), False, False, False, False),
@@ -76,7 +77,7 @@ def test_an_update_changes_what_is_sent() -> None:
     before = url(IAM, Cors(allow_methods=("GET",)))
     assert before.changed(None, None, None, 2.0) == FunctionUrl(ID, IAM, BUFFERED, before.cors, 1.0, 2.0)
     after = before.changed(ANYBODY, STREAMED, Cors(), 3.0)
-    assert (after.id, after.auth_type, after.invoke_mode, after.cors) == (ID, ANYBODY, STREAMED, Cors())
+    assert (after.id, after.auth_type, after.invoke_mode, after.cors) == (ID, ANYBODY, STREAMED, None)
 
 
 def test_browsers_are_told_what_is_set() -> None:

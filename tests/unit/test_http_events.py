@@ -119,11 +119,20 @@ JSON = ("Content-Type", "application/json")
         ("text", 200, [JSON], b"text"),
         (3, 200, [JSON], b"3"),
         (None, 200, [JSON], b"null"),
+        ({"statusCode": 403, "body": "cut \ud83d"}, 403, [JSON], b"cut ?"),
+        ({"statusCode": 403, "body": {"n": float("nan")}}, 403, [JSON], b'{"n":NaN}'),
+        ("cut \ud83d", 200, [JSON], b"cut ?"),
+        ([float("nan")], 200, [JSON], b"[NaN]"),
     ],
 )  # fmt: skip
 def test_answers(returned: Any, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
     made = http_events.answer(json.dumps(returned).encode())
     assert (made.status, made.headers, made.body) == (status, headers, body)
+
+
+def test_a_header_with_half_a_pair_is_one() -> None:
+    response = http_events.answer(json.dumps({"statusCode": 200, "headers": {"x": "\ud83d"}}).encode()).response()
+    assert (b"x", b"?") in response.headers
 
 
 @pytest.mark.parametrize(

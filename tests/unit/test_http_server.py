@@ -101,6 +101,24 @@ async def test_head_and_204_have_no_body(server: HttpServer) -> None:
         assert "content-length" not in headers
 
 
+async def test_head_has_none_of_the_pieces_which_are_made_all_the_same(server: HttpServer, echo: Echo) -> None:
+    async with connect(server) as peer:
+        peer.send(b"HEAD /pieces HTTP/1.1\r\n\r\n", b"GET /next HTTP/1.1\r\n\r\n")
+        status, headers, _ = await peer.answer(head=True)
+        assert (status, headers["transfer-encoding"], echo.left.is_set()) == (200, "chunked", True)
+        assert (await peer.answer())[1]["x-path"] == "/next"
+
+
+async def test_cookies_are_one_line_and_hosts_no_more_than_one(server: HttpServer, echo: Echo) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET / HTTP/1.1\r\nHost: x\r\nCookie: a=1\r\nCookie: b=2; c=3\r\n\r\n")
+        await peer.answer()
+        assert echo.requests[0].headers[b"cookie"] == b"a=1; b=2; c=3"
+        peer.send(b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n")
+        assert (await peer.answer())[0] == 400
+        assert await peer.at_end() == b""
+
+
 @pytest.mark.parametrize(
     "head", [b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
              b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nPRI *"]

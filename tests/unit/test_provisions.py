@@ -181,6 +181,18 @@ def test_a_moved_alias_is_served_on_demand_meanwhile_where_all_of_the_reserve_is
     assert warm.provisioned
 
 
+def test_leases_on_demand_are_asked_back_once_what_is_provisioned_is_there() -> None:
+    world = Provisioned()
+    held = world.bench.warm(version(1))
+    world.put(2)
+    out = world.ready()
+    assert world.status[2] == "READY"
+    assert [item for item in out if isinstance(item, ins.Retire)], "the caller would go on using what it holds"
+    world.feed(ev.LeaseReleased("c", held.lease_id, reusable=True))
+    [next_one] = grants(world.bench.want(version(1)))
+    assert next_one.provisioned
+
+
 def test_an_init_that_fails_is_the_end_of_it_until_it_is_put_again() -> None:
     world = Provisioned()
     world.put(2)

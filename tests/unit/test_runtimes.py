@@ -37,7 +37,7 @@ def test_a_cluster_takes_what_its_setting_names() -> None:
         with pytest.raises(AwsError, match=text) as caught:
             check_runtime(name, only)
         assert caught.value.name == "InvalidParameterValueException"
-    with pytest.raises(ValueError, match=r"cluster\.runtimes: cobol is none of nodejs16\.x"):
+    with pytest.raises(ValueError, match=r"runtimes: cobol is none of nodejs16\.x"):
         runtimes("python3.11,cobol")
 
 

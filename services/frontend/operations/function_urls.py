@@ -45,7 +45,7 @@ class FunctionUrlOperations:
         ref, now = _ref(request, call), self._clock.epoch()
         # Nobody can have guessed an id before it is told (its 32 digits are drawn).
         id_ = self._ids.token(ID_LENGTH // 2)
-        url = FunctionUrl(id_, request.auth_type, request.invoke_mode or BUFFERED, _cors(request), now, now)
+        url = FunctionUrl(id_, request.auth_type, request.invoke_mode or BUFFERED, _cors(request) or None, now, now)
 
         def decide(function: Function, settings: ConcurrencyState) -> Edit:
             if not function.stands_for(_scope(ref)):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -62,7 +64,9 @@ class Answer:
 
     def response(self) -> HttpResponse:
         """As the server sends it."""
-        headers = [(name.encode("latin-1", "replace"), value.encode("utf-8")) for name, value in self.headers]
+        headers = [
+            (name.encode("latin-1", "replace"), value.encode("utf-8", "replace")) for name, value in self.headers
+        ]
         return HttpResponse(self.status, headers, self.body)
 
 
@@ -125,14 +129,20 @@ def answer(payload: bytes) -> Answer:
     try:
         found = msgspec.json.decode(payload)
     except (msgspec.DecodeError, RecursionError):
-        return _streamed_whole(payload)
+        try:
+            # What only Python's own takes, and runtimes write: half of a surrogate pair, NaN.
+            found = json.loads(payload.decode())
+        except (ValueError, RecursionError):
+            return _streamed_whole(payload)
     if isinstance(found, dict) and "statusCode" in found:
         made = head(found)
         made.body = _body_of(found)
         return made
     if isinstance(found, str):
-        return Answer(200, [("Content-Type", JSON)], found.encode("utf-8", "surrogatepass"))
-    return Answer(200, [("Content-Type", JSON)], msgspec.json.format(payload, indent=-1))
+        return Answer(200, [("Content-Type", JSON)], found.encode("utf-8", "replace"))
+    with suppress(msgspec.DecodeError):
+        payload = msgspec.json.format(payload, indent=-1)
+    return Answer(200, [("Content-Type", JSON)], payload)
 
 
 def prelude(data: bytes) -> tuple[Answer, bytes] | None:
@@ -199,9 +209,9 @@ def _body_of(found: Mapping[str, Any]) -> bytes:
     body = found.get("body")
     if body is None:
         return b""
-    text = body if isinstance(body, str) else msgspec.json.encode(body).decode()
+    text = body if isinstance(body, str) else _text(body)
     if found.get("isBase64Encoded") is not True:
-        return text.encode("utf-8", "surrogatepass")
+        return text.encode("utf-8", "replace")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -241,7 +251,11 @@ def _identity(caller: Principal) -> dict[str, Any]:
 
 
 def _header(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return value if isinstance(value, str) else _text(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _address_of(peer: str) -> str:

@@ -190,7 +190,7 @@ class HttpDoors:
         return self._door(head).too_large(head, size)
 
     def _door(self, head: HttpRequest) -> HttpService:
-        if MARK in head.headers.get(b"host", b""):
+        if MARK in head.headers.get(b"host", b"").lower():
             return self._urls
         if head.raw_path != PATH:
             return self._rest

@@ -102,7 +102,7 @@ class UrlDoor:
         found: Found | None = None
         call = Call(self._ids.uuid(), _NOWHERE, _NOBODY, "url", None, _trace(request))
         try:
-            host = request.headers[b"host"].decode("latin-1")
+            host = request.headers[b"host"].decode("latin-1").lower()
             found = await self._find(host)
             if found is None:
                 raise _Refused(_told(403, b'{"Message":null}', "AccessDeniedException"))

@@ -296,6 +296,9 @@ class Provisioning(Room, ABC):
                 # The replacement of the oldest is ready.
                 ready = [e for e in pool.provisioned.values() if e.stays and e.state in (State.IDLE, State.LEASED)]
                 surplus += sorted(ready, key=lambda e: e.ready_at)[:more]
+        if not provision.complete:
+            # Callers use what they hold as long as they have something to run: on demand what is provisioned now.
+            self.retire(provision.function)
         provision.complete, provision.waits = True, None
         for environment in self._outgoing(provision.function):
             self.let_go(environment, Reason.NOT_PROVISIONED)

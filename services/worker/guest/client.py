@@ -17,6 +17,11 @@ _BASE = "/2018-06-01/runtime"
 _POSTS = {wire.RESPONSE: "response", wire.ERROR: "error"}
 
 
+def _printable(kind: bytes) -> str:
+    """The type of an error as a header may have it, since classes may have any name."""
+    return "".join(chr(byte) if 32 < byte < 127 else "?" for byte in kind)
+
+
 class Server(runtime.Server):  # type: ignore[misc]
     """One function in one process, over HTTP."""
 
@@ -37,7 +42,7 @@ class Server(runtime.Server):  # type: ignore[misc]
             return  # the first request for an event says so
         headers = {"Content-Type": "application/json"}
         if kind != wire.RESPONSE:
-            headers["Lambda-Runtime-Function-Error-Type"] = extra.decode("ascii", "replace")
+            headers["Lambda-Runtime-Function-Error-Type"] = _printable(extra)
         path = "/init/error" if kind == wire.INIT_ERROR else "/invocation/%s/%s" % (self.request_id, _POSTS[kind])
         self.call("POST", path, payload, headers)
 
@@ -47,6 +52,8 @@ class Server(runtime.Server):  # type: ignore[misc]
         while True:
             _, headers, event = self.call("GET", "/invocation/next")
             client = headers.get("lambda-runtime-client-context")
+            if client is not None:
+                client = client.encode("latin-1").decode("utf-8", "replace")  # http.client takes headers for Latin-1
             meta = [
                 headers["lambda-runtime-aws-request-id"],
                 int(headers["lambda-runtime-deadline-ms"]),

@@ -118,6 +118,13 @@ def marshal(result: Any) -> bytes:
         raise Fault("Runtime.MarshalError", "Unable to marshal response: %s" % error) from error
 
 
+def _lies_in(module: Any, folder: str) -> bool:
+    """Whether a module comes from a folder already: `sitecustomize`, by which wrappers instrument, has imported it, and
+    may have changed it."""
+    places = list(getattr(module, "__path__", ())) or [getattr(module, "__file__", None) or ""]
+    return any(place.startswith(folder + "/") for place in places)
+
+
 def load_compiled(name: str, root: str) -> Any:
     """Import a module that lies in the package's root as one source, compiled when the package was unpacked.
 
@@ -339,7 +346,7 @@ class Server:
                 continue  # there are no layers, or none for Python
             for entry in entries:
                 name = entry.partition(".")[0]
-                if name in _WARM and name not in _KEPT:
+                if name in _WARM and name not in _KEPT and not _lies_in(sys.modules.get(name), folder):
                     sys.modules.pop(name, None)  # package or layer bring their own
 
     def settle_logging(self, environ: Dict[str, str]) -> None:

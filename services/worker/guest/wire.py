@@ -91,6 +91,11 @@ MAX_META = 1024 * 1024
 BREAK = "\x1f\x1e"
 
 
+def text(meta: bytes) -> str:
+    """What stands behind a usage; more than 256 bytes of it nobody means."""
+    return meta[USAGE.size : USAGE.size + 256].decode("utf-8", "replace")
+
+
 def pack(kind: int, meta: bytes, payload: bytes = b"") -> bytes:
     """One frame as bytes."""
     return HEAD.pack(kind, len(meta), len(payload)) + meta + payload

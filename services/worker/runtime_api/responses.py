@@ -98,6 +98,7 @@ class StreamedResponses:
         if now is None or now.connection is not connection:
             return None
         self.close()
+        connection.resume()  # it may have waited for the caller; what comes next on it is the runtime's next request
         return now.request_id
 
     def lost(self, connection: ApiConnection) -> None:

@@ -19,7 +19,7 @@ const log = patchConsole(() => invocation.getStore()?.requestId ?? current);
 
 function contextOf(headers, state) {
   const deadline = Number(headers["lambda-runtime-deadline-ms"]);
-  const parsed = (name) => (headers[name] ? JSON.parse(headers[name]) : undefined);
+  const parsed = (name) => (headers[name] ? JSON.parse(Buffer.from(headers[name], "latin1").toString()) : undefined);
   const context = {
     callbackWaitsForEmptyEventLoop: true,
     functionVersion: process.env.AWS_LAMBDA_FUNCTION_VERSION,
