@@ -217,6 +217,9 @@ class HttpConnection(asyncio.Protocol):
                 self._refuse(server.service.refused(400, "Malformed request: invalid target"))
                 return
             path, query = parsed.path or b"/", parsed.query or b""
+            if parsed.host:
+                port = b":%d" % parsed.port if parsed.port else b""
+                headers[b"host"] = parsed.host + port  # it counts, not the header (RFC 9112, section 3.2.2)
         verb = self._parser.get_method()
         method = _METHODS.get(verb) or verb.decode("latin-1")
         request = self._request = HttpRequest(method, path, query, headers, b"", self._peer)
@@ -296,6 +299,7 @@ class HttpConnection(asyncio.Protocol):
                 response = self._server.service.refused(500, "Internal error")
             keep = keep and not (self._server.draining or self._server.leaving)
             if response.pieces is not None:
+                keep = keep and self._takes_chunks()
                 await self._write_pieces(request.method, response, response.pieces, keep)
         finally:
             self._task = None
@@ -316,14 +320,15 @@ class HttpConnection(asyncio.Protocol):
     ) -> None:
         """Answer with a body as it is made, no faster than the peer takes it. When the peer has gone, or wants the head
         alone, what it is made of still runs to its end."""
-        wanted = method != "HEAD"
+        wanted = method != "HEAD" and response.status not in BODILESS
+        chunked = self._takes_chunks()
         try:
             if self._transport is not None:
                 self._write(method, response, keep)
             async with aclosing(pieces):
                 async for piece in pieces:
                     if self._transport is not None and piece and wanted:
-                        self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                        self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
                     while self._writing_paused and self._transport is not None:
                         self._expect_within(self._server.limits.write_seconds)
                         self._taken = self._loop.create_future()
@@ -334,8 +339,12 @@ class HttpConnection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
         else:
-            if self._transport is not None and wanted:
+            if self._transport is not None and wanted and chunked:
                 self._transport.write(b"0\r\n\r\n")
+
+    def _takes_chunks(self) -> bool:
+        """Clients of HTTP/1.0 do not: a body ends with its connection. The parser may be at a later request."""
+        return self._parser.get_http_version() != "1.0"
 
     def _has_taken(self) -> None:
         if self._taken is not None and not self._taken.done():
@@ -382,10 +391,12 @@ class HttpConnection(asyncio.Protocol):
         transport, status, body = self._transport, response.status, response.body
         assert transport is not None
         lines = [b": ".join(header) for header in response.headers]
-        if response.pieces is not None:
-            lines.append(b"Transfer-Encoding: chunked")
-        elif status not in BODILESS:
+        if status in BODILESS:
+            pass
+        elif response.pieces is None:
             lines.append(b"Content-Length: %d" % len(body))
+        elif self._takes_chunks():
+            lines.append(b"Transfer-Encoding: chunked")
         if not keep:
             lines.append(b"Connection: close")
         head = b"\r\n".join(lines)

@@ -44,7 +44,7 @@ class Echo:
         if request.raw_path == b"/none":
             return HttpResponse(204)
         if request.raw_path == b"/pieces":
-            return HttpResponse(200, pieces=self.made())
+            return HttpResponse(int(request.raw_query or 200), pieces=self.made())
         if request.raw_path == b"/inject":
             return HttpResponse(200, [(b"X-Value", b"a\r\nX-Evil: 1")])
         return HttpResponse(200, [(b"X-Path", request.raw_path)], request.body)

@@ -109,6 +109,31 @@ async def test_head_has_none_of_the_pieces_which_are_made_all_the_same(server: H
         assert (await peer.answer())[1]["x-path"] == "/next"
 
 
+@pytest.mark.parametrize("way", ["", "Connection: keep-alive\r\n"])
+async def test_pieces_to_a_client_of_http_1_0_end_with_the_connection(server: HttpServer, way: str) -> None:
+    async with connect(server) as peer:
+        peer.send(f"GET /pieces HTTP/1.0\r\n{way}\r\n".encode())
+        status, headers, _ = await peer.answer()
+        assert (status, headers["connection"], "transfer-encoding" in headers) == (200, "close", False)
+        assert await peer.at_end() == b"onetwo"
+
+
+async def test_pieces_of_what_has_no_body_are_none(server: HttpServer) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET /pieces?204 HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n\r\n")
+        status, headers, _ = await peer.answer()
+        assert (status, "transfer-encoding" in headers) == (204, False)
+        assert (await peer.answer())[1]["x-path"] == "/next"
+
+
+async def test_the_host_of_a_whole_url_counts(server: HttpServer, echo: Echo) -> None:
+    async with connect(server) as peer:
+        peer.send(b"GET http://there:80/p?q=1 HTTP/1.1\r\nHost: here\r\n\r\n")
+        await peer.answer()
+    request = echo.requests[0]
+    assert (request.headers[b"host"], request.raw_path, request.raw_query) == (b"there:80", b"/p", b"q=1")
+
+
 async def test_cookies_are_one_line_and_hosts_no_more_than_one(server: HttpServer, echo: Echo) -> None:
     async with connect(server) as peer:
         peer.send(b"GET / HTTP/1.1\r\nHost: x\r\nCookie: a=1\r\nCookie: b=2; c=3\r\n\r\n")
