@@ -30,33 +30,10 @@ class HttpConnection(asyncio.Protocol):
     """What the peer sent so far, and what it is owed."""
 
     __slots__ = (
-        "_body",
-        "_body_size",
-        "_chunks",
-        "_discarding",
-        "_expects",
-        "_half_closed",
-        "_head_size",
-        "_headers",
-        "_limit",
-        "_loop",
-        "_overhead",
-        "_parser",
-        "_peer",
-        "_reading_paused",
-        "_request",
-        "_server",
-        "_started",
-        "_taken",
-        "_task",
-        "_timed",
-        "_transport",
-        "_upgrade",
-        "_url",
-        "_waiting",
-        "_writing_paused",
-        "deadline",
-    )
+        "_body", "_body_size", "_chunks", "_discarding", "_expects", "_half_closed", "_head_size", "_headers", "_limit",
+        "_loop", "_overhead", "_parser", "_peer", "_reading_paused", "_repeated", "_request", "_server", "_started",
+        "_taken", "_task", "_timed", "_transport", "_upgrade", "_url", "_waiting", "_writing_paused", "deadline",
+    )  # fmt: skip
 
     def __init__(self, server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
@@ -68,6 +45,7 @@ class HttpConnection(asyncio.Protocol):
         # The request that is being read.
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
+        self._repeated: dict[bytes, list[bytes]] = {}  # values of headers that came more than once, in order
         self._head_size = 0  # bytes received before the head was complete
         self._request: HttpRequest | None = None  # its head, once complete
         self._chunks: list[bytes] = []
@@ -185,14 +163,16 @@ class HttpConnection(asyncio.Protocol):
         name = name.lower()
         headers = self._headers
         if name in headers:
-            # Cookies have a separator of their own (RFC 9113, section 8.2.3).
-            value = headers[name] + (b"; " if name == b"cookie" else b",") + value
-        headers[name] = value
+            self._repeated.setdefault(name, [headers[name]]).append(value)
+        else:
+            headers[name] = value
 
     def on_headers_complete(self) -> None:
         if self._discarding:
             return
         server, headers = self._server, self._headers
+        if self._repeated:
+            self._join_repeated()
         if self._upgrade:
             self._upgrade = False
         elif self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT":
@@ -237,6 +217,13 @@ class HttpConnection(asyncio.Protocol):
         if headers.get(b"expect", b"").lower() == b"100-continue":
             self._expects = True
             self._continue()
+
+    def _join_repeated(self) -> None:
+        """Once for each header: to lengthen a value takes as long as it is already."""
+        for name, values in self._repeated.items():
+            # Cookies have a separator of their own (RFC 9113, section 8.2.3).
+            self._headers[name] = (b"; " if name == b"cookie" else b",").join(values)
+        self._repeated = {}
 
     def on_body(self, chunk: bytes) -> None:
         if self._discarding:

@@ -30,6 +30,7 @@ _MAX_FOLDERS = 255  # within each other; what walks a tree may do it by recursio
 _LOCAL = struct.Struct("<4s5HIIIHH")
 # A link may climb first and descend then; a climb after a descent could lead anywhere once it passes another link.
 _LINK = re.compile(r"(\.\./)*[^/]+(/[^/]+)*/?|(\.\./)*\.\.|\.")
+_CLIMB = re.compile(r"(\.{1,2}/)*(\.{1,2}$)?")
 
 
 class Fault(StrEnum):
@@ -209,7 +210,9 @@ def _link(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str) -> str:
     _read(archive, info, 0, Limits(unzipped_bytes=_MAX_LINK), content.extend)
     target = content.decode("utf-8", "replace")
     joined = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-    sound = _LINK.fullmatch(target) and ".." not in target.lstrip("./").split("/") and "\0" not in target
+    # Not `lstrip`, which would take a name of three dots for a climb.
+    descent = _CLIMB.sub("", target, count=1).split("/")
+    sound = _LINK.fullmatch(target) and ".." not in descent and "\0" not in target
     if not sound or posixpath.isabs(target) or joined == ".." or joined.startswith("../"):
         raise PackageError(Fault.LINK, f"The symbolic link {path!r} leads out of the package")
     return target

@@ -196,6 +196,9 @@ class Verifier:
             wanted = ", ".join(f"'{each}'" for each in sorted(self._services))
             raise _invalid(f"Credential should be scoped to correct service: {wanted}.")
         names = tuple(signed_headers.split(b";"))
+        if len(set(names)) < len(names):
+            # Each would be a copy of the header's value, for whoever asks.
+            raise _incomplete("Each header must be named once in 'SignedHeaders'.")
         if b"host" not in names:
             raise _invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
         key, ends = self._key(key_id.decode("latin-1"), token)

@@ -47,14 +47,14 @@ class Environment:
         """`snapshot`: what it is a copy of; `copy`: one that is there already."""
         self.id = spec.environment_id
         self.slot = spec.slot
-        self.generation = generation
-        self.deployment = deployment
+        self.generation, self.deployment = generation, deployment
         self.provisioned = provisioned
         self.announced = False
         self._host = host
         self._spec = spec
         self._sandbox: Sandbox | None = None
         self._guest: Guest | None = None
+        self._ended: Guest | None = None  # whose end has been noticed
         self._leaving: asyncio.TimerHandle | None = None  # what runs has been told to end, and may take until then
         self._timer: asyncio.TimerHandle | None = None
         self.snapshot, now = snapshot, host.clock.monotonic()
@@ -407,8 +407,9 @@ class Environment:
     def guest_ended(self, broken: bool) -> None:
         """The guest's socket has ended, or what came was no frame of ours."""
         sandbox = self._sandbox
-        if sandbox is None or self._guest is None:
+        if sandbox is None or self._guest is None or self._ended is self._guest:
             return
+        self._ended = self._guest  # once: what is no frame may be followed by much more of the kind
         if broken and self.busy:
             # The guest announced more than it may send, or the function writes on our socket.
             outcome = response_too_large(self._host.limits.sync_response_bytes)

@@ -246,6 +246,10 @@ async def test_a_sandbox_reaches_no_other_sandboxs_runtime_api(cluster: Cluster)
 GARBAGE = {
     "no http": "b'\\x00\\x01\\x02\\x03\\r\\n\\r\\n'",
     "no end of headers": "b'GET / HTTP/1.1\\r\\nA: ' + b'x' * 2_000_000",
+    "no end of trailers": (
+        "b'POST /2018-06-01/runtime/init/error HTTP/1.1\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n0\\r\\nA: '"
+        " + b'x' * 2_000_000"
+    ),
     "lies about its length": "b'POST /2018-06-01/runtime/init/error HTTP/1.1\\r\\nContent-Length: 99\\r\\n\\r\\n{}'",
 }
 

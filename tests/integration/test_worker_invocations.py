@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,3 +146,27 @@ async def test_nothing_is_left_behind(tmp_path: Path) -> None:
         pool = cluster.worker.pool
     assert left_of(tmp_path, cluster.config.worker_id) == []
     assert pool.level == "process"
+
+
+async def test_a_flood_of_what_is_no_frame_is_one_end(cluster: Cluster) -> None:
+    started: list[asyncio.Task[Any]] = []
+
+    def noted(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        started.append(asyncio.Task(work, loop=loop, **options))
+        return started[-1]
+
+    asyncio.get_running_loop().set_task_factory(noted)
+    source = (
+        "import os, stat, struct, time\n"
+        "def handler(event, context):\n"
+        "    for fd in range(3, 64):\n"
+        "        try:\n"
+        "            if stat.S_ISSOCK(os.fstat(fd).st_mode):\n"
+        "                os.write(fd, struct.pack('<BII', 200, 0, 0) * 1000)\n"
+        "        except OSError:\n"
+        "            pass\n"
+        "    time.sleep(60)\n"
+    )
+    identity = await cluster.deploy(source)
+    assert (await cluster.invoke(identity)).result.error == "Unhandled"
+    assert len([task for task in started if f"exit-{identity}" in task.get_name()]) == 1

@@ -79,6 +79,7 @@ BAD: dict[str, tuple[Callable[[], bytes], Fault]] = {
     "link out": (lambda: package(("a.py", b"x", FILE), ("l", b"../secret", LINK)), Fault.LINK),
     "link absolute": (lambda: package(("a.py", b"x", FILE), ("l", b"/etc", LINK)), Fault.LINK),
     "link by a detour": (lambda: package(("a/b/c.py", b"x", FILE), ("l", b"a/b/../../..", LINK)), Fault.LINK),
+    "link by three dots": (lambda: package(("a/b.py", b"x", FILE), ("a/l", b".../../..", LINK)), Fault.LINK),
     "through a link": (lambda: package(("l", b"a", LINK), ("l/b.py", b"x", FILE)), Fault.LINK),
     "device": (lambda: package(("d", b"", stat.S_IFCHR | 0o666)), Fault.DEVICE),
     "pipe": (lambda: package(("p", b"", stat.S_IFIFO | 0o666)), Fault.DEVICE),

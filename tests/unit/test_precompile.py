@@ -59,3 +59,8 @@ def test_nothing_outside_the_package_is_written(tmp_path: Path) -> None:
     precompile(tmp_path / "package")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outside.py", "package"]
     assert not (tmp_path / "package/__pycache__").exists()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "package/app.py").write_text("x = 1\n")
+    (tmp_path / "package/__pycache__").symlink_to("../elsewhere")
+    precompile(tmp_path / "package")
+    assert not list((tmp_path / "elsewhere").iterdir())

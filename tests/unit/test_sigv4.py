@@ -81,6 +81,11 @@ def test_no_signature() -> None:
         (b"AWS4-HMAC-SHA256 Credential=a, Credential=b, Signature=1", "different key=value pairs"),
         (b"AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=1", "exactly 5"),
         (b"AWS4-HMAC-SHA256 what, Signature=1", "key=value"),
+        (
+            b"AWS4-HMAC-SHA256 Credential=%b/20150830/us-east-1/lambda/aws4_request, SignedHeaders=host;x-a;x-a, "
+            b"Signature=%b" % (KEY.id.encode(), b"0" * 64),
+            "named once",
+        ),
     ],
 )
 def test_incomplete(signed: Signed, value: bytes, text: str) -> None:

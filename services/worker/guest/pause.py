@@ -20,6 +20,8 @@ from typing import Any, Dict, List
 kernel: Any = importlib.import_module("_lambent_kernel")
 roots: Any = importlib.import_module("_lambent_roots")
 
+_SECONDS = 2.0  # for what its child does on the way: well under a millisecond, on a machine with nothing else to do
+
 
 def namespaces(network: str) -> int:
     """The namespaces that a restored sandbox has of its own, as clone's flags. `network`: the profile's name."""
@@ -52,10 +54,16 @@ def fork(zygote: Any, snapshot: int, message: Dict[str, Any], descriptors: List[
             theirs.send(str(error).encode())
         finally:
             os._exit(code)
+    ours.settimeout(_SECONDS)
     try:
         return _midwife(ours, pid, message)
+    except TimeoutError:
+        # The snapshot's user may stop what is its own: whoever does, ends. Every other sandbox waits meanwhile.
+        os.kill(snapshot, signal.SIGKILL)
+        raise OSError("the sandbox was not made in time") from None
     finally:
         ours.close()
+        os.kill(pid, signal.SIGKILL)  # it may be stopped; nothing is left for it to do
         os.waitpid(pid, 0)
 
 
@@ -93,6 +101,12 @@ def _lay(zygote: Any, peer: socket.socket, message: Dict[str, Any], descriptors:
         os.write(group, b"0")
     os.dup2(output, 1)
     os.dup2(output, 2)
+    # What the zygote has open, the line to the worker above all, is out of reach before the snapshot's user can be.
+    before = 2
+    for kept in sorted((channel, output, bridge, peer.fileno())):
+        os.closerange(before + 1, kept)
+        before = kept
+    os.closerange(before + 1, 1 << 16)
     # Files are laid out with the zygote's rights, and so that whoever comes into the user namespace cannot undo it.
     kernel.unshare(kernel.CLONE_NEWNS)
     roots.fill(message["claim"], zygote.packages_flags)
@@ -113,13 +127,15 @@ def _lay(zygote: Any, peer: socket.socket, message: Dict[str, Any], descriptors:
     if network == "loopback":
         kernel.raise_loopback()
     roots.mount_proc()
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else nobody may enter who has no right
     own = kernel.pidfd_open(os.getpid())
     other = socket.socket(fileno=bridge)
-    kernel.send(other, b"enter", [own, channel, output])
     kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     kernel.install(zygote.filter)
+    # Else nobody may enter who has no right. From here on the snapshot, whose user namespace this is, may also write to
+    # this process's memory: nothing that it could take over may be left by then.
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    kernel.send(other, b"enter", [own, channel, output])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for descriptor in (channel, output, 1, 2):
         os.close(descriptor)  # what ends with the environment must not live on here

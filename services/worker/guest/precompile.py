@@ -38,7 +38,7 @@ def compile_one(folder: str, path: str, root: str) -> None:
     place, name = os.path.split(path)
     cache = os.path.join(place, "__pycache__")
     target = os.path.join(cache, "%s.%s.pyc" % (name[:-3], sys.implementation.cache_tag))
-    if os.path.islink(path) or os.path.lexists(target) or os.path.getsize(path) > LARGEST:
+    if os.path.islink(path) or os.path.islink(cache) or os.path.lexists(target) or os.path.getsize(path) > LARGEST:
         return
     with open(path, "rb") as file:
         source = file.read()

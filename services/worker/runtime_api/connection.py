@@ -107,8 +107,7 @@ class ApiConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        if self._trailers is None:
-            self._head_size += len(data)
+        self._head_size += len(data)  # of trailers as well; what is a body's is taken off again
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -116,7 +115,7 @@ class ApiConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._cut(refusal(400, "InvalidRequest", "The request is not HTTP/1.1"))
             return
-        if self._trailers is None and self._head_size > HEAD_BYTES:
+        if not self._closing and self._head_size > HEAD_BYTES:
             self._cut(refusal(431, "RequestHeadersTooLarge", f"Headers exceed {HEAD_BYTES} bytes"))
 
     def _cut(self, answer: Answer) -> None:
@@ -161,6 +160,7 @@ class ApiConnection(asyncio.Protocol):
             self._streams = self._api.begin_stream(self, self._request_id, self._headers)
 
     def on_body(self, chunk: bytes) -> None:
+        self._head_size -= len(chunk)
         if self._streams:
             self._api.stream(self, chunk)
             return
@@ -173,6 +173,7 @@ class ApiConnection(asyncio.Protocol):
             self._body.clear()
 
     def on_message_complete(self) -> None:
+        self._head_size = 0
         if self._closing:
             return
         self._busy = True

@@ -202,7 +202,7 @@ class ApiGuest:
                 self._ended(str(told["name"]), told["status"], told["signal"])
             else:
                 raise ValueError(kind)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             self._owner.guest_ended(True)
 
     def _listen(self, names: list[str]) -> None:
