@@ -49,6 +49,10 @@ STREAMING = CLIENT + (
     "            end()\n"
     "        except OSError:\n"
     "            api.close()\n"
+    "    elif how == 'small':\n"
+    "        for _ in range(300):\n"
+    "            api.send(b'00001\\r\\nx\\r\\n' * 1000)\n"
+    "        end()\n"
     "    else:\n"
     "        piece(b' second')\n"
     "        end()\n"
@@ -70,6 +74,9 @@ async def test_a_response_streams(cluster: Cluster) -> None:
     assert pieces[0].content_type == "text/plain"
     assert b"".join(pieces[1:]) == b"first second"
     assert (result.error, payload) == (None, b"")
+    # However small its pieces are.
+    pieces, result, _ = await streamed(cluster, identity, "small")
+    assert (result.error, b"".join(pieces[1:])) == (None, b"first" + b"x" * 300_000)
     # Who does not take it so has it in one piece.
     assert (await cluster.invoke(identity, "well")).body == b"first second"
     failed = await cluster.invoke(identity, "error")

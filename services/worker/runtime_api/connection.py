@@ -19,6 +19,7 @@ from services.worker.runtime_api.routes import Route, find
 
 HEAD_BYTES = 1_310_720  # of one request; AWS's Python client sends up to 1 MB in one header
 _EXCESS_BYTES = 64 * 1024 * 1024  # read and thrown away behind a limit, before the connection is cut
+_FRAMING = 16  # bytes that go with a chunk, its length and line ends
 _UNKNOWN = refusal(404, "NotFound", "The API does not know this path")
 _OTHER_METHOD = refusal(405, "MethodNotAllowed", "The API does not know this method here")
 _METHODS = {name.encode(): name for name in ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")}
@@ -107,7 +108,7 @@ class ApiConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        self._head_size += len(data)  # of trailers as well; what is a body's is taken off again
+        self._head_size += len(data)  # of trailers as well; what a body has is taken off again
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -160,7 +161,7 @@ class ApiConnection(asyncio.Protocol):
             self._streams = self._api.begin_stream(self, self._request_id, self._headers)
 
     def on_body(self, chunk: bytes) -> None:
-        self._head_size -= len(chunk)
+        self._head_size = max(0, self._head_size - len(chunk) - _FRAMING)
         if self._streams:
             self._api.stream(self, chunk)
             return
