@@ -32,6 +32,8 @@ _ABOUT = "group.json"
 _DISORDER_MS = 60_000
 # A file is halved until so little is left, which is read.
 _HALVED_BYTES = 64 * 1024
+# So much of a file is read at once: several times what the largest chunk takes.
+_READ_BYTES = 16 * 1024 * 1024
 # Ten digits write no later day.
 _LAST_MS = 253_402_300_799_000
 # Groups whose files' streams are remembered.
@@ -98,15 +100,31 @@ class DirectoryLogStore:
         offsets: dict[str, int] = {}
         chunks: list[LogChunk] = []
         for path in self._files(self._folder(tenant, group)):
-            with path.open("rb") as file:
+            try:
+                file = path.open("rb")
+            except FileNotFoundError:
+                continue  # it has just been removed
+            with file:
                 file.seek(known.get(path.name, 0))
-                data = file.read()
+                data = file.read(_READ_BYTES)
             complete = data.rfind(b"\n") + 1
             offsets[path.name] = known.get(path.name, 0) + complete
             found = (self._decode(line) for line in data[:complete].splitlines())
             chunks.extend(chunk for chunk in found if chunk is not None)
         chunks.sort(key=lambda chunk: chunk.time_ms)
         return chunks, Position(offsets)
+
+    def end(self, tenant: Tenant, group: str) -> Position:
+        offsets: dict[str, int] = {}
+        for path in self._files(self._folder(tenant, group)):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                start = max(0, size - _READ_BYTES)
+                # What its writer is in the middle of is not there yet.
+                while size > start and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                    size -= 1
+                offsets[path.name] = size
+        return Position(offsets)
 
     def scan(
         self, tenant: Tenant, group: str, start_ms: int = 0, end_ms: int = EVER, stream: str | None = None

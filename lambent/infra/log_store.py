@@ -61,7 +61,7 @@ class LogStream:
 
 
 class Position(msgspec.Struct, frozen=True):
-    """How far a reader has come: file name → bytes (directory) or "" → chunks (memory)."""
+    """How far a reader has come: source of chunks (StoredChunk) → the first offset in it that is not read yet."""
 
     offsets: dict[str, int]
 
@@ -78,7 +78,12 @@ class LogStore(LogWriter, Protocol):
     """Where log chunks are. Whatever is no writing may take long: a loop has it done in a thread."""
 
     def read(self, tenant: Tenant, group: str, after: Position | None = None) -> tuple[list[LogChunk], Position]:
-        """The chunks after `after` in the order of arrival, and where to go on."""
+        """The chunks after `after` in the order of arrival, and where to go on: for there may be more of them than are
+        read at once."""
+        ...
+
+    def end(self, tenant: Tenant, group: str) -> Position:
+        """Where `read` goes on with what comes from now on."""
         ...
 
     def scan(
@@ -142,6 +147,9 @@ class MemoryLogStore:
         chunks = self._chunks.get((tenant, group), [])
         start = 0 if after is None else after.offsets.get("", 0)
         return chunks[start:], Position({"": len(chunks)})
+
+    def end(self, tenant: Tenant, group: str) -> Position:
+        return Position({"": len(self._chunks.get((tenant, group), []))})
 
     def scan(
         self, tenant: Tenant, group: str, start_ms: int = 0, end_ms: int = EVER, stream: str | None = None

@@ -87,11 +87,16 @@ class RedisLogStore:
     def read(self, tenant: Tenant, group: str, after: Position | None = None) -> tuple[list[LogChunk], Position]:
         at = 0 if after is None else after.offsets.get("", 0)
         chunks: list[LogChunk] = []
-        for id_, fields in self._entries(tenant, group, f"({_text(at)}" if at else self._oldest(tenant, group)):
-            at = _number(id_)
+        for id_, fields in self._entries(tenant, group, _text(at) if at else self._oldest(tenant, group)):
+            at = _number(id_) + 1
             chunks.append(self._chunk.decode(fields[b"c"]))
         chunks.sort(key=lambda chunk: chunk.time_ms)
         return chunks, Position({"": at})
+
+    def end(self, tenant: Tenant, group: str) -> Position:
+        with thread_store_errors():
+            last: Any = self._client.xrevrange(_stream(tenant, group), count=1)
+        return Position({"": _number(last[0][0]) + 1 if last else 0})
 
     def scan(
         self, tenant: Tenant, group: str, start_ms: int = 0, end_ms: int = EVER, stream: str | None = None

@@ -395,7 +395,7 @@ class FrontendService:
                 (invocation_service_pb2.DESCRIPTOR.services_by_name["InvocationService"], invocations),
                 (
                     log_service_pb2.DESCRIPTOR.services_by_name["LogService"],
-                    LogOperations(self._store, logs),
+                    LogOperations(self._store, logs, self._clock),
                 ),
                 (
                     log_group_service_pb2.DESCRIPTOR.services_by_name["LogGroupService"],

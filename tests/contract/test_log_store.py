@@ -51,9 +51,22 @@ def test_chunks_come_back_in_order_and_from_where_one_left_off(logs: LogStore) -
     chunks, position = logs.read(ONE, "f")
     assert chunks == [chunk(1, "a", "two\nlines"), chunk(2, "ünïcode", request=None)]
     assert logs.read(ONE, "f", position)[0] == []
+    assert logs.end(ONE, "f") == position
     logs.append(ONE, "f", chunk(3, "later"))
     logs.flush()
     assert logs.read(ONE, "f", position)[0] == [chunk(3, "later")]
+
+
+def test_what_comes_later_lies_behind_the_end(logs: LogStore) -> None:
+    assert logs.read(ONE, "f", logs.end(ONE, "f"))[0] == []
+    for moment in (NOW, NOW + 1):
+        logs.append(ONE, "f", chunk(moment, "before"))
+    logs.flush()
+    end = logs.end(ONE, "f")
+    logs.append(ONE, "f", chunk(NOW - 1, "behind"))
+    logs.flush()
+    behind = [each.chunk for each in logs.scan(ONE, "f") if each.offset >= end.offsets.get(each.source, 0)]
+    assert behind == logs.read(ONE, "f", end)[0] == [chunk(NOW - 1, "behind")]
 
 
 def test_no_log_is_an_empty_log(logs: LogStore) -> None:
@@ -205,6 +218,7 @@ def test_lines_that_are_not_whole_are_passed_over_until_they_are(
     with path.open("ab") as file:
         file.write(b"no chunk\n[1\n" + half)
     assert scanned(store) == store.read(ONE, "/g")[0] == [chunk(NOW, "a")]
+    assert store.end(ONE, "/g").offsets[path.name] == path.stat().st_size - len(half)
     assert store.streams(ONE, "/g")[STREAM].last_ms == NOW
     with path.open("ab") as file:
         file.write(b"\n")
