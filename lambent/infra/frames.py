@@ -135,6 +135,11 @@ class FrameReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    @property
+    def incomplete(self) -> int:
+        """Bytes of what has begun and not ended."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are complete now. Raises FrameError on a length, kind or meta that cannot be."""
         buffer: bytes | bytearray = self._buffer

@@ -28,6 +28,8 @@ _MAX_LINK = 4096
 _MAX_PATH = 4096
 _MAX_FOLDERS = 255  # within each other; what walks a tree may do it by recursion
 _LOCAL = struct.Struct("<4s5HIIIHH")
+# An entry of the directory: its mark, the size of what is fixed, and the lengths of name, extra field and comment.
+_ENTRY_MARK, _ENTRY_BYTES, _ENTRY_LENGTHS = b"PK\x01\x02", 46, struct.Struct("<3H")
 # A link may climb first and descend then; a climb after a descent could lead anywhere once it passes another link.
 _LINK = re.compile(r"(\.\./)*[^/]+(/[^/]+)*/?|(\.\./)*\.\.|\.")
 _CLIMB = re.compile(r"(\.{1,2}/)*(\.{1,2}$)?")
@@ -58,7 +60,7 @@ class PackageError(Exception):
 def check(data: bytes, limits: Limits) -> int:
     """Bytes of the package when unpacked. Raises PackageError."""
     total = 0
-    with _open(data) as archive:
+    with _open(data, limits) as archive:
         for info, kind, _ in _entries(archive, data, limits):
             if kind == stat.S_IFREG:
                 total = _read(archive, info, total, limits, None)
@@ -98,7 +100,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 def _unpack(data: bytes, folder: Path, limits: Limits) -> None:
     total = 0
-    with _open(data) as archive:
+    with _open(data, limits) as archive:
         for info, kind, path in _entries(archive, data, limits):
             place = folder / path
             if kind == stat.S_IFDIR:
@@ -124,9 +126,27 @@ def _folder(root: Path, folder: Path) -> None:
     folder.chmod(0o755)
 
 
-def _open(data: bytes) -> zipfile.ZipFile:
+class _Archive(io.BytesIO):
+    """A package. `zipfile` reads its directory in one piece and makes much larger objects of it: they are counted before."""
+
+    def __init__(self, data: bytes, most: int) -> None:
+        super().__init__(data)
+        self._most = most
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        at = entries = 0
+        while data.startswith(_ENTRY_MARK, at) and len(data) >= at + _ENTRY_BYTES:
+            entries += 1
+            if entries > self._most:
+                raise PackageError(Fault.TOO_MANY, f"The package has more than {self._most} entries")
+            at += _ENTRY_BYTES + sum(_ENTRY_LENGTHS.unpack_from(data, at + 28))
+        return data
+
+
+def _open(data: bytes, limits: Limits) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(io.BytesIO(data))
+        return zipfile.ZipFile(_Archive(data, limits.zip_entries))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, struct.error) as error:
         raise PackageError(Fault.CORRUPT, f"The package is not a readable zip file: {error}") from None
 
@@ -134,8 +154,6 @@ def _open(data: bytes) -> zipfile.ZipFile:
 def _entries(archive: zipfile.ZipFile, data: bytes, limits: Limits) -> Iterator[tuple[zipfile.ZipInfo, int, str]]:
     """Every entry with its file type and its clean path, once the list as a whole is known to be sound."""
     infos = archive.infolist()
-    if len(infos) > limits.zip_entries:
-        raise PackageError(Fault.TOO_MANY, f"The package has more than {limits.zip_entries} entries")
     _check_overlap(infos, data, archive.start_dir)
     entries = [(info, _kind(info), _path(info)) for info in infos]
     kinds: dict[str, int] = {}

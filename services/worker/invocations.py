@@ -24,6 +24,7 @@ from services.worker.environment import Environment
 
 _log = logging.getLogger(__name__)
 _HELLO_SECONDS = 10.0
+_HELLO_BYTES = 64 * 1024  # several times the longest
 _INVOKE, _RESULT, _REJECT, _CANCEL = int(Kind.INVOKE), int(Kind.RESULT), int(Kind.REJECT), int(Kind.CANCEL)
 _STREAM, _PIECE, _CREDIT, _LEAVE = int(Kind.STREAM), int(Kind.PIECE), int(Kind.CREDIT), int(Kind.LEAVE)
 # How long callers may take to hang up. What they sent before they heard of it is refused, and so runs elsewhere.
@@ -85,6 +86,8 @@ class Connection(asyncio.Protocol):
             else:
                 self._cut(f"frame of kind {kind} without its meta")
                 return
+        if not self._known and self._frames.incomplete > _HELLO_BYTES:
+            self._cut("the first frame is longer than a hello")
 
     def _greet(self, kind: int, meta: object) -> bool:
         if kind != Kind.HELLO or not isinstance(meta, Hello):

@@ -57,6 +57,10 @@ async def test_whoever_says_no_hello_is_cut_off(cluster: Cluster) -> None:
     garbage.transport.write(b"\xff" * 64)
     async with asyncio.timeout(PATIENCE):
         await garbage.lost.wait()
+    endless = await cluster.connect()
+    endless.transport.write((frames.MAX_FRAME_BYTES).to_bytes(4, "little") + bytes(100_000))
+    async with asyncio.timeout(PATIENCE):
+        await endless.lost.wait()
 
 
 async def test_what_cannot_be_begun_is_rejected_with_a_reason(cluster: Cluster) -> None:
