@@ -127,7 +127,7 @@ def _folder(root: Path, folder: Path) -> None:
 
 
 class _Archive(io.BytesIO):
-    """A package. `zipfile` reads its directory in one piece and makes much larger objects of it: they are counted before."""
+    """A package. `zipfile` reads its directory at once and makes much larger objects of it: they are counted before."""
 
     def __init__(self, data: bytes, most: int) -> None:
         super().__init__(data)
