@@ -254,6 +254,40 @@ def handler(event, context):
 """
 
 
+# A function that has taken over its own snapshot, and looks from a copy that has every right in its namespaces at what
+# the zygote has made for it.
+TAKEN_OVER = """
+import os, sys
+SEEN = {}
+def look(copied, user):
+    with open("/proc/1/status") as file:
+        status = dict(line.partition(":")[::2] for line in file)
+    SEEN.update({name: status[name].strip() for name in ("CapEff", "CapPrm", "Seccomp")})
+    SEEN["sockets"] = [link for link in map(target, os.listdir("/proc/1/fd")) if link.startswith("socket:")]
+    copy_files(copied, user)
+def target(name):
+    return os.readlink("/proc/1/fd/" + name)
+if "_lambent_snapshot" in sys.modules:
+    module = sys.modules["_lambent_snapshot"]
+    copy_files, module.copy_files = module.copy_files, look
+def handler(event, context):
+    return SEEN
+"""
+
+
+@pytest.mark.parametrize("level", ASIDE)
+async def test_what_the_zygote_makes_for_a_copy_has_neither_rights_nor_the_zygotes_line(
+    level: str, tmp_path: Path
+) -> None:
+    async with cluster_of(tmp_path, level=level) as cluster:
+        name = await cluster.deploy(TAKEN_OVER, **SNAP)
+        seen = (await cluster.invoke(name)).json
+        assert {key: seen[key] for key in ("CapEff", "CapPrm", "Seccomp")} == {
+            "CapEff": "0" * 16, "CapPrm": "0" * 16, "Seccomp": "2"
+        }  # fmt: skip
+        assert len(seen["sockets"]) <= 2, "more than the line to the copy, and the copy's own"
+
+
 @pytest.mark.parametrize("level", ASIDE)
 async def test_copies_that_stay_idle_share_again_what_the_snapshot_has(level: str, tmp_path: Path) -> None:
     async with cluster_of(tmp_path, level=level) as cluster:
