@@ -34,7 +34,8 @@ _LOOK_SECONDS = 1.0
 # After a copy was used, whose function has work to do first: its first call copies most of what it touches. To make the
 # next copy takes more processor time than that call does; it waits longer where another is left.
 _REFILL_SECONDS, _LAST_SECONDS = 0.03, 0.004
-_MOST_UNFIT = 1000  # versions that are remembered to have no snapshot
+_MOST_UNFIT = 1000  # versions that are remembered to have no snapshot, or to have lost some
+_MOST_LOST = 3  # of one version that may end by themselves: each may have held up all environments
 
 
 # Slots, and with them user ids, for snapshots and their copies, beside those of environments.
@@ -120,6 +121,7 @@ class Snapshots:
         self._give_slot = give_slot
         self._promised_mb = promised_mb
         self._held: dict[str, _Held] = {}
+        self._lost: dict[str, int] = {}  # snapshots that have ended by themselves
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         shared.owner = self
@@ -155,7 +157,7 @@ class Snapshots:
         if held is not None and held.zygote.state is State.READY:
             sandbox = held.environment.sandbox
             if held.environment.state is not EnvironmentState.READY or sandbox is None or sandbox.ended:
-                self._evict(deployment.deployment_id, tree.Reason.LOST)
+                self._lose(held)
         native = not needs_launcher(deployment, unpacked.code, unpacked.opt)
         need = Need(deployment.deployment_id, deployment.snap_start, provisioned, native)
         return tree.choose(self._zygotes(), need, self._room())
@@ -335,6 +337,17 @@ class Snapshots:
             _log.info("snapshot ended", extra=extra)
             self._shared.counters.evictions[reason.value] += 1
             held.environment.stop(Reason.STOPPED)
+
+    def _lose(self, held: _Held) -> None:
+        """It has ended by itself: what does so again and again is not worth another one."""
+        key = held.zygote.key
+        self._lost[key] = times = self._lost.pop(key, 0) + 1
+        if len(self._lost) > _MOST_UNFIT:
+            del self._lost[next(iter(self._lost))]
+        if times < _MOST_LOST:
+            self._evict(key, tree.Reason.LOST)
+        else:
+            self._unfit(held, tree.Reason.LOST, "it has ended by itself again and again")
 
     def close(self) -> None:
         """End all of them."""

@@ -243,6 +243,20 @@ async def test_the_end_of_a_snapshot_ends_what_came_of_it_and_neither_is_missed_
     assert cluster.worker.counters.evictions == {"SnapshotLost": 1}
 
 
+async def test_a_version_whose_snapshots_end_again_and_again_has_none(cluster: Cluster) -> None:
+    for _ in range(3):
+        name = await cluster.deploy(APP, **SNAP)
+        snapshot = cluster.worker.environments.by_id[name].snapshot
+        assert snapshot is not None
+        assert snapshot.sandbox is not None
+        snapshot.sandbox.kill()
+        await cluster.until(lambda: snapshot.state is State.COLD)
+    own = await cluster.deploy(APP, **SNAP)
+    assert cluster.worker.environments.by_id[own].snapshot is None
+    assert (await cluster.invoke(own)).json["calls"] == []
+    assert cluster.worker.counters.sources["runtime", "SnapshotLost"] == 1
+
+
 BIG = """
 kept = [str(number) for number in range(100_000)]
 ballast = bytearray({mb} << 20)

@@ -20,7 +20,7 @@ from typing import Any, Dict, List
 kernel: Any = importlib.import_module("_lambent_kernel")
 roots: Any = importlib.import_module("_lambent_roots")
 
-_SECONDS = 2.0  # for what its child does on the way: well under a millisecond, on a machine with nothing else to do
+_SECONDS = 1.0  # for what its child does on the way: well under a millisecond, on a machine with nothing else to do
 
 
 def namespaces(network: str) -> int:
