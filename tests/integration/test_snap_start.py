@@ -244,13 +244,15 @@ async def test_the_end_of_a_snapshot_ends_what_came_of_it_and_neither_is_missed_
 
 
 async def test_a_version_whose_snapshots_end_again_and_again_has_none(cluster: Cluster) -> None:
-    for _ in range(3):
-        name = await cluster.deploy(APP, **SNAP)
+    async def lose(name: str) -> None:
         snapshot = cluster.worker.environments.by_id[name].snapshot
         assert snapshot is not None
         assert snapshot.sandbox is not None
         snapshot.sandbox.kill()
         await cluster.until(lambda: snapshot.state is State.COLD)
+
+    for _ in range(3):
+        await lose(await cluster.deploy(APP, **SNAP))
     own = await cluster.deploy(APP, **SNAP)
     assert cluster.worker.environments.by_id[own].snapshot is None
     assert (await cluster.invoke(own)).json["calls"] == []
