@@ -12,6 +12,7 @@ import io
 import json
 import re
 import socket
+import time
 import urllib.request
 import zipfile
 from collections import Counter
@@ -335,6 +336,17 @@ def aftermath(cluster: Cluster, storm: Storm, *, invoked: int = 20) -> None:
         storm.failed(-1, "afterwards", f"{type(error).__name__}: {error}")
 
 
+def _invoked(client: Any) -> Any:
+    """Once the function may be invoked: the storm may have used up the requests of its last second."""
+    while True:
+        try:
+            return client.invoke(FunctionName=STEADY, Payload=b'{"s": 0.4}')
+        except client.exceptions.TooManyRequestsException as error:
+            if error.response["Reason"] != "FunctionInvocationRateLimitExceeded":
+                raise
+            time.sleep(float(error.response["retryAfterSeconds"]) / 20)
+
+
 def _settled(cluster: Cluster, storm: Storm, client: Any, invoked: int) -> None:
     # A request whose name was spoilt may have stopped any function.
     for page in client.get_paginator("list_functions").paginate():
@@ -343,7 +355,7 @@ def _settled(cluster: Cluster, storm: Storm, client: Any, invoked: int) -> None:
     # All slots at once, twice: a slot that leaked would throttle one of them.
     for _ in range(2):
         with ThreadPoolExecutor(SLOTS) as threads:
-            calls = [threads.submit(client.invoke, FunctionName=STEADY, Payload=b'{"s": 0.4}') for _ in range(SLOTS)]
+            calls = [threads.submit(_invoked, client) for _ in range(SLOTS)]
             for call in calls:
                 answer = call.result()
                 assert "FunctionError" not in answer, answer["Payload"].read()

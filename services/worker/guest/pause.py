@@ -57,7 +57,7 @@ def fork(zygote: Any, snapshot: int, message: Dict[str, Any], descriptors: List[
     ours.settimeout(_SECONDS)
     try:
         return _midwife(ours, pid, message)
-    except TimeoutError:
+    except socket.timeout:  # before Python 3.10 it is no TimeoutError
         # The snapshot's user may stop what is its own: whoever does, ends. Every other sandbox waits meanwhile.
         os.kill(snapshot, signal.SIGKILL)
         raise OSError("the sandbox was not made in time") from None
