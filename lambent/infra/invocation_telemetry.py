@@ -19,7 +19,7 @@ from lambent.domain.clock import Clock, Ids
 from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant, function_arn
 from lambent.infra.invoker.invoker import Outcome, Target
-from lambent.infra.telemetry import Reading, Telemetry, by_function
+from lambent.infra.telemetry import Reading, Telemetry, by_function, of_function
 
 # Durations that wait to be put into histograms; beyond it the newest are left out rather than memory.
 PENDING_DURATIONS = 100_000
@@ -163,9 +163,8 @@ class InvocationTelemetry:
             return
         while durations:
             target, duration, init = durations.popleft()
-            name, account, region = target.function_name, *target.tenant
-            attributes = {"faas.name": name, "account": account, "region": region}
-            lambda_duration.record(duration, {"FunctionName": name, "account": account, "region": region})
+            attributes = of_function(target.tenant, target.function_name, "faas.name")
+            lambda_duration.record(duration, of_function(target.tenant, target.function_name))
             invoke_seconds.record(duration / 1000, attributes)
             if init is not None:
                 init_seconds.record(init / 1000, attributes)

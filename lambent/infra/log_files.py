@@ -119,11 +119,12 @@ class DirectoryLogStore:
         for path in self._files(self._folder(tenant, group)):
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                start = max(0, size - _READ_BYTES)
+                start, whole = size, 0
                 # What its writer is in the middle of is not there yet.
-                while size > start and os.pread(file.fileno(), 1, size - 1) != b"\n":
-                    size -= 1
-                offsets[path.name] = size
+                while not whole and start > max(0, size - _READ_BYTES):
+                    start = max(0, start - _HALVED_BYTES)
+                    whole = os.pread(file.fileno(), _HALVED_BYTES, start).rfind(b"\n") + 1
+                offsets[path.name] = start + whole
         return Position(offsets)
 
     def scan(

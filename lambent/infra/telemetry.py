@@ -223,10 +223,12 @@ def _exporters(endpoint: str) -> tuple[SpanExporter, MetricReader]:
 
 def by_function(counts: Mapping[tuple[Tenant, str], int], label: str = "FunctionName") -> list[Reading]:
     """Counts of tenants' functions as readings; `label`: what the function's name is called."""
-    return [
-        ({label: name, "account": tenant.account, "region": tenant.region}, count)
-        for (tenant, name), count in counts.items()
-    ]
+    return [(of_function(tenant, name, label), count) for (tenant, name), count in counts.items()]
+
+
+def of_function(tenant: Tenant, name: str, label: str = "FunctionName") -> dict[str, str]:
+    """The attributes of a reading that is about a function; `label`: what its name is called."""
+    return {label: name, "account": tenant.account, "region": tenant.region}
 
 
 def by_reason(counts: Mapping[str, int], label: str) -> Sequence[Reading]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 from lambent.domain.names import Tenant
-from lambent.infra.telemetry import Reading, Telemetry, by_function
+from lambent.infra.telemetry import Reading, Telemetry, by_function, of_function
 
 
 class RequestCounts:
@@ -36,7 +37,7 @@ class UrlCounts:
             ("aws.lambda.url4xxcount", self._refused),
             ("aws.lambda.url5xxcount", self._failed),
         ):
-            telemetry.observe(metric, lambda counts=counts: by_function(counts))  # type: ignore[misc]
+            telemetry.observe(metric, partial(by_function, counts))
 
     def observe(self, tenant: Tenant, function: str, status: int, seconds: float) -> None:
         """Count one."""
@@ -45,6 +46,4 @@ class UrlCounts:
         if status >= 400:
             (self._refused if status < 500 else self._failed)[key] += 1
         if self._latency is not None:
-            self._latency.record(
-                seconds * 1000, {"FunctionName": function, "account": tenant.account, "region": tenant.region}
-            )
+            self._latency.record(seconds * 1000, of_function(tenant, function))

@@ -12,7 +12,6 @@ import io
 import json
 import re
 import socket
-import time
 import urllib.request
 import zipfile
 from collections import Counter
@@ -33,7 +32,7 @@ from lambent.domain.errors import ERRORS
 from lambent.infra.clock import SystemClock
 from lambent.v1 import function_service_pb2
 from services.frontend.transport.query_door import CODES
-from tests.e2e.harness import KEY, SECRET, Cluster, zipped
+from tests.e2e.harness import KEY, SECRET, Cluster, eventually, zipped
 from tests.fuzz.generator import case
 from tests.fuzz.requests import CHANGING, STEADY, VICTIM, Case, GrpcCase, RawCase, RestCase, World
 
@@ -338,13 +337,16 @@ def aftermath(cluster: Cluster, storm: Storm, *, invoked: int = 20) -> None:
 
 def _invoked(client: Any) -> Any:
     """Once the function may be invoked: the storm may have used up the requests of its last second."""
-    while True:
+
+    def once() -> Any:
         try:
             return client.invoke(FunctionName=STEADY, Payload=b'{"s": 0.4}')
         except client.exceptions.TooManyRequestsException as error:
             if error.response["Reason"] != "FunctionInvocationRateLimitExceeded":
                 raise
-            time.sleep(float(error.response["retryAfterSeconds"]) / 20)
+            return None
+
+    return eventually(once)
 
 
 def _settled(cluster: Cluster, storm: Storm, client: Any, invoked: int) -> None:

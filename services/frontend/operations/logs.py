@@ -60,6 +60,12 @@ class LogOperations:
         self, tenant: Tenant, group: str, name: str, request: pb.TailLogsRequest, end: Position
     ) -> Iterator[pb.LogLine]:
         """The newest lines before `end`: they are counted first, then read as they are asked for."""
+
+        def wanted(start_ms: int, end_ms: int) -> Iterator[StoredChunk]:
+            for stored in self._logs.scan(tenant, group, start_ms, end_ms):
+                if stored.offset < end.offsets.get(stored.source, 0) and _is_wanted(stored.chunk, name, request):
+                    yield stored
+
         most = request.limit or DEFAULT_LINES
         earliest = request.start_time.ToMilliseconds() if request.HasField("start_time") else 0
         now, before, count = int(self._clock.epoch() * 1000), EVER, 0
@@ -68,7 +74,7 @@ class LogOperations:
             since = max(earliest, now - back)
             kept: deque[tuple[tuple[int, str, int], int]] = deque()  # where a chunk lies, and its lines
             size = 0
-            for stored in self._wanted(tenant, group, since, before, name, request, end):
+            for stored in wanted(since, before):
                 kept.append((stored[:3], len(stored.chunk.lines)))
                 size += kept[-1][1]
                 while size - kept[0][1] >= most - count:
@@ -80,23 +86,8 @@ class LogOperations:
                 break
         if first is None:
             return iter(())
-        found = self._wanted(tenant, group, first[0], EVER, name, request, end)
-        lines = (line for stored in found if stored[:3] >= first for line in _lines(stored.chunk))
+        lines = (line for stored in wanted(first[0], EVER) if stored[:3] >= first for line in _lines(stored.chunk))
         return islice(lines, max(0, count - most), None)
-
-    def _wanted(
-        self,
-        tenant: Tenant,
-        group: str,
-        start_ms: int,
-        end_ms: int,
-        name: str,
-        request: pb.TailLogsRequest,
-        end: Position,
-    ) -> Iterator[StoredChunk]:
-        for stored in self._logs.scan(tenant, group, start_ms, end_ms):
-            if stored.offset < end.offsets.get(stored.source, 0) and _is_wanted(stored.chunk, name, request):
-                yield stored
 
 
 def _is_wanted(chunk: LogChunk, name: str, request: pb.TailLogsRequest) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,3 +26,9 @@ class Call:
     # answer
     trace_out: str | None = None  # X-Amzn-Trace-Id to send back; None: none is sent
     answered_id: str | None = None  # request id to send back, where the answer is that of another call; None: its own
+
+
+def trace_of(headers: Mapping[bytes, bytes]) -> str | None:
+    """What an HTTP request says of its trace, as `Call.trace_header` has it."""
+    trace = headers.get(b"x-amzn-trace-id") or headers.get(b"traceparent")
+    return None if trace is None else trace.decode("latin-1")

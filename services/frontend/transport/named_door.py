@@ -20,7 +20,7 @@ from lambent.domain.names import Tenant
 from lambent.infra.http_messages import REFUSALS, RETRY_AFTER, HttpRequest, HttpResponse, HttpService
 from lambent.infra.sigv4 import Verifier
 from lambent.v1 import options_pb2
-from services.frontend.transport.call import Call, Door
+from services.frontend.transport.call import Call, Door, trace_of
 from services.frontend.transport.dispatch import NO_OPERATION, Dispatch, DispatchError, Entry
 
 _log = logging.getLogger(__name__)
@@ -106,14 +106,13 @@ class NamedDoor(ABC):
             signer = target.verifier.verify(
                 request.method, request.raw_path, request.raw_query, headers, body_hash, self._clock.epoch()
             )
-            trace = headers.get(b"x-amzn-trace-id") or headers.get(b"traceparent")
             call = Call(
                 request_id,
                 Tenant(signer.key.account, signer.region),
                 signer.key.principal,
                 self.door,
                 None,
-                None if trace is None else trace.decode("latin-1"),
+                trace_of(headers),
             )
             message = self._read(target, request)
             run = target.entry.run

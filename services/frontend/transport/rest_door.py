@@ -21,7 +21,7 @@ from lambent.domain.names import Tenant
 from lambent.infra.http_messages import REFUSALS, RETRY_AFTER, Handler, HttpRequest, HttpResponse, error_response
 from lambent.infra.sigv4 import Verifier
 from services.frontend.transport import event_stream
-from services.frontend.transport.call import Call
+from services.frontend.transport.call import Call, trace_of
 from services.frontend.transport.dispatch import NO_OPERATION, Dispatch
 from services.frontend.transport.routes import Match, Route, RouteTable
 
@@ -88,14 +88,13 @@ class RestDoor:
             signer = self._verifier.verify(
                 request.method, request.raw_path, request.raw_query, headers, body_hash, self._clock.epoch()
             )
-            trace = headers.get(b"x-amzn-trace-id") or headers.get(b"traceparent")
             call = Call(
                 request_id,
                 self._tenant(signer.key.account, signer.region),
                 signer.key.principal,
                 "rest",
                 None,
-                None if trace is None else trace.decode("latin-1"),
+                trace_of(headers),
             )
             entry = route.entry
             run = entry.run

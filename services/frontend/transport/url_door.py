@@ -31,7 +31,7 @@ from lambent.infra.http_messages import BODILESS, REFUSALS, RETRY_AFTER, HttpReq
 from lambent.infra.sigv4 import Verifier
 from lambent.v1 import invocation_service_pb2 as pb
 from services.frontend.transport import http_events
-from services.frontend.transport.call import Call
+from services.frontend.transport.call import Call, trace_of
 from services.frontend.transport.dispatch import Dispatch
 from services.frontend.transport.http_events import Answer, Asked, MalformedAnswer
 
@@ -100,7 +100,7 @@ class UrlDoor:
     async def handle(self, request: HttpRequest) -> HttpResponse:
         began = self._clock.monotonic()
         found: Found | None = None
-        call = Call(self._ids.uuid(), _NOWHERE, _NOBODY, "url", None, _trace(request))
+        call = Call(self._ids.uuid(), _NOWHERE, _NOBODY, "url", None, trace_of(request.headers))
         try:
             host = request.headers[b"host"].decode("latin-1").lower()
             found = await self._find(host)
@@ -265,11 +265,6 @@ async def _after(first: bytes | None, pieces: AsyncGenerator[bytes]) -> AsyncGen
 async def _whole(size: int, work: Callable[[], T]) -> T:
     """Do something with so many bytes; much on a thread."""
     return work() if size < _ON_THREAD else await asyncio.to_thread(work)
-
-
-def _trace(request: HttpRequest) -> str | None:
-    trace = request.headers.get(b"x-amzn-trace-id") or request.headers.get(b"traceparent")
-    return None if trace is None else trace.decode("latin-1")
 
 
 def _xray(header: str | None) -> str | None:
