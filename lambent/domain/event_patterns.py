@@ -1,0 +1,303 @@
+"""Filter patterns of event source mappings: which records of a source a function is invoked with.
+
+    {"a": ["x", "y"], "b": {"c": [null]}}      every key must be met; of a key's values one is enough
+    {"$or": [{"a": ["x"]}, {"b": [1]}]}        one of the objects is enough
+    {"a": [{"equals-ignore-case": "x"}]}       also prefix and suffix: texts only
+    {"a": [{"anything-but": ["x", 1]}]}        there, and none of these; also {"anything-but": {"prefix": "x"}}
+    {"a": [{"numeric": [">", 0, "<=", 5]}]}    numbers by value; everywhere else 5, 5.0 and 5e0 are three numbers
+    {"a": [{"exists": false}]}                 no such key; true: the key has a value that is no object
+
+Case and spelling count. Of an array in a record one element has to meet the pattern; an empty array is as good as no
+key. Where a pattern has an object and the record has none, an empty one stands in, which lacks every key.
+
+Source: https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.html
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, DecimalException
+from functools import cached_property
+from typing import Any, NoReturn
+
+from lambent.domain.errors import AwsError, invalid_parameter
+
+# Whether a record of an event source is meant. The record is a plain JSON value.
+Filter = Callable[[Mapping[str, Any]], bool]
+# The same of one value that is there and is neither an object nor an array.
+_Test = Callable[[Any], bool]
+
+# Objects within each other, alternatives of $or counted; a pattern of any use needs far fewer.
+MOST_NESTED = 32
+
+# The member of a queue's message that holds its data.
+_BODY = "body"
+_ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+def parse(pattern: str) -> Filter:
+    """The filter of one pattern, a JSON text; {} means every record. Raises InvalidParameterValueException."""
+    try:
+        document = _PATTERN.decode(pattern)
+    except (ValueError, RecursionError):
+        raise _invalid() from None
+    return _every if document == {} else _object(document, 1)
+
+
+def any_of(patterns: Sequence[str]) -> Filter:
+    """Whether one of these is met; none at all: every record is. Raises InvalidParameterValueException."""
+    return _either([parse(each) for each in patterns]) if patterns else _every
+
+
+def for_queue(patterns: Sequence[str]) -> Filter:
+    """The same of a queue's messages, as the function's event holds them.
+
+    An object for `body` is compared with the JSON object that the body's text holds, and met by no other text; a list
+    for `body` is compared with the text itself. Raises InvalidParameterValueException.
+    """
+    if not patterns:
+        return _every
+    met = any_of(patterns)
+    return lambda message: met({**message, _BODY: _Data(message.get(_BODY))})
+
+
+def _invalid() -> AwsError:
+    return invalid_parameter("Invalid filter pattern definition.")
+
+
+def _every(record: Mapping[str, Any]) -> bool:
+    return True
+
+
+# Records
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """A number as it was spelled, which is how numbers are the same or not."""
+
+    text: str
+
+    def value(self) -> Decimal | None:
+        """None: it is no finite number, or its exponent is beyond all that can be compared."""
+        try:
+            value = Decimal(self.text)
+        except DecimalException:
+            return None
+        return value if value.is_finite() else None
+
+
+class _Data:
+    """The data of a record: a text that is read as JSON when a filter first asks, and then not again."""
+
+    def __init__(self, text: Any) -> None:
+        self.text = text
+
+    @cached_property
+    def document(self) -> dict[str, Any] | None:
+        """None: the text is no JSON object, or one nested too deeply to look into."""
+        if not isinstance(self.text, str):
+            return None
+        try:
+            document = _DATA.decode(self.text)
+        except (ValueError, RecursionError):
+            return None
+        return document if isinstance(document, dict) else None
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON's")
+
+
+def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(members)
+    if len(document) < len(members):
+        raise ValueError("a key is there twice")
+    return document
+
+
+_DATA = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_constant)
+_PATTERN = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_constant, object_pairs_hook=_once)
+
+
+def _elements(value: Any) -> Iterator[Any]:
+    """The value, or what an array and the arrays within it hold, in no order that matters."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, _Data):
+            waiting.append([] if value.text is None else value.text)
+        elif type(value) in (int, float):
+            yield _Number(str(value))
+        else:
+            yield value
+
+
+def _objects(value: Any) -> Sequence[Mapping[str, Any]]:
+    """What an object of a pattern is compared with."""
+    if isinstance(value, _Data):
+        return () if value.document is None else (value.document,)
+    return [each for each in _elements(value) if isinstance(each, dict)] or ({},)
+
+
+def _value(record: Mapping[str, Any], key: str) -> Any:
+    """A member; an empty array where there is none, for the two are the same to every pattern."""
+    return record.get(key, [])
+
+
+# Objects of patterns
+
+
+def _object(pattern: Any, depth: int) -> Filter:
+    """The filter of an object within a pattern. `depth`: how many there are around and with it."""
+    if not isinstance(pattern, dict) or not pattern or depth > MOST_NESTED:
+        raise _invalid()
+    parts = [_member(key, rule, depth) for key, rule in pattern.items()]
+    return parts[0] if len(parts) == 1 else lambda record: all(part(record) for part in parts)
+
+
+def _either(parts: Sequence[Filter]) -> Filter:
+    return parts[0] if len(parts) == 1 else lambda record: any(part(record) for part in parts)
+
+
+def _member(key: str, rule: Any, depth: int) -> Filter:
+    if isinstance(rule, dict) and key != "$or":
+        inner = _object(rule, depth + 1)
+        return lambda record: any(inner(each) for each in _objects(_value(record, key)))
+    if not isinstance(rule, list) or not rule:
+        raise _invalid()
+    if key == "$or":
+        return _either([_object(each, depth + 1) for each in rule])
+    return _leaf(key, rule)
+
+
+def _leaf(key: str, rule: list[Any]) -> Filter:
+    literals = frozenset(each for each in rule if not isinstance(each, dict | list))
+    operators = [_operator(each) for each in rule if isinstance(each, dict)]
+    if any(isinstance(each, list) for each in rule):
+        raise _invalid()
+    tests = [test for test in operators if test is not _absent]
+    if literals:
+        tests.append(lambda value: value in literals)
+    met_without = _absent in operators
+
+    def met(record: Mapping[str, Any]) -> bool:
+        empty = True
+        for value in _elements(_value(record, key)):
+            empty = False
+            if not isinstance(value, dict) and any(test(value) for test in tests):
+                return True
+        return empty and met_without
+
+    return met
+
+
+# Operators
+
+
+def _operator(rule: dict[str, Any]) -> _Test:
+    if len(rule) != 1:
+        raise _invalid()
+    [(name, operand)] = rule.items()
+    if name in _TEXTS:
+        return _TEXTS[name](_text(operand))
+    if name == "anything-but":
+        return _anything_but(operand)
+    if name == "numeric":
+        return _numeric(operand)
+    if name == "exists" and isinstance(operand, bool):
+        return _present if operand else _absent
+    raise _invalid()
+
+
+def _present(value: Any) -> bool:
+    return True
+
+
+def _absent(value: Any) -> bool:
+    """Holds of no value; a leaf that has it is met where there is none."""
+    return False
+
+
+def _text(operand: Any) -> str:
+    if not isinstance(operand, str):
+        raise _invalid()
+    return operand
+
+
+def _prefix(start: str) -> _Test:
+    return lambda value: isinstance(value, str) and value.startswith(start)
+
+
+def _suffix(end: str) -> _Test:
+    return lambda value: isinstance(value, str) and value.endswith(end)
+
+
+def _in_any_case(text: str) -> _Test:
+    wanted = _caseless(text)
+    # The lengths come first: a value may be a million letters long, a pattern is not.
+    return lambda value: isinstance(value, str) and len(value) == len(wanted) and _caseless(value) == wanted
+
+
+def _caseless(text: str) -> list[str]:
+    """Letter by letter, so that no letter is the same as two others."""
+    return [letter.upper().lower() for letter in text]
+
+
+_TEXTS: Mapping[str, Callable[[str], _Test]] = {
+    "prefix": _prefix, "suffix": _suffix, "equals-ignore-case": _in_any_case,
+}  # fmt: skip
+
+
+def _anything_but(operand: Any) -> _Test:
+    if isinstance(operand, dict):
+        if len(operand) != 1:
+            raise _invalid()
+        [(name, texts)] = operand.items()
+        if name not in _TEXTS:
+            raise _invalid()
+        tests = [_TEXTS[name](_text(each)) for each in _several(texts)]
+        return lambda value: not any(test(value) for test in tests)
+    excluded = _several(operand)
+    if not all(isinstance(each, str | _Number) for each in excluded):
+        raise _invalid()
+    others = frozenset(excluded)
+    return lambda value: value not in others
+
+
+def _several(operand: Any) -> list[Any]:
+    """One value or a list of them, as a list."""
+    several = operand if isinstance(operand, list) else [operand]
+    if not several:
+        raise _invalid()
+    return several
+
+
+def _numeric(operand: Any) -> _Test:
+    if not isinstance(operand, list) or len(operand) not in (2, 4):
+        raise _invalid()
+    bounds = [_bound(*operand[at : at + 2]) for at in range(0, len(operand), 2)]
+    if len(bounds) == 2:
+        (lower_sign, lower), (upper_sign, upper) = bounds
+        if lower_sign not in (">", ">=") or upper_sign not in ("<", "<=") or lower >= upper:
+            raise _invalid()
+
+    def test(value: Any) -> bool:
+        number = value.value() if isinstance(value, _Number) else None
+        return number is not None and all(_ORDERS[sign](number, bound) for sign, bound in bounds)
+
+    return test
+
+
+def _bound(sign: Any, number: Any) -> tuple[str, Decimal]:
+    bound = number.value() if isinstance(number, _Number) else None
+    if not isinstance(sign, str) or sign not in _ORDERS or bound is None:
+        raise _invalid()
+    return sign, bound
