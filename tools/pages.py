@@ -17,7 +17,7 @@ from lambent.domain.errors import ERRORS
 from lambent.domain.limits import PROFILES, Limits
 from lambent.infra.config import Row, table
 from lambent.infra.telemetry import METRICS
-from services.frontend.operations.unserved import UNSERVED
+from services.frontend.operations.unserved import UNSERVED, UNSERVED_OF_EVENT_SOURCES
 from services.worker.sandbox.promises import LEVELS, PROMISES
 from tools import api_page, chart
 
@@ -108,6 +108,8 @@ def errors() -> str:
         "| --- | --- |",
     ]
     lines += [f"| `{member}` | {reason} |" for member, reason in UNSERVED.items()]
+    lines += ["\nOf event source mappings:\n", "| member | what its sender is told |", "| --- | --- |"]
+    lines += [f"| `{member}` | {reason} |" for member, reason in UNSERVED_OF_EVENT_SOURCES.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -37,6 +37,11 @@ class Destination:
     resource: str
 
     @property
+    def ordered(self) -> bool:
+        """Whether it is a FIFO queue or topic."""
+        return self.resource.endswith(".fifo")
+
+    @property
     def function(self) -> tuple[str, str | None]:
         """Name and qualifier, of a function."""
         _, _, rest = self.resource.partition("function:")
@@ -44,18 +49,26 @@ class Destination:
         return name, qualifier or None
 
 
-def parse(arn: str, services: tuple[str, ...]) -> Destination | None:
-    """The destination that an ARN names. None: it is of another service, or something that is not served there."""
+def resource_of(arn: str, services: tuple[str, ...]) -> Destination | None:
+    """The resource that an ARN names. None: it is of another service, or incomplete."""
     parts = arn.split(":", 5)
     if len(parts) != 6 or parts[0] != "arn" or parts[2] not in services or not parts[5]:
         return None
-    destination = Destination(arn, parts[2], parts[3], parts[4], parts[5])
-    if destination.service != "s3" and not (destination.region and destination.account):
+    resource = Destination(arn, parts[2], parts[3], parts[4], parts[5])
+    if resource.service != "s3" and not (resource.region and resource.account):
+        return None
+    return resource
+
+
+def parse(arn: str, services: tuple[str, ...]) -> Destination | None:
+    """The destination that an ARN names. None: it is of another service, or something that is not served there."""
+    destination = resource_of(arn, services)
+    if destination is None:
         return None
     match destination.service:
         case "sqs" | "sns":
             # FIFO queues and topics cannot be destinations.
-            return None if destination.resource.endswith(".fifo") else destination
+            return None if destination.ordered else destination
         case "lambda":
             return destination if destination.resource.startswith("function:") and destination.function[0] else None
         case "events":

@@ -67,6 +67,7 @@ ERRORS: Mapping[str, ErrorRow] = {
     "ResourceNotFoundException": ErrorRow(404, "NOT_FOUND", "Message", "User"),
     "ProvisionedConcurrencyConfigNotFoundException": ErrorRow(404, "NOT_FOUND", "message", "User"),
     "ResourceConflictException": ErrorRow(409, "ABORTED", "message", "User"),
+    "ResourceInUseException": ErrorRow(400, "FAILED_PRECONDITION", "Message", "User"),
     "PolicyLengthExceededException": ErrorRow(400, "FAILED_PRECONDITION", "message", "User"),
     "PreconditionFailedException": ErrorRow(412, "FAILED_PRECONDITION", "message", "User"),
     "RequestTooLargeException": ErrorRow(413, "RESOURCE_EXHAUSTED", "message", "User"),

@@ -286,6 +286,21 @@ class Limits:
         20_480, "bytes", "Size of the policy of a function, a version or an alias.",
         "`PolicyLengthExceededException` (400).",
     )  # fmt: skip
+    event_source_page_items: int = count(
+        100, "items", "Most items in one page of event source mappings.", "The page ends, with a `NextMarker`."
+    )
+    event_source_filters: int = count(
+        5, "filters", "Filters of one event source mapping.", "`InvalidParameterValueException` (400)."
+    )
+    event_source_start_concurrency: int = count(
+        5, "batches", "Batches of a queue that run at once when its backlog begins.", "The rest waits in the queue."
+    )
+    event_source_growth_per_minute: int = count(
+        300, "batches/min", "How fast that grows while there is a backlog.", "The rest waits in the queue."
+    )
+    event_source_concurrency: int = count(
+        1250, "batches", "Batches of one event source mapping that run at once.", "The rest waits in the queue."
+    )
     tags: int = count(50, "tags", "Tags of one resource.", "`InvalidParameterValueException` (400).")
     tag_key_length: int = count(128, "characters", "Length of a tag's key.", "`InvalidParameterValueException` (400).")
     tag_value_length: int = count(

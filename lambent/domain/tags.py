@@ -1,4 +1,4 @@
-"""Tags of functions: what may be set.
+"""Tags of functions and event source mappings: what may be set.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-tags.html
 """
@@ -15,7 +15,7 @@ _RESERVED = "aws:"
 
 
 def check_tags(tags: Mapping[str, str], limits: Limits) -> None:
-    """All tags that a function is to have. Raises InvalidParameterValueException."""
+    """All tags that a resource is to have. Raises InvalidParameterValueException."""
     if len(tags) > limits.tags:
         raise invalid_parameter("Number of tags exceeds resource tag limit.")
     for key, value in tags.items():

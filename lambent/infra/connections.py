@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from lambent.domain.destinations import ON_FAILURE, Destination, parse
+from lambent.domain.destinations import ON_FAILURE, Destination, resource_of
 from lambent.domain.names import Tenant
 
 _ENDPOINT = re.compile(r"https?://[^/\s]+")
@@ -63,6 +63,12 @@ class Connections:
                 return row
         return self.of_service(tenant, destination.service)
 
+    def source(self, tenant: Tenant, source: Destination) -> Connection | None:
+        """Where an event source is that a tenant's functions read. A row for a service leads to the tenant's own
+        resources only: reading takes away what another account has there. None: nowhere."""
+        found = self.find(tenant, source)
+        return found if found is None or found.arn or source.account == tenant.account else None
+
     def of_service(self, tenant: Tenant, service: str) -> Connection | None:
         """Where a service is for a tenant's functions. None: built in."""
         return next((row for row in self._of(tenant) if row.service == service), None)
@@ -84,8 +90,8 @@ def load(path: str) -> Connections:
             raise ConnectionsError(f"a connection of {path} needs either service or arn: {row}")
         if row.service and row.service not in ON_FAILURE:
             raise ConnectionsError(f"service {row.service} in {path} is none of {', '.join(ON_FAILURE)}")
-        if row.arn and parse(row.arn, ON_FAILURE) is None:
-            raise ConnectionsError(f"arn {row.arn} in {path} is of nothing that can be told something")
+        if row.arn and resource_of(row.arn, ON_FAILURE) is None:
+            raise ConnectionsError(f"arn {row.arn} in {path} is of nothing that can be told something or read")
         if not _ENDPOINT.fullmatch(row.endpoint):
             raise ConnectionsError(f"endpoint {row.endpoint} in {path} must be http(s)://HOST[:PORT], without a path")
     return Connections(rows)

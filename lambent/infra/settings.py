@@ -320,7 +320,15 @@ class Queue:
         21_600.0, "How long it is tried to tell a destination or a dead-letter queue.", unit="seconds", minimum=0
     )
     connections: str = setting(
-        "", "TOML file that says where destinations and dead-letter queues are; see docs/howto/destinations.md."
+        "",
+        "TOML file that says where destinations, dead-letter queues and event sources are; see "
+        "docs/howto/destinations.md.",
+    )
+    source_bytes: int = setting(
+        256 * 1024 * 1024,
+        "Most bytes of event sources' messages that one poller holds at once.",
+        unit="bytes",
+        minimum=1,
     )
     dead_days: float = setting(14.0, "How long events that were given up are kept.", unit="days", minimum=0)
     dead_events: int = setting(10_000, "Most events given up that are kept of one function.", unit="events", minimum=0)

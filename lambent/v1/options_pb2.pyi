@@ -264,7 +264,7 @@ class FieldRule(_message.Message):
 
     @_builtins.property
     def item_value(self) -> Global___Bounds:
-        """Bounds of each value of a map of numbers; of each value's length in a map of strings."""
+        """Bounds of each value of a map of numbers; of each value's length in a map of strings or lists."""
 
     def __init__(
         self,

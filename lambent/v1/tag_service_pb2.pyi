@@ -26,7 +26,7 @@ class ListTagsRequest(_message.Message):
 
     RESOURCE_FIELD_NUMBER: _builtins.int
     resource: _builtins.str
-    """ARN of the function, without a qualifier."""
+    """ARN of the function, without a qualifier, or of the event source mapping."""
     def __init__(
         self,
         *,
@@ -115,7 +115,7 @@ class TagResourceRequest(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     resource: _builtins.str
-    """ARN of the function, without a qualifier."""
+    """ARN of the function, without a qualifier, or of the event source mapping."""
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The tags to add."""
@@ -162,7 +162,7 @@ class UntagResourceRequest(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     TAG_KEYS_FIELD_NUMBER: _builtins.int
     resource: _builtins.str
-    """ARN of the function, without a qualifier."""
+    """ARN of the function, without a qualifier, or of the event source mapping."""
     @_builtins.property
     def tag_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Keys of the tags to remove."""

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class TagServiceStub:
-    """Labels of functions. They belong to a function as a whole: versions and aliases have none of their own.
+    """Labels of functions and of event source mappings. They belong to a function as a whole: versions and aliases have
+    none of their own.
     """
 
     def __init__(self, channel):
@@ -53,25 +54,26 @@ class TagServiceStub:
 
 
 class TagServiceServicer:
-    """Labels of functions. They belong to a function as a whole: versions and aliases have none of their own.
+    """Labels of functions and of event source mappings. They belong to a function as a whole: versions and aliases have
+    none of their own.
     """
 
     def ListTags(self, request, context):
-        """A function's tags.
+        """The tags of a function or an event source mapping.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TagResource(self, request, context):
-        """Adds tags to a function, or gives those of the same keys other values.
+        """Adds tags, or gives those of the same keys other values.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UntagResource(self, request, context):
-        """Removes tags from a function. Keys that it has no tag of are passed over.
+        """Removes tags. Keys that there is no tag of are passed over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +106,8 @@ def add_TagServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TagService:
-    """Labels of functions. They belong to a function as a whole: versions and aliases have none of their own.
+    """Labels of functions and of event source mappings. They belong to a function as a whole: versions and aliases have
+    none of their own.
     """
 
     @staticmethod

@@ -27,33 +27,39 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TagServiceStub:
-    """Labels of functions. They belong to a function as a whole: versions and aliases have none of their own."""
+    """Labels of functions and of event source mappings. They belong to a function as a whole: versions and aliases have
+    none of their own.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TagServiceAsyncStub: ...
     ListTags: _grpc.UnaryUnaryMultiCallable[_tag_service_pb2.ListTagsRequest, _tag_service_pb2.ListTagsResponse]
-    """A function's tags."""
+    """The tags of a function or an event source mapping."""
     TagResource: _grpc.UnaryUnaryMultiCallable[_tag_service_pb2.TagResourceRequest, _tag_service_pb2.TagResourceResponse]
-    """Adds tags to a function, or gives those of the same keys other values."""
+    """Adds tags, or gives those of the same keys other values."""
     UntagResource: _grpc.UnaryUnaryMultiCallable[_tag_service_pb2.UntagResourceRequest, _tag_service_pb2.UntagResourceResponse]
-    """Removes tags from a function. Keys that it has no tag of are passed over."""
+    """Removes tags. Keys that there is no tag of are passed over."""
 
 @_typing.type_check_only
 class TagServiceAsyncStub(TagServiceStub):
-    """Labels of functions. They belong to a function as a whole: versions and aliases have none of their own."""
+    """Labels of functions and of event source mappings. They belong to a function as a whole: versions and aliases have
+    none of their own.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTags: _aio.UnaryUnaryMultiCallable[_tag_service_pb2.ListTagsRequest, _tag_service_pb2.ListTagsResponse]  # type: ignore[assignment]
-    """A function's tags."""
+    """The tags of a function or an event source mapping."""
     TagResource: _aio.UnaryUnaryMultiCallable[_tag_service_pb2.TagResourceRequest, _tag_service_pb2.TagResourceResponse]  # type: ignore[assignment]
-    """Adds tags to a function, or gives those of the same keys other values."""
+    """Adds tags, or gives those of the same keys other values."""
     UntagResource: _aio.UnaryUnaryMultiCallable[_tag_service_pb2.UntagResourceRequest, _tag_service_pb2.UntagResourceResponse]  # type: ignore[assignment]
-    """Removes tags from a function. Keys that it has no tag of are passed over."""
+    """Removes tags. Keys that there is no tag of are passed over."""
 
 class TagServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Labels of functions. They belong to a function as a whole: versions and aliases have none of their own."""
+    """Labels of functions and of event source mappings. They belong to a function as a whole: versions and aliases have
+    none of their own.
+    """
 
     @_abc_1.abstractmethod
     def ListTags(
@@ -61,7 +67,7 @@ class TagServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tag_service_pb2.ListTagsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tag_service_pb2.ListTagsResponse, _abc.Awaitable[_tag_service_pb2.ListTagsResponse]]:
-        """A function's tags."""
+        """The tags of a function or an event source mapping."""
 
     @_abc_1.abstractmethod
     def TagResource(
@@ -69,7 +75,7 @@ class TagServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tag_service_pb2.TagResourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tag_service_pb2.TagResourceResponse, _abc.Awaitable[_tag_service_pb2.TagResourceResponse]]:
-        """Adds tags to a function, or gives those of the same keys other values."""
+        """Adds tags, or gives those of the same keys other values."""
 
     @_abc_1.abstractmethod
     def UntagResource(
@@ -77,6 +83,6 @@ class TagServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tag_service_pb2.UntagResourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tag_service_pb2.UntagResourceResponse, _abc.Awaitable[_tag_service_pb2.UntagResourceResponse]]:
-        """Removes tags from a function. Keys that it has no tag of are passed over."""
+        """Removes tags. Keys that there is no tag of are passed over."""
 
 def add_TagServiceServicer_to_server(servicer: TagServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

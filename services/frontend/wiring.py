@@ -20,6 +20,9 @@ from lambent.domain.policies import account_of
 from lambent.domain.principals import AccessKey, KeyRing, Principal
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
+from lambent.infra.connections import ConnectionsError
+from lambent.infra.connections import load as load_connections
+from lambent.infra.event_sources.redis_store import RedisEventSourceStore
 from lambent.infra.functions.attached import RedisAttachedFunctions
 from lambent.infra.functions.directory import FunctionDirectory
 from lambent.infra.functions.redis_store import RedisFunctionStore, RedisUrlIndex
@@ -49,6 +52,7 @@ from lambent.v1 import (
     alias_service_pb2,
     concurrency_service_pb2,
     event_invoke_service_pb2,
+    event_source_service_pb2,
     function_service_pb2,
     function_url_service_pb2,
     identity_service_pb2,
@@ -73,6 +77,7 @@ from services.frontend.operations.concurrency import ConcurrencyOperations
 from services.frontend.operations.configuration import runtimes
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.event_invoke_configs import EventInvokeConfigOperations
+from services.frontend.operations.event_source_mappings import EventSourceOperations
 from services.frontend.operations.function_urls import FunctionUrlOperations
 from services.frontend.operations.functions import FunctionOperations
 from services.frontend.operations.identity import IdentityOperations
@@ -172,7 +177,8 @@ class FrontendService:
             self._networks = Networks(
                 networks.parse(settings.vpc.subnets), networks.parse(settings.vpc.security_groups)
             )
-        except ValueError as error:
+            self._connections = load_connections(settings.queue.connections)
+        except (ValueError, ConnectionsError) as error:
             raise StartError(str(error)) from None
         self._layout = layout(settings.cluster.data)
         self._clock, self._ids, self._rng = SystemClock(), SystemIds(), random.Random()
@@ -346,7 +352,7 @@ class FrontendService:
             limits=limits,
             rng=self._rng,
         )
-        scaling = self._scaling(connection, provisioner)
+        scaling, mappings = self._scaling(connection, provisioner), RedisEventSourceStore(self._redis)
         logs = log_store(self._settings, self._layout, "reader", self._clock)
         return Dispatch(
             [
@@ -386,7 +392,18 @@ class FrontendService:
                 ),
                 (
                     tag_service_pb2.DESCRIPTOR.services_by_name["TagService"],
-                    TagOperations(store=self._store, editor=editor, limits=limits),
+                    TagOperations(store=self._store, editor=editor, mappings=mappings, limits=limits),
+                ),
+                (
+                    event_source_service_pb2.DESCRIPTOR.services_by_name["EventSourceService"],
+                    EventSourceOperations(
+                        store=mappings,
+                        functions=self._store,
+                        connections=self._connections,
+                        limits=limits,
+                        clock=self._clock,
+                        ids=self._ids,
+                    ),
                 ),
                 (
                     queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],

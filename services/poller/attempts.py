@@ -115,11 +115,11 @@ class Attempts:
         detail = error.reason or str(error)
         if error.name != "TooManyRequestsException":
             return Attempt(Outcome.SYSTEM_ERROR, detail)
-        if detail.startswith("Reserved") and await self._none_reserved(tenant, target.function_name):
+        if detail.startswith("Reserved") and await self.none_reserved(tenant, target.function_name):
             return Attempt(Outcome.ZERO_RESERVED, detail)
         return Attempt(Outcome.THROTTLED, detail)
 
-    async def _none_reserved(self, tenant: Tenant, name: str) -> bool:
+    async def none_reserved(self, tenant: Tenant, name: str) -> bool:
         """Whether a function's reserved concurrency is 0, which the scheduler's refusal does not tell."""
         try:
             return (await self._store.settings(tenant)).reserved.get(name) == 0

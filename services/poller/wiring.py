@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping
 
 from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError
+from lambent.domain.event_sources import EventSourceMapping, source_of
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.connections import ConnectionsError
+from lambent.infra.connections import Connections, ConnectionsError
 from lambent.infra.connections import load as load_connections
+from lambent.infra.event_sources.redis_store import RedisEventSourceStore, RedisReaderIndex
 from lambent.infra.functions.attached import RedisAttachedFunctions
 from lambent.infra.functions.directory import FunctionDirectory
 from lambent.infra.functions.redis_store import RedisFunctionStore
@@ -26,6 +29,7 @@ from lambent.infra.redaction import without_password
 from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach
 from lambent.infra.secrets import SecretBox
 from lambent.infra.settings import Settings
+from lambent.infra.sqs_queue import SqsQueue
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry
 from services.poller.attempts import Attempts
@@ -33,6 +37,10 @@ from services.poller.outbox import Outbox
 from services.poller.poller import Poller
 from services.poller.redis_streams import RedisStreams
 from services.poller.sending import Deliveries, Sender
+from services.poller.sources.counts import SourceCounts
+from services.poller.sources.keeper import SourceKeeper
+from services.poller.sources.reader import QueueReader
+from services.poller.sources.room import Room
 
 
 def make(settings: Settings) -> Service:
@@ -59,14 +67,17 @@ class PollerService:
             prometheus=bool(telemetry.prometheus),
             instance=self._id,
         )
-        # Whether an event is traced was decided when it was accepted.
-        self._counts = InvocationTelemetry(self._telemetry, self._clock, self._ids, self._rng, 0.0, "pubsub")
+        # Whether an event is traced was decided when it was accepted; of a queue's messages it often was not.
+        self._counts = InvocationTelemetry(
+            self._telemetry, self._clock, self._ids, self._rng, telemetry.sample, "pubsub"
+        )  # fmt: skip
         self._operations = OperationsPort(port_after(telemetry.prometheus, 3), self._clock, self._unready)
         self._certificates = certificates(settings.internal.tls)
         self._connection: InvokerConnection | None = None
         self._directory: FunctionDirectory | None = None
         self._waker: Waker | None = None
         self._poller: Poller | None = None
+        self._keeper: SourceKeeper | None = None
 
     async def start(self) -> Mapping[str, str]:
         """Connect to store and scheduler, then begin to read."""
@@ -112,6 +123,8 @@ class PollerService:
             await self._poller.start()
         except AwsError as error:
             raise StartError(f"Redis at {without_password(url)} does not answer ({error.message})") from error
+        self._keeper = self._sources(attempts, connections)
+        self._keeper.start()
         await self._operations.start()
         self._tasks.start("flush metrics", self._counts.keep_flushing())
         if settings.vpc.exist:
@@ -120,6 +133,24 @@ class PollerService:
             self._tasks.start("tell uses", recorder.keep_telling(seconds))
         return {}
 
+    def _sources(self, attempts: Attempts, connections: Connections) -> SourceKeeper:
+        """What reads event sources."""
+        settings = self._settings
+        room, counts = Room(settings.queue.source_bytes), SourceCounts(self._telemetry)
+
+        def reader(mapping: EventSourceMapping) -> QueueReader | None:
+            source = source_of(mapping.source_arn)
+            connection = connections.source(mapping.tenant, source)
+            if connection is None:
+                return None
+            return QueueReader(
+                mapping, lambda: SqsQueue(connection, source, mapping.tenant, self._clock), attempts, room, counts,
+                settings.limits, self._clock, self._ids, self._rng,
+            )  # fmt: skip
+
+        store, index = RedisEventSourceStore(self._redis), RedisReaderIndex(self._redis)
+        return SourceKeeper(store, index, reader, self._id, self._clock, settings.queue.lease_seconds)
+
     def _unready(self) -> str | None:
         """Why no event would be run now."""
         connected = self._connection is not None and self._connection.leases.connected.is_set()
@@ -127,8 +158,9 @@ class PollerService:
 
     async def stop(self) -> None:
         """Read no more, let running events end, hang up."""
-        if self._poller is not None:
-            await self._poller.stop(self._settings.timing.drain_seconds)
+        seconds = self._settings.timing.drain_seconds
+        reading = [each.stop(seconds) for each in (self._poller, self._keeper) if each is not None]
+        await asyncio.gather(*reading)
         if self._directory is not None and self._waker is not None:
             await self._waker.close()
             await self._directory.close()

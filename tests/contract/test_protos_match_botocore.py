@@ -47,6 +47,7 @@ TYPES = {
     "blob": {FieldDescriptor.TYPE_BYTES},
     "structure": {FieldDescriptor.TYPE_MESSAGE},
     "map": {FieldDescriptor.TYPE_MESSAGE},
+    "list": {FieldDescriptor.TYPE_MESSAGE},  # as a map's value: google.protobuf.ListValue
     "timestamp": {FieldDescriptor.TYPE_MESSAGE},
 }
 

@@ -259,5 +259,5 @@ def test_presigned_requests_are_served(cluster: Cluster, function: str) -> None:
 
 
 def test_operations_that_are_not_served_say_so(cluster: Cluster) -> None:
-    got = error_of(cluster.client().list_event_source_mappings)
+    got = error_of(cluster.client().list_code_signing_configs)
     assert got[:2] == (404, "UnknownOperationException")

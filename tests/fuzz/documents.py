@@ -89,7 +89,9 @@ def plausible(rng: random.Random, field: FieldDescriptor, depth: int = 0) -> Any
     """A JSON value of the field's own type."""
     nested = field.message_type
     if nested is not None and nested.GetOptions().map_entry:
-        values = STRINGS if nested.fields_by_name["value"].type == _F.TYPE_STRING else NUMBERS
+        kind = nested.fields_by_name["value"].type
+        lists = [[], STRINGS[:1], STRINGS[:11]]
+        values = STRINGS if kind == _F.TYPE_STRING else lists if kind == _F.TYPE_MESSAGE else NUMBERS
         return {rng.choice(["KEY", "1", "2", *STRINGS[:8]]): rng.choice(values) for _ in range(rng.randrange(4))}
     value: Any
     if nested is not None and nested.full_name.startswith("google.protobuf."):

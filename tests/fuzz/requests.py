@@ -184,6 +184,12 @@ def document(rng: random.Random, operation: Operation, name: str) -> dict[str, A
                 "MaxAge": rng.choice([0, 86400]),
             }
             return {"AuthType": rng.choice(["NONE", "AWS_IAM"]), "Cors": cors}
+        case "CreateEventSourceMapping" | "UpdateEventSourceMapping":
+            return {
+                "EventSourceArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{rng.choice(['q', 'q.fifo', '', 'ü'])}", "FunctionName": name,
+                "BatchSize": rng.choice([1, 10, 11]), "FilterCriteria": {"Filters": [{"Pattern": rng.choice(["{}", '{"body": [1]}', "{"])}]},
+                "ScalingConfig": {}, "MetricsConfig": {"Metrics": []},
+            }  # fmt: skip
         case "PutFunctionConcurrency":
             return {"ReservedConcurrentExecutions": rng.choice([0, 1, 900])}
         case "PutProvisionedConcurrencyConfig":

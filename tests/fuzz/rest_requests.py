@@ -37,6 +37,7 @@ def rest(rng: random.Random, number: int, world: World) -> RestCase:
     path = operation.path.replace("{function_name}", quote(name.encode("utf-8", "surrogatepass"), safe="$:"))
     path = path.replace("{name}", ALIAS if rng.random() < 0.8 else rng.choice(["7", "nobody", "%20", "a:b", "x" * 200]))
     path = path.replace("{statement_id}", rng.choice(["s", "s", "nobody", "a%20b", "x" * 200]))
+    path = path.replace("{uuid}", rng.choice(["12345678-1234-1234-1234-123456789abc", "nobody", "a%20b", "x" * 200]))
     arn = f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
     path = path.replace(
         "{resource}", quote(arn.encode("utf-8", "surrogatepass"), safe="$:" if rng.random() < 0.5 else "")

@@ -14,6 +14,7 @@ from lambent.v1 import function_service_pb2 as fn
 from lambent.v1 import invocation_service_pb2 as inv
 from lambent.v1 import layer_service_pb2 as layer
 from lambent.v1 import log_service_pb2 as log
+from lambent.v1.event_source_service_pb2 import CreateEventSourceMappingRequest, EventSourceMappingConfiguration
 from services.frontend.transport.restjson import RequestCodec, ResponseCodec
 from services.frontend.transport.validation import validator
 
@@ -48,6 +49,28 @@ def test_nested_lists_maps_and_blobs() -> None:
     assert list(request.layers) == ["x"]
     assert request.file_system_configs[0].arn == "a"
     assert request.timeout == 3
+
+
+def test_maps_of_lists_come_and_go() -> None:
+    name = "KAFKA_BOOTSTRAP_SERVERS"
+    document = {"SelfManagedEventSource": {"Endpoints": {name: ["a:1", None, "b:2"], "gone": None}}}
+    codec = RequestCodec(CreateEventSourceMappingRequest, [])
+    request = codec.read((), b"", {}, json.dumps(document).encode())
+    assert {key: list(each) for key, each in request.self_managed_event_source.endpoints.items()} == {
+        name: ["a:1", "b:2"]
+    }
+    answer = EventSourceMappingConfiguration(self_managed_event_source=request.self_managed_event_source)
+    _, _, body = ResponseCodec(EventSourceMappingConfiguration, 200).write(answer)
+    assert json.loads(body)["SelfManagedEventSource"] == {"Endpoints": {name: ["a:1", "b:2"]}}
+    check = validator(CreateEventSourceMappingRequest)
+    for few in ([], ["a:1"] * 11):
+        request.self_managed_event_source.endpoints[name].Clear()
+        request.self_managed_event_source.endpoints[name].extend(few)
+        with pytest.raises(AwsError, match="Map value must satisfy constraint"):
+            check(request)
+    for odd, told in (("x", "STRING_VALUE can not be converted to a list"), ([1], "NUMBER_VALUE")):
+        with pytest.raises(AwsError, match=told):
+            codec.read((), b"", {}, json.dumps({"SelfManagedEventSource": {"Endpoints": {name: odd}}}).encode())
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,10 @@ class PageRequest(Protocol):
     def max_items(self) -> int: ...
 
 
-def page_size(request: PageRequest, limits: Limits) -> int:
-    """How many items the page may have."""
-    return min(request.max_items or limits.list_page_items, limits.list_page_items)
+def page_size(request: PageRequest, limits: Limits, most: int | None = None) -> int:
+    """How many items the page may have. `most`: the operation's own bound; None: that of lists in general."""
+    bound = limits.list_page_items if most is None else most
+    return min(request.max_items or bound, bound)
 
 
 def marker_after(request: PageRequest) -> str:

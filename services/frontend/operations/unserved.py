@@ -3,7 +3,7 @@ and by the generated API page: what would change a function's behaviour is refus
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from google.protobuf.message import Message
 
@@ -26,18 +26,34 @@ UNSERVED: Mapping[str, str] = {
     "TenantId": "tenant isolation is not served yet",
     "DurableExecutionName": "durable executions are not served",
 }
+# The same of event source mappings, some of whose members are served where functions have them.
+UNSERVED_OF_EVENT_SOURCES: Mapping[str, str] = {
+    "SelfManagedEventSource": "only SQS queues are event sources here",
+    "AmazonManagedKafkaEventSourceConfig": "only SQS queues are event sources here",
+    "SelfManagedKafkaEventSourceConfig": "only SQS queues are event sources here",
+    "DocumentDBEventSourceConfig": "only SQS queues are event sources here",
+    "KMSKeyArn": "filters encrypted with a key of your own are not served yet",
+    "LoggingConfig": "logs of event source mappings are not served yet",
+    "ProvisionedPollerConfig": "provisioned pollers are not served yet",
+}
 
 
-def refuse_unserved(request: Message) -> None:
+def refuse_unserved(request: Message, unserved: Mapping[str, str] = UNSERVED) -> None:
     """Raise InvalidParameterValueException for the first member with a value that is not served."""
+    for name, value in sent(request):
+        reason = unserved.get(name)
+        if reason is not None and not means_nothing(value):
+            raise invalid_parameter(f"{name}: {reason}.")
+
+
+def sent(request: Message) -> Iterator[tuple[str, object]]:
+    """The members that a request carries, by AWS's names."""
     for descriptor, value in request.ListFields():
-        reason = UNSERVED.get(descriptor.json_name)
-        if reason is not None and not _means_nothing(value):
-            raise invalid_parameter(f"{descriptor.json_name}: {reason}.")
+        yield descriptor.json_name, value
 
 
-def _means_nothing(value: object) -> bool:
-    """False, an empty list, or a message whose every member is empty: what tools send for "not wanted"."""
+def means_nothing(value: object) -> bool:
+    """False, zero, an empty list, or a message whose every member is empty: what tools send for "not wanted"."""
     if isinstance(value, Message):
-        return all(_means_nothing(member) for _, member in value.ListFields())
+        return all(means_nothing(member) for _, member in value.ListFields())
     return not value

@@ -234,7 +234,7 @@ def _member_filler(field: FieldDescriptor, known: dict[str, Filler]) -> Filler:
     name = field.name
     nested = field.message_type
     if nested is not None and nested.GetOptions().map_entry:
-        return _map_filler(name, _reader(nested.fields_by_name["value"]))
+        return _map_filler(name, nested.fields_by_name["value"])
     if nested is not None and nested.full_name == "google.protobuf.Timestamp":
 
         def fill_time(message: Any, value: Any) -> None:
@@ -295,16 +295,26 @@ def _clearable_filler(name: str, read: Reader) -> Filler:
     return fill_list
 
 
-def _map_filler(name: str, read: Reader) -> Filler:
+def _map_filler(name: str, values: FieldDescriptor) -> Filler:
+    listed = _is_list(values)
+    read = _string if listed else _reader(values)
+
     def fill_map(message: Any, value: Any) -> None:
         if not isinstance(value, dict):
             raise _unexpected(value, "a map")
         target = getattr(message, name)
         for key, each in value.items():
-            if each is not None:
+            if listed and each is not None:
+                target[key].extend([read(item) for item in _list(each) if item is not None])
+            elif each is not None:
                 target[key] = read(each)
 
     return fill_map
+
+
+def _is_list(field: FieldDescriptor) -> bool:
+    """Whether a map's values are lists of texts, for which messages have a type of protobuf's own."""
+    return field.message_type is not None and field.message_type.full_name == "google.protobuf.ListValue"
 
 
 def _list(value: Any) -> list[Any]:
@@ -447,6 +457,8 @@ def _member_writer(field: FieldDescriptor, known: dict[str, Writer]) -> Writer |
     """None: the value is written as it is."""
     nested = field.message_type
     if nested is not None and nested.GetOptions().map_entry:
+        if _is_list(nested.fields_by_name["value"]):
+            return lambda value: {key: list(each) for key, each in value.items()}
         return dict
     if nested is not None:
         convert = _message_writer(nested, known)

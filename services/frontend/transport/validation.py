@@ -38,7 +38,7 @@ _CLASSES: Mapping[str, str] = {
     "\\p{Z}": "\\x20\\xa0",
 }
 _CLASS = re.compile(r"\\p\{\w+\}")
-_LITERALS = re.compile(r"[A-Za-z0-9_.-]+(?:\|[A-Za-z0-9_.-]+)+")
+_LITERALS = re.compile(r"[A-Za-z0-9_.-]+(?:\|[A-Za-z0-9_.-]+)*")
 
 # A constraint on one value: None when it holds, else its text.
 Constraint = Callable[[Any], str | None]
@@ -118,8 +118,10 @@ def _field(
 ) -> tuple[Constraint | None, FieldCheck] | None:
     """(a quick test of the whole value, the full check); None: anything goes."""
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        of_text = field.message_type.fields_by_name["value"].type == FieldDescriptor.TYPE_STRING
-        return _leaf(_map_constraints(rule, of_text=of_text), rule)
+        # Texts and lists have a length, numbers a value.
+        kind = field.message_type.fields_by_name["value"].type
+        sized = kind in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE)
+        return _leaf(_map_constraints(rule, sized=sized), rule)
     if field.message_type is not None:
         if field.message_type.full_name.startswith("google.protobuf."):
             return None
@@ -181,7 +183,7 @@ def _scalar_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
 def _list_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
     constraints = _length(rule)
     if rule.item_pattern:
-        # A choice of plain words is what AWS's model calls an enum.
+        # A plain word, or a choice of them, is what AWS's model calls an enum.
         words = _LITERALS.fullmatch(rule.item_pattern)
         item = _values(rule.item_pattern.split("|")) if words else _pattern(rule.item_pattern)
         clearable = rule.clearable
@@ -200,13 +202,13 @@ def _list_constraints(rule: options_pb2.FieldRule) -> list[Constraint]:
 
 
 def _lengths(what: str, bounds: options_pb2.Bounds, parts: Callable[[Any], Any]) -> Constraint:
-    """Of each key or value of a map of strings."""
+    """Of each key of a map, or of each value that is a text or a list."""
     within, texts = _within(bounds)
     return _every(what, [within], texts, parts)
 
 
 def _within(bounds: options_pb2.Bounds) -> tuple[Constraint, list[str]]:
-    """That a text is as long as it may be, and how AWS says so."""
+    """That a text or a list is as long as it may be, and how AWS says so."""
     low, high = bounds.min, bounds.max
     return (lambda part: None if low <= len(part) <= high else ""), [
         f"Member must have length less than or equal to {high}",
@@ -214,7 +216,7 @@ def _within(bounds: options_pb2.Bounds) -> tuple[Constraint, list[str]]:
     ]
 
 
-def _map_constraints(rule: options_pb2.FieldRule, *, of_text: bool) -> list[Constraint]:
+def _map_constraints(rule: options_pb2.FieldRule, *, sized: bool) -> list[Constraint]:
     constraints = _length(rule)
     if rule.key_pattern:
         keys = [_pattern(rule.key_pattern)]
@@ -226,7 +228,7 @@ def _map_constraints(rule: options_pb2.FieldRule, *, of_text: bool) -> list[Cons
         constraints.append(_every("Map keys", keys, texts, lambda value: value))
     elif rule.HasField("key_length"):
         constraints.append(_lengths("Map keys", rule.key_length, lambda value: value))
-    if rule.HasField("item_value") and of_text:
+    if rule.HasField("item_value") and sized:
         constraints.append(_lengths("Map value", rule.item_value, lambda value: value.values()))
     elif rule.HasField("item_value"):
         low, high = rule.item_value.min, rule.item_value.max

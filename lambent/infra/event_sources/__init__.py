@@ -1,0 +1,1 @@
+"""Where event source mappings are kept, and which poller reads which."""
