@@ -111,7 +111,7 @@ def record(ended: Ended) -> bytes:
     }
     members = [
         ("version", b'"1.0"'),
-        ("timestamp", _json(_timestamp(ended.now))),
+        ("timestamp", _json(timestamp(ended.now))),
         ("requestContext", _json(context)),
         ("requestPayload", ended.payload),
     ]
@@ -137,8 +137,13 @@ def bus_entry(ended_record: bytes, bus: str, function: str, condition: Condition
 
 def object_key(name: str, now: float, unique: str) -> str:
     """The key of a record in a bucket; `unique`: a UUID."""
+    return dated_key(f"aws/lambda/async/{name}", now, unique)
+
+
+def dated_key(folder: str, now: float, unique: str) -> str:
+    """A key below a folder of a bucket, by day and second. `now`: epoch seconds."""
     moment = datetime.fromtimestamp(now, UTC)
-    return f"aws/lambda/async/{name}/{moment:%Y/%m/%d}/{moment:%Y-%m-%dT%H.%M.%S}-{unique}"
+    return f"{folder}/{moment:%Y/%m/%d}/{moment:%Y-%m-%dT%H.%M.%S}-{unique}"
 
 
 def dead_letter_attributes(ended: Ended) -> Mapping[str, tuple[str, str]]:
@@ -172,7 +177,8 @@ def _json_of(response: bytes) -> bytes:
     return response if is_json(response) else _json(response.decode(errors="replace"))
 
 
-def _timestamp(epoch: float) -> str:
+def timestamp(epoch: float) -> str:
+    """Epoch seconds as records write them: UTC, with milliseconds."""
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 

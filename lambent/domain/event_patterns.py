@@ -15,6 +15,7 @@ Source: https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.h
 
 from __future__ import annotations
 
+import base64
 import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,8 +34,6 @@ _Test = Callable[[Any], bool]
 # Objects within each other, alternatives of $or counted; a pattern of any use needs far fewer.
 MOST_NESTED = 32
 
-# The member of a queue's message that holds its data.
-_BODY = "body"
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
@@ -60,10 +59,46 @@ def for_queue(patterns: Sequence[str]) -> Filter:
     An object for `body` is compared with the JSON object that the body's text holds, and met by no other text; a list
     for `body` is compared with the text itself. Raises InvalidParameterValueException.
     """
+    return _of_data(patterns, "body", lambda body: body)
+
+
+def for_kinesis(patterns: Sequence[str]) -> Filter:
+    """The same of a data stream's records, as the function's event holds them: of what their `kinesis` has.
+
+    `data` is what its base64 stands for, and compared as `body` is of a queue's message. Data that is no text in UTF-8
+    is there nevertheless: a list that has `exists` or `anything-but` may be met by it, nothing else is. Raises
+    InvalidParameterValueException.
+    """
+    met = _of_data(patterns, "data", _decoded)
+    return lambda record: met(record["kinesis"])
+
+
+def for_dynamodb(patterns: Sequence[str]) -> Filter:
+    """The same of the records of a table's stream, as the function's event holds them. An item's numbers are texts
+    there: {"N": "5"}. Raises InvalidParameterValueException."""
+    return any_of(patterns)
+
+
+def _of_data(patterns: Sequence[str], name: str, read: Callable[[Any], Any]) -> Filter:
+    """The filter of records whose member `name` holds data. `read`: what there is to compare of that member's value."""
     if not patterns:
         return _every
     met = any_of(patterns)
-    return lambda message: met({**message, _BODY: _Data(message.get(_BODY))})
+    return lambda record: met({**record, name: _Data(record.get(name), read)})
+
+
+def _decoded(data: Any) -> str | bytes | None:
+    """What base64 stands for; bytes where that is no text; None: there is no data."""
+    if not isinstance(data, str):
+        return None
+    try:
+        content = base64.b64decode(data, validate=True)
+    except ValueError:
+        return data.encode(errors="replace")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
 
 
 def _invalid() -> AwsError:
@@ -93,10 +128,16 @@ class _Number:
 
 
 class _Data:
-    """The data of a record: a text that is read as JSON when a filter first asks, and then not again."""
+    """The data of a record: a text that is read when a filter first asks, also as JSON, and then not again."""
 
-    def __init__(self, text: Any) -> None:
-        self.text = text
+    def __init__(self, value: Any, read: Callable[[Any], Any]) -> None:
+        self._value = value
+        self._read = read
+
+    @cached_property
+    def text(self) -> Any:
+        """None: there is no data."""
+        return self._read(self._value)
 
     @cached_property
     def document(self) -> dict[str, Any] | None:

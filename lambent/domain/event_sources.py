@@ -1,36 +1,73 @@
-"""Event source mappings: a queue whose messages a function is invoked with. What may be set for one, and its states.
+"""Event source mappings: a queue or a stream whose records a function is invoked with. What may be set for one, and its
+states.
 
 A mapping's record says what is wanted, and how far that has come: who changes it leaves a state that passes, and the
-poller that reads its queue settles it.
+poller that reads its source settles it.
 
 Sources: https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html,
-https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html and AWS's recorded answers.
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html, services-kinesis-parameters.html and
+services-ddb-params.html there, and AWS's recorded answers.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeVar
 
-from lambent.domain.destinations import Destination, resource_of
+from lambent.domain.destinations import Destination, parse, resource_of
 from lambent.domain.errors import AwsError, invalid_parameter
-from lambent.domain.event_patterns import for_queue
+from lambent.domain.event_patterns import any_of, for_queue
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, Tenant
 
 T = TypeVar("T")
 
 # Services whose resources can be event sources.
-SOURCES = ("sqs",)
+QUEUE, KINESIS, DYNAMODB = "sqs", "kinesis", "dynamodb"
+SOURCES = (QUEUE, KINESIS, DYNAMODB)
+# Where a stream is begun to be read (StartingPosition).
+OLDEST, NEWEST, SINCE = "TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"
 BATCH_ITEM_FAILURES = "ReportBatchItemFailures"
 EVENT_COUNT = "EventCount"
-# StateTransitionReason of everything that a user does.
-USER_INITIATED = "USER_INITIATED"
-DEFAULT_BATCH_SIZE = 10
+# StateTransitionReason of everything that a user does, of queues and of streams.
+USER_INITIATED, USER_ACTION = "USER_INITIATED", "User action"
+# LastProcessingResult of a stream until something of it has been processed.
+NOTHING_PROCESSED = "No records processed"
+# In requests and answers: no bound of a record's age, or of attempts at a batch.
+UNBOUNDED = -1
+# The least age that can be set, in seconds, and the most.
+LEAST_AGE, MOST_AGE = 60, 604_800
+# Services that are told of a stream's batches that are given up.
+ON_FAILURE = ("sqs", "sns", "s3")
+# Records in a batch where a request does not say it.
+DEFAULT_BATCH_SIZE, DEFAULT_STREAM_BATCH_SIZE = 10, 100
 # Most messages that one ReceiveMessage answers, and so the largest batch that needs no window.
 RECEIVED_AT_ONCE = 10
+
+# Members of requests, as AWS calls them, that only some sources have.
+_OF_STREAMS = frozenset(
+    {
+        "BisectBatchOnFunctionError",
+        "DestinationConfig",
+        "MaximumRecordAgeInSeconds",
+        "MaximumRetryAttempts",
+        "ParallelizationFactor",
+        "StartingPosition",
+        "StartingPositionTimestamp",
+        "TumblingWindowInSeconds",
+    }
+)
+_OF_QUEUES = frozenset({"ScalingConfig"})
+_OF_BROKERS = frozenset({"Queues", "SourceAccessConfigurations", "Topics"})
+# What an ARN names after its account, where it names a stream.
+_STREAMS: Mapping[str, re.Pattern[str]] = {
+    KINESIS: re.compile(r"stream/[a-zA-Z0-9_.-]{1,128}"),
+    DYNAMODB: re.compile(r"table/[a-zA-Z0-9_.-]{3,255}/stream/[a-zA-Z0-9:.-]+"),
+}
+_CONSUMER = re.compile(r"(stream/[^/]+)/consumer/.+")
 
 
 class MappingState(Enum):
@@ -61,15 +98,24 @@ class EventSourceMapping:
     state: MappingState
     enabled: bool  # whether it is, or will be once its state is settled
     modified: float  # epoch seconds
-    batch_size: int = DEFAULT_BATCH_SIZE  # messages
-    window_seconds: int = 0  # how long a batch waits for more messages
-    filters: tuple[str, ...] = ()  # patterns; none: every message
-    reports_failures: bool = False  # the function says which messages failed
-    maximum_concurrency: int | None = None  # batches at once; None: as many as scaling comes to
+    batch_size: int = DEFAULT_BATCH_SIZE  # records
+    window_seconds: int = 0  # how long a batch waits for more records
+    filters: tuple[str, ...] = ()  # patterns; none: every record
+    reports_failures: bool = False  # the function says which records failed
+    maximum_concurrency: int | None = None  # of a queue: batches at once; None: as many as scaling comes to
     counted: bool = False  # its events are counted (MetricsConfig)
     result: str = ""  # LastProcessingResult; empty: nothing to say
     tags: Mapping[str, str] | None = None  # None: none
     revision: int = 0  # of this record, one more at each change
+
+    # Of streams.
+    position: str = ""  # OLDEST, NEWEST or SINCE
+    position_time: float | None = None  # epoch seconds, with SINCE
+    parallel: int = 1  # batches of a shard at once
+    age_seconds: int | None = None  # how old a record may become; None: as old as the stream keeps it
+    retries: int | None = None  # attempts at a batch after the first; None: until it succeeds
+    bisects: bool = False  # a batch that fails is tried again in halves
+    on_failure: str | None = None  # ARN of who is told of a batch that is given up
 
     @property
     def arn(self) -> str:
@@ -86,6 +132,21 @@ class EventSourceMapping:
         """What no two mappings of a tenant have in common: the source and the function's ARN."""
         return f"{self.source_arn} {self.ref.arn}"
 
+    @property
+    def of_stream(self) -> bool:
+        """Whether its source is a stream."""
+        return is_stream(source_of(self.source_arn))
+
+    @property
+    def reason(self) -> str:
+        """Why it is in its state (StateTransitionReason)."""
+        return USER_ACTION if self.of_stream else USER_INITIATED
+
+    @property
+    def last_result(self) -> str:
+        """What came of the last batch (LastProcessingResult); empty: nothing to say."""
+        return self.result or (NOTHING_PROCESSED if self.of_stream else "")
+
     def next(self, **changes: object) -> EventSourceMapping:
         """The record after a change."""
         return replace(self, revision=self.revision + 1, **changes)  # type: ignore[arg-type]
@@ -99,7 +160,7 @@ class EventSourceMapping:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The members that a request carries; None: it does not."""
+    """The members that a request carries; None: it does not. Units are those of EventSourceMapping."""
 
     ref: FunctionRef | None = None
     enabled: bool | None = None
@@ -110,6 +171,17 @@ class Wanted:
     maximum_concurrency: int | None = None
     scaling: bool = False  # a ScalingConfig is among them, though it may be empty, which takes the maximum away
     counted: bool | None = None
+    members: tuple[str, ...] = ()  # all that are sent and say something, as AWS calls them
+
+    # Of streams.
+    position: str | None = None
+    position_time: float | None = None
+    parallel: int | None = None
+    age_seconds: int | None = None  # UNBOUNDED: as old as the stream keeps it
+    retries: int | None = None  # UNBOUNDED: until it succeeds
+    bisects: bool | None = None
+    on_success: str = ""  # an ARN, which is refused
+    on_failure: str | None = None  # empty: nobody is told any more
 
 
 def source_of(arn: str) -> Destination:
@@ -117,7 +189,28 @@ def source_of(arn: str) -> Destination:
     source = resource_of(arn, SOURCES)
     if source is None:
         raise invalid_parameter("Unrecognized event source.")
+    if is_stream(source) and not names_stream(source):
+        raise _no_stream(source)
     return source
+
+
+def names_stream(source: Destination) -> bool:
+    """Whether it is a stream itself, rather than something else of its service, such as a table."""
+    return is_stream(source) and _STREAMS[source.service].fullmatch(source.resource) is not None
+
+
+def is_stream(source: Destination) -> bool:
+    """Whether it is a stream rather than a queue."""
+    return source.service in _STREAMS
+
+
+def _no_stream(source: Destination) -> AwsError:
+    told = "Unrecognized event source."
+    consumer = _CONSUMER.fullmatch(source.resource) if source.service == KINESIS else None
+    if consumer is not None:
+        stream = source.arn.removesuffix(source.resource) + consumer[1]
+        told += f" Enhanced fan-out is not served: give the stream's own ARN, {stream}, instead of its consumer's."
+    return invalid_parameter(told)
 
 
 def create(
@@ -125,26 +218,31 @@ def create(
     limits: Limits,
 ) -> EventSourceMapping:  # fmt: skip
     """A new mapping. Raises InvalidParameterValueException."""
+    _check_members(source, wanted)
     enabled = wanted.enabled is not False
     mapping = EventSourceMapping(
         ref.tenant, uuid, source.arn, ref.name, ref.qualifier, MappingState.CREATING, enabled, now,
         tags=dict(tags) or None,
     )  # fmt: skip
-    return _checked(_with(mapping, wanted), source, limits)
+    if is_stream(source):
+        position, time = _begin(source, wanted, now)
+        mapping = replace(mapping, batch_size=DEFAULT_STREAM_BATCH_SIZE, position=position, position_time=time)
+    return _checked(_with(mapping, source, wanted), source, limits)
 
 
 def update(before: EventSourceMapping, wanted: Wanted, now: float, limits: Limits) -> EventSourceMapping:
     """What an Update leaves. Raises InvalidParameterValueException and ResourceInUseException."""
+    source = source_of(before.source_arn)
+    _check_members(source, wanted)
     if before.state not in SETTLED:
         raise in_use("update")
-    after = _with(before, wanted)
+    after = _with(before, source, wanted)
     if wanted.enabled is None or wanted.enabled == before.enabled:
         state = MappingState.UPDATING
     else:
         state = MappingState.ENABLING if wanted.enabled else MappingState.DISABLING
         after = replace(after, enabled=wanted.enabled)
-    after = after.next(state=state, modified=now)
-    return _checked(after, source_of(before.source_arn), limits)
+    return _checked(after.next(state=state, modified=now), source, limits)
 
 
 def delete(before: EventSourceMapping, now: float) -> EventSourceMapping:
@@ -154,10 +252,48 @@ def delete(before: EventSourceMapping, now: float) -> EventSourceMapping:
     return before.next(state=MappingState.DELETING, enabled=False, modified=now)
 
 
-def _with(mapping: EventSourceMapping, wanted: Wanted) -> EventSourceMapping:
+def _check_members(source: Destination, wanted: Wanted) -> None:
+    """That a request says only what there is for such a source. Raises InvalidParameterValueException."""
+    others = _OF_BROKERS | (_OF_QUEUES if is_stream(source) else _OF_STREAMS)
+    for name in wanted.members:
+        if name in others:
+            raise invalid_parameter(f"Unsupported {name} parameter for given event source mapping type.")
+    if "TumblingWindowInSeconds" in wanted.members:
+        raise invalid_parameter("TumblingWindowInSeconds: tumbling windows are not served yet.")
+    if wanted.on_success:
+        raise invalid_parameter(
+            "DestinationConfig: an event source mapping tells nobody of a success; only OnFailure can be set."
+        )
+
+
+def _begin(source: Destination, wanted: Wanted, now: float) -> tuple[str, float | None]:
+    """Where a new mapping begins to read its stream, and the time where that is one. Raises
+    InvalidParameterValueException."""
+    if not wanted.position:
+        raise invalid_parameter(
+            "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: Member must "
+            "not be null."
+        )
+    time = wanted.position_time
+    if wanted.position != SINCE:
+        if time is not None:
+            raise invalid_parameter(f"StartingPositionTimestamp can be given only with StartingPosition {SINCE}.")
+        return wanted.position, None
+    if source.service == DYNAMODB:
+        raise invalid_parameter(f"Unsupported starting position for arn type: {source.arn}")
+    if time is None:
+        raise invalid_parameter(f"StartingPosition {SINCE} needs a StartingPositionTimestamp.")
+    if time > now:
+        raise invalid_parameter("StartingPositionTimestamp must not be in the future.")
+    if time < 0:
+        raise invalid_parameter("StartingPositionTimestamp must not be before 1970.")
+    return wanted.position, time
+
+
+def _with(mapping: EventSourceMapping, source: Destination, wanted: Wanted) -> EventSourceMapping:
     """The mapping with what a request says of its settings."""
     ref = wanted.ref or mapping.ref
-    return replace(
+    after = replace(
         mapping,
         function=ref.name,
         qualifier=ref.qualifier,
@@ -168,14 +304,43 @@ def _with(mapping: EventSourceMapping, wanted: Wanted) -> EventSourceMapping:
         maximum_concurrency=wanted.maximum_concurrency if wanted.scaling else mapping.maximum_concurrency,
         counted=_said(wanted.counted, mapping.counted),
     )
+    return _with_stream(after, wanted) if is_stream(source) else after
+
+
+def _with_stream(mapping: EventSourceMapping, wanted: Wanted) -> EventSourceMapping:
+    """The same of settings that only streams have."""
+    return replace(
+        mapping,
+        parallel=_said(wanted.parallel, mapping.parallel),
+        age_seconds=_bound(wanted.age_seconds, mapping.age_seconds),
+        retries=_bound(wanted.retries, mapping.retries),
+        bisects=_said(wanted.bisects, mapping.bisects),
+        on_failure=_said(wanted.on_failure, mapping.on_failure) or None,
+    )
 
 
 def _said(value: T | None, before: T) -> T:
     return before if value is None else value
 
 
+def _bound(value: int | None, before: int | None) -> int | None:
+    if value is None:
+        return before
+    return None if value == UNBOUNDED else value
+
+
 def _checked(mapping: EventSourceMapping, source: Destination, limits: Limits) -> EventSourceMapping:
     """The same, where it makes sense. Raises InvalidParameterValueException."""
+    if len(mapping.filters) > limits.event_source_filters:
+        raise invalid_parameter(f"A mapping has at most {limits.event_source_filters} filters.")
+    if is_stream(source):
+        _check_stream(mapping)
+    else:
+        _check_queue(mapping, source)
+    return mapping
+
+
+def _check_queue(mapping: EventSourceMapping, source: Destination) -> None:
     if source.ordered:
         if mapping.batch_size > RECEIVED_AT_ONCE:
             raise invalid_parameter(f"A batch of a FIFO queue has at most {RECEIVED_AT_ONCE} messages.")
@@ -186,10 +351,18 @@ def _checked(mapping: EventSourceMapping, source: Destination, limits: Limits) -
             "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than "
             f"{RECEIVED_AT_ONCE}"
         )
-    if len(mapping.filters) > limits.event_source_filters:
-        raise invalid_parameter(f"A mapping has at most {limits.event_source_filters} filters.")
     for_queue(mapping.filters)
-    return mapping
+
+
+def _check_stream(mapping: EventSourceMapping) -> None:
+    if mapping.age_seconds is not None and not LEAST_AGE <= mapping.age_seconds <= MOST_AGE:
+        raise invalid_parameter(f"MaximumRecordAgeInSeconds must be {UNBOUNDED}, or {LEAST_AGE} to {MOST_AGE}.")
+    if mapping.on_failure is not None and parse(mapping.on_failure, ON_FAILURE) is None:
+        raise invalid_parameter(
+            f"The destination ARN {mapping.on_failure} is invalid: it must be of an SQS standard queue, an SNS "
+            "standard topic or an S3 bucket."
+        )
+    any_of(mapping.filters)
 
 
 def check_visibility(visibility_seconds: int, timeout_seconds: int) -> None:
@@ -208,10 +381,13 @@ def mapping_arn(tenant: Tenant, uuid: str) -> str:
 
 def exists(mapping: EventSourceMapping, uuid: str) -> AwsError:
     """AWS's answer where a source and a function are mapped already, by the mapping `uuid`."""
+    source, function = f'(" {mapping.source_arn} ")', f'(" {mapping.function} ")'
+    if mapping.of_stream:
+        told = f"The event source arn {source} and function {function} provided mapping already exists."
+    else:
+        told = f"An event source mapping with SQS arn {source} and function {function} already exists."
     return AwsError(
-        "ResourceConflictException",
-        f'An event source mapping with SQS arn (" {mapping.source_arn} ") and function (" {mapping.function} ") '
-        f"already exists. Please update or delete the existing mapping with UUID {uuid}",
+        "ResourceConflictException", f"{told} Please update or delete the existing mapping with UUID {uuid}"
     )
 
 

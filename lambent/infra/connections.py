@@ -15,14 +15,20 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from lambent.domain.destinations import ON_FAILURE, Destination, resource_of
+from lambent.domain.event_sources import DYNAMODB, KINESIS, QUEUE, SOURCES, names_stream
 from lambent.domain.names import Tenant
 
+# What event sources are read at, by the service that their ARNs name. AWS has the streams of tables elsewhere than the
+# tables themselves.
+READ_AT: Mapping[str, str] = {QUEUE: "sqs", KINESIS: "kinesis", DYNAMODB: "dynamodbstreams"}
+# What a row may name as its service: whoever can be told something, and whatever can be read.
+SERVICES = tuple(dict.fromkeys([*ON_FAILURE, *READ_AT.values()]))
 _ENDPOINT = re.compile(r"https?://[^/\s]+")
 
 
@@ -58,20 +64,23 @@ class Connections:
     def find(self, tenant: Tenant, destination: Destination) -> Connection | None:
         """Where a destination is for a tenant's functions: a row for its ARN before one for its service. None: built
         in."""
-        for row in self._of(tenant):
-            if row.arn == destination.arn:
-                return row
-        return self.of_service(tenant, destination.service)
+        return self._of_arn(tenant, destination) or self.of_service(tenant, destination.service)
 
     def source(self, tenant: Tenant, source: Destination) -> Connection | None:
-        """Where an event source is that a tenant's functions read. A row for a service leads to the tenant's own
-        resources only: reading takes away what another account has there. None: nowhere."""
-        found = self.find(tenant, source)
-        return found if found is None or found.arn or source.account == tenant.account else None
+        """Where an event source is that a tenant's functions read: a row for its ARN before one for its service, as
+        READ_AT calls it. A row for a service leads to the tenant's own resources only: reading takes away what another
+        account has there. None: nowhere."""
+        found = self._of_arn(tenant, source)
+        if found is not None or source.account != tenant.account:
+            return found
+        return self.of_service(tenant, READ_AT.get(source.service, source.service))
 
     def of_service(self, tenant: Tenant, service: str) -> Connection | None:
         """Where a service is for a tenant's functions. None: built in."""
         return next((row for row in self._of(tenant) if row.service == service), None)
+
+    def _of_arn(self, tenant: Tenant, resource: Destination) -> Connection | None:
+        return next((row for row in self._of(tenant) if row.arn == resource.arn), None)
 
     def _of(self, tenant: Tenant) -> list[Connection]:
         return [row for row in self._rows if row.account in ("", tenant.account)]
@@ -88,10 +97,16 @@ def load(path: str) -> Connections:
     for row in rows:
         if bool(row.service) == bool(row.arn):
             raise ConnectionsError(f"a connection of {path} needs either service or arn: {row}")
-        if row.service and row.service not in ON_FAILURE:
-            raise ConnectionsError(f"service {row.service} in {path} is none of {', '.join(ON_FAILURE)}")
-        if row.arn and resource_of(row.arn, ON_FAILURE) is None:
+        if row.service and row.service not in SERVICES:
+            raise ConnectionsError(f"service {row.service} in {path} is none of {', '.join(SERVICES)}")
+        if row.arn and not _of_use(row.arn):
             raise ConnectionsError(f"arn {row.arn} in {path} is of nothing that can be told something or read")
         if not _ENDPOINT.fullmatch(row.endpoint):
             raise ConnectionsError(f"endpoint {row.endpoint} in {path} must be http(s)://HOST[:PORT], without a path")
     return Connections(rows)
+
+
+def _of_use(arn: str) -> bool:
+    """Whether an ARN names something that can be told something or read."""
+    resource = resource_of(arn, (*ON_FAILURE, *SOURCES))
+    return resource is not None and (resource.service in ON_FAILURE or names_stream(resource))

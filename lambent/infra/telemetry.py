@@ -67,10 +67,14 @@ METRICS: Mapping[str, Metric] = {
             "{failure}",
             "Records that could not be delivered to a destination.",
         ),
-        Metric("aws.lambda.polledeventcount", "counter", "{event}", "Messages that an event source's reader received."),
+        Metric("aws.lambda.polledeventcount", "counter", "{event}", "Records that an event source's reader received."),
         Metric("aws.lambda.filteredouteventcount", "counter", "{event}", "Of these, those that no filter let pass."),
         Metric("aws.lambda.invokedeventcount", "counter", "{event}", "Of these, those that a function ran with."),
         Metric("aws.lambda.failedinvokeeventcount", "counter", "{event}", "Of these, those that it did not handle."),
+        Metric("aws.lambda.droppedeventcount", "counter", "{event}", "Records of streams that were given up."),
+        Metric(
+            "aws.lambda.iteratorage", "histogram", "ms", "Age of a batch's last record when its function was invoked."
+        ),
         Metric("aws.lambda.deletedeventcount", "counter", "{event}", "Messages that were deleted in their queue."),
         Metric("aws.lambda.urlrequestcount", "counter", "{request}", "Requests at a function's URL."),
         Metric("aws.lambda.urlrequestlatency", "histogram", "ms", "Time until such a request's answer began."),

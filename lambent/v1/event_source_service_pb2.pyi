@@ -76,40 +76,52 @@ class CreateEventSourceMappingRequest(_message.Message):
     LOGGING_CONFIG_FIELD_NUMBER: _builtins.int
     PROVISIONED_POLLER_CONFIG_FIELD_NUMBER: _builtins.int
     event_source_arn: _builtins.str
-    """ARN of the queue."""
+    """ARN of the source: an SQS queue, a Kinesis stream, or the stream of a DynamoDB table."""
     function_name: _builtins.str
     """Name, name:qualifier, partial ARN or full ARN of the function."""
     enabled: _builtins.bool
-    """Whether the queue is read. Absent: it is."""
+    """Whether the source is read. Absent: it is."""
     batch_size: _builtins.int
-    """Most messages of one invocation; at most 10 of a FIFO queue, and without a window. Absent: 10."""
+    """Most records of one invocation; of queues at most 10 where the queue is FIFO or there is no window. Absent: 10 of
+    queues, 100 of streams.
+    """
     maximum_batching_window_in_seconds: _builtins.int
-    """How long a batch waits for more messages, in seconds. Absent: 0, not at all."""
+    """How long a batch waits for more records, in seconds. Absent: 0, not at all."""
     parallelization_factor: _builtins.int
-    """Of streams."""
+    """Of streams: how many batches of a shard run at once; records of one key stay in order. Absent: 1."""
     starting_position: _builtins.str
-    """Of streams."""
+    """Of streams, which need it: where to begin. TRIM_HORIZON is the oldest record that the stream has, LATEST behind
+    the newest, AT_TIMESTAMP a time, of Kinesis only.
+    """
     maximum_record_age_in_seconds: _builtins.int
-    """Of streams, in seconds."""
+    """Of streams: how old a record may become before it is given up, in seconds: 60 or more. Absent, or -1: as old as
+    the stream keeps it.
+    """
     bisect_batch_on_function_error: _builtins.bool
-    """Of streams."""
+    """Of streams: whether a batch that fails is tried again in halves. Absent: false, as a whole."""
     maximum_retry_attempts: _builtins.int
-    """Of streams."""
+    """Of streams: attempts at a batch after the first, before it is given up. Absent, or -1: until it succeeds or the
+    stream keeps it no more.
+    """
     tumbling_window_in_seconds: _builtins.int
-    """Of streams, in seconds."""
+    """Of streams: how long a function's state is carried from batch to batch, in seconds. Absent, or 0: not at all; any
+    other is refused, as windows are not served yet.
+    """
     kms_key_arn: _builtins.str
     """Key that filters are encrypted with."""
     @_builtins.property
     def filter_criteria(self) -> Global___FilterCriteria:
-        """Which messages the function is invoked with. Absent: with every one."""
+        """Which records the function is invoked with. Absent: with every one."""
 
     @_builtins.property
     def starting_position_timestamp(self) -> _timestamp_pb2.Timestamp:
-        """Of streams."""
+        """Of Kinesis, with AT_TIMESTAMP only: the time, not in the future; records that have arrived since then are read."""
 
     @_builtins.property
     def destination_config(self) -> _event_invoke_service_pb2.DestinationConfig:
-        """Of streams."""
+        """Of streams: who is told of a batch that is given up, as OnFailure: an SQS standard queue, an SNS standard topic or
+        an S3 bucket. Absent: nobody. OnSuccess is refused.
+        """
 
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -133,7 +145,7 @@ class CreateEventSourceMappingRequest(_message.Message):
 
     @_builtins.property
     def function_response_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """ReportBatchItemFailures: the function says which messages of a batch failed."""
+        """ReportBatchItemFailures: the function says which records of a batch failed."""
 
     @_builtins.property
     def amazon_managed_kafka_event_source_config(self) -> Global___AmazonManagedKafkaEventSourceConfig:
@@ -145,7 +157,7 @@ class CreateEventSourceMappingRequest(_message.Message):
 
     @_builtins.property
     def scaling_config(self) -> Global___ScalingConfig:
-        """How many batches run at once. Absent: as many as the backlog asks for."""
+        """Of queues: how many batches run at once. Absent: as many as the backlog asks for."""
 
     @_builtins.property
     def document_db_event_source_config(self) -> Global___DocumentDBEventSourceConfig:
@@ -351,30 +363,38 @@ class UpdateEventSourceMappingRequest(_message.Message):
     function_name: _builtins.str
     """Name, name:qualifier, partial ARN or full ARN of the function."""
     enabled: _builtins.bool
-    """Whether the queue is read."""
+    """Whether the source is read."""
     batch_size: _builtins.int
-    """Most messages of one invocation; at most 10 of a FIFO queue, and without a window."""
+    """Most records of one invocation; of queues at most 10 where the queue is FIFO or there is no window."""
     maximum_batching_window_in_seconds: _builtins.int
-    """How long a batch waits for more messages, in seconds."""
+    """How long a batch waits for more records, in seconds."""
     maximum_record_age_in_seconds: _builtins.int
-    """Of streams, in seconds."""
+    """Of streams: how old a record may become before it is given up, in seconds: 60 or more. -1: as old as the stream
+    keeps it.
+    """
     bisect_batch_on_function_error: _builtins.bool
-    """Of streams."""
+    """Of streams: whether a batch that fails is tried again in halves."""
     maximum_retry_attempts: _builtins.int
-    """Of streams."""
+    """Of streams: attempts at a batch after the first, before it is given up. -1: until it succeeds or the stream keeps
+    it no more.
+    """
     parallelization_factor: _builtins.int
-    """Of streams."""
+    """Of streams: how many batches of a shard run at once; records of one key stay in order."""
     tumbling_window_in_seconds: _builtins.int
-    """Of streams, in seconds."""
+    """Of streams: how long a function's state is carried from batch to batch, in seconds. 0: not at all; any other is
+    refused, as windows are not served yet.
+    """
     kms_key_arn: _builtins.str
     """Key that filters are encrypted with."""
     @_builtins.property
     def filter_criteria(self) -> Global___FilterCriteria:
-        """Which messages the function is invoked with. Empty: with every one."""
+        """Which records the function is invoked with. Empty: with every one."""
 
     @_builtins.property
     def destination_config(self) -> _event_invoke_service_pb2.DestinationConfig:
-        """Of streams."""
+        """Of streams: who is told of a batch that is given up, as OnFailure: an SQS standard queue, an SNS standard topic or
+        an S3 bucket. Empty: nobody any more. OnSuccess is refused.
+        """
 
     @_builtins.property
     def source_access_configurations(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceAccessConfiguration]:
@@ -382,11 +402,11 @@ class UpdateEventSourceMappingRequest(_message.Message):
 
     @_builtins.property
     def function_response_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """ReportBatchItemFailures: the function says which messages of a batch failed. An empty list: it does not any more."""
+        """ReportBatchItemFailures: the function says which records of a batch failed. An empty list: it does not any more."""
 
     @_builtins.property
     def scaling_config(self) -> Global___ScalingConfig:
-        """How many batches run at once. Empty: as many as the backlog asks for."""
+        """Of queues: how many batches run at once. Empty: as many as the backlog asks for."""
 
     @_builtins.property
     def amazon_managed_kafka_event_source_config(self) -> Global___AmazonManagedKafkaEventSourceConfig:
@@ -560,7 +580,7 @@ class ListEventSourceMappingsRequest(_message.Message):
     MARKER_FIELD_NUMBER: _builtins.int
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
     event_source_arn: _builtins.str
-    """Only mappings of this queue."""
+    """Only mappings of this queue or stream."""
     function_name: _builtins.str
     """Only mappings of this function, and of this version or alias where it names one."""
     marker: _builtins.str
@@ -670,42 +690,46 @@ class EventSourceMappingConfiguration(_message.Message):
     uuid: _builtins.str
     """The mapping."""
     starting_position: _builtins.str
-    """Of streams."""
+    """Of streams: where reading began."""
     batch_size: _builtins.int
-    """Most messages of one invocation; at most 10 of a FIFO queue, and without a window."""
+    """Most records of one invocation; of queues at most 10 where the queue is FIFO or there is no window."""
     maximum_batching_window_in_seconds: _builtins.int
-    """How long a batch waits for more messages, in seconds."""
+    """How long a batch waits for more records, in seconds."""
     parallelization_factor: _builtins.int
-    """Of streams."""
+    """Of streams: how many batches of a shard run at once; records of one key stay in order."""
     event_source_arn: _builtins.str
-    """ARN of the queue."""
+    """ARN of the source: an SQS queue, a Kinesis stream, or the stream of a DynamoDB table."""
     function_arn: _builtins.str
     """ARN of the function; with the qualifier where one was given."""
     last_processing_result: _builtins.str
-    """What came of the last batch. Absent: nothing to say."""
+    """What came of the last batch; of a stream that has brought nothing yet: No records processed. Absent: nothing to
+    say.
+    """
     state: _builtins.str
     """Creating, Enabling, Enabled, Disabling, Disabled, Updating or Deleting."""
     state_transition_reason: _builtins.str
-    """Why it is in its state."""
+    """Why it is in its state: USER_INITIATED of queues, User action of streams."""
     maximum_record_age_in_seconds: _builtins.int
-    """Of streams, in seconds."""
+    """Of streams: how old a record may become before it is given up, in seconds. -1: as old as the stream keeps it."""
     bisect_batch_on_function_error: _builtins.bool
-    """Of streams."""
+    """Of streams: whether a batch that fails is tried again in halves."""
     maximum_retry_attempts: _builtins.int
-    """Of streams."""
+    """Of streams: attempts at a batch after the first, before it is given up. -1: until it succeeds or the stream keeps
+    it no more.
+    """
     tumbling_window_in_seconds: _builtins.int
-    """Of streams, in seconds."""
+    """Of streams: how long a function's state is carried from batch to batch, in seconds: always 0, not at all."""
     kms_key_arn: _builtins.str
     """Key that filters are encrypted with."""
     event_source_mapping_arn: _builtins.str
     """ARN of the mapping."""
     @_builtins.property
     def starting_position_timestamp(self) -> _timestamp_pb2.Timestamp:
-        """Of streams."""
+        """Of Kinesis: the time, where reading began at one."""
 
     @_builtins.property
     def filter_criteria(self) -> Global___FilterCriteria:
-        """Which messages the function is invoked with. Absent: with every one."""
+        """Which records the function is invoked with. Absent: with every one."""
 
     @_builtins.property
     def last_modified(self) -> _timestamp_pb2.Timestamp:
@@ -713,7 +737,7 @@ class EventSourceMappingConfiguration(_message.Message):
 
     @_builtins.property
     def destination_config(self) -> _event_invoke_service_pb2.DestinationConfig:
-        """Of streams."""
+        """Of streams: who is told of a batch that is given up, as OnFailure; empty: nobody."""
 
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -733,7 +757,7 @@ class EventSourceMappingConfiguration(_message.Message):
 
     @_builtins.property
     def function_response_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """ReportBatchItemFailures: the function says which messages of a batch failed."""
+        """ReportBatchItemFailures: the function says which records of a batch failed."""
 
     @_builtins.property
     def amazon_managed_kafka_event_source_config(self) -> Global___AmazonManagedKafkaEventSourceConfig:
@@ -745,7 +769,7 @@ class EventSourceMappingConfiguration(_message.Message):
 
     @_builtins.property
     def scaling_config(self) -> Global___ScalingConfig:
-        """How many batches run at once. Absent: as many as the backlog asks for."""
+        """Of queues: how many batches run at once. Absent: as many as the backlog asks for."""
 
     @_builtins.property
     def document_db_event_source_config(self) -> Global___DocumentDBEventSourceConfig:
@@ -929,7 +953,7 @@ Global___EventSourceMappingConfiguration: _TypeAlias = EventSourceMappingConfigu
 
 @_typing.final
 class FilterCriteria(_message.Message):
-    """Which messages are meant: those that one of the filters is met by."""
+    """Which records are meant: those that one of the filters is met by."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1008,7 +1032,7 @@ class EventSourceMappingMetricsConfig(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """EventCount: what becomes of events. Others are not of queues."""
+        """EventCount: what becomes of events. Others are not of queues and streams."""
 
     def __init__(
         self,

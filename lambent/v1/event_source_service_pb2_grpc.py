@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EventSourceServiceStub:
-    """Event source mappings: queues whose messages functions are invoked with.
+    """Event source mappings: queues and streams whose records functions are invoked with.
     """
 
     def __init__(self, channel):
@@ -63,11 +63,11 @@ class EventSourceServiceStub:
 
 
 class EventSourceServiceServicer:
-    """Event source mappings: queues whose messages functions are invoked with.
+    """Event source mappings: queues and streams whose records functions are invoked with.
     """
 
     def CreateEventSourceMapping(self, request, context):
-        """Begins to read a queue for a function.
+        """Begins to read a queue or a stream for a function.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,7 +138,7 @@ def add_EventSourceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventSourceService:
-    """Event source mappings: queues whose messages functions are invoked with.
+    """Event source mappings: queues and streams whose records functions are invoked with.
     """
 
     @staticmethod

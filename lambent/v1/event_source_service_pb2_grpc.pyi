@@ -27,14 +27,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EventSourceServiceStub:
-    """Event source mappings: queues whose messages functions are invoked with."""
+    """Event source mappings: queues and streams whose records functions are invoked with."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EventSourceServiceAsyncStub: ...
     CreateEventSourceMapping: _grpc.UnaryUnaryMultiCallable[_event_source_service_pb2.CreateEventSourceMappingRequest, _event_source_service_pb2.EventSourceMappingConfiguration]
-    """Begins to read a queue for a function."""
+    """Begins to read a queue or a stream for a function."""
     GetEventSourceMapping: _grpc.UnaryUnaryMultiCallable[_event_source_service_pb2.GetEventSourceMappingRequest, _event_source_service_pb2.EventSourceMappingConfiguration]
     """One mapping."""
     UpdateEventSourceMapping: _grpc.UnaryUnaryMultiCallable[_event_source_service_pb2.UpdateEventSourceMappingRequest, _event_source_service_pb2.EventSourceMappingConfiguration]
@@ -46,11 +46,11 @@ class EventSourceServiceStub:
 
 @_typing.type_check_only
 class EventSourceServiceAsyncStub(EventSourceServiceStub):
-    """Event source mappings: queues whose messages functions are invoked with."""
+    """Event source mappings: queues and streams whose records functions are invoked with."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateEventSourceMapping: _aio.UnaryUnaryMultiCallable[_event_source_service_pb2.CreateEventSourceMappingRequest, _event_source_service_pb2.EventSourceMappingConfiguration]  # type: ignore[assignment]
-    """Begins to read a queue for a function."""
+    """Begins to read a queue or a stream for a function."""
     GetEventSourceMapping: _aio.UnaryUnaryMultiCallable[_event_source_service_pb2.GetEventSourceMappingRequest, _event_source_service_pb2.EventSourceMappingConfiguration]  # type: ignore[assignment]
     """One mapping."""
     UpdateEventSourceMapping: _aio.UnaryUnaryMultiCallable[_event_source_service_pb2.UpdateEventSourceMappingRequest, _event_source_service_pb2.EventSourceMappingConfiguration]  # type: ignore[assignment]
@@ -61,7 +61,7 @@ class EventSourceServiceAsyncStub(EventSourceServiceStub):
     """Mappings, page by page."""
 
 class EventSourceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Event source mappings: queues whose messages functions are invoked with."""
+    """Event source mappings: queues and streams whose records functions are invoked with."""
 
     @_abc_1.abstractmethod
     def CreateEventSourceMapping(
@@ -69,7 +69,7 @@ class EventSourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_source_service_pb2.CreateEventSourceMappingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_source_service_pb2.EventSourceMappingConfiguration, _abc.Awaitable[_event_source_service_pb2.EventSourceMappingConfiguration]]:
-        """Begins to read a queue for a function."""
+        """Begins to read a queue or a stream for a function."""
 
     @_abc_1.abstractmethod
     def GetEventSourceMapping(

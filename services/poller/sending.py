@@ -71,7 +71,7 @@ class Sender:
             entry = destinations.bus_entry(body, destination.arn, delivery.function_arn, condition)
             message = Message(body, {}, entry)
         elif destination.service == "s3":
-            key = destinations.object_key(delivery.name, delivery.since, delivery.request_id)
+            key = delivery.key or destinations.object_key(delivery.name, delivery.since, delivery.request_id)
             message = Message(body, {}, object_key=key)
         request = aws_requests.request(destination, message, connection.endpoint)
         region = connection.region or destination.region or tenant.region

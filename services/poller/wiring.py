@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError
-from lambent.domain.event_sources import EventSourceMapping, source_of
+from lambent.domain.event_sources import KINESIS, QUEUE, EventSourceMapping, source_of
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.connections import Connections, ConnectionsError
 from lambent.infra.connections import load as load_connections
-from lambent.infra.event_sources.redis_store import RedisEventSourceStore, RedisReaderIndex
+from lambent.infra.event_sources.redis_store import RedisCheckpoints, RedisEventSourceStore, RedisReaderIndex
 from lambent.infra.functions.attached import RedisAttachedFunctions
 from lambent.infra.functions.directory import FunctionDirectory
 from lambent.infra.functions.redis_store import RedisFunctionStore
@@ -24,12 +24,14 @@ from lambent.infra.invoker.connection import InvokerConnection
 from lambent.infra.layout import layout
 from lambent.infra.lifecycle import Service, StartError
 from lambent.infra.operations_port import OperationsPort, port_after
+from lambent.infra.queue.port import EventQueue
 from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redaction import without_password
 from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach
 from lambent.infra.secrets import SecretBox
 from lambent.infra.settings import Settings
 from lambent.infra.sqs_queue import SqsQueue
+from lambent.infra.streams import DynamoStream, KinesisStream
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry
 from services.poller.attempts import Attempts
@@ -38,9 +40,13 @@ from services.poller.poller import Poller
 from services.poller.redis_streams import RedisStreams
 from services.poller.sending import Deliveries, Sender
 from services.poller.sources.counts import SourceCounts
+from services.poller.sources.failures import Failures
 from services.poller.sources.keeper import SourceKeeper
-from services.poller.sources.reader import QueueReader
+from services.poller.sources.port import SourceStream
+from services.poller.sources.queue_reader import QueueReader
+from services.poller.sources.reading import Means, SourceReader
 from services.poller.sources.room import Room
+from services.poller.sources.stream_reader import StreamReader
 
 
 def make(settings: Settings) -> Service:
@@ -123,7 +129,7 @@ class PollerService:
             await self._poller.start()
         except AwsError as error:
             raise StartError(f"Redis at {without_password(url)} does not answer ({error.message})") from error
-        self._keeper = self._sources(attempts, connections)
+        self._keeper = self._sources(attempts, connections, queue)
         self._keeper.start()
         await self._operations.start()
         self._tasks.start("flush metrics", self._counts.keep_flushing())
@@ -133,23 +139,32 @@ class PollerService:
             self._tasks.start("tell uses", recorder.keep_telling(seconds))
         return {}
 
-    def _sources(self, attempts: Attempts, connections: Connections) -> SourceKeeper:
+    def _sources(self, attempts: Attempts, connections: Connections, queue: EventQueue) -> SourceKeeper:
         """What reads event sources."""
-        settings = self._settings
-        room, counts = Room(settings.queue.source_bytes), SourceCounts(self._telemetry)
+        settings, clock = self._settings, self._clock
+        means = Means(
+            attempts, Room(settings.queue.source_bytes), SourceCounts(self._telemetry), settings.limits, clock,
+            self._ids, self._rng,
+        )  # fmt: skip
+        checkpoints, failures = RedisCheckpoints(self._redis), Failures(queue, clock, self._ids)
 
-        def reader(mapping: EventSourceMapping) -> QueueReader | None:
-            source = source_of(mapping.source_arn)
-            connection = connections.source(mapping.tenant, source)
+        def reader(mapping: EventSourceMapping) -> SourceReader | None:
+            source, tenant = source_of(mapping.source_arn), mapping.tenant
+            connection = connections.source(tenant, source)
             if connection is None:
                 return None
-            return QueueReader(
-                mapping, lambda: SqsQueue(connection, source, mapping.tenant, self._clock), attempts, room, counts,
-                settings.limits, self._clock, self._ids, self._rng,
-            )  # fmt: skip
+            if source.service == QUEUE:
+                return QueueReader(mapping, lambda: SqsQueue(connection, source, tenant, clock), means)
+
+            def stream(role: str) -> SourceStream:
+                if source.service == KINESIS:
+                    return KinesisStream(connection, source, tenant, clock, role)
+                return DynamoStream(connection, source, tenant, clock)
+
+            return StreamReader(mapping, stream, checkpoints, self._id, failures, means)
 
         store, index = RedisEventSourceStore(self._redis), RedisReaderIndex(self._redis)
-        return SourceKeeper(store, index, reader, self._id, self._clock, settings.queue.lease_seconds)
+        return SourceKeeper(store, index, checkpoints, reader, self._id, clock, settings.queue.lease_seconds)
 
     def _unready(self) -> str | None:
         """Why no event would be run now."""

@@ -14,7 +14,10 @@ from lambent.infra.connections import Connections
 _EVERY_SERVICE = "AWS_ENDPOINT_URL"
 # Services that the cluster's own API serves, and those that connections may name, as the variables call them.
 _OURS = ("LAMBDA", "CLOUDWATCH_LOGS", "APPLICATION_AUTO_SCALING", "STS")
-_CONNECTED = {"sqs": "SQS", "sns": "SNS", "events": "EVENTBRIDGE", "s3": "S3"}
+_CONNECTED = {
+    "sqs": "SQS", "sns": "SNS", "events": "EVENTBRIDGE", "s3": "S3", "kinesis": "KINESIS",
+    "dynamodbstreams": "DYNAMODB_STREAMS",
+}  # fmt: skip
 
 
 class Endpoints:

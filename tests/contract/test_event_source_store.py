@@ -13,9 +13,9 @@ import pytest
 from lambent.domain.errors import AwsError
 from lambent.domain.event_sources import EventSourceMapping, MappingState
 from lambent.domain.names import Tenant
-from lambent.infra.event_sources.memory_store import MemoryEventSourceStore, MemoryReaderIndex
-from lambent.infra.event_sources.port import EventSourceStore, ReaderIndex, Taken
-from lambent.infra.event_sources.redis_store import RedisEventSourceStore, RedisReaderIndex
+from lambent.infra.event_sources.memory_store import MemoryCheckpoints, MemoryEventSourceStore, MemoryReaderIndex
+from lambent.infra.event_sources.port import Checkpoint, Checkpoints, EventSourceStore, ReaderIndex, Taken
+from lambent.infra.event_sources.redis_store import RedisCheckpoints, RedisEventSourceStore, RedisReaderIndex
 from lambent.infra.redis_client import connect
 from tests.records import ONE, OTHER
 from tests.unit.http_support import ManualClock
@@ -181,3 +181,45 @@ async def test_a_store_that_is_away_says_so(short_tmp: Path) -> None:
     with pytest.raises(AwsError, match="ServiceUnavailableException"):
         await RedisReaderIndex(client).claim(ONE, "u", "a", LONG)
     await client.aclose()
+
+
+class Marks(NamedTuple):
+    checkpoints: Checkpoints
+    readers: ReaderIndex
+
+
+@pytest.fixture(params=["memory", "redis", "cluster"])
+async def marks(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Marks]:
+    if request.param == "memory":
+        index = MemoryReaderIndex(ManualClock())
+        yield Marks(MemoryCheckpoints(index), index)
+        return
+    client = connect(redis_url)
+    yield Marks(RedisCheckpoints(client), RedisReaderIndex(client))
+    await client.aclose()
+
+
+async def test_checkpoints_are_kept_by_shard_until_they_are_forgotten(marks: Marks) -> None:
+    kept, index = marks
+    assert await kept.load(ONE, "u1") == {}
+    assert await index.claim(ONE, "u1", "p", LONG)
+    full = {"a": Checkpoint("49", 12.5, newest=True, closed=True), "b": Checkpoint(), "ü/1": Checkpoint("7")}
+    assert await kept.save(ONE, "u1", "p", full)
+    assert await kept.load(ONE, "u1") == full
+    assert await kept.load(ONE, "u2") == await kept.load(OTHER, "u1") == {}
+    assert await kept.save(ONE, "u1", "p", {"a": None, "b": Checkpoint("8"), "none": None})
+    assert await kept.load(ONE, "u1") == {"b": Checkpoint("8"), "ü/1": Checkpoint("7")}
+    await kept.drop(ONE, "u1")
+    assert await kept.load(ONE, "u1") == {}
+
+
+async def test_only_the_reader_of_a_mapping_says_how_far_it_has_come(marks: Marks) -> None:
+    kept, index = marks
+    assert not await kept.save(ONE, "u1", "p", {"a": Checkpoint("1")})
+    assert await index.claim(ONE, "u1", "p", LONG)
+    assert await kept.save(ONE, "u1", "p", {"a": Checkpoint("2")})
+    await index.release(ONE, "u1", "p")
+    assert await index.claim(ONE, "u1", "q", LONG)
+    assert not await kept.save(ONE, "u1", "p", {"a": Checkpoint("1"), "b": None})
+    assert await kept.load(ONE, "u1") == {"a": Checkpoint("2")}
+    assert await kept.save(ONE, "u1", "q", {"a": Checkpoint("3")})

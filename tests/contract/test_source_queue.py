@@ -11,9 +11,10 @@ import pytest
 
 from lambent.domain.destinations import resource_of
 from lambent.domain.names import Tenant
+from lambent.infra.aws_json import SourceError
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.connections import Connection
-from lambent.infra.sqs_queue import QueueError, SqsQueue
+from lambent.infra.sqs_queue import SqsQueue
 from services.poller.sources.memory_queue import MemoryQueue
 from services.poller.sources.port import SourceQueue
 
@@ -138,7 +139,7 @@ async def test_a_queue_that_is_not_there_is_named_as_lambda_names_it(moto: str) 
     source = resource_of("arn:aws:sqs:us-east-1:123456789012:nowhere", ("sqs",))
     assert source is not None
     queue = SqsQueue(Connection(moto, "k", "s", service="sqs"), source, TENANT, SystemClock())
-    with pytest.raises(QueueError) as caught:
+    with pytest.raises(SourceError) as caught:
         await queue.receive(1, 0)
     assert caught.value.code == "AWS.SimpleQueueService.NonExistentQueue"
     assert caught.value.message == "The specified queue does not exist."
@@ -149,6 +150,6 @@ async def test_an_endpoint_that_does_not_answer_has_no_code() -> None:
     source = resource_of("arn:aws:sqs:us-east-1:123456789012:q", ("sqs",))
     assert source is not None
     queue = SqsQueue(Connection("http://127.0.0.1:9", "k", "s", service="sqs"), source, TENANT, SystemClock())
-    with pytest.raises(QueueError, match="cannot be reached") as caught:
+    with pytest.raises(SourceError, match="cannot be reached") as caught:
         await queue.visibility_seconds()
     assert caught.value.code == ""

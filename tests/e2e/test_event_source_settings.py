@@ -4,78 +4,44 @@ settled."""
 from __future__ import annotations
 
 import json
-import tempfile
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.conftest import free_port
 from tests.e2e.conftest import OTHER_KEY, OTHER_SECRET
-from tests.e2e.harness import KEY, SECRET, Cluster, error_of, zipped
+from tests.e2e.harness import KEY, SECRET, Cluster, error_of
+from tests.e2e.reading import (
+    ACCOUNT,
+    BARE,
+    CODE,
+    FUNCTIONS,
+    INVALID,
+    QUEUES,
+    STREAMS,
+    make_queue,
+    plain,
+    reading_cluster,
+)
 
-ACCOUNT = "000000000000"
-FUNCTIONS = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function"
-QUEUES = f"arn:aws:sqs:us-east-1:{ACCOUNT}"
-CODE = zipped({"app.py": "def handler(event, context):\n    return event\n"})
-INVALID = (400, "InvalidParameterValueException")
 MISSING = (404, "ResourceNotFoundException", "The resource you requested does not exist.")
 NOBODY = "12345678-1234-1234-1234-123456789abc"
-# Everything that a new mapping of a queue is answered with where nothing is set.
-BARE = {
-    "UUID", "EventSourceMappingArn", "BatchSize", "MaximumBatchingWindowInSeconds", "EventSourceArn", "FunctionArn",
-    "FunctionResponseTypes", "LastModified", "State", "StateTransitionReason",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def reading(moto: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster of two accounts, whose queues are moto's; where one of them is, nobody listens."""
-    folder = tmp_path_factory.mktemp("reading")
-    connections, keys = folder / "connections.toml", folder / "keys.toml"
-    rows = [f'service = "sqs"\nendpoint = "{moto}"\naccount = "{account}"' for account in (ACCOUNT, "111111111111")]
-    rows.append(f'arn = "{QUEUES}:away"\nendpoint = "http://127.0.0.1:{free_port()}"')
-    connections.write_text("".join(f'[[connections]]\n{row}\naccess_key = "k"\nsecret_key = "s"\n' for row in rows))
-    others = [(OTHER_KEY, "111111111111"), ("LAMBENTTHIRD", "222222222222")]
-    keys.write_text(
-        "".join(
-            f'[[access_keys]]\nid = "{key}"\nsecret = "{OTHER_SECRET}"\naccount = "{account}"\n'
-            for key, account in others
-        )
-    )
-    with tempfile.TemporaryDirectory(prefix="ls-", dir="/tmp") as data:
-        cluster = Cluster(
-            Path(data) / "data", "--no-examples", "--access-keys", str(keys), LAMBENT_QUEUE_CONNECTIONS=str(connections)
-        ).start()
-        for name in ("f", "g"):
-            cluster.create(name, CODE, Timeout=20)
+    with reading_cluster(moto, tmp_path_factory.mktemp("reading")) as cluster:
         yield cluster
-        cluster.stop()
 
 
 @pytest.fixture
 def queue(moto: str, request: pytest.FixtureRequest) -> str:
     """The ARN of a queue of the test's own."""
     return make_queue(moto, f"q{abs(hash(request.node.nodeid))}")
-
-
-def make_queue(moto: str, name: str, **attributes: str) -> str:
-    sqs = boto3.client(
-        "sqs", endpoint_url=moto, aws_access_key_id="k", aws_secret_access_key="s", region_name="us-east-1"
-    )
-    url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
-    arn: str = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    return arn
-
-
-def plain(answer: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
 
 
 def test_a_mapping_is_answered_as_aws_does(reading: Cluster, queue: str) -> None:
@@ -108,7 +74,8 @@ def test_what_is_set_is_answered(reading: Cluster, queue: str) -> None:
     }  # fmt: skip
     # What tools send for "not wanted" is not sent.
     nothing: dict[str, Any] = {
-        "DestinationConfig": {"OnFailure": {"Destination": ""}}, "TumblingWindowInSeconds": 0, "MaximumRetryAttempts": 0,
+        "DestinationConfig": {"OnFailure": {"Destination": ""}}, "TumblingWindowInSeconds": 0, "MaximumRetryAttempts": -1,
+        "MaximumRecordAgeInSeconds": -1,
         "BisectBatchOnFunctionError": False, "SourceAccessConfigurations": [], "KMSKeyArn": "", "SelfManagedEventSource": {},
         "AmazonManagedKafkaEventSourceConfig": {},
     }  # fmt: skip
@@ -131,7 +98,6 @@ def test_what_is_set_is_answered(reading: Cluster, queue: str) -> None:
     ("arguments", "told"),
     [
         ({"EventSourceArn": None}, "Unrecognized event source."),
-        ({"EventSourceArn": f"arn:aws:kinesis:us-east-1:{ACCOUNT}:stream/s", "StartingPosition": "LATEST"}, "Unrecognized event source."),
         ({"EventSourceArn": "arn:aws:s3:::bucket"}, "Unrecognized event source."),
         ({"FunctionName": "nobody"}, "Function does not exist"),
         ({"FunctionName": "f:nothing"}, "Function does not exist"),
@@ -149,17 +115,17 @@ def test_what_is_set_is_answered(reading: Cluster, queue: str) -> None:
         ({"ParallelizationFactor": 2}, "Unsupported ParallelizationFactor parameter"),
         ({"StartingPosition": "LATEST"}, "Unsupported StartingPosition parameter"),
         ({"StartingPositionTimestamp": 1_700_000_000}, "Unsupported StartingPositionTimestamp parameter"),
-        ({"MaximumRecordAgeInSeconds": -1}, "Unsupported MaximumRecordAgeInSeconds parameter"),
+        ({"MaximumRecordAgeInSeconds": 60}, "Unsupported MaximumRecordAgeInSeconds parameter"),
         ({"MaximumRetryAttempts": 3}, "Unsupported MaximumRetryAttempts parameter"),
         ({"BisectBatchOnFunctionError": True}, "Unsupported BisectBatchOnFunctionError parameter"),
         ({"TumblingWindowInSeconds": 5}, "Unsupported TumblingWindowInSeconds parameter"),
         ({"Topics": ["to"]}, "Unsupported Topics parameter"),
         ({"Queues": ["q"]}, "Unsupported Queues parameter"),
         ({"SourceAccessConfigurations": [{"Type": "BASIC_AUTH", "URI": "x"}]}, "Unsupported SourceAccessConfigurations parameter"),
-        ({"SelfManagedEventSource": {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["h:1"]}}}, "SelfManagedEventSource: only SQS queues"),
-        ({"SelfManagedKafkaEventSourceConfig": {"ConsumerGroupId": "c"}}, "SelfManagedKafkaEventSourceConfig: only SQS queues"),
-        ({"AmazonManagedKafkaEventSourceConfig": {"ConsumerGroupId": "c"}}, "AmazonManagedKafkaEventSourceConfig: only SQS queues"),
-        ({"DocumentDBEventSourceConfig": {"DatabaseName": "d"}}, "DocumentDBEventSourceConfig: only SQS queues"),
+        ({"SelfManagedEventSource": {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["h:1"]}}}, "SelfManagedEventSource: only SQS queues, Kinesis and DynamoDB streams"),
+        ({"SelfManagedKafkaEventSourceConfig": {"ConsumerGroupId": "c"}}, "SelfManagedKafkaEventSourceConfig: only SQS queues, Kinesis and DynamoDB streams are event sources here."),
+        ({"AmazonManagedKafkaEventSourceConfig": {"ConsumerGroupId": "c"}}, "AmazonManagedKafkaEventSourceConfig: only SQS queues, Kinesis and DynamoDB streams are event sources here."),
+        ({"DocumentDBEventSourceConfig": {"DatabaseName": "d"}}, "DocumentDBEventSourceConfig: only SQS queues, Kinesis and DynamoDB streams are event sources here."),
         ({"KMSKeyArn": "arn:aws:kms:us-east-1:000000000000:key/k"}, "KMSKeyArn: "),
         ({"LoggingConfig": {"SystemLogLevel": "INFO"}}, "LoggingConfig: "),
         ({"ProvisionedPollerConfig": {"MinimumPollers": 1}}, "ProvisionedPollerConfig: "),
@@ -229,11 +195,12 @@ def test_a_queue_that_is_not_connected_or_not_there_is_named(reading: Cluster) -
     assert got == (
         *INVALID,
         f"The queue {QUEUES}:q cannot be read: the operator's table of connections (setting queue.connections) has no "
-        "row for it.",
+        "row that leads to it.",
     )
-    got = error_of(reading.client().create_event_source_mapping, EventSourceArn=f"{QUEUES}:away", FunctionName="f")
-    assert got[:2] == (503, "ServiceUnavailableException")
-    assert f"{QUEUES}:away" in got[2]
+    for arn, more in ((f"{QUEUES}:away", {}), (f"{STREAMS}/away", {"StartingPosition": "LATEST"})):
+        got = error_of(reading.client().create_event_source_mapping, EventSourceArn=arn, FunctionName="f", **more)
+        assert got[:2] == (503, "ServiceUnavailableException")
+        assert arn in got[2]
 
 
 def test_a_queue_and_a_function_are_mapped_once(reading: Cluster, queue: str) -> None:
@@ -325,7 +292,7 @@ def test_a_mapping_has_tags(reading: Cluster, queue: str) -> None:
             )  # fmt: skip
 
 
-def test_a_tenant_sees_nothing_of_anothers(reading: Cluster, queue: str) -> None:
+def test_a_tenant_sees_nothing_of_anothers(reading: Cluster, moto: str, queue: str) -> None:
     client, other = reading.client(), reading.client(key=OTHER_KEY, secret=OTHER_SECRET)
     elsewhere = reading.client(region="eu-west-1")
     made = client.create_event_source_mapping(EventSourceArn=queue, FunctionName="f", Tags={"a": "b"})
@@ -347,7 +314,12 @@ def test_a_tenant_sees_nothing_of_anothers(reading: Cluster, queue: str) -> None
         FunctionName="f", Runtime="python3.11", Role="arn:aws:iam::111111111111:role/r", Handler="app.handler",
         Code={"ZipFile": CODE},
     )  # fmt: skip
-    theirs = other.create_event_source_mapping(EventSourceArn=queue, FunctionName="f")
+    got = error_of(other.create_event_source_mapping, EventSourceArn=queue, FunctionName="f")
+    assert got[:2] == INVALID
+    assert "has no row that leads to it" in got[2]
+    shared = make_queue(moto, "shared")
+    client.create_event_source_mapping(EventSourceArn=shared, FunctionName="f")
+    theirs = other.create_event_source_mapping(EventSourceArn=shared, FunctionName="f")
     assert theirs["UUID"] != made["UUID"]
     assert [each["UUID"] for each in other.list_event_source_mappings()["EventSourceMappings"]] == [theirs["UUID"]]
     assert error_of(client.get_event_source_mapping, UUID=theirs["UUID"]) == MISSING

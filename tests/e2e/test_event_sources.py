@@ -9,7 +9,6 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,8 @@ def told() -> Iterator[Effects]:
 def cluster(moto: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster whose queues are moto's."""
     file = tmp_path_factory.mktemp("connections") / "connections.toml"
-    file.write_text(f'[[connections]]\nservice = "sqs"\nendpoint = "{moto}"\naccess_key = "k"\nsecret_key = "s"\n')
+    rows = (f'service = "{name}"\nendpoint = "{moto}"' for name in ("sqs", "kinesis"))
+    file.write_text("".join(f'[[connections]]\n{row}\naccess_key = "k"\nsecret_key = "s"\n' for row in rows))
     with tempfile.TemporaryDirectory(prefix="ls-", dir="/tmp") as folder:
         made = Cluster(Path(folder) / "data", "--no-examples", LAMBENT_QUEUE_CONNECTIONS=str(file)).start()
         made.another("poller")
@@ -222,19 +222,15 @@ def test_a_window_gathers_messages_into_one_batch(cluster: Cluster, told: Effect
 
 
 def test_groups_of_a_fifo_queue_keep_their_order(cluster: Cluster, told: Effects, moto: str) -> None:
-    queue = Queue(moto, "groups.fifo")
+    # Moto lets a group go on past a message that waits to be seen again; tests/simulation has what fails.
+    queue = Queue(moto, "groups.fifo", visibility=30)
     mapped(cluster, told, queue, BatchSize=3)
     for number in range(8):
         for group in "ab":
-            body = f"raise-{group}{number}" if number == 3 else f"{group}{number}"
-            queue.send(body, MessageGroupId=group)
+            queue.send(f"{group}{number}", MessageGroupId=group)
     eventually(lambda: queue.left == 0)
     for group in "ab":
-        first = list(
-            dict.fromkeys(body.removeprefix("raise-") for body in ended(told) if group in body.removeprefix("raise-"))
-        )
-        assert all(int(one[1:]) < int(other[1:]) for one, other in pairwise(first)), first
-        assert len(first) == 8
+        assert [body for body in ended(told) if body[0] == group] == [f"{group}{number}" for number in range(8)]
 
 
 def test_a_lost_poller_is_replaced(cluster: Cluster, told: Effects, moto: str) -> None:
@@ -307,7 +303,8 @@ def test_a_queue_that_goes_away_is_named(cluster: Cluster, told: Effects, moto: 
 def test_the_how_to_says_what_works(cluster: Cluster, moto: str, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "howto" / "event-sources.md").read_text()
     lines = "\n".join(code_blocks(page, "sh")).replace("/tmp/", f"{tmp_path}/")
-    done = run("bash", "-euc", lines, env=cluster.environment | {"SQS": moto})
+    done = run("bash", "-euc", lines, env=cluster.environment | {"ENDPOINT": moto})
     assert done.returncode == 0, done.stderr
     logs = cluster.client("logs")
-    eventually(lambda: any("order two pizzas" in line for line in printed(logs, "/aws/lambda/orders")))
+    eventually(lambda: any("order two pizzas" in each for each in printed(logs, "/aws/lambda/orders")))
+    eventually(lambda: any("click left" in each for each in printed(logs, "/aws/lambda/clicks")))

@@ -23,15 +23,16 @@ from lambent.domain.errors import AwsError
 from lambent.domain.event_sources import EventSourceMapping, MappingState, Wanted, update
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef
-from lambent.infra.event_sources.memory_store import MemoryEventSourceStore, MemoryReaderIndex
+from lambent.infra.aws_json import SourceError
+from lambent.infra.event_sources.memory_store import MemoryCheckpoints, MemoryEventSourceStore, MemoryReaderIndex
 from lambent.infra.functions.directory import Known
-from lambent.infra.sqs_queue import QueueError
 from lambent.infra.telemetry import Telemetry
 from services.poller.attempts import Attempt, Request
 from services.poller.sources.counts import SourceCounts
 from services.poller.sources.keeper import SourceKeeper
 from services.poller.sources.memory_queue import MemoryQueue
-from services.poller.sources.reader import QueueReader
+from services.poller.sources.queue_reader import QueueReader
+from services.poller.sources.reading import Means
 from services.poller.sources.room import Room
 from tests.records import ONE, record
 from tests.simulation.cluster import SeededIds
@@ -59,6 +60,13 @@ class Reading:
     keeper: SourceKeeper
     store: Reachable
     room: Room
+    saves: Reachable | None = None  # of checkpoints
+
+    def away(self, away: bool) -> None:
+        """Lose the store, or find it again."""
+        self.store.away = away
+        if self.saves is not None:
+            self.saves.away = away
 
 
 class Reachable:
@@ -67,13 +75,14 @@ class Reachable:
     def __init__(self, *behind: Any) -> None:
         self._behind = behind
         self.away = False
+        self.error = _AWAY
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = next(getattr(each, name) for each in self._behind if hasattr(each, name))
 
         async def call(*args: Any) -> Any:
             if self.away:
-                raise _AWAY
+                raise self.error
             return await method(*args)
 
         return call
@@ -120,7 +129,7 @@ class World:
         for queue in self.queues.values():
             queue.error = None
         for poller in self.pollers:
-            poller.store.away = False
+            poller.away(False)
         for mapping in await self.store.all():
             await self._want(mapping.uuid, enabled=True)
         for _ in range(600):
@@ -177,11 +186,12 @@ class World:
 
         def reader(mapping: EventSourceMapping) -> QueueReader:
             queue = self.queues[mapping.uuid]
-            return QueueReader(
-                mapping, queue.connect, Playing(self, mapping.uuid), room, counts, self.limits, self.clock, ids, rng  # type: ignore[arg-type]
-            )  # fmt: skip
+            means = Means(Playing(self, mapping.uuid), room, counts, self.limits, self.clock, ids, rng)  # type: ignore[arg-type]
+            return QueueReader(mapping, queue.connect, means)
 
-        keeper = SourceKeeper(reach, reach, reader, f"p{self._made}", self.clock, CLAIM_SECONDS)
+        keeper = SourceKeeper(
+            reach, reach, MemoryCheckpoints(self.index), reader, f"p{self._made}", self.clock, CLAIM_SECONDS
+        )
         keeper.start()
         self.pollers.append(Reading(keeper, reach, room))
 
@@ -190,7 +200,7 @@ class World:
     async def kill(self) -> None:
         """A poller ends without a word; another begins."""
         poller = self.pollers.pop(self.rng.randrange(len(self.pollers)))
-        poller.store.away = True
+        poller.away(True)
         await poller.keeper.stop(0.0)
         self.add_poller()
 
@@ -203,7 +213,7 @@ class World:
     async def refuse(self) -> None:
         """A queue answers nothing but errors, or does again."""
         queue = self.rng.choice(list(self.queues.values()))
-        queue.error = None if queue.error else QueueError("InternalError", "no")
+        queue.error = None if queue.error else SourceError("InternalError", "no")
 
     async def rethink(self) -> None:
         """A user switches a mapping off or on, or changes it."""
@@ -213,7 +223,7 @@ class World:
     async def cut_off(self) -> None:
         """A poller loses the store, or finds it again."""
         poller = self.rng.choice(self.pollers)
-        poller.store.away = not poller.store.away
+        poller.away(not poller.store.away)
 
     async def _want(self, uuid: str, **wanted: Any) -> None:
         while True:

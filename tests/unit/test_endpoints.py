@@ -27,3 +27,15 @@ def test_each_account_is_told_of_its_own_connections_and_of_this_cluster() -> No
 
 def test_a_function_that_says_where_every_service_is_is_told_of_none() -> None:
     assert ENDPOINTS.variables(Tenant("1", "r"), {"AWS_ENDPOINT_URL": "http://mine"}) == {}
+
+
+def test_functions_are_told_where_streams_are_read() -> None:
+    rows = [
+        Connection("http://streams", "k", "s", service="kinesis"),
+        Connection("http://tables", "k", "s", service="dynamodbstreams", account="111111111111"),
+    ]
+    endpoints = Endpoints("http://api", Connections(rows))
+    told = {**OURS, "AWS_ENDPOINT_URL_KINESIS": "http://streams"}
+    assert endpoints.variables(Tenant("222222222222", "us-east-1"), {}) == told
+    told["AWS_ENDPOINT_URL_DYNAMODB_STREAMS"] = "http://tables"
+    assert endpoints.variables(Tenant("111111111111", "us-east-1"), {}) == told

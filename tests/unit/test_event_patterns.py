@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
 
 from lambent.domain.errors import AwsError
-from lambent.domain.event_patterns import MOST_NESTED, any_of, for_queue, parse
+from lambent.domain.event_patterns import MOST_NESTED, any_of, for_dynamodb, for_kinesis, for_queue, parse
 
 REFUSED = r"InvalidParameterValueException: Invalid filter pattern definition\.$"
 
@@ -119,7 +120,13 @@ def test_case_is_a_matter_of_single_letters(text: str, value: str, same: bool) -
     ids=lambda pattern: pattern[:40],
 )  # fmt: skip
 def test_patterns_that_are_none(pattern: str) -> None:
-    for read in (parse, lambda each: any_of([each]), lambda each: for_queue(['{"a": [1]}', each])):
+    for read in (
+        parse,
+        lambda each: any_of([each]),
+        lambda each: for_queue(['{"a": [1]}', each]),
+        lambda each: for_kinesis([each]),
+        lambda each: for_dynamodb([each]),
+    ):
         with pytest.raises(AwsError, match=REFUSED):
             read(pattern)
 
@@ -252,3 +259,73 @@ def test_numbers_of_any_size_are_compared(number: str, more_than_five: bool) -> 
 def test_a_number_that_is_none_is_never_within_bounds() -> None:
     met = parse('{"a": [{"numeric": [">", 0]}, {"numeric": ["<=", 0]}]}')
     assert [met({"a": value}) for value in (float("inf"), float("nan"), 1e300, -1)] == [False, False, True, True]
+
+
+def put(data: bytes | str) -> dict[str, Any]:
+    encoded = base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
+    return {
+        "kinesis": {
+            "kinesisSchemaVersion": "1.0", "partitionKey": "p-1", "sequenceNumber": "495", "data": encoded,
+            "approximateArrivalTimestamp": 1545084650.987,
+        },
+        "eventSource": "aws:kinesis", "awsRegion": "eu-west-1",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pattern", "data", "met"),
+    [
+        ('{"data": {"a": [1]}}', OBJECT, True), ('{"data": {"a": [2]}}', OBJECT, False), ('{"data": {"n": [3.0e2]}}', OBJECT, True),
+        ('{"data": {"b": [{"exists": false}]}}', "text", False), ('{"data": {"a": [1]}}', "[]", False), ('{"data": {"a": [1]}}', '{"a": 1', False),
+        ('{"data": ["grüß"]}', "grüß", True), ('{"data": [{"prefix": "g"}]}', "text", False), ('{"data": [""]}', "", True),
+        ('{"data": [{"exists": true}]}', "", True), ('{"data": [{"exists": false}]}', "", False),
+        # What comes with the data.
+        ('{"partitionKey": ["p-1"]}', b"\xff", True), ('{"partitionKey": ["p-2"]}', OBJECT, False),
+        ('{"partitionKey": ["p-1"], "data": {"a": [1]}}', OBJECT, True), ('{"partitionKey": ["p-1"], "data": {"a": [2]}}', OBJECT, False),
+        ('{"approximateArrivalTimestamp": [{"numeric": [">", 1545084650]}]}', "", True),
+        # The record around is not meant, nor how the data is written there.
+        ('{"awsRegion": ["eu-west-1"]}', OBJECT, False), ('{"kinesis": {"partitionKey": ["p-1"]}}', OBJECT, False), ('{"data": ["dGV4dA=="]}', "text", False),
+        # What is no text is there, and nothing of what one may ask of it.
+        ('{"data": [{"exists": true}]}', b"\xff", True), ('{"data": [{"exists": false}]}', b"\xff", False), ('{"data": [{"anything-but": "x"}]}', b"\xff", True),
+        ('{"data": ["", null, {"prefix": ""}, {"suffix": ""}, {"equals-ignore-case": ""}, {"numeric": [">", 0]}]}', b"\xff", False),
+        ('{"data": {"b": [{"exists": false}]}}', b"\xff", False), ('{"data": {"b": [{"exists": false}]}}', b"{}\xff", False),
+        ("{}", b"\xff", True),
+    ],
+)  # fmt: skip
+def test_records_that_a_data_streams_filter_means(pattern: str, data: bytes | str, met: bool) -> None:
+    given = put(data)
+    assert for_kinesis([pattern])(given) is met
+    assert given == put(data)
+
+
+def test_data_that_is_not_in_base64_is_no_text() -> None:
+    for data in ("a", "grüß", "a b=", "dGV4dA==!"):
+        given = {"kinesis": {"data": data}}
+        assert for_kinesis(['{"data": [{"exists": true}]}'])(given)
+        assert not for_kinesis(['{"data": [{"prefix": ""}]}', '{"data": {"a": [{"exists": false}]}}'])(given)
+    assert for_kinesis([])({"kinesis": {}})
+
+
+CHANGE: dict[str, Any] = {
+    "eventName": "INSERT", "eventSource": "aws:dynamodb",
+    "dynamodb": {
+        "ApproximateCreationDateTime": 1428537600, "Keys": {"id": {"S": "a-1"}}, "SequenceNumber": "300", "SizeBytes": 26,
+        "NewImage": {"id": {"S": "a-1"}, "n": {"N": "5"}, "tags": {"SS": ["x", "y"]}, "deep": {"M": {"on": {"BOOL": True}}}},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pattern", "met"),
+    [
+        ('{"eventName": ["INSERT"]}', True), ('{"eventName": ["REMOVE"]}', False),
+        ('{"dynamodb": {"Keys": {"id": {"S": [{"prefix": "a-"}]}}}}', True), ('{"dynamodb": {"Keys": {"id": {"N": [{"exists": true}]}}}}', False),
+        ('{"dynamodb": {"NewImage": {"n": {"N": ["5"]}}}}', True), ('{"dynamodb": {"NewImage": {"n": {"N": [5]}}}}', False),
+        ('{"dynamodb": {"NewImage": {"n": {"N": [{"numeric": ["=", 5]}]}}}}', False),
+        ('{"dynamodb": {"NewImage": {"tags": {"SS": ["y"]}, "deep": {"M": {"on": {"BOOL": [true]}}}}}}', True),
+        ('{"dynamodb": {"OldImage": {"id": {"S": [{"exists": false}]}}}}', True),
+        ('{"dynamodb": {"ApproximateCreationDateTime": [1428537600]}}', True), ('{"dynamodb": {"SizeBytes": [{"numeric": ["<", 26]}]}}', False),
+    ],
+)  # fmt: skip
+def test_records_that_a_tables_filter_means(pattern: str, met: bool) -> None:
+    assert for_dynamodb([pattern])(CHANGE) is met

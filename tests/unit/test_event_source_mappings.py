@@ -20,6 +20,7 @@ from lambent.infra.functions.memory_store import MemoryFunctionStore
 from lambent.infra.functions.port import NOBODY, Edit
 from lambent.infra.http import HttpRequest, HttpResponse, HttpServer, PlainService
 from lambent.v1 import event_source_service_pb2 as pb
+from lambent.v1.event_invoke_service_pb2 import DestinationConfig, OnFailure
 from services.frontend.operations.editing import ATTEMPTS
 from services.frontend.operations.event_source_mappings import EventSourceOperations
 from services.frontend.transport.call import Call
@@ -28,6 +29,9 @@ from tests.unit.http_support import ManualClock
 
 CALL = Call("r", ONE, Principal("k", ONE.account, "arn"), "rest")
 QUEUE = f"arn:aws:sqs:us-east-1:{ONE.account}:q"
+KINESIS = f"arn:aws:kinesis:us-east-1:{ONE.account}:stream/s"
+DYNAMODB = f"arn:aws:dynamodb:us-east-1:{ONE.account}:table/tab/stream/2015-06-27T00:48:05.899"
+STREAMS = (KINESIS, DYNAMODB)
 BASE = f"arn:aws:lambda:us-east-1:{ONE.account}:function"
 
 
@@ -51,23 +55,29 @@ class Contended(MemoryEventSourceStore):
         return after
 
 
-class Queue:
-    """Answers as SQS does when it is asked how long messages stay hidden."""
+class Source:
+    """Answers as sources do when they are asked whether they are there; SQS also how long messages stay hidden."""
 
     def __init__(self) -> None:
         self.status = 200
-        self.answer: Any = {"Attributes": {"VisibilityTimeout": "3"}}
+        self.answer: Any = {
+            "Attributes": {"VisibilityTimeout": "3"}, "StreamDescriptionSummary": {}, "StreamDescription": {},
+        }  # fmt: skip
         self.asked = 0
+        self.question: tuple[str, str, str, Any] = ("", "", "", None)  # target, type, service signed for, document
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         self.asked += 1
+        headers = {name.decode(): value.decode() for name, value in request.headers.items()}
+        service = headers["authorization"].split("/")[3]
+        self.question = (headers["x-amz-target"], headers["content-type"], service, json.loads(request.body))
         return HttpResponse(self.status, [], json.dumps(self.answer).encode())
 
 
 class Bench(NamedTuple):
     operations: EventSourceOperations
     store: Contended
-    queue: Queue
+    source: Source
     clock: ManualClock
 
     async def create(self, **members: Any) -> str:
@@ -94,17 +104,17 @@ class Bench(NamedTuple):
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    functions, store, queue, clock = MemoryFunctionStore(), Contended(), Queue(), ManualClock()
+    functions, store, source, clock = MemoryFunctionStore(), Contended(), Source(), ManualClock()
     await functions.create(record(), "s", version("1"), 1000)
     await functions.change(Edit(ONE, "f", NOBODY, aliases={"live": alias("live", "1")}), 1000)
-    server = HttpServer(PlainService(queue.handle, 10_000), clock=clock)
+    server = HttpServer(PlainService(source.handle, 10_000), clock=clock)
     port = await server.start("127.0.0.1", 0)
-    connection = Connection(f"http://127.0.0.1:{port}", "k", "s", arn=QUEUE)
+    connections = [Connection(f"http://127.0.0.1:{port}", "k", "s", arn=arn) for arn in (QUEUE, *STREAMS)]
     operations = EventSourceOperations(
-        store=store, functions=functions, connections=Connections([connection]), limits=Limits(), clock=clock,
+        store=store, functions=functions, connections=Connections(connections), limits=Limits(), clock=clock,
         ids=SystemIds(),
     )  # fmt: skip
-    yield Bench(operations, store, queue, clock)
+    yield Bench(operations, store, source, clock)
     await server.close()
 
 
@@ -137,7 +147,7 @@ async def test_an_update_changes_what_it_names(bench: Bench) -> None:
     assert list(bare.function_response_types) == []
     await bench.store.settle(uuid)
     assert (await bench.update(uuid, enabled=True)).state == "Enabling"
-    assert bench.queue.asked == 1, "the queue is asked only of a function that is new"
+    assert bench.source.asked == 1, "the queue is asked only of a function that is new"
 
 
 async def test_another_function_is_looked_at_as_at_the_beginning(bench: Bench) -> None:
@@ -148,11 +158,11 @@ async def test_another_function_is_looked_at_as_at_the_beginning(bench: Bench) -
     assert await bench.refused(uuid, function_name="f:2") == (
         "InvalidParameterValueException", "Function does not exist",
     )  # fmt: skip
-    bench.queue.answer = {"Attributes": {"VisibilityTimeout": "2"}}
+    bench.source.answer = {"Attributes": {"VisibilityTimeout": "2"}}
     assert await bench.refused(uuid, function_name="f:live") == (
         "InvalidParameterValueException", "Queue visibility timeout: 2 seconds is less than Function timeout: 3 seconds",
     )  # fmt: skip
-    bench.queue.answer = {"Attributes": {"VisibilityTimeout": "3"}}
+    bench.source.answer = {"Attributes": {"VisibilityTimeout": "3"}}
     moved = await bench.update(uuid, function_name=f"{BASE}:f:live")
     assert (moved.function_arn, moved.state) == (f"{BASE}:f:live", "Updating")
     await bench.store.settle(uuid)
@@ -172,15 +182,130 @@ async def test_another_function_is_looked_at_as_at_the_beginning(bench: Bench) -
         (200, {"Attributes": {}}, "ServiceUnavailableException",
          f"The queue {QUEUE} does not answer as it should: the queue's attributes are not those of SQS"),
         (502, "no document", "ServiceUnavailableException",
-         f"The queue {QUEUE} does not answer as it should: the queue's endpoint answered 502 and no JSON"),
+         f"The queue {QUEUE} does not answer as it should: the endpoint answered 502 and no JSON"),
     ],
 )  # fmt: skip
 async def test_what_the_queue_says_is_passed_on(bench: Bench, status: int, answer: Any, name: str, told: str) -> None:
-    bench.queue.status, bench.queue.answer = status, answer
+    bench.source.status, bench.source.answer = status, answer
     with pytest.raises(AwsError) as caught:
         await bench.create()
     assert (caught.value.name, caught.value.message) == (name, told)
     assert await bench.store.all() == []
+
+
+@pytest.mark.parametrize(
+    ("arn", "question"),
+    [
+        (KINESIS, ("Kinesis_20131202.DescribeStreamSummary", "application/x-amz-json-1.1", "kinesis", {"StreamName": "s"})),
+        (DYNAMODB, ("DynamoDBStreams_20120810.DescribeStream", "application/x-amz-json-1.0", "dynamodb", {"StreamArn": DYNAMODB, "Limit": 1})),
+    ],
+)  # fmt: skip
+async def test_a_stream_is_asked_whether_it_is_there(bench: Bench, arn: str, question: tuple[Any, ...]) -> None:
+    uuid = await bench.create(event_source_arn=arn, starting_position="LATEST")
+    assert bench.source.question == question
+    await bench.update(uuid, batch_size=5)
+    await bench.store.settle(uuid)
+    assert bench.source.asked == 1, "nothing else has to be there than before"
+    assert (await bench.refused(uuid, function_name="nobody"))[1] == "Function does not exist"
+    await bench.update(uuid, function_name="f:live")
+    assert bench.source.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "name", "told"),
+    [
+        (400, {"__type": "ResourceNotFoundException", "message": "No."}, "InvalidParameterValueException", "Stream not found: {arn}"),
+        (400, {"__type": "com.amazonaws.x#AccessDeniedException", "Message": "No."}, "InvalidParameterValueException",
+         "Error occurred while {operation}. {service} Error Code: AccessDeniedException. {service} Error Message: No."),
+        (200, {}, "ServiceUnavailableException",
+         "The stream {arn} does not answer as it should: it does not answer {operation} as {service} does"),
+        (502, "no document", "ServiceUnavailableException",
+         "The stream {arn} does not answer as it should: the endpoint answered 502 and no JSON"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("arn", "service", "operation"),
+    [(KINESIS, "Kinesis", "DescribeStreamSummary"), (DYNAMODB, "DynamoDB Streams", "DescribeStream")],
+)
+async def test_what_a_stream_says_is_passed_on(
+    bench: Bench, arn: str, service: str, operation: str, status: int, answer: Any, name: str, told: str
+) -> None:
+    bench.source.status, bench.source.answer = status, answer
+    with pytest.raises(AwsError) as caught:
+        await bench.create(event_source_arn=arn, starting_position="LATEST")
+    expected = told.format(arn=arn, service=service, operation=operation)
+    assert (caught.value.name, caught.value.message) == (name, expected)
+    assert await bench.store.all() == []
+
+
+@pytest.mark.parametrize("arn", STREAMS)
+async def test_an_update_of_a_stream_changes_what_it_names(bench: Bench, arn: str) -> None:
+    dead = "arn:aws:s3:::dead"
+    uuid = await bench.create(
+        event_source_arn=arn,
+        starting_position="TRIM_HORIZON",
+        parallelization_factor=3,
+        maximum_record_age_in_seconds=60,
+        maximum_retry_attempts=0,
+        bisect_batch_on_function_error=True,
+        destination_config=DestinationConfig(on_failure=OnFailure(destination=dead)),
+    )
+    same = await bench.update(uuid, batch_size=7)
+    assert (same.batch_size, same.starting_position, same.parallelization_factor) == (7, "TRIM_HORIZON", 3)
+    assert (same.maximum_record_age_in_seconds, same.maximum_retry_attempts) == (60, 0)
+    assert (same.bisect_batch_on_function_error, same.destination_config.on_failure.destination) == (True, dead)
+    assert (same.state_transition_reason, same.last_processing_result) == ("User action", "No records processed")
+    await bench.store.settle(uuid)
+    bare = await bench.update(
+        uuid,
+        maximum_record_age_in_seconds=-1,
+        maximum_retry_attempts=-1,
+        bisect_batch_on_function_error=False,
+        destination_config=DestinationConfig(on_failure=OnFailure(destination="")),
+        scaling_config=pb.ScalingConfig(),
+    )
+    assert (bare.maximum_record_age_in_seconds, bare.maximum_retry_attempts) == (-1, -1)
+    assert bare.HasField("bisect_batch_on_function_error")
+    assert bare.bisect_batch_on_function_error is False
+    assert bare.destination_config == DestinationConfig(on_failure=OnFailure())
+    assert not bare.HasField("scaling_config")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos", "told"),
+    [
+        (1, 500_000_000, None),
+        (253_402_300_799, 0, "future"),
+        (2**62, 0, "future"),
+        (0, -1, "before 1970"),
+        (-(2**62), 0, "before 1970"),
+        (0, 2**31 - 1, None),
+    ],
+)
+async def test_times_out_of_range_are_refused(bench: Bench, seconds: int, nanos: int, told: str | None) -> None:
+    asked = pb.CreateEventSourceMappingRequest(
+        event_source_arn=KINESIS, function_name="f", starting_position="AT_TIMESTAMP"
+    )
+    asked.starting_position_timestamp.seconds, asked.starting_position_timestamp.nanos = seconds, nanos
+    if told is None:
+        made = await bench.operations.create_event_source_mapping(asked, CALL)
+        assert made.starting_position_timestamp.ToMilliseconds() == seconds * 1000 + round(nanos / 1e6)
+        return
+    with pytest.raises(AwsError, match=f"InvalidParameterValueException: StartingPositionTimestamp .*{told}"):
+        await bench.operations.create_event_source_mapping(asked, CALL)
+
+
+async def test_a_queue_takes_what_means_nothing_for_it(bench: Bench) -> None:
+    nothing: dict[str, Any] = {"maximum_record_age_in_seconds": -1, "maximum_retry_attempts": -1}
+    uuid = await bench.create(**nothing)
+    answer = await bench.update(
+        uuid, **nothing, bisect_batch_on_function_error=False, destination_config=DestinationConfig()
+    )
+    answered = {field.name for field, _ in answer.ListFields()}
+    assert not answered & {*nothing, "bisect_batch_on_function_error", "destination_config", "last_processing_result"}
+    await bench.store.settle(uuid)
+    told = "Unsupported MaximumRetryAttempts parameter for given event source mapping type."
+    assert await bench.refused(uuid, maximum_retry_attempts=1) == ("InvalidParameterValueException", told)
 
 
 async def test_what_is_deleted_goes_once_nothing_of_it_runs(bench: Bench) -> None:
@@ -214,7 +339,7 @@ async def test_who_was_quicker_is_not_undone(bench: Bench) -> None:
     kept = await bench.store.settle(uuid)
     assert kept is not None
     assert kept.tags == {"by": "0"}
-    assert bench.queue.asked == 2, "once at the beginning, and once for all attempts"
+    assert bench.source.asked == 2, "once at the beginning, and once for all attempts"
     bench.store.conflicts = 3
     assert (await bench.delete(uuid)).state == "Deleting"
 

@@ -15,6 +15,10 @@ from lambent.domain.names import FunctionRef, Tenant
 
 TENANT = Tenant("000000000000", "eu-west-1")
 QUEUE = "arn:aws:sqs:eu-west-1:000000000000:q"
+KINESIS = "arn:aws:kinesis:eu-west-1:000000000000:stream/s"
+TABLE = "arn:aws:dynamodb:eu-west-1:000000000000:table/orders"
+DYNAMODB = f"{TABLE}/stream/2015-06-27T00:48:05.899"
+STREAMS = (KINESIS, DYNAMODB)
 UUID = "12345678-1234-1234-1234-123456789abc"
 REF = FunctionRef(TENANT, "f", "live")
 STATES = tuple(MappingState)
@@ -23,6 +27,8 @@ CREATING, ENABLING, ENABLED, DISABLING, DISABLED, UPDATING, DELETING = STATES
 
 def made(arn: str = QUEUE, tags: dict[str, str] | None = None, **wanted: Any) -> EventSourceMapping:
     source = event_sources.source_of(arn)
+    if arn in STREAMS:
+        wanted = {"position": "LATEST", **wanted}
     return event_sources.create(UUID, source, REF, Wanted(**wanted), tags or {}, 1.5, Limits())
 
 
@@ -64,11 +70,30 @@ def test_pairs_tell_sources_and_qualifiers_apart() -> None:
 @pytest.mark.parametrize(
     "arn",
     ["", "q", "arn:aws:sqs:eu-west-1:000000000000", "arn:aws:sqs:eu-west-1:000000000000:", "arn:aws:sqs:::q",
-     "arn:aws:sqs:eu-west-1::q", "arn:aws:kinesis:eu-west-1:000000000000:stream/s", "arn:aws:s3:::bucket"],
+     "arn:aws:sqs:eu-west-1::q", "arn:aws:s3:::bucket", KINESIS.replace("stream/", ""), f"{KINESIS}/t", f"{KINESIS} t",
+     f"{KINESIS}/consumer/", KINESIS.replace("eu-west-1", ""), KINESIS.removesuffix("s"), KINESIS.replace("/s", "/" + 129 * "s"),
+     TABLE, f"{TABLE}/stream/", f"{TABLE}/index/i", f"{DYNAMODB}/shard", DYNAMODB.replace("orders", "o"),
+     DYNAMODB.replace("000000000000", ""), DYNAMODB.replace("dynamodb", "kinesis"), KINESIS.replace("kinesis", "dynamodb"),
+     f"{KINESIS.replace('kinesis', 'dynamodb')}/consumer/c:1"],
 )  # fmt: skip
-def test_what_is_no_queue_is_no_source(arn: str) -> None:
+def test_what_is_neither_queue_nor_stream_is_no_source(arn: str) -> None:
     told = refused(lambda: event_sources.source_of(arn))
     assert told == ("InvalidParameterValueException", "Unrecognized event source.")
+
+
+@pytest.mark.parametrize("arn", [QUEUE, f"{QUEUE}.fifo", *STREAMS])
+def test_queues_and_streams_are_sources(arn: str) -> None:
+    source = event_sources.source_of(arn)
+    assert (source.arn, event_sources.is_stream(source)) == (arn, arn in STREAMS)
+
+
+def test_instead_of_a_consumer_its_stream_is_to_be_given() -> None:
+    name, told = refused(lambda: event_sources.source_of(f"{KINESIS}/consumer/c:1700000000"))
+    assert name == "InvalidParameterValueException"
+    assert told == (
+        "Unrecognized event source. Enhanced fan-out is not served: give the stream's own ARN, "
+        f"{KINESIS}, instead of its consumer's."
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from lambent.domain import queue_messages
+from lambent.domain import batch_events, queue_messages
 from lambent.domain.event_sources import source_of
 from services.poller.core.batches import BatchRules, Receive, Send, next_step
 from services.poller.core.pace import Pace, PaceRules
@@ -48,7 +48,7 @@ def test_a_reader_that_ends_waits_for_nothing_more() -> None:
 
 def test_the_sizes_of_records_are_the_size_of_their_event() -> None:
     records = [b'{"a":1}', b'{"b":2}']
-    event = queue_messages.event(records)
+    event = batch_events.event(records)
     assert json.loads(event) == {"Records": [{"a": 1}, {"b": 2}]}
     exact = BatchRules(10, 60, len(event))
     assert isinstance(next_step([7, 7], 0.0, 0.0, exact, ending=False), Receive)
@@ -154,7 +154,7 @@ def test_a_message_becomes_a_record_of_awss_form() -> None:
 
 def test_any_text_can_be_said_in_an_event() -> None:
     for text in ("grüß", "\U0001f600", "\ud800", "\u2028"):
-        event = queue_messages.event([queue_messages.encoded({"body": text})])
+        event = batch_events.event([batch_events.encoded({"body": text})])
         assert json.loads(event)["Records"][0]["body"] == text
 
 
@@ -183,4 +183,4 @@ def test_any_text_can_be_said_in_an_event() -> None:
     ],
 )
 def test_an_answer_says_which_messages_have_failed(response: bytes, failed: str) -> None:
-    assert queue_messages.failed(response, ["a", "b", "c"]) == frozenset(failed)
+    assert batch_events.failed(response, ["a", "b", "c"]) == frozenset(failed)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lambent.domain.clock import Clock
 from lambent.domain.event_sources import EventSourceMapping
 from lambent.domain.names import Tenant
-from lambent.infra.event_sources.port import Taken
+from lambent.infra.event_sources.port import Checkpoint, Taken
 
 
 class MemoryEventSourceStore:
@@ -80,3 +80,32 @@ class MemoryReaderIndex:
     async def release(self, tenant: Tenant, uuid: str, reader: str) -> None:
         if self._claims.get((tenant, uuid), ("", 0.0))[0] == reader:
             del self._claims[tenant, uuid]
+
+    def reads(self, tenant: Tenant, uuid: str, reader: str) -> bool:
+        """For the twin of the checkpoints, which asks who saves."""
+        name, until = self._claims.get((tenant, uuid), ("", 0.0))
+        return name == reader and until > self._clock.monotonic()
+
+
+class MemoryCheckpoints:
+    """`Checkpoints` in this process."""
+
+    def __init__(self, index: MemoryReaderIndex) -> None:
+        self._index = index
+        self._kept: dict[tuple[Tenant, str], dict[str, Checkpoint]] = {}
+
+    async def load(self, tenant: Tenant, uuid: str) -> Mapping[str, Checkpoint]:
+        return dict(self._kept.get((tenant, uuid), {}))
+
+    async def save(self, tenant: Tenant, uuid: str, reader: str, changes: Mapping[str, Checkpoint | None]) -> bool:
+        if not self._index.reads(tenant, uuid, reader):
+            return False
+        kept = self._kept.setdefault((tenant, uuid), {})
+        for shard, checkpoint in changes.items():
+            kept.pop(shard, None)
+            if checkpoint is not None:
+                kept[shard] = checkpoint
+        return True
+
+    async def drop(self, tenant: Tenant, uuid: str) -> None:
+        self._kept.pop((tenant, uuid), None)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,4 +61,31 @@ class ReaderIndex(Protocol):
 
     async def release(self, tenant: Tenant, uuid: str, reader: str) -> None:
         """Let another read it. Nothing happens where this one is not its reader."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a mapping has come with a shard; while it has not come to any record, where it is to begin."""
+
+    sequence: str | None = None  # sequence number of the last record that is done, with all before it
+    since: float | None = None  # epoch seconds
+    newest: bool = False  # behind all that was there
+    closed: bool = False  # everything is done, and nothing more will come
+
+
+class Checkpoints(Protocol):
+    """Checkpoints by mapping and shard. Raises as above."""
+
+    async def load(self, tenant: Tenant, uuid: str) -> Mapping[str, Checkpoint]:
+        """All of a mapping, by shard."""
+        ...
+
+    async def save(self, tenant: Tenant, uuid: str, reader: str, changes: Mapping[str, Checkpoint | None]) -> bool:
+        """Keep some; None: the shard is forgotten. False: `reader` is not the mapping's one any more, and nothing is
+        kept."""
+        ...
+
+    async def drop(self, tenant: Tenant, uuid: str) -> None:
+        """Forget all of a mapping."""
         ...

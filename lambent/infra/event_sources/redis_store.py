@@ -3,6 +3,7 @@
 lambent:{ACCOUNT:REGION}:event-sources             hash: record (JSON) of each mapping by its UUID
 lambent:{ACCOUNT:REGION}:event-source-pairs        hash: UUID by source and function's ARN, each pair once
 lambent:{ACCOUNT:REGION}:event-source-reader:UUID  who reads a mapping's queue; ends by itself
+lambent:{ACCOUNT:REGION}:event-source-checkpoints:UUID  hash: how far a mapping has come (JSON), by shard
 lambent:event-source-tenants                       set of ACCOUNT:REGION: every tenant that may have mappings
 lambent:event-source-readers                       sorted set of readers, by the time (epoch seconds of the server's
                                                    clock) until which they are there
@@ -10,7 +11,7 @@ lambent:event-source-readers                       sorted set of readers, by the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from redis.asyncio import Redis
 
 from lambent.domain.event_sources import EventSourceMapping
 from lambent.domain.names import Tenant
-from lambent.infra.event_sources.port import Taken
+from lambent.infra.event_sources.port import Checkpoint, Taken
 from lambent.infra.redis_client import store_errors
 
 _TENANTS, _READERS = "lambent:event-source-tenants", "lambent:event-source-readers"
@@ -27,6 +28,7 @@ _FOLDER = Path(__file__).parent
 
 _ENCODER = msgspec.json.Encoder()
 _MAPPING = msgspec.json.Decoder(EventSourceMapping)
+_CHECKPOINT = msgspec.json.Decoder(Checkpoint)
 
 
 class RedisEventSourceStore:
@@ -99,6 +101,31 @@ class RedisReaderIndex:
             await self._release(keys=[_reader_key(tenant, uuid)], args=[reader])
 
 
+class RedisCheckpoints:
+    """`Checkpoints` in a Redis-compatible server."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._save = client.register_script((_FOLDER / "save_checkpoints.lua").read_text())
+
+    async def load(self, tenant: Tenant, uuid: str) -> Mapping[str, Checkpoint]:
+        async with store_errors():
+            fields: Any = await cast(Any, self._client.hgetall(_checkpoints_key(tenant, uuid)))
+        return {shard.decode(): _CHECKPOINT.decode(encoded) for shard, encoded in fields.items()}
+
+    async def save(self, tenant: Tenant, uuid: str, reader: str, changes: Mapping[str, Checkpoint | None]) -> bool:
+        args: list[Any] = [reader]
+        for shard, checkpoint in changes.items():
+            args += [shard, "" if checkpoint is None else _ENCODER.encode(checkpoint)]
+        async with store_errors():
+            saved = await self._save(keys=[_reader_key(tenant, uuid), _checkpoints_key(tenant, uuid)], args=args)
+        return bool(saved)
+
+    async def drop(self, tenant: Tenant, uuid: str) -> None:
+        async with store_errors():
+            await self._client.delete(_checkpoints_key(tenant, uuid))
+
+
 def _key(tenant: Tenant, rest: str) -> str:
     return f"lambent:{tenant.tag}:{rest}"
 
@@ -109,3 +136,7 @@ def _keys(tenant: Tenant) -> list[str]:
 
 def _reader_key(tenant: Tenant, uuid: str) -> str:
     return _key(tenant, f"event-source-reader:{uuid}")
+
+
+def _checkpoints_key(tenant: Tenant, uuid: str) -> str:
+    return _key(tenant, f"event-source-checkpoints:{uuid}")

@@ -44,7 +44,8 @@ class EventState(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """Something that a destination or a dead-letter queue is told of an event. Its queue is its target."""
+    """Something that a destination or a dead-letter queue is told of an event, or of records of a stream. Its queue is
+    its target."""
 
     kind: str  # OnSuccess, OnFailure or DeadLetter
     name: str  # of the event's function
@@ -53,6 +54,7 @@ class Delivery(msgspec.Struct, frozen=True):
     condition: str
     since: float  # epoch seconds
     attributes: dict[str, tuple[str, str]] = {}
+    key: str = ""  # in a bucket; empty: that of an event's record
 
 
 NEW = EventState(0, 0, "")

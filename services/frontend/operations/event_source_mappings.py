@@ -1,13 +1,16 @@
-"""EventSourceService: queues whose messages functions are invoked with. What may be set is decided by
+"""EventSourceService: queues and streams whose records functions are invoked with. What may be set is decided by
 lambent/domain/event_sources.py; what is set, pollers do."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from lambent.domain import event_sources
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.destinations import Destination
-from lambent.domain.errors import AwsError, invalid_parameter
-from lambent.domain.event_sources import EVENT_COUNT, EventSourceMapping, Wanted
+from lambent.domain.errors import invalid_parameter
+from lambent.domain.event_sources import EVENT_COUNT, UNBOUNDED, EventSourceMapping, Wanted
 from lambent.domain.functions import Function
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, FunctionRef, Tenant, parse
@@ -15,32 +18,18 @@ from lambent.domain.tags import check_tags
 from lambent.infra.connections import Connections
 from lambent.infra.event_sources.port import EventSourceStore, Taken
 from lambent.infra.functions.port import FunctionStore
-from lambent.infra.sqs_queue import QueueError, SqsQueue
 from lambent.v1 import event_source_service_pb2 as pb
 from services.frontend.operations import paging
 from services.frontend.operations.editing import ATTEMPTS
+from services.frontend.operations.event_source_checks import SourceChecks
 from services.frontend.operations.timestamps import timestamp
 from services.frontend.operations.unserved import UNSERVED_OF_EVENT_SOURCES, means_nothing, refuse_unserved, sent
 from services.frontend.transport.call import Call
 
 _Change = pb.CreateEventSourceMappingRequest | pb.UpdateEventSourceMappingRequest
 
-# Members that other event sources have, and queues do not.
-_OF_OTHER_SOURCES = frozenset(
-    {
-        "BisectBatchOnFunctionError",
-        "DestinationConfig",
-        "MaximumRecordAgeInSeconds",
-        "MaximumRetryAttempts",
-        "ParallelizationFactor",
-        "Queues",
-        "SourceAccessConfigurations",
-        "StartingPosition",
-        "StartingPositionTimestamp",
-        "Topics",
-        "TumblingWindowInSeconds",
-    }
-)
+# Members whose values say that nothing is wanted although they are neither zero nor empty, and these values.
+_NOTHING: Mapping[str, object] = {"MaximumRecordAgeInSeconds": UNBOUNDED, "MaximumRetryAttempts": UNBOUNDED}
 
 
 class EventSourceOperations:
@@ -52,7 +41,7 @@ class EventSourceOperations:
     ) -> None:  # fmt: skip
         self._store = store
         self._functions = functions
-        self._connections = connections
+        self._checks = SourceChecks(connections, clock)
         self._limits = limits
         self._clock = clock
         self._ids = ids
@@ -143,36 +132,14 @@ class EventSourceOperations:
         return mapping
 
     async def _check(self, ref: FunctionRef, source: Destination) -> None:
-        """That there is such a function and such a queue, and that they go together. Raises
-        InvalidParameterValueException and, where the queue does not answer, ServiceUnavailableException."""
+        """That there is such a function and such a source, and that they go together. Raises
+        InvalidParameterValueException and, where the source does not answer, ServiceUnavailableException."""
         qualifier = ref.qualifier or LATEST
         function = await self._functions.find(ref.tenant, ref.name, qualifier)
         if function is None or not function.stands_for(qualifier):
             raise event_sources.no_function()
-        event_sources.check_visibility(
-            await self._visibility_seconds(ref.tenant, source), _timeout(function, function.stands_for(qualifier)[0])
-        )
-
-    async def _visibility_seconds(self, tenant: Tenant, source: Destination) -> int:
-        connection = self._connections.source(tenant, source)
-        if connection is None:
-            raise invalid_parameter(
-                f"The queue {source.arn} cannot be read: the operator's table of connections (setting "
-                "queue.connections) has no row that leads to it."
-            )
-        queue = SqsQueue(connection, source, tenant, self._clock)
-        try:
-            return await queue.visibility_seconds()
-        except QueueError as error:
-            if error.code:
-                raise invalid_parameter(
-                    f"Error occurred while ReceiveMessage. SQS Error Code: {error.code}. SQS Error Message: "
-                    f"{error.message}"
-                ) from None
-            text = f"The queue {source.arn} does not answer as it should: {error.message}"
-            raise AwsError("ServiceUnavailableException", text) from None
-        finally:
-            queue.close()
+        timeout = _timeout(function, function.stands_for(qualifier)[0])
+        await self._checks.check(ref.tenant, source, timeout)
 
 
 def _timeout(function: Function, version: str) -> int:
@@ -185,13 +152,10 @@ def _timeout(function: Function, version: str) -> int:
 
 def _wanted(request: _Change, ref: FunctionRef | None) -> Wanted:
     """What a request says of a mapping's settings. Raises InvalidParameterValueException."""
-    for name, value in sent(request):
-        if name in _OF_OTHER_SOURCES and not means_nothing(value):
-            raise invalid_parameter(f"Unsupported {name} parameter for given event source mapping type.")
     scaling = request.HasField("scaling_config")
     patterns = tuple(each.pattern for each in request.filter_criteria.filters)
     maximum = request.scaling_config.maximum_concurrency if scaling else 0
-    return Wanted(
+    wanted = Wanted(
         ref=ref,
         enabled=request.enabled if request.HasField("enabled") else None,
         batch_size=request.batch_size if request.HasField("batch_size") else None,
@@ -205,6 +169,32 @@ def _wanted(request: _Change, ref: FunctionRef | None) -> Wanted:
         maximum_concurrency=maximum or None,
         scaling=scaling,
         counted=_counted(request),
+        members=tuple(
+            name for name, value in sent(request) if not means_nothing(value) and value != _NOTHING.get(name)
+        ),
+    )
+    return _with_stream(wanted, request)
+
+
+def _with_stream(wanted: Wanted, request: _Change) -> Wanted:
+    """The same with what a request says of what only streams have."""
+    destinations = request.destination_config
+    position, time = None, None
+    if isinstance(request, pb.CreateEventSourceMappingRequest):
+        position = request.starting_position or None
+        time = request.starting_position_timestamp if request.HasField("starting_position_timestamp") else None
+    return replace(
+        wanted,
+        position=position,
+        position_time=None if time is None else time.seconds + time.nanos / 1e9,
+        parallel=request.parallelization_factor if request.HasField("parallelization_factor") else None,
+        age_seconds=(
+            request.maximum_record_age_in_seconds if request.HasField("maximum_record_age_in_seconds") else None
+        ),
+        retries=request.maximum_retry_attempts if request.HasField("maximum_retry_attempts") else None,
+        bisects=request.bisect_batch_on_function_error if request.HasField("bisect_batch_on_function_error") else None,
+        on_success=destinations.on_success.destination,
+        on_failure=destinations.on_failure.destination if request.HasField("destination_config") else None,
     )
 
 
@@ -235,9 +225,9 @@ def _message(mapping: EventSourceMapping) -> pb.EventSourceMappingConfiguration:
         function_arn=mapping.ref.arn,
         function_response_types=[event_sources.BATCH_ITEM_FAILURES] if mapping.reports_failures else [],
         last_modified=timestamp(mapping.modified),
-        last_processing_result=mapping.result or None,
+        last_processing_result=mapping.last_result or None,
         state=mapping.state.value,
-        state_transition_reason=event_sources.USER_INITIATED,
+        state_transition_reason=mapping.reason,
     )
     for pattern in mapping.filters:
         message.filter_criteria.filters.add(pattern=pattern)
@@ -245,4 +235,22 @@ def _message(mapping: EventSourceMapping) -> pb.EventSourceMappingConfiguration:
         message.scaling_config.maximum_concurrency = mapping.maximum_concurrency
     if mapping.counted:
         message.metrics_config.metrics.append(EVENT_COUNT)
+    if mapping.of_stream:
+        _add_stream(message, mapping)
     return message
+
+
+def _add_stream(message: pb.EventSourceMappingConfiguration, mapping: EventSourceMapping) -> None:
+    """What only streams' mappings are answered with, whether it was set or not."""
+    message.starting_position = mapping.position
+    if mapping.position_time is not None:
+        message.starting_position_timestamp.CopyFrom(timestamp(mapping.position_time))
+    message.parallelization_factor = mapping.parallel
+    message.maximum_record_age_in_seconds = UNBOUNDED if mapping.age_seconds is None else mapping.age_seconds
+    message.maximum_retry_attempts = UNBOUNDED if mapping.retries is None else mapping.retries
+    message.bisect_batch_on_function_error = mapping.bisects
+    message.tumbling_window_in_seconds = 0
+    # It is answered although it may be empty.
+    message.destination_config.on_failure.SetInParent()
+    if mapping.on_failure is not None:
+        message.destination_config.on_failure.destination = mapping.on_failure

@@ -26,12 +26,13 @@ UNSERVED: Mapping[str, str] = {
     "TenantId": "tenant isolation is not served yet",
     "DurableExecutionName": "durable executions are not served",
 }
+_SOURCES = "only SQS queues, Kinesis and DynamoDB streams are event sources here"
 # The same of event source mappings, some of whose members are served where functions have them.
 UNSERVED_OF_EVENT_SOURCES: Mapping[str, str] = {
-    "SelfManagedEventSource": "only SQS queues are event sources here",
-    "AmazonManagedKafkaEventSourceConfig": "only SQS queues are event sources here",
-    "SelfManagedKafkaEventSourceConfig": "only SQS queues are event sources here",
-    "DocumentDBEventSourceConfig": "only SQS queues are event sources here",
+    "SelfManagedEventSource": _SOURCES,
+    "AmazonManagedKafkaEventSourceConfig": _SOURCES,
+    "SelfManagedKafkaEventSourceConfig": _SOURCES,
+    "DocumentDBEventSourceConfig": _SOURCES,
     "KMSKeyArn": "filters encrypted with a key of your own are not served yet",
     "LoggingConfig": "logs of event source mappings are not served yet",
     "ProvisionedPollerConfig": "provisioned pollers are not served yet",

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lambent.domain.batch_events import BETWEEN_BYTES, FRAME_BYTES
 from lambent.domain.event_sources import RECEIVED_AT_ONCE
-from lambent.domain.queue_messages import BETWEEN_BYTES, FRAME_BYTES
 
 # The longest that SQS waits for messages within one call, in seconds.
 LONGEST_WAIT_SECONDS = 20

@@ -6,25 +6,32 @@ from collections import Counter
 from typing import Literal
 
 from lambent.domain.event_sources import EventSourceMapping
-from lambent.infra.telemetry import Reading, Telemetry
+from lambent.infra.telemetry import Reading, Telemetry, of_function
 
-# What becomes of a message: the metrics that AWS has for it.
-Kind = Literal["polled", "filteredout", "invoked", "failedinvoke", "deleted"]
-_KINDS: tuple[Kind, ...] = ("polled", "filteredout", "invoked", "failedinvoke", "deleted")
+# What becomes of a record: the metrics that AWS has for it.
+Kind = Literal["polled", "filteredout", "invoked", "failedinvoke", "deleted", "dropped"]
+_KINDS: tuple[Kind, ...] = ("polled", "filteredout", "invoked", "failedinvoke", "deleted", "dropped")
 
 
 class SourceCounts:
-    """Messages, by mapping and by what became of them."""
+    """Records, by mapping and by what became of them."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._counts: dict[Kind, Counter[tuple[str, str, str]]] = {kind: Counter() for kind in _KINDS}
         for kind in _KINDS:
             telemetry.observe(f"aws.lambda.{kind}eventcount", lambda kind=kind: self._readings(kind))  # type: ignore[misc]
 
-    def add(self, mapping: EventSourceMapping, kind: Kind, messages: int) -> None:
-        """Count messages."""
-        if mapping.counted and messages:
-            self._counts[kind][mapping.tenant.account, mapping.tenant.region, mapping.uuid] += messages
+        self._ages = telemetry.histogram("aws.lambda.iteratorage")
+
+    def aged(self, mapping: EventSourceMapping, seconds: float) -> None:
+        """The last record of a batch was so old when the function was invoked with it; counted of every stream."""
+        if self._ages is not None:
+            self._ages.record(seconds * 1000, of_function(mapping.tenant, mapping.function))
+
+    def add(self, mapping: EventSourceMapping, kind: Kind, records: int) -> None:
+        """Count records."""
+        if mapping.counted and records:
+            self._counts[kind][mapping.tenant.account, mapping.tenant.region, mapping.uuid] += records
 
     def _readings(self, kind: Kind) -> list[Reading]:
         return [

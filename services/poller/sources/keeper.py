@@ -15,10 +15,10 @@ from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError
 from lambent.domain.event_sources import SETTLED, EventSourceMapping, MappingState
 from lambent.domain.names import Tenant
-from lambent.infra.event_sources.port import EventSourceStore, ReaderIndex
+from lambent.infra.event_sources.port import Checkpoints, EventSourceStore, ReaderIndex
 from lambent.infra.tasks import TaskOwner, every
 from services.poller.core.sharing import reader_of
-from services.poller.sources.reader import QueueReader
+from services.poller.sources.reading import SourceReader
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class _Held:
 
     mapping: EventSourceMapping
     claimed: float  # monotonic seconds of the last claim
-    reader: QueueReader | None = None  # None: there is nothing to read
+    reader: SourceReader | None = None  # None: there is nothing to read
 
 
 class SourceKeeper:
@@ -46,7 +46,8 @@ class SourceKeeper:
         self,
         store: EventSourceStore,
         index: ReaderIndex,
-        reader: Callable[[EventSourceMapping], QueueReader | None],
+        checkpoints: Checkpoints,
+        reader: Callable[[EventSourceMapping], SourceReader | None],
         name: str,
         clock: Clock,
         claim_seconds: float,
@@ -55,6 +56,7 @@ class SourceKeeper:
         which another may read what a lost poller read."""
         self._store = store
         self._index = index
+        self._checkpoints = checkpoints
         self._make = reader
         self._name = name
         self._clock = clock
@@ -130,7 +132,10 @@ class SourceKeeper:
         if not mapping.enabled:
             if reader is not None and not await self._gone(held, reader):
                 return
-            if await self._store.change(mapping, mapping.settled()) is True:
+            settled = mapping.settled()
+            if await self._store.change(mapping, settled) is True:
+                if settled is None:
+                    await self._checkpoints.drop(*key)
                 await self._leave(key)
             return
         if reader is not None and reader.ended:
@@ -149,6 +154,8 @@ class SourceKeeper:
         held.mapping = mapping
         after = mapping
         if mapping.state is not MappingState.ENABLED:
+            if reader is not None and not reader.ready:
+                return
             settled = mapping.settled()
             assert settled is not None
             after = settled
@@ -164,7 +171,7 @@ class SourceKeeper:
             del self._held[key]
             await self._index.release(*key, self._name)
 
-    async def _gone(self, held: _Held, reader: QueueReader) -> bool:
+    async def _gone(self, held: _Held, reader: SourceReader) -> bool:
         """End a reader; answers whether nothing of it runs any more."""
         reader.end()
         if not reader.idle:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lambent.infra.sqs_queue import QueueError
+from lambent.infra.aws_json import SourceError
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class MemoryQueue:
         self.visibility = visibility_seconds
         self.ordered = ordered
         self.messages: list[_Stored] = []
-        self.error: QueueError | None = None  # raised by every call
+        self.error: SourceError | None = None  # raised by every call
         self._numbers = itertools.count(1)
         self._more = asyncio.Event()
 

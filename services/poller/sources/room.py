@@ -1,31 +1,42 @@
-"""How much of queues' messages a poller holds at once, over all its readers."""
+"""How much of sources' records a poller holds at once, over all its readers.
+
+Who holds less than a fair share may always take more: a stream whose function fails for hours keeps nobody else from
+reading.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 
 class Room:
-    """Bytes that are held. More than `most` are where lanes took them at the same time: each at most a call's."""
+    """Bytes that are held, by mapping. It can come to twice as many as `most`, and a call's for each of who waits."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self.held = 0  # bytes
+        self._by: Counter[str] = Counter()
         self._free = asyncio.Event()
-        self._free.set()
 
-    async def wait(self) -> None:
+    @property
+    def held(self) -> int:
+        """Bytes in all."""
+        return self._by.total()
+
+    async def wait(self, by: str) -> None:
         """Until there is room."""
-        await self._free.wait()
-
-    def take(self, size: int) -> None:
-        """So many bytes are held."""
-        self.held += size
-        if self.held >= self._most:
+        while self.held >= self._most and self._by[by] >= self._most / max(len(self._by), 1):
             self._free.clear()
+            await self._free.wait()
 
-    def give(self, size: int) -> None:
+    def take(self, by: str, size: int) -> None:
+        """So many bytes are held."""
+        self._by[by] += size
+
+    def give(self, by: str, size: int) -> None:
         """So many are held no more."""
-        self.held -= size
-        if self.held < self._most:
+        self._by[by] -= size
+        if not self._by[by]:
+            del self._by[by]
+        if size:
             self._free.set()

@@ -1,0 +1,104 @@
+"""What a new event source mapping's source is asked: whether it is there, and whether it suits the function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lambent.domain import event_sources
+from lambent.domain.clock import Clock
+from lambent.domain.destinations import Destination
+from lambent.domain.errors import AwsError, invalid_parameter
+from lambent.domain.event_sources import KINESIS, is_stream
+from lambent.domain.names import Tenant
+from lambent.infra.aws_json import AwsJsonLink, SourceError
+from lambent.infra.connections import Connection, Connections
+from lambent.infra.sqs_queue import SqsQueue
+
+
+class SourceChecks:
+    """Asks sources where the operator's table of connections says that they are."""
+
+    def __init__(self, connections: Connections, clock: Clock) -> None:
+        self._connections = connections
+        self._clock = clock
+
+    async def check(self, tenant: Tenant, source: Destination, timeout_seconds: int) -> None:
+        """That a tenant's functions can read the source, and that it suits one of this timeout. Raises
+        InvalidParameterValueException and, where the source does not answer, ServiceUnavailableException."""
+        kind = "stream" if is_stream(source) else "queue"
+        connection = self._connections.source(tenant, source)
+        if connection is None:
+            raise invalid_parameter(
+                f"The {kind} {source.arn} cannot be read: the operator's table of connections (setting "
+                "queue.connections) has no row that leads to it."
+            )
+        try:
+            if is_stream(source):
+                await self._check_stream(connection, source)
+            else:
+                await self._check_queue(connection, tenant, source, timeout_seconds)
+        except SourceError as error:
+            if error.code:
+                raise invalid_parameter(_told(source, error)) from None
+            text = f"The {kind} {source.arn} does not answer as it should: {error.message}"
+            raise AwsError("ServiceUnavailableException", text) from None
+
+    async def _check_queue(
+        self, connection: Connection, tenant: Tenant, source: Destination, timeout_seconds: int
+    ) -> None:
+        queue = SqsQueue(connection, source, tenant, self._clock)
+        try:
+            event_sources.check_visibility(await queue.visibility_seconds(), timeout_seconds)
+        finally:
+            queue.close()
+
+    async def _check_stream(self, connection: Connection, source: Destination) -> None:
+        question = _question(source)
+        link = AwsJsonLink(
+            connection, region=source.region, service=source.service, target=question.target, version=question.version,
+            clock=self._clock,
+        )  # fmt: skip
+        try:
+            answer = await link.call(question.operation, question.document)
+        finally:
+            link.close()
+        if not isinstance(answer.get(question.member), dict):
+            raise SourceError("", f"it does not answer {question.operation} as {question.name} does")
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """How a service is asked for one of its streams."""
+
+    name: str  # of the service
+    target: str
+    version: str  # of the protocol
+    operation: str
+    document: dict[str, object]
+    member: str  # of the answer, which describes the stream
+
+
+def _question(source: Destination) -> _Question:
+    if source.service == KINESIS:
+        name = source.resource.removeprefix("stream/")
+        return _Question(
+            "Kinesis", "Kinesis_20131202", "1.1", "DescribeStreamSummary", {"StreamName": name},
+            "StreamDescriptionSummary",
+        )  # fmt: skip
+    # Shards are of no interest here, yet one is the least that can be asked for.
+    return _Question(
+        "DynamoDB Streams", "DynamoDBStreams_20120810", "1.0", "DescribeStream", {"StreamArn": source.arn, "Limit": 1},
+        "StreamDescription",
+    )  # fmt: skip
+
+
+def _told(source: Destination, error: SourceError) -> str:
+    """What an error of a source's own is called, as AWS words it."""
+    if not is_stream(source):
+        name, operation = "SQS", "ReceiveMessage"
+    elif error.code == "ResourceNotFoundException":
+        return f"Stream not found: {source.arn}"
+    else:
+        question = _question(source)
+        name, operation = question.name, question.operation
+    return f"Error occurred while {operation}. {name} Error Code: {error.code}. {name} Error Message: {error.message}"

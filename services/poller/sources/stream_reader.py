@@ -1,0 +1,420 @@
+"""Reads one stream: its shards, each in order, parents before their children, from where the last reader came to.
+
+Within a shard records go to lanes by their key, one or as many as are set, so that those of one key stay in order. A
+lane runs a batch until it succeeds or is given up (`core.stream_batches`), and nothing behind it in the meantime. What
+all lanes of a shard are done with is its checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from lambent.domain import batch_events
+from lambent.domain.async_events import Outcome
+from lambent.domain.errors import AwsError
+from lambent.domain.event_sources import DYNAMODB, KINESIS, NEWEST, EventSourceMapping
+from lambent.domain.stream_records import RETRIES_EXHAUSTED, TOO_OLD, Fetched, Place, Shard, StreamRecord
+from lambent.infra.aws_json import ExpiredPlace, SourceError
+from lambent.infra.event_sources.port import Checkpoint, Checkpoints
+from lambent.infra.functions.directory import Known
+from services.poller.attempts import Attempt, Request
+from services.poller.core.batches import BatchRules, Send, next_step
+from services.poller.core.stream_batches import (
+    Batch,
+    Progress,
+    RetryRules,
+    Step,
+    held_back,
+    ran,
+    too_old,
+)
+from services.poller.sources.failures import Dropped, Failures
+from services.poller.sources.port import SourceStream
+from services.poller.sources.reading import CALL_FAILED, PAUSE_SECONDS, RAN, Means, SourceReader
+
+_log = logging.getLogger(__name__)
+
+# How often it is looked for new shards; one that ends is a reason to look at once.
+SHARDS_SECONDS = 10.0
+# How often a shard is read that has nothing new, and one that has: services allow five calls a second.
+POLL_SECONDS: Mapping[str, float] = {KINESIS: 1.0, DYNAMODB: 0.25}
+BEHIND_SECONDS = 0.2
+# Most records of one call. Source: API_GetRecords of Kinesis.
+FETCHED_AT_ONCE = 10_000
+# How many batches of each lane are read ahead of those that run.
+AHEAD = 2
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Records of a shard that wait for their batch."""
+
+    waiting: deque[tuple[StreamRecord, bytes]] = field(default_factory=deque)
+    since: float = 0.0  # monotonic seconds since when the first of them has waited
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False  # nothing more comes
+
+
+@dataclass(slots=True)
+class _Shard:
+    """A shard that is read."""
+
+    id: str
+    mark: Checkpoint
+    saved: Checkpoint
+    lanes: list[_Lane]
+    progress: Progress = field(default_factory=Progress)
+    room: asyncio.Event = field(default_factory=asyncio.Event)  # whether more may be read
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class StreamReader(SourceReader):
+    """The reader of a mapping of a stream."""
+
+    def __init__(
+        self,
+        mapping: EventSourceMapping,
+        connect: Callable[[str], SourceStream],
+        checkpoints: Checkpoints,
+        name: str,
+        failures: Failures,
+        means: Means,
+    ) -> None:
+        """`connect`: makes a stream for each shard, for a function with such a role. `name`: this poller's."""
+        self._connect = connect
+        self._checkpoints = checkpoints
+        self._name = name
+        self._failures = failures
+        self._marks: dict[str, Checkpoint] | None = None  # by shard; None: not loaded yet
+        self._reading: dict[str, _Shard] = {}
+        self._opening: set[str] | None = None  # shards of the first look that are not opened yet; None: before it
+        self._again = asyncio.Event()  # set where it is to be looked for shards at once
+        super().__init__(mapping, means)
+
+    def _use(self, mapping: EventSourceMapping) -> None:
+        super()._use(mapping)
+        self._rules = BatchRules(mapping.batch_size, mapping.window_seconds, self._means.limits.sync_request_bytes)
+        self._retries = RetryRules(mapping.retries, mapping.age_seconds, mapping.bisects)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._tasks.start("look", self._keep_looking())
+
+    def change(self, mapping: EventSourceMapping) -> None:
+        """Other settings hold, from the next batch on. With another number of lanes reading begins anew."""
+        if mapping.parallel != self._mapping.parallel:
+            self.end()
+        self._use(mapping)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every shard has been opened: what is at the end of a stream has been seen from then on."""
+        return self._opening is not None and not self._opening
+
+    # Shards
+
+    async def _keep_looking(self) -> None:
+        while not self._ended.is_set():
+            self._again.clear()
+            obstacle = await self._obstacle()
+            if obstacle is not None:
+                await self._problem(obstacle)
+                continue
+            try:
+                await self._look()
+            except SourceError as error:
+                await self._problem(f"the stream: {error}")
+                continue
+            except AwsError as error:
+                await self._problem(error.message)
+                continue
+            except Exception:
+                # A defect must not end the reading of a stream.
+                _log.exception("looking for a stream's shards failed")
+                await self._pause(PAUSE_SECONDS)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SHARDS_SECONDS):
+                    await self._unless_ended(self._again.wait())
+
+    async def _look(self) -> None:
+        """Read every shard that can be read by now. Raises SourceError, ServiceUnavailableException."""
+        stream = self._connect(await self._role())
+        try:
+            shards = await stream.shards()
+        finally:
+            stream.close()
+        marks = await self._known_marks(shards)
+        listed = {shard.id for shard in shards}
+        begun = set()
+        for shard in shards:
+            mark = marks.setdefault(shard.id, Checkpoint())  # a shard that came later: all of it
+            ahead = [parent for parent in shard.parents if parent in listed and not marks[parent].closed]
+            if mark.closed or ahead or shard.id in self._reading:
+                continue
+            begun.add(shard.id)
+            lanes = [_Lane() for _ in range(self._mapping.parallel)]
+            self._reading[shard.id] = _Shard(shard.id, mark, mark, lanes)
+        if self._opening is None:
+            self._opening = set(begun)
+        for id_ in begun:
+            self._lanes.start("shard", self._read(self._reading[id_]))
+
+    async def _known_marks(self, shards: Sequence[Shard]) -> dict[str, Checkpoint]:
+        """Where every shard has come to; those that the stream has no more are forgotten."""
+        marks, mapping = self._marks, self._mapping
+        if marks is None:
+            marks = dict(await self._checkpoints.load(mapping.tenant, mapping.uuid))
+        listed = {shard.id for shard in shards}
+        changes: dict[str, Checkpoint | None] = {}
+        if not marks:
+            changes = {shard.id: self._first() for shard in shards}
+        else:
+            changes = {id_: None for id_ in marks if id_ not in listed and id_ not in self._reading}
+        if changes and not await self._checkpoints.save(mapping.tenant, mapping.uuid, self._name, changes):
+            self.end()
+        for id_, mark in changes.items():
+            marks.pop(id_, None)
+            if mark is not None:
+                marks[id_] = mark
+        self._marks = marks
+        return marks
+
+    def _first(self) -> Checkpoint:
+        """Where the mapping begins in a shard that was there before it."""
+        mapping = self._mapping
+        if mapping.position == NEWEST:
+            # Where a stream can be read from a time on, nothing is missed that comes before the first record is done.
+            kinesis = self._source.service == KINESIS
+            return Checkpoint(since=mapping.modified) if kinesis else Checkpoint(newest=True)
+        return Checkpoint(since=mapping.position_time)
+
+    async def _role(self) -> str:
+        """Of the function, which records name."""
+        found = await self._means.attempts.find(self._mapping.ref)
+        deployed = found.record.serving if isinstance(found, Known) else None
+        return "" if deployed is None else deployed.configuration.role
+
+    async def _read(self, shard: _Shard) -> None:
+        """Read a shard to its end, or until reading ends."""
+        stream = self._connect(await self._role())
+        lanes = [self._tasks.start("lane", self._run(shard, lane)) for lane in shard.lanes]
+        fetching = self._tasks.start("fetch", self._fetch_all(shard, stream))
+        try:
+            await asyncio.wait({fetching, *lanes}, return_when=asyncio.FIRST_COMPLETED)
+            if fetching.done() and fetching.result():
+                for lane in shard.lanes:
+                    lane.closed = True
+                    lane.news.set()
+                await asyncio.wait(lanes)
+                if not shard.progress:
+                    await self._save(shard, replace(shard.mark, closed=True))
+            elif self._ended.is_set():
+                await asyncio.wait(lanes)
+            else:
+                # A defect has ended a lane, which its owner has told of; what it held begins anew.
+                await self._pause(PAUSE_SECONDS)
+        finally:
+            for task in (fetching, *lanes):
+                task.cancel()
+            await asyncio.wait((fetching, *lanes))
+            left = sum(len(text) for lane in shard.lanes for _, text in lane.waiting)
+            self._means.room.give(self._mapping.uuid, left)
+            stream.close()
+            self._reading.pop(shard.id, None)
+            self._again.set()
+
+    async def _fetch_all(self, shard: _Shard, stream: SourceStream) -> bool:
+        """Put a shard's records into its lanes. False: reading ended before the shard did."""
+        iterator: str | None = None
+        while not self._ended.is_set():
+            try:
+                if iterator is None:
+                    iterator = await self._unless_ended(stream.iterator(shard.id, _place(shard)))
+                    self._opened(shard)
+                if iterator is None:
+                    break
+                fetched = await self._unless_ended(self._fetch(shard, stream, iterator))
+            except ExpiredPlace:
+                iterator = None
+                continue
+            except SourceError as error:
+                await self._problem(f"the stream: {error}")
+                continue
+            if fetched is None:
+                break
+            await self._take(shard, fetched.records)
+            if fetched.next is None:
+                return True
+            iterator = fetched.next
+            await self._pause(BEHIND_SECONDS if fetched.behind else POLL_SECONDS[self._source.service])
+        return False
+
+    def _opened(self, shard: _Shard) -> None:
+        if self._opening:
+            self._opening.discard(shard.id)
+
+    async def _fetch(self, shard: _Shard, stream: SourceStream, iterator: str) -> Fetched:
+        """The next records, once there is room for them."""
+        lanes = len(shard.lanes)
+        while sum(len(lane.waiting) for lane in shard.lanes) >= AHEAD * lanes * self._rules.size:
+            shard.room.clear()
+            await shard.room.wait()
+        await self._means.room.wait(self._mapping.uuid)
+        return await stream.fetch(shard.id, iterator, min(lanes * self._rules.size, FETCHED_AT_ONCE))
+
+    async def _take(self, shard: _Shard, records: Sequence[StreamRecord]) -> None:
+        """Put records into the lanes of their keys; those that no filter wants are done."""
+        if not records:
+            return
+        mapping, now = self._mapping, self._means.clock.monotonic()
+        encoded = [batch_events.encoded(record.document) for record in records]
+        shard.progress.read(record.sequence for record in records)
+        self._means.counts.add(mapping, "polled", len(records))
+        passing = await self._pass([record.document for record in records], sum(map(len, encoded)))
+        unwanted = []
+        for record, text, passes in zip(records, encoded, passing, strict=True):
+            if not passes:
+                unwanted.append(record.sequence)
+                continue
+            lane = shard.lanes[zlib.crc32(record.key.encode()) % len(shard.lanes)]
+            if not lane.waiting:
+                lane.since = now
+            lane.waiting.append((record, text))
+            self._means.room.take(self._mapping.uuid, len(text))
+            lane.news.set()
+        self._means.counts.add(mapping, "filteredout", len(unwanted))
+        await self._done(shard, unwanted)
+
+    # Lanes
+
+    async def _run(self, shard: _Shard, lane: _Lane) -> None:
+        """Run the batches of one lane, one after the other."""
+        held = 0  # bytes of the batch that runs
+        try:
+            while not self._ended.is_set():
+                lane.news.clear()
+                now = self._means.clock.monotonic()
+                sizes = [len(text) for _, text in lane.waiting]
+                step = next_step(sizes, lane.since, now, self._rules, ending=lane.closed)
+                if isinstance(step, Send):
+                    batch = [lane.waiting.popleft() for _ in range(step.count)]
+                    lane.since = now
+                    held = sum(len(text) for _, text in batch)
+                    shard.room.set()
+                    await self._run_batch(shard, Batch(tuple(record for record, _ in batch)))
+                    self._means.room.give(self._mapping.uuid, held)
+                    held = 0
+                elif lane.closed:
+                    return
+                else:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(step.wait_seconds if sizes else None):
+                            await self._unless_ended(lane.news.wait())
+        finally:
+            self._means.room.give(self._mapping.uuid, held)
+
+    async def _run_batch(self, shard: _Shard, batch: Batch) -> None:
+        """Try a batch until every record of it is done or given up."""
+        left = deque([batch])
+        while left and not self._ended.is_set():
+            batch = left.popleft()
+            request_id = self._means.ids.uuid()
+            old = too_old(batch, self._means.clock.epoch(), self._retries)
+            if old:
+                dropped = Dropped(shard.id, batch[:old], TOO_OLD, request_id, None, _event(batch[:old]))
+                await self._give_up(shard, dropped)
+                if old < len(batch.records):
+                    left.appendleft(batch[old:])
+                continue
+            event = _event(batch)
+            attempt = await self._attempt(request_id, batch, event)
+            step = self._judged(batch, attempt)
+            await self._done(shard, [record.sequence for record in batch.records[: step.done]])
+            if step.given_up is not None:
+                dropped = Dropped(shard.id, step.given_up, RETRIES_EXHAUSTED, request_id, attempt, event)
+                await self._give_up(shard, dropped)
+            left.extendleft(reversed(step.again))
+            if step.wait_seconds:
+                await self._pause(step.wait_seconds)
+
+    async def _attempt(self, request_id: str, batch: Batch, event: bytes) -> Attempt:
+        means, ref = self._means, self._mapping.ref
+        found = await means.attempts.find(ref)
+        if isinstance(found, Attempt):
+            return found
+        means.counts.aged(self._mapping, max(means.clock.epoch() - batch.records[-1].arrived, 0.0))
+        return await means.attempts.run(ref, found, Request(request_id, None), event, lambda: None)
+
+    def _judged(self, batch: Batch, attempt: Attempt) -> Step:
+        """What follows from an attempt, counted and told."""
+        counts, mapping = self._means.counts, self._mapping
+        if attempt.outcome not in RAN:
+            self.result = f"PROBLEM: {attempt.detail}"
+            return held_back(batch)
+        ids = [record.sequence for record in batch.records]
+        failed = frozenset(ids)
+        if attempt.outcome is Outcome.SUCCEEDED:
+            failed = batch_events.failed(attempt.response, ids) if mapping.reports_failures else frozenset()
+        step = ran(batch, failed, self._retries)
+        counts.add(mapping, "invoked", len(ids))
+        counts.add(mapping, "failedinvoke", len(ids) - step.done)
+        self.result = CALL_FAILED if failed else "OK"
+        return step
+
+    async def _give_up(self, shard: _Shard, dropped: Dropped) -> None:
+        """Tell who is to be told, then go on behind these records."""
+        while not self._ended.is_set():
+            try:
+                await self._failures.tell(self._mapping, dropped)
+            except AwsError:
+                await self._pause(PAUSE_SECONDS)
+                continue
+            sequences = [record.sequence for record in dropped.batch.records]
+            self._means.counts.add(self._mapping, "dropped", len(sequences))
+            await self._done(shard, sequences)
+            return
+
+    async def _done(self, shard: _Shard, sequences: Sequence[str]) -> None:
+        """Records are done."""
+        if sequences and shard.progress.done(sequences):
+            await self._save(shard, Checkpoint(shard.progress.reached))
+
+    async def _save(self, shard: _Shard, mark: Checkpoint) -> None:
+        """Keep how far a shard has come. Of several that would, only the last does."""
+        shard.mark = mark
+        mapping = self._mapping
+        async with shard.saving:
+            while shard.saved != shard.mark:
+                mark = shard.mark
+                try:
+                    kept = await self._checkpoints.save(mapping.tenant, mapping.uuid, self._name, {shard.id: mark})
+                except AwsError:
+                    if self._ended.is_set():
+                        return
+                    await self._pause(PAUSE_SECONDS)
+                    continue
+                if not kept:
+                    self.end()
+                    return
+                shard.saved = mark
+        if self._marks is not None:
+            self._marks[shard.id] = shard.saved
+
+
+def _event(batch: Batch) -> bytes:
+    return batch_events.event(batch_events.encoded(record.document) for record in batch.records)
+
+
+def _place(shard: _Shard) -> Place:
+    """Where reading goes on: behind what has been read, which may be more than what is done."""
+    if shard.progress.newest is not None:
+        return Place(after=shard.progress.newest)
+    mark = shard.mark
+    return Place(after=mark.sequence, since=mark.since, newest=mark.newest)
