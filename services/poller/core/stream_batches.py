@@ -35,8 +35,9 @@ class Batch:
     failures: int = 0  # attempts that its first record has failed in
     held_back: int = 0  # attempts in a row that did not come to the function
 
-    def __getitem__(self, part: slice) -> Batch:
-        return Batch(self.records[part])
+    def split(self, at: int) -> tuple[Batch, Batch]:
+        """The first records, and those behind them."""
+        return replace(self, records=self.records[:at]), replace(self, records=self.records[at:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,7 @@ def ran(batch: Batch, failed: Collection[str], rules: RetryRules) -> Step:
     rest = Batch(records[done:], 1 if done else batch.failures + 1)
     if rules.bisects and not done and len(records) > 1:
         # Halving is no attempt: it ends with a record that fails alone.
-        middle = (len(records) + 1) // 2
-        return Step(again=(batch[:middle], batch[middle:]))
+        return Step(again=Batch(records).split((len(records) + 1) // 2))
     if rules.retries is not None and rest.failures > rules.retries:
         return Step(done, given_up=rest)
     return Step(done, (rest,), 0.0 if done else _wait(rest.failures - 1, FAILED_WAIT_SECONDS))

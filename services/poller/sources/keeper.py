@@ -142,26 +142,20 @@ class SourceKeeper:
             # It was somebody else's meanwhile.
             await self._gone(held, reader)
             return
-        result = NO_CONNECTION
         if reader is None:
             reader = held.reader = self._make(mapping)
             if reader is not None:
                 reader.start()
         elif mapping.revision != held.mapping.revision:
             reader.change(mapping)
-        if reader is not None:
-            result = reader.result
         held.mapping = mapping
-        after = mapping
-        if mapping.state is not MappingState.ENABLED:
-            if reader is not None and not reader.ready:
-                return
-            settled = mapping.settled()
-            assert settled is not None
-            after = settled
+        result = NO_CONNECTION if reader is None else reader.result
+        after: EventSourceMapping | None = mapping
+        if mapping.state is not MappingState.ENABLED and (reader is None or reader.ready):
+            after = mapping.settled()
         elif result != mapping.result:
             after = mapping.next(result=result)
-        if after is not mapping and await self._store.change(mapping, after) is True:
+        if after is not None and after is not mapping and await self._store.change(mapping, after) is True:
             held.mapping = after
 
     async def _leave(self, key: tuple[Tenant, str]) -> None:

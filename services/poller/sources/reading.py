@@ -56,6 +56,7 @@ class SourceReader:
         self._source = source_of(mapping.source_arn)
         self._ended = asyncio.Event()
         self._none_reserved = False  # whether an invocation was refused for that
+        self._troubled = False  # whether something has stood against reading
         self._tasks = TaskOwner(f"source {mapping.uuid}", expected=(SourceError,))
         self._lanes = TaskOwner(f"lanes {mapping.uuid}")
         self.result = mapping.result  # LastProcessingResult
@@ -122,7 +123,7 @@ class SourceReader:
 
     async def _problem(self, detail: str) -> None:
         """Say what stands against reading, once, and leave the source alone for a while."""
-        result = f"PROBLEM: {detail}"
+        result, self._troubled = f"PROBLEM: {detail}", True
         if result != self.result:
             self.result = result
             extra = {"mapping": self._mapping.uuid, "reason": detail}

@@ -45,8 +45,8 @@ SHARDS_SECONDS = 10.0
 # How often a shard is read that has nothing new, and one that has: services allow five calls a second.
 POLL_SECONDS: Mapping[str, float] = {KINESIS: 1.0, DYNAMODB: 0.25}
 BEHIND_SECONDS = 0.2
-# Most records of one call. Source: API_GetRecords of Kinesis.
-FETCHED_AT_ONCE = 10_000
+# Most records of one call: as many as a shard of Kinesis takes in a second, and few enough to read in one go.
+FETCHED_AT_ONCE = 1000
 # How many batches of each lane are read ahead of those that run.
 AHEAD = 2
 
@@ -114,8 +114,9 @@ class StreamReader(SourceReader):
 
     @property
     def ready(self) -> bool:
-        """Whether every shard has been opened: what is at the end of a stream has been seen from then on."""
-        return self._opening is not None and not self._opening
+        """Whether every shard has been opened: what is at the end of a stream has been seen from then on. Who is told
+        what stands against it need not wait for that."""
+        return self._troubled or (self._opening is not None and not self._opening)
 
     # Shards
 
@@ -208,7 +209,7 @@ class StreamReader(SourceReader):
         fetching = self._tasks.start("fetch", self._fetch_all(shard, stream))
         try:
             await asyncio.wait({fetching, *lanes}, return_when=asyncio.FIRST_COMPLETED)
-            if fetching.done() and fetching.result():
+            if fetching.done() and fetching.exception() is None and fetching.result():
                 for lane in shard.lanes:
                     lane.closed = True
                     lane.news.set()
@@ -218,7 +219,7 @@ class StreamReader(SourceReader):
             elif self._ended.is_set():
                 await asyncio.wait(lanes)
             else:
-                # A defect has ended a lane, which its owner has told of; what it held begins anew.
+                # A defect has ended one of them, which its owner has told of; what it held begins anew.
                 await self._pause(PAUSE_SECONDS)
         finally:
             for task in (fetching, *lanes):
@@ -283,7 +284,7 @@ class StreamReader(SourceReader):
             if not passes:
                 unwanted.append(record.sequence)
                 continue
-            lane = shard.lanes[zlib.crc32(record.key.encode()) % len(shard.lanes)]
+            lane = shard.lanes[zlib.crc32(record.key.encode(errors="surrogatepass")) % len(shard.lanes)]
             if not lane.waiting:
                 lane.since = now
             lane.waiting.append((record, text))
@@ -328,10 +329,10 @@ class StreamReader(SourceReader):
             request_id = self._means.ids.uuid()
             old = too_old(batch, self._means.clock.epoch(), self._retries)
             if old:
-                dropped = Dropped(shard.id, batch[:old], TOO_OLD, request_id, None, _event(batch[:old]))
-                await self._give_up(shard, dropped)
-                if old < len(batch.records):
-                    left.appendleft(batch[old:])
+                gone, rest = batch.split(old)
+                await self._give_up(shard, Dropped(shard.id, gone, TOO_OLD, request_id, None, _event(gone)))
+                if rest.records:
+                    left.appendleft(rest)
                 continue
             event = _event(batch)
             attempt = await self._attempt(request_id, batch, event)
