@@ -1,4 +1,4 @@
-"""Layers: packages that functions find below /opt. What is published, and which of it a function may have.
+"""Layers: packages that functions find below /opt. What is published, who may use it, which of it a function may have.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/chapter-layers.html and AWS's recorded answers.
 """
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.functions import AttachedLayer, Code
 from lambent.domain.names import LayerRef, Tenant, parse_layer_version
+from lambent.domain.policies import GET_LAYER_VERSION, Policy, Statement, denied
+from lambent.domain.principals import Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +46,27 @@ class LayerVersion:
 
 
 def attach(
-    arns: Sequence[str], found: Mapping[str, LayerVersion], tenant: Tenant, principal_arn: str, most: int
+    arns: Sequence[str], found: Mapping[str, LayerVersion], tenant: Tenant, caller: Principal, most: int
 ) -> tuple[AttachedLayer, ...]:
     """The layers that a function of `tenant` is to have, in order.
 
-    `found`: which of the ARNs, already known to be of AWS's form, are versions. `most`: layers of one function.
-    Raises InvalidParameterValueException, and AccessDeniedException for another account's.
+    `found`: which of the ARNs, already known to be of AWS's form, are versions that the caller may get. `most`: layers
+    of one function. Raises InvalidParameterValueException, and AccessDeniedException for another account's that is not
+    among those found, whether it is there or not.
     """
     if len(arns) > most:
         raise invalid_parameter(f"Cannot reference more than {most} layers.")
     attached: dict[LayerRef, AttachedLayer] = {}
     for arn in arns:
         layer, number = parse_layer_version(arn)
-        check_account(layer, tenant, principal_arn)
         if layer.tenant.region != tenant.region:
             raise invalid_parameter(
                 "Layers are not in the same region as the function. "
                 f"Layers are expected to be in region {tenant.region}."
             )
         version = found.get(arn)
+        if version is None and layer.tenant != tenant:
+            raise denied(caller, GET_LAYER_VERSION, arn)
         if version is None:
             raise invalid_parameter(f"Layer version {arn} does not exist.")
         if layer in attached:
@@ -74,14 +78,21 @@ def attach(
     return tuple(attached.values())
 
 
-def check_account(layer: LayerRef, tenant: Tenant, principal_arn: str) -> None:
-    """Refuse another account's layer: none can be shared yet."""
-    if layer.tenant.account != tenant.account:
-        raise AwsError(
-            "AccessDeniedException",
-            f"User: {principal_arn} is not authorized to perform: lambda:GetLayerVersion on resource: {layer.arn} "
-            "because no resource-based policy allows the lambda:GetLayerVersion action",
-        )
+def may_get(caller: Principal, layer: LayerRef, policy: Policy | None) -> bool:
+    """Whether a caller may have a version of a layer. `policy`: the version's."""
+    return caller.account == layer.tenant.account or (policy is not None and policy.allows(GET_LAYER_VERSION, caller))
+
+
+def permission(sid: str, principal: str, organization: str | None) -> Statement:
+    """A statement that lets a principal get a version. `organization`: only its accounts, of all.
+
+    Raises InvalidParameterValueException for an organization beside a single account.
+    """
+    if organization is None:
+        return Statement(sid, GET_LAYER_VERSION, principal)
+    if principal != "*":
+        raise invalid_parameter("OrganizationId can be given with the principal * only.")
+    return Statement(sid, GET_LAYER_VERSION, principal, (("StringEquals", "aws:PrincipalOrgID", organization),))
 
 
 def check_size(package: int, layers: Sequence[AttachedLayer], most: int) -> None:
@@ -99,3 +110,8 @@ def check_size(package: int, layers: Sequence[AttachedLayer], most: int) -> None
 def missing_version() -> AwsError:
     """AWS's answer of operations on layers for a version that is not there."""
     return AwsError("ResourceNotFoundException", "The resource you requested does not exist.")
+
+
+def nothing_to_share(arn: str) -> AwsError:
+    """AWS's answer of operations on policies for a version that is not there."""
+    return AwsError("ResourceNotFoundException", f"Layer version {arn} does not exist.")

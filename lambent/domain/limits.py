@@ -283,7 +283,7 @@ class Limits:
         "it back.",
     )
     policy_bytes: int = count(
-        20_480, "bytes", "Size of the policy of a function, a version or an alias.",
+        20_480, "bytes", "Size of the policy of a function, a version, an alias or a layer version.",
         "`PolicyLengthExceededException` (400).",
     )  # fmt: skip
     event_source_page_items: int = count(

@@ -1,4 +1,4 @@
-"""Policies of functions: who beside their own account may invoke them. Decided over plain values.
+"""Policies of functions and of layer versions: who beside their own account may use them. Decided over plain values.
 
 A statement allows one action to one principal. Conditions speak of what comes along with a call: that it came through
 a function URL, or what services of AWS bring, of which callers of this cluster bring nothing; a statement with a
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lambent.domain.errors import AwsError, conflict, invalid_parameter
-from lambent.domain.names import FunctionRef
 from lambent.domain.principals import Principal
 
 INVOKE = "lambda:InvokeFunction"
+GET_LAYER_VERSION = "lambda:GetLayerVersion"
 NOTHING: Mapping[str, str] = {}
 
 # Operators of conditions whose two sides have to be the same; those of other operators never hold here.
@@ -54,6 +54,10 @@ class Statement:
             told.setdefault("Condition", {}).setdefault(operator, {})[key] = value
         return told
 
+    def text(self, arn: str) -> str:
+        """The same as JSON."""
+        return _json(self.document(arn))
+
     def allows(self, action: str, caller: Principal | None, told: Mapping[str, str] = NOTHING) -> bool:
         """Whether a caller may do something by it. `caller`: None for somebody unknown; `told`: what is known of the
         call, by the keys that conditions name."""
@@ -74,7 +78,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All permissions of a function, a version or an alias; at least one."""
+    """All permissions of a function, a version, an alias or a layer version; at least one."""
 
     statements: tuple[Statement, ...]
     revision_id: str
@@ -82,15 +86,15 @@ class Policy:
     def text(self, arn: str) -> str:
         """The JSON document that IAM knows. `arn`: of what it is for."""
         statements = [each.document(arn) for each in self.statements]
-        return json.dumps({"Version": "2012-10-17", "Id": "default", "Statement": statements}, separators=(",", ":"))
+        return _json({"Version": "2012-10-17", "Id": "default", "Statement": statements})
 
     def allows(self, action: str, caller: Principal | None, told: Mapping[str, str] = NOTHING) -> bool:
         """Whether a caller may do something by any of them; as of a statement."""
         return any(each.allows(action, caller, told) for each in self.statements)
 
 
-def add(before: Policy | None, statement: Statement, ref: FunctionRef, revision_id: str, most_bytes: int) -> Policy:
-    """A policy with one statement more. Raises AwsError."""
+def add(before: Policy | None, statement: Statement, arn: str, revision_id: str, most_bytes: int) -> Policy:
+    """A policy with one statement more. `arn`: of what it is for. Raises AwsError."""
     if _principal(statement.principal) is None:
         raise invalid_parameter("The provided principal was invalid. Please check the principal and try again.")
     statements = () if before is None else before.statements
@@ -100,7 +104,7 @@ def add(before: Policy | None, statement: Statement, ref: FunctionRef, revision_
             "Please provide a new statement id, or remove the existing statement."
         )
     after = Policy((*statements, statement), revision_id)
-    size = len(after.text(ref.arn).encode())
+    size = len(after.text(arn).encode())
     if size > most_bytes:
         text = f"The final policy size ({size}) is bigger than the limit ({most_bytes})."
         raise AwsError("PolicyLengthExceededException", text)
@@ -110,17 +114,35 @@ def add(before: Policy | None, statement: Statement, ref: FunctionRef, revision_
 def remove(before: Policy | None, sid: str, revision_id: str) -> Policy | None:
     """A policy without a statement; None: nothing is left. Raises AwsError."""
     if before is None:
-        raise AwsError("ResourceNotFoundException", "No policy is associated with the given resource.")
+        raise no_policy()
     left = tuple(each for each in before.statements if each.sid != sid)
     if len(left) == len(before.statements):
         raise AwsError("ResourceNotFoundException", f"Statement {sid} is not found in resource policy.")
     return Policy(left, revision_id) if left else None
 
 
+def no_policy() -> AwsError:
+    """AWS's answer where nothing is allowed to anybody."""
+    return AwsError("ResourceNotFoundException", "No policy is associated with the given resource.")
+
+
+def denied(caller: Principal, action: str, arn: str) -> AwsError:
+    """AWS's answer to a caller of another account whom no policy lets in. `arn`: of what it wanted to use."""
+    return AwsError(
+        "AccessDeniedException",
+        f"User: {caller.arn} is not authorized to perform: {action} on resource: {arn} "
+        f"because no resource-based policy allows the {action} action",
+    )
+
+
 def account_of(arn: str) -> str | None:
     """The account of a principal. None: the ARN is of none."""
     match = _ARN.fullmatch(arn)
     return None if match is None else match[2]
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"))
 
 
 def _role(arn: str) -> tuple[str, str] | None:

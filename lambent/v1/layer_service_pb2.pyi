@@ -646,3 +646,241 @@ class DeleteLayerVersionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteLayerVersionResponse: _TypeAlias = DeleteLayerVersionResponse  # noqa: Y015
+
+@_typing.final
+class AddLayerVersionPermissionRequest(_message.Message):
+    """What AddLayerVersionPermission takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYER_NAME_FIELD_NUMBER: _builtins.int
+    VERSION_NUMBER_FIELD_NUMBER: _builtins.int
+    STATEMENT_ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    REVISION_ID_FIELD_NUMBER: _builtins.int
+    layer_name: _builtins.str
+    """Name or ARN of the layer."""
+    version_number: _builtins.int
+    """Number of the version, from 1."""
+    statement_id: _builtins.str
+    """Name of the statement, of which the policy may have no other."""
+    action: _builtins.str
+    """What is allowed: lambda:GetLayerVersion."""
+    principal: _builtins.str
+    """To whom: an account, the ARN of an account, or * for everybody."""
+    organization_id: _builtins.str
+    """With the principal *: only to accounts of this organization."""
+    revision_id: _builtins.str
+    """Go on only if this is still the policy's revision."""
+    def __init__(
+        self,
+        *,
+        layer_name: _builtins.str | None = ...,
+        version_number: _builtins.int | None = ...,
+        statement_id: _builtins.str | None = ...,
+        action: _builtins.str | None = ...,
+        principal: _builtins.str | None = ...,
+        organization_id: _builtins.str | None = ...,
+        revision_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_action", b"_action", "_layer_name", b"_layer_name", "_organization_id", b"_organization_id", "_principal", b"_principal", "_revision_id", b"_revision_id", "_statement_id", b"_statement_id", "_version_number", b"_version_number", "action", b"action", "layer_name", b"layer_name", "organization_id", b"organization_id", "principal", b"principal", "revision_id", b"revision_id", "statement_id", b"statement_id", "version_number", b"version_number"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_action", b"_action", "_layer_name", b"_layer_name", "_organization_id", b"_organization_id", "_principal", b"_principal", "_revision_id", b"_revision_id", "_statement_id", b"_statement_id", "_version_number", b"_version_number", "action", b"action", "layer_name", b"layer_name", "organization_id", b"organization_id", "principal", b"principal", "revision_id", b"revision_id", "statement_id", b"statement_id", "version_number", b"version_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__action: _TypeAlias = _typing.Literal["action"]  # noqa: Y015
+    _WhichOneofArgType__action: _TypeAlias = _typing.Literal["_action", b"_action"]  # noqa: Y015
+    _WhichOneofReturnType__layer_name: _TypeAlias = _typing.Literal["layer_name"]  # noqa: Y015
+    _WhichOneofArgType__layer_name: _TypeAlias = _typing.Literal["_layer_name", b"_layer_name"]  # noqa: Y015
+    _WhichOneofReturnType__organization_id: _TypeAlias = _typing.Literal["organization_id"]  # noqa: Y015
+    _WhichOneofArgType__organization_id: _TypeAlias = _typing.Literal["_organization_id", b"_organization_id"]  # noqa: Y015
+    _WhichOneofReturnType__principal: _TypeAlias = _typing.Literal["principal"]  # noqa: Y015
+    _WhichOneofArgType__principal: _TypeAlias = _typing.Literal["_principal", b"_principal"]  # noqa: Y015
+    _WhichOneofReturnType__revision_id: _TypeAlias = _typing.Literal["revision_id"]  # noqa: Y015
+    _WhichOneofArgType__revision_id: _TypeAlias = _typing.Literal["_revision_id", b"_revision_id"]  # noqa: Y015
+    _WhichOneofReturnType__statement_id: _TypeAlias = _typing.Literal["statement_id"]  # noqa: Y015
+    _WhichOneofArgType__statement_id: _TypeAlias = _typing.Literal["_statement_id", b"_statement_id"]  # noqa: Y015
+    _WhichOneofReturnType__version_number: _TypeAlias = _typing.Literal["version_number"]  # noqa: Y015
+    _WhichOneofArgType__version_number: _TypeAlias = _typing.Literal["_version_number", b"_version_number"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__action) -> _WhichOneofReturnType__action | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__layer_name) -> _WhichOneofReturnType__layer_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__organization_id) -> _WhichOneofReturnType__organization_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__principal) -> _WhichOneofReturnType__principal | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__revision_id) -> _WhichOneofReturnType__revision_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__statement_id) -> _WhichOneofReturnType__statement_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version_number) -> _WhichOneofReturnType__version_number | None: ...
+
+Global___AddLayerVersionPermissionRequest: _TypeAlias = AddLayerVersionPermissionRequest  # noqa: Y015
+
+@_typing.final
+class AddLayerVersionPermissionResponse(_message.Message):
+    """What AddLayerVersionPermission answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    REVISION_ID_FIELD_NUMBER: _builtins.int
+    statement: _builtins.str
+    """The statement, a JSON document."""
+    revision_id: _builtins.str
+    """The policy's revision with it."""
+    def __init__(
+        self,
+        *,
+        statement: _builtins.str | None = ...,
+        revision_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_revision_id", b"_revision_id", "_statement", b"_statement", "revision_id", b"revision_id", "statement", b"statement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revision_id", b"_revision_id", "_statement", b"_statement", "revision_id", b"revision_id", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__revision_id: _TypeAlias = _typing.Literal["revision_id"]  # noqa: Y015
+    _WhichOneofArgType__revision_id: _TypeAlias = _typing.Literal["_revision_id", b"_revision_id"]  # noqa: Y015
+    _WhichOneofReturnType__statement: _TypeAlias = _typing.Literal["statement"]  # noqa: Y015
+    _WhichOneofArgType__statement: _TypeAlias = _typing.Literal["_statement", b"_statement"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__revision_id) -> _WhichOneofReturnType__revision_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__statement) -> _WhichOneofReturnType__statement | None: ...
+
+Global___AddLayerVersionPermissionResponse: _TypeAlias = AddLayerVersionPermissionResponse  # noqa: Y015
+
+@_typing.final
+class RemoveLayerVersionPermissionRequest(_message.Message):
+    """What RemoveLayerVersionPermission takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYER_NAME_FIELD_NUMBER: _builtins.int
+    VERSION_NUMBER_FIELD_NUMBER: _builtins.int
+    STATEMENT_ID_FIELD_NUMBER: _builtins.int
+    REVISION_ID_FIELD_NUMBER: _builtins.int
+    layer_name: _builtins.str
+    """Name or ARN of the layer."""
+    version_number: _builtins.int
+    """Number of the version, from 1."""
+    statement_id: _builtins.str
+    """Name of the statement."""
+    revision_id: _builtins.str
+    """Go on only if this is still the policy's revision."""
+    def __init__(
+        self,
+        *,
+        layer_name: _builtins.str | None = ...,
+        version_number: _builtins.int | None = ...,
+        statement_id: _builtins.str | None = ...,
+        revision_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_layer_name", b"_layer_name", "_revision_id", b"_revision_id", "_statement_id", b"_statement_id", "_version_number", b"_version_number", "layer_name", b"layer_name", "revision_id", b"revision_id", "statement_id", b"statement_id", "version_number", b"version_number"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_layer_name", b"_layer_name", "_revision_id", b"_revision_id", "_statement_id", b"_statement_id", "_version_number", b"_version_number", "layer_name", b"layer_name", "revision_id", b"revision_id", "statement_id", b"statement_id", "version_number", b"version_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__layer_name: _TypeAlias = _typing.Literal["layer_name"]  # noqa: Y015
+    _WhichOneofArgType__layer_name: _TypeAlias = _typing.Literal["_layer_name", b"_layer_name"]  # noqa: Y015
+    _WhichOneofReturnType__revision_id: _TypeAlias = _typing.Literal["revision_id"]  # noqa: Y015
+    _WhichOneofArgType__revision_id: _TypeAlias = _typing.Literal["_revision_id", b"_revision_id"]  # noqa: Y015
+    _WhichOneofReturnType__statement_id: _TypeAlias = _typing.Literal["statement_id"]  # noqa: Y015
+    _WhichOneofArgType__statement_id: _TypeAlias = _typing.Literal["_statement_id", b"_statement_id"]  # noqa: Y015
+    _WhichOneofReturnType__version_number: _TypeAlias = _typing.Literal["version_number"]  # noqa: Y015
+    _WhichOneofArgType__version_number: _TypeAlias = _typing.Literal["_version_number", b"_version_number"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__layer_name) -> _WhichOneofReturnType__layer_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__revision_id) -> _WhichOneofReturnType__revision_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__statement_id) -> _WhichOneofReturnType__statement_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version_number) -> _WhichOneofReturnType__version_number | None: ...
+
+Global___RemoveLayerVersionPermissionRequest: _TypeAlias = RemoveLayerVersionPermissionRequest  # noqa: Y015
+
+@_typing.final
+class RemoveLayerVersionPermissionResponse(_message.Message):
+    """RemoveLayerVersionPermission answers nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveLayerVersionPermissionResponse: _TypeAlias = RemoveLayerVersionPermissionResponse  # noqa: Y015
+
+@_typing.final
+class GetLayerVersionPolicyRequest(_message.Message):
+    """What GetLayerVersionPolicy takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYER_NAME_FIELD_NUMBER: _builtins.int
+    VERSION_NUMBER_FIELD_NUMBER: _builtins.int
+    layer_name: _builtins.str
+    """Name or ARN of the layer."""
+    version_number: _builtins.int
+    """Number of the version, from 1."""
+    def __init__(
+        self,
+        *,
+        layer_name: _builtins.str | None = ...,
+        version_number: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_layer_name", b"_layer_name", "_version_number", b"_version_number", "layer_name", b"layer_name", "version_number", b"version_number"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_layer_name", b"_layer_name", "_version_number", b"_version_number", "layer_name", b"layer_name", "version_number", b"version_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__layer_name: _TypeAlias = _typing.Literal["layer_name"]  # noqa: Y015
+    _WhichOneofArgType__layer_name: _TypeAlias = _typing.Literal["_layer_name", b"_layer_name"]  # noqa: Y015
+    _WhichOneofReturnType__version_number: _TypeAlias = _typing.Literal["version_number"]  # noqa: Y015
+    _WhichOneofArgType__version_number: _TypeAlias = _typing.Literal["_version_number", b"_version_number"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__layer_name) -> _WhichOneofReturnType__layer_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version_number) -> _WhichOneofReturnType__version_number | None: ...
+
+Global___GetLayerVersionPolicyRequest: _TypeAlias = GetLayerVersionPolicyRequest  # noqa: Y015
+
+@_typing.final
+class GetLayerVersionPolicyResponse(_message.Message):
+    """What GetLayerVersionPolicy answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    REVISION_ID_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    """The policy, a JSON document."""
+    revision_id: _builtins.str
+    """Changes with the policy."""
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str | None = ...,
+        revision_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_policy", b"_policy", "_revision_id", b"_revision_id", "policy", b"policy", "revision_id", b"revision_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_policy", b"_policy", "_revision_id", b"_revision_id", "policy", b"policy", "revision_id", b"revision_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__policy: _TypeAlias = _typing.Literal["policy"]  # noqa: Y015
+    _WhichOneofArgType__policy: _TypeAlias = _typing.Literal["_policy", b"_policy"]  # noqa: Y015
+    _WhichOneofReturnType__revision_id: _TypeAlias = _typing.Literal["revision_id"]  # noqa: Y015
+    _WhichOneofArgType__revision_id: _TypeAlias = _typing.Literal["_revision_id", b"_revision_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__policy) -> _WhichOneofReturnType__policy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__revision_id) -> _WhichOneofReturnType__revision_id | None: ...
+
+Global___GetLayerVersionPolicyResponse: _TypeAlias = GetLayerVersionPolicyResponse  # noqa: Y015

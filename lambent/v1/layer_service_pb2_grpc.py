@@ -65,6 +65,21 @@ class LayerServiceStub:
                 request_serializer=lambent_dot_v1_dot_layer__service__pb2.DeleteLayerVersionRequest.SerializeToString,
                 response_deserializer=lambent_dot_v1_dot_layer__service__pb2.DeleteLayerVersionResponse.FromString,
                 _registered_method=True)
+        self.AddLayerVersionPermission = channel.unary_unary(
+                '/lambent.v1.LayerService/AddLayerVersionPermission',
+                request_serializer=lambent_dot_v1_dot_layer__service__pb2.AddLayerVersionPermissionRequest.SerializeToString,
+                response_deserializer=lambent_dot_v1_dot_layer__service__pb2.AddLayerVersionPermissionResponse.FromString,
+                _registered_method=True)
+        self.RemoveLayerVersionPermission = channel.unary_unary(
+                '/lambent.v1.LayerService/RemoveLayerVersionPermission',
+                request_serializer=lambent_dot_v1_dot_layer__service__pb2.RemoveLayerVersionPermissionRequest.SerializeToString,
+                response_deserializer=lambent_dot_v1_dot_layer__service__pb2.RemoveLayerVersionPermissionResponse.FromString,
+                _registered_method=True)
+        self.GetLayerVersionPolicy = channel.unary_unary(
+                '/lambent.v1.LayerService/GetLayerVersionPolicy',
+                request_serializer=lambent_dot_v1_dot_layer__service__pb2.GetLayerVersionPolicyRequest.SerializeToString,
+                response_deserializer=lambent_dot_v1_dot_layer__service__pb2.GetLayerVersionPolicyResponse.FromString,
+                _registered_method=True)
 
 
 class LayerServiceServicer:
@@ -113,6 +128,28 @@ class LayerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddLayerVersionPermission(self, request, context):
+        """Adds a statement to a version's policy, which lets other accounts get the version and give it to their functions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveLayerVersionPermission(self, request, context):
+        """Removes a statement from a version's policy; the last one takes the policy with it. Functions that have the version
+        keep it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLayerVersionPolicy(self, request, context):
+        """A version's policy, as the JSON document that IAM knows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LayerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +182,21 @@ def add_LayerServiceServicer_to_server(servicer, server):
                     servicer.DeleteLayerVersion,
                     request_deserializer=lambent_dot_v1_dot_layer__service__pb2.DeleteLayerVersionRequest.FromString,
                     response_serializer=lambent_dot_v1_dot_layer__service__pb2.DeleteLayerVersionResponse.SerializeToString,
+            ),
+            'AddLayerVersionPermission': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddLayerVersionPermission,
+                    request_deserializer=lambent_dot_v1_dot_layer__service__pb2.AddLayerVersionPermissionRequest.FromString,
+                    response_serializer=lambent_dot_v1_dot_layer__service__pb2.AddLayerVersionPermissionResponse.SerializeToString,
+            ),
+            'RemoveLayerVersionPermission': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveLayerVersionPermission,
+                    request_deserializer=lambent_dot_v1_dot_layer__service__pb2.RemoveLayerVersionPermissionRequest.FromString,
+                    response_serializer=lambent_dot_v1_dot_layer__service__pb2.RemoveLayerVersionPermissionResponse.SerializeToString,
+            ),
+            'GetLayerVersionPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLayerVersionPolicy,
+                    request_deserializer=lambent_dot_v1_dot_layer__service__pb2.GetLayerVersionPolicyRequest.FromString,
+                    response_serializer=lambent_dot_v1_dot_layer__service__pb2.GetLayerVersionPolicyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +362,87 @@ class LayerService:
             '/lambent.v1.LayerService/DeleteLayerVersion',
             lambent_dot_v1_dot_layer__service__pb2.DeleteLayerVersionRequest.SerializeToString,
             lambent_dot_v1_dot_layer__service__pb2.DeleteLayerVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddLayerVersionPermission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.LayerService/AddLayerVersionPermission',
+            lambent_dot_v1_dot_layer__service__pb2.AddLayerVersionPermissionRequest.SerializeToString,
+            lambent_dot_v1_dot_layer__service__pb2.AddLayerVersionPermissionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveLayerVersionPermission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.LayerService/RemoveLayerVersionPermission',
+            lambent_dot_v1_dot_layer__service__pb2.RemoveLayerVersionPermissionRequest.SerializeToString,
+            lambent_dot_v1_dot_layer__service__pb2.RemoveLayerVersionPermissionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLayerVersionPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.LayerService/GetLayerVersionPolicy',
+            lambent_dot_v1_dot_layer__service__pb2.GetLayerVersionPolicyRequest.SerializeToString,
+            lambent_dot_v1_dot_layer__service__pb2.GetLayerVersionPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

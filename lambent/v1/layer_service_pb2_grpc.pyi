@@ -45,6 +45,14 @@ class LayerServiceStub:
     """A layer's versions, the newest first, at most 50 a page."""
     DeleteLayerVersion: _grpc.UnaryUnaryMultiCallable[_layer_service_pb2.DeleteLayerVersionRequest, _layer_service_pb2.DeleteLayerVersionResponse]
     """Removes a version; no error where there is none. Functions that have it keep it, no other function gets it."""
+    AddLayerVersionPermission: _grpc.UnaryUnaryMultiCallable[_layer_service_pb2.AddLayerVersionPermissionRequest, _layer_service_pb2.AddLayerVersionPermissionResponse]
+    """Adds a statement to a version's policy, which lets other accounts get the version and give it to their functions."""
+    RemoveLayerVersionPermission: _grpc.UnaryUnaryMultiCallable[_layer_service_pb2.RemoveLayerVersionPermissionRequest, _layer_service_pb2.RemoveLayerVersionPermissionResponse]
+    """Removes a statement from a version's policy; the last one takes the policy with it. Functions that have the version
+    keep it.
+    """
+    GetLayerVersionPolicy: _grpc.UnaryUnaryMultiCallable[_layer_service_pb2.GetLayerVersionPolicyRequest, _layer_service_pb2.GetLayerVersionPolicyResponse]
+    """A version's policy, as the JSON document that IAM knows."""
 
 @_typing.type_check_only
 class LayerServiceAsyncStub(LayerServiceStub):
@@ -63,6 +71,14 @@ class LayerServiceAsyncStub(LayerServiceStub):
     """A layer's versions, the newest first, at most 50 a page."""
     DeleteLayerVersion: _aio.UnaryUnaryMultiCallable[_layer_service_pb2.DeleteLayerVersionRequest, _layer_service_pb2.DeleteLayerVersionResponse]  # type: ignore[assignment]
     """Removes a version; no error where there is none. Functions that have it keep it, no other function gets it."""
+    AddLayerVersionPermission: _aio.UnaryUnaryMultiCallable[_layer_service_pb2.AddLayerVersionPermissionRequest, _layer_service_pb2.AddLayerVersionPermissionResponse]  # type: ignore[assignment]
+    """Adds a statement to a version's policy, which lets other accounts get the version and give it to their functions."""
+    RemoveLayerVersionPermission: _aio.UnaryUnaryMultiCallable[_layer_service_pb2.RemoveLayerVersionPermissionRequest, _layer_service_pb2.RemoveLayerVersionPermissionResponse]  # type: ignore[assignment]
+    """Removes a statement from a version's policy; the last one takes the policy with it. Functions that have the version
+    keep it.
+    """
+    GetLayerVersionPolicy: _aio.UnaryUnaryMultiCallable[_layer_service_pb2.GetLayerVersionPolicyRequest, _layer_service_pb2.GetLayerVersionPolicyResponse]  # type: ignore[assignment]
+    """A version's policy, as the JSON document that IAM knows."""
 
 class LayerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Layers: packages that functions find unpacked below /opt. A layer has versions, which never change."""
@@ -114,5 +130,31 @@ class LayerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_layer_service_pb2.DeleteLayerVersionResponse, _abc.Awaitable[_layer_service_pb2.DeleteLayerVersionResponse]]:
         """Removes a version; no error where there is none. Functions that have it keep it, no other function gets it."""
+
+    @_abc_1.abstractmethod
+    def AddLayerVersionPermission(
+        self,
+        request: _layer_service_pb2.AddLayerVersionPermissionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_layer_service_pb2.AddLayerVersionPermissionResponse, _abc.Awaitable[_layer_service_pb2.AddLayerVersionPermissionResponse]]:
+        """Adds a statement to a version's policy, which lets other accounts get the version and give it to their functions."""
+
+    @_abc_1.abstractmethod
+    def RemoveLayerVersionPermission(
+        self,
+        request: _layer_service_pb2.RemoveLayerVersionPermissionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_layer_service_pb2.RemoveLayerVersionPermissionResponse, _abc.Awaitable[_layer_service_pb2.RemoveLayerVersionPermissionResponse]]:
+        """Removes a statement from a version's policy; the last one takes the policy with it. Functions that have the version
+        keep it.
+        """
+
+    @_abc_1.abstractmethod
+    def GetLayerVersionPolicy(
+        self,
+        request: _layer_service_pb2.GetLayerVersionPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_layer_service_pb2.GetLayerVersionPolicyResponse, _abc.Awaitable[_layer_service_pb2.GetLayerVersionPolicyResponse]]:
+        """A version's policy, as the JSON document that IAM knows."""
 
 def add_LayerServiceServicer_to_server(servicer: LayerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -363,7 +363,9 @@ class FrontendService:
                 (concurrency_service_pb2.DESCRIPTOR.services_by_name["ConcurrencyService"], concurrency),
                 (
                     layer_service_pb2.DESCRIPTOR.services_by_name["LayerService"],
-                    LayerOperations(store=layers, uploads=uploads, urls=self._urls, limits=limits, clock=self._clock),
+                    LayerOperations(
+                        store=layers, uploads=uploads, urls=self._urls, limits=limits, clock=self._clock, ids=self._ids
+                    ),
                 ),
                 (
                     account_service_pb2.DESCRIPTOR.services_by_name["AccountService"],

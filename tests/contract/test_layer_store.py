@@ -14,6 +14,7 @@ from lambent.domain.errors import AwsError
 from lambent.domain.functions import Code
 from lambent.domain.layers import LayerContent, LayerVersion
 from lambent.domain.names import LayerRef
+from lambent.domain.policies import Policy, Statement
 from lambent.infra.functions.memory_store import MemoryFunctionStore
 from lambent.infra.functions.port import FunctionStore
 from lambent.infra.functions.redis_store import RedisFunctionStore
@@ -97,6 +98,53 @@ async def test_bytes_count_with_those_of_functions(stores: Stores) -> None:
     await store.delete(dataclasses.replace(version, number=9))
     assert await functions.code_bytes(ONE) == 60
     assert await store.get(LAYER, 1) is None
+
+
+def policy(revision: str, *sids: str) -> Policy:
+    condition = ("StringEquals", "aws:PrincipalOrgID", 'o-"1"')
+    return Policy(tuple(Statement(sid, "lambda:GetLayerVersion", "*", (condition,)) for sid in sids), revision)
+
+
+async def test_a_policy_is_replaced_only_where_it_is_the_one_that_was_read(stores: Stores) -> None:
+    store = stores.layers
+    first, second = policy("r1", "a"), policy("r2", "a", "b")
+    assert not await store.set_policy(LAYER, 1, first, None), "there is no such version"
+    for _ in range(2):
+        await store.publish(LAYER, CONTENT, 1000)
+    assert await store.policy(LAYER, 1) is None
+    assert not await store.set_policy(LAYER, 1, first, "r0")
+    assert await store.set_policy(LAYER, 1, first, None)
+    assert await store.policy(LAYER, 1) == first
+    assert [await store.set_policy(LAYER, 1, second, revision) for revision in (None, "r2")] == [False, False]
+    assert await store.set_policy(LAYER, 1, second, "r1")
+    assert await store.policy(LAYER, 1) == second
+    assert await store.policy(LAYER, 2) is None, "each version has its own"
+    assert await store.policy(LayerRef(OTHER, "tools"), 1) is None
+    assert await store.versions(LAYER) == [LayerVersion(LAYER, number, CONTENT) for number in (2, 1)]
+    assert not await store.set_policy(LAYER, 1, None, "r1")
+    assert await store.set_policy(LAYER, 1, None, "r2")
+    assert await store.policy(LAYER, 1) is None
+    assert await store.set_policy(LAYER, 1, None, None)
+
+
+async def test_of_policies_that_come_at_once_one_is_kept(stores: Stores) -> None:
+    store = stores.layers
+    await store.publish(LAYER, CONTENT, 1000)
+    made = [policy(f"r{number}", "a") for number in range(10)]
+    kept = await asyncio.gather(*(store.set_policy(LAYER, 1, each, None) for each in made))
+    assert [await store.policy(LAYER, 1)] == [each for each, there in zip(made, kept, strict=True) if there]
+
+
+async def test_a_policy_goes_with_its_version(stores: Stores) -> None:
+    store = stores.layers
+    for number in (1, 2):
+        await store.publish(LAYER, CONTENT, 1000)
+        assert await store.set_policy(LAYER, number, policy("r1", "a"), None)
+    for number in (1, 2):
+        await store.delete(LayerVersion(LAYER, number, CONTENT))
+        assert await store.policy(LAYER, number) is None
+        assert not await store.set_policy(LAYER, number, policy("r2", "a"), None)
+    assert await store.names(ONE, "", 9) == []
 
 
 async def test_a_store_that_is_away_says_so(short_tmp: Path) -> None:

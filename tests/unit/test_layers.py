@@ -6,21 +6,25 @@ import pytest
 
 from lambent.domain.errors import AwsError
 from lambent.domain.functions import AttachedLayer, Code
-from lambent.domain.layers import LayerContent, LayerVersion, attach, check_size
-from lambent.domain.names import LayerRef, parse_layer, parse_layer_version
-from tests.records import ONE
+from lambent.domain.layers import LayerContent, LayerVersion, attach, check_size, may_get, permission
+from lambent.domain.names import LayerRef, Tenant, parse_layer, parse_layer_version
+from lambent.domain.policies import Policy
+from lambent.domain.principals import Principal
+from tests.records import ONE, OTHER
 
-WHO = "arn:aws:iam::000000000001:user/u"
+WHO = Principal("AKID", "000000000001", "arn:aws:iam::000000000001:user/u")
 ARN = "arn:aws:lambda:us-east-1:000000000001:layer:"
+THEIRS = "arn:aws:lambda:us-east-1:000000000002:layer:"
 
 
-def version(name: str, number: int = 1, unzipped: int = 10) -> LayerVersion:
+def version(name: str, number: int = 1, unzipped: int = 10, tenant: Tenant = ONE) -> LayerVersion:
     content = LayerContent("", 0.0, Code("ab" * 32, 5, unzipped), ("python3.11",), ("arm64",), None)
-    return LayerVersion(LayerRef(ONE, name), number, content)
+    return LayerVersion(LayerRef(tenant, name), number, content)
 
 
 def attached(*arns: str) -> tuple[AttachedLayer, ...]:
     there = [version("a"), version("a", 2), version("b"), *(version(f"n{number}") for number in range(9))]
+    there.append(version("shared", tenant=OTHER))
     return attach(arns, {each.arn: each for each in there}, ONE, WHO, 5)
 
 
@@ -28,6 +32,7 @@ def test_layers_keep_their_order_and_what_they_were() -> None:
     assert [layer.arn for layer in attached(f"{ARN}b:1", f"{ARN}a:2")] == [f"{ARN}b:1", f"{ARN}a:2"]
     assert attached(f"{ARN}a:1") == (AttachedLayer(f"{ARN}a:1", Code("ab" * 32, 5)),)
     assert attached() == ()
+    assert [each.arn for each in attached(f"{THEIRS}shared:1", f"{ARN}a:1")] == [f"{THEIRS}shared:1", f"{ARN}a:1"]
 
 
 @pytest.mark.parametrize(
@@ -54,11 +59,15 @@ def test_layers_keep_their_order_and_what_they_were() -> None:
             f"{ARN}a:1 and {ARN}a:1 are versions of the same layer.",
         ),
         (
-            ["arn:aws:lambda:us-east-1:000000000002:layer:a:1"],
+            ["arn:aws:lambda:eu-west-1:000000000002:layer:shared:1"],
+            "InvalidParameterValueException",
+            "Layers are not in the same region as the function. Layers are expected to be in region us-east-1.",
+        ),
+        (
+            [f"{THEIRS}shared:1", f"{THEIRS}shared:2"],
             "AccessDeniedException",
-            f"User: {WHO} is not authorized to perform: lambda:GetLayerVersion on resource: "
-            "arn:aws:lambda:us-east-1:000000000002:layer:a because no resource-based policy allows the "
-            "lambda:GetLayerVersion action",
+            f"User: {WHO.arn} is not authorized to perform: lambda:GetLayerVersion on resource: {THEIRS}shared:2 "
+            "because no resource-based policy allows the lambda:GetLayerVersion action",
         ),
     ],
 )  # fmt: skip
@@ -66,6 +75,32 @@ def test_what_a_function_cannot_have(arns: list[str], name: str, text: str) -> N
     with pytest.raises(AwsError) as refused:
         attached(*arns)
     assert (refused.value.name, refused.value.message) == (name, text)
+
+
+def test_who_may_get_a_version() -> None:
+    layer, guest = LayerRef(OTHER, "a"), Principal("AKID", "000000000003", "arn:aws:iam::000000000003:user/u")
+    owner = Principal("AKID", "000000000002", "arn:aws:iam::000000000002:user/u")
+
+    def let_in(principal: str, organization: str | None = None) -> list[bool]:
+        policy = Policy((permission("s", principal, organization),), "r")
+        return [may_get(caller, layer, policy) for caller in (owner, WHO, guest)]
+
+    assert [may_get(caller, layer, None) for caller in (owner, WHO, guest)] == [True, False, False]
+    assert let_in("000000000001") == let_in("arn:aws:iam::000000000001:root") == [True, True, False]
+    assert let_in("*") == [True, True, True]
+    assert let_in("*", "o-1234567890") == [True, False, False], "nobody here is of an organization"
+
+
+def test_a_permission_is_the_statement_that_iam_knows() -> None:
+    assert permission("s", "000000000001", None).document(f"{THEIRS}a:1") == {
+        "Sid": "s", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000001:root"},
+        "Action": "lambda:GetLayerVersion", "Resource": f"{THEIRS}a:1",
+    }  # fmt: skip
+    of_organization = permission("s", "*", "o-1234567890").document(f"{THEIRS}a:1")
+    assert of_organization["Principal"] == "*"
+    assert of_organization["Condition"] == {"StringEquals": {"aws:PrincipalOrgID": "o-1234567890"}}
+    with pytest.raises(AwsError, match=r"InvalidParameterValueException.*principal \*"):
+        permission("s", "000000000001", "o-1234567890")
 
 
 def test_package_and_layers_share_one_limit() -> None:

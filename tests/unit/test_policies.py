@@ -1,4 +1,4 @@
-"""Policies of functions: whom a statement allows what, and what a policy may become."""
+"""Policies: whom a statement allows what, and what a policy may become."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import json
 import pytest
 
 from lambent.domain.errors import AwsError
-from lambent.domain.names import FunctionRef, Tenant
 from lambent.domain.policies import INVOKE, Policy, Statement, add, remove
 from lambent.domain.principals import Principal
 
-REF = FunctionRef(Tenant("000000000000", "us-east-1"), "f", "live")
+ARN = "arn:aws:lambda:us-east-1:000000000000:function:f:live"
 USER = Principal("AKID", "111111111111", "arn:aws:iam::111111111111:user/ada")
 SESSION = Principal("ASIA", "111111111111", "arn:aws:sts::111111111111:assumed-role/worker/f")
 ROOT = Principal("AKID", "222222222222", "arn:aws:iam::222222222222:root")
@@ -54,19 +53,19 @@ def test_a_condition_that_callers_cannot_meet_allows_nothing() -> None:
 
 def test_a_policy_is_the_document_that_iam_knows() -> None:
     conditions = (("StringEquals", "AWS:SourceAccount", "1"), ("StringEquals", "aws:PrincipalOrgID", "o"))
-    policy = add(None, Statement("a", INVOKE, "s3.amazonaws.com", conditions), REF, "r1", 1000)
-    policy = add(policy, Statement("b", "*", "111111111111"), REF, "r2", 1000)
-    assert json.loads(policy.text(REF.arn)) == {
+    policy = add(None, Statement("a", INVOKE, "s3.amazonaws.com", conditions), ARN, "r1", 1000)
+    policy = add(policy, Statement("b", "*", "111111111111"), ARN, "r2", 1000)
+    assert json.loads(policy.text(ARN)) == {
         "Version": "2012-10-17", "Id": "default",
         "Statement": [
             {
                 "Sid": "a", "Effect": "Allow", "Principal": {"Service": "s3.amazonaws.com"}, "Action": INVOKE,
-                "Resource": REF.arn,
+                "Resource": ARN,
                 "Condition": {"StringEquals": {"AWS:SourceAccount": "1", "aws:PrincipalOrgID": "o"}},
             },
             {
                 "Sid": "b", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111111111111:root"}, "Action": "*",
-                "Resource": REF.arn,
+                "Resource": ARN,
             },
         ],
     }  # fmt: skip
@@ -90,9 +89,9 @@ def test_a_policy_is_the_document_that_iam_knows() -> None:
     ],
 )
 def test_statements_that_a_policy_does_not_take(statement: Statement, error: str, says: str) -> None:
-    before = add(None, Statement("a", INVOKE, "111111111111"), REF, "r1", 1000)
+    before = add(None, Statement("a", INVOKE, "111111111111"), ARN, "r1", 1000)
     with pytest.raises(AwsError, match=says.replace("(", r"\(").replace(")", r"\)")) as caught:
-        add(before, statement, REF, "r2", 1000)
+        add(before, statement, ARN, "r2", 1000)
     assert caught.value.name == error
 
 
@@ -100,4 +99,4 @@ def test_what_is_not_there_cannot_be_removed() -> None:
     with pytest.raises(AwsError, match="No policy is associated"):
         remove(None, "a", "r1")
     with pytest.raises(AwsError, match="Statement b is not found in resource policy"):
-        remove(add(None, Statement("a", INVOKE, "*"), REF, "r1", 1000), "b", "r2")
+        remove(add(None, Statement("a", INVOKE, "*"), ARN, "r1", 1000), "b", "r2")

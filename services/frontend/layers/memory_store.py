@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lambent.domain.layers import LayerContent, LayerVersion
 from lambent.domain.names import LayerRef, Tenant
+from lambent.domain.policies import Policy
 from lambent.infra.functions.memory_store import MemoryFunctionStore
 
 
@@ -15,6 +16,7 @@ class MemoryLayerStore:
         self._functions = functions
         self._last: dict[LayerRef, int] = {}
         self._versions: dict[LayerRef, dict[int, LayerVersion]] = {}
+        self._policies: dict[tuple[LayerRef, int], Policy | None] = {}
 
     async def publish(self, layer: LayerRef, content: LayerContent, code_limit: int) -> int | None:
         if await self._functions.code_bytes(layer.tenant) + content.code.size > code_limit:
@@ -36,4 +38,15 @@ class MemoryLayerStore:
 
     async def delete(self, version: LayerVersion) -> None:
         if self._versions.get(version.layer, {}).pop(version.number, None) is not None:
+            self._policies.pop((version.layer, version.number), None)
             self._functions.count_layer(version.layer.tenant, -version.content.code.size)
+
+    async def policy(self, layer: LayerRef, number: int) -> Policy | None:
+        return self._policies.get((layer, number))
+
+    async def set_policy(self, layer: LayerRef, number: int, policy: Policy | None, revision: str | None) -> bool:
+        before = self._policies.get((layer, number))
+        if number not in self._versions.get(layer, {}) or revision != (None if before is None else before.revision_id):
+            return False
+        self._policies[layer, number] = policy
+        return True

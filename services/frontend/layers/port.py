@@ -6,6 +6,7 @@ from typing import Protocol
 
 from lambent.domain.layers import LayerContent, LayerVersion
 from lambent.domain.names import LayerRef, Tenant
+from lambent.domain.policies import Policy
 
 
 class LayerStore(Protocol):
@@ -30,5 +31,14 @@ class LayerStore(Protocol):
         ...
 
     async def delete(self, version: LayerVersion) -> None:
-        """Forget a version and give its bytes back. Nothing happens if it has gone already."""
+        """Forget a version with its policy, and give its bytes back. Nothing happens if it has gone already."""
+        ...
+
+    async def policy(self, layer: LayerRef, number: int) -> Policy | None:
+        """Who of other accounts may get a version. None: nobody may, or there is no such version."""
+        ...
+
+    async def set_policy(self, layer: LayerRef, number: int, policy: Policy | None, revision: str | None) -> bool:
+        """Keep a version's policy, or none. False, and nothing is changed: the version is gone, or `revision` is not
+        that of its policy (None: it has none)."""
         ...

@@ -5,8 +5,6 @@ What statements mean is decided by lambent/domain/policies.py.
 
 from __future__ import annotations
 
-import json
-
 from lambent.domain import policies
 from lambent.domain.clock import Ids
 from lambent.domain.concurrency import ConcurrencyState
@@ -14,7 +12,7 @@ from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.functions import Function
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, FunctionRef, function_arn, not_found, parse
-from lambent.domain.policies import INVOKE, Policy, Statement
+from lambent.domain.policies import INVOKE, Policy, Statement, denied
 from lambent.infra.functions.port import NOBODY, Edit, FunctionStore
 from lambent.v1 import permission_service_pb2 as pb
 from services.frontend.operations.editing import Editor
@@ -44,11 +42,11 @@ class PermissionOperations:
             check_exists(function, _scope(ref))
             before = function.policies.get(_scope(ref))
             _check_revision(before, request)
-            after = policies.add(before, statement, ref, revision_id, self._limits.policy_bytes)
+            after = policies.add(before, statement, ref.arn, revision_id, self._limits.policy_bytes)
             return Edit(ref.tenant, ref.name, NOBODY, policies={_scope(ref): after})
 
         await self._editor.edit(ref, decide)
-        return pb.AddPermissionResponse(statement=json.dumps(statement.document(ref.arn), separators=(",", ":")))
+        return pb.AddPermissionResponse(statement=statement.text(ref.arn))
 
     async def remove_permission(self, request: pb.RemovePermissionRequest, call: Call) -> pb.RemovePermissionResponse:
         """Allow something no more."""
@@ -91,11 +89,7 @@ class Guests:
         # No policy can be set for $LATEST by that name.
         policy = None if function is None or ref.qualifier == LATEST else function.policies.get(_scope(ref))
         if policy is None or not policy.allows(INVOKE, call.principal):
-            raise AwsError(
-                "AccessDeniedException",
-                f"User: {call.principal.arn} is not authorized to perform: {INVOKE} on resource: {ref.arn} "
-                f"because no resource-based policy allows the {INVOKE} action",
-            )
+            raise denied(call.principal, INVOKE, ref.arn)
 
 
 def _ref(request: _Request, call: Call) -> FunctionRef:
