@@ -20,6 +20,7 @@ from lambent.domain.errors import AwsError, conflict, invalid_parameter
 from lambent.domain.principals import Principal
 
 INVOKE = "lambda:InvokeFunction"
+INVOKE_ASYNC = "lambda:InvokeAsync"
 GET_LAYER_VERSION = "lambda:GetLayerVersion"
 NOTHING: Mapping[str, str] = {}
 

@@ -407,6 +407,63 @@ class InvokeWithResponseStreamRequest(_message.Message):
 Global___InvokeWithResponseStreamRequest: _TypeAlias = InvokeWithResponseStreamRequest  # noqa: Y015
 
 @_typing.final
+class InvokeAsyncRequest(_message.Message):
+    """What InvokeAsync takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    INVOKE_ARGS_FIELD_NUMBER: _builtins.int
+    function_name: _builtins.str
+    """Name, partial ARN or full ARN of the function."""
+    invoke_args: _builtins.bytes
+    """JSON text. Empty: {}."""
+    def __init__(
+        self,
+        *,
+        function_name: _builtins.str | None = ...,
+        invoke_args: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_function_name", b"_function_name", "_invoke_args", b"_invoke_args", "function_name", b"function_name", "invoke_args", b"invoke_args"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_function_name", b"_function_name", "_invoke_args", b"_invoke_args", "function_name", b"function_name", "invoke_args", b"invoke_args"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__function_name: _TypeAlias = _typing.Literal["function_name"]  # noqa: Y015
+    _WhichOneofArgType__function_name: _TypeAlias = _typing.Literal["_function_name", b"_function_name"]  # noqa: Y015
+    _WhichOneofReturnType__invoke_args: _TypeAlias = _typing.Literal["invoke_args"]  # noqa: Y015
+    _WhichOneofArgType__invoke_args: _TypeAlias = _typing.Literal["_invoke_args", b"_invoke_args"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__function_name) -> _WhichOneofReturnType__function_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__invoke_args) -> _WhichOneofReturnType__invoke_args | None: ...
+
+Global___InvokeAsyncRequest: _TypeAlias = InvokeAsyncRequest  # noqa: Y015
+
+@_typing.final
+class InvokeAsyncResponse(_message.Message):
+    """What InvokeAsync answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    status: _builtins.int
+    """HTTP status: 202 queued."""
+    def __init__(
+        self,
+        *,
+        status: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
+    _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...
+
+Global___InvokeAsyncResponse: _TypeAlias = InvokeAsyncResponse  # noqa: Y015
+
+@_typing.final
 class InvokeWithResponseStreamResponse(_message.Message):
     """One step of a response."""
 

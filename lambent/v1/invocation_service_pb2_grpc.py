@@ -40,6 +40,11 @@ class InvocationServiceStub:
                 request_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeRequest.SerializeToString,
                 response_deserializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeResponse.FromString,
                 _registered_method=True)
+        self.InvokeAsync = channel.unary_unary(
+                '/lambent.v1.InvocationService/InvokeAsync',
+                request_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeAsyncRequest.SerializeToString,
+                response_deserializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeAsyncResponse.FromString,
+                _registered_method=True)
         self.InvokeWithResponseStream = channel.unary_stream(
                 '/lambent.v1.InvocationService/InvokeWithResponseStream',
                 request_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeWithResponseStreamRequest.SerializeToString,
@@ -58,6 +63,13 @@ class InvocationServiceServicer:
 
     def Invoke(self, request, context):
         """Runs a function with a payload of JSON text. A function that fails still answers 200, with function_error set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InvokeAsync(self, request, context):
+        """Queues an invocation of $LATEST, as Invoke with InvocationType Event does, for old clients: AWS has deprecated it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,6 +99,11 @@ def add_InvocationServiceServicer_to_server(servicer, server):
                     servicer.Invoke,
                     request_deserializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeRequest.FromString,
                     response_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeResponse.SerializeToString,
+            ),
+            'InvokeAsync': grpc.unary_unary_rpc_method_handler(
+                    servicer.InvokeAsync,
+                    request_deserializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeAsyncRequest.FromString,
+                    response_serializer=lambent_dot_v1_dot_invocation__service__pb2.InvokeAsyncResponse.SerializeToString,
             ),
             'InvokeWithResponseStream': grpc.unary_stream_rpc_method_handler(
                     servicer.InvokeWithResponseStream,
@@ -127,6 +144,33 @@ class InvocationService:
             '/lambent.v1.InvocationService/Invoke',
             lambent_dot_v1_dot_invocation__service__pb2.InvokeRequest.SerializeToString,
             lambent_dot_v1_dot_invocation__service__pb2.InvokeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InvokeAsync(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.InvocationService/InvokeAsync',
+            lambent_dot_v1_dot_invocation__service__pb2.InvokeAsyncRequest.SerializeToString,
+            lambent_dot_v1_dot_invocation__service__pb2.InvokeAsyncResponse.FromString,
             options,
             channel_credentials,
             insecure,

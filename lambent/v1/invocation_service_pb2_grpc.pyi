@@ -35,6 +35,8 @@ class InvocationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> InvocationServiceAsyncStub: ...
     Invoke: _grpc.UnaryUnaryMultiCallable[_invocation_service_pb2.InvokeRequest, _invocation_service_pb2.InvokeResponse]
     """Runs a function with a payload of JSON text. A function that fails still answers 200, with function_error set."""
+    InvokeAsync: _grpc.UnaryUnaryMultiCallable[_invocation_service_pb2.InvokeAsyncRequest, _invocation_service_pb2.InvokeAsyncResponse]
+    """Queues an invocation of $LATEST, as Invoke with InvocationType Event does, for old clients: AWS has deprecated it."""
     InvokeWithResponseStream: _grpc.UnaryStreamMultiCallable[_invocation_service_pb2.InvokeWithResponseStreamRequest, _invocation_service_pb2.InvokeWithResponseStreamResponse]
     """Runs a function and answers with its response as it is made, for functions that stream; others answer at their end.
     The first item has what comes before the response; each has one event, the last one InvokeComplete.
@@ -52,6 +54,8 @@ class InvocationServiceAsyncStub(InvocationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Invoke: _aio.UnaryUnaryMultiCallable[_invocation_service_pb2.InvokeRequest, _invocation_service_pb2.InvokeResponse]  # type: ignore[assignment]
     """Runs a function with a payload of JSON text. A function that fails still answers 200, with function_error set."""
+    InvokeAsync: _aio.UnaryUnaryMultiCallable[_invocation_service_pb2.InvokeAsyncRequest, _invocation_service_pb2.InvokeAsyncResponse]  # type: ignore[assignment]
+    """Queues an invocation of $LATEST, as Invoke with InvocationType Event does, for old clients: AWS has deprecated it."""
     InvokeWithResponseStream: _aio.UnaryStreamMultiCallable[_invocation_service_pb2.InvokeWithResponseStreamRequest, _invocation_service_pb2.InvokeWithResponseStreamResponse]  # type: ignore[assignment]
     """Runs a function and answers with its response as it is made, for functions that stream; others answer at their end.
     The first item has what comes before the response; each has one event, the last one InvokeComplete.
@@ -72,6 +76,14 @@ class InvocationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_invocation_service_pb2.InvokeResponse, _abc.Awaitable[_invocation_service_pb2.InvokeResponse]]:
         """Runs a function with a payload of JSON text. A function that fails still answers 200, with function_error set."""
+
+    @_abc_1.abstractmethod
+    def InvokeAsync(
+        self,
+        request: _invocation_service_pb2.InvokeAsyncRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_invocation_service_pb2.InvokeAsyncResponse, _abc.Awaitable[_invocation_service_pb2.InvokeAsyncResponse]]:
+        """Queues an invocation of $LATEST, as Invoke with InvocationType Event does, for old clients: AWS has deprecated it."""
 
     @_abc_1.abstractmethod
     def InvokeWithResponseStream(

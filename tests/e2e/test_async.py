@@ -108,6 +108,30 @@ def test_what_cannot_be_run_is_refused_before_it_is_accepted(quick: Cluster, tol
     assert {number for _, number, _, _ in told.wait(1)} == {"7"}
 
 
+def test_the_deprecated_operation_queues_too(quick: Cluster, told: Effects) -> None:
+    client = quick.client()
+    name = create(quick, told, "deprecated")
+    client.publish_version(FunctionName=name)
+    answer = client.invoke_async(FunctionName=name, InvokeArgs=b'{"n": 1}')
+    assert (answer["Status"], answer["ResponseMetadata"]["HTTPStatusCode"]) == (202, 202)
+    ids = {answer["ResponseMetadata"]["RequestId"]}
+    arn = f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
+    for spelling, args in ((f"{arn}:$LATEST", b'{"n": 2}'), (arn, b"")):
+        ids.add(client.invoke_async(FunctionName=spelling, InvokeArgs=args)["ResponseMetadata"]["RequestId"])
+    seen = told.wait(3)
+    assert {request_id for request_id, _, _, _ in seen} == ids
+    assert {(number, version) for _, number, version, _ in seen} == {(n, "$LATEST") for n in "012"}
+    for spelling, args, status, kind in (
+        ("nobody", b"{}", 404, "ResourceNotFoundException"),
+        (f"{name}:1", b"{}", 404, "ResourceNotFoundException"),
+        ("no name", b"{}", 400, "ValidationException"),
+        (name, b"{no", 400, "InvalidRequestContentException"),
+        (name, b'"%s"' % (b"x" * 1024 * 1024), 413, "RequestEntityTooLargeException"),
+    ):
+        got = error_of(client.invoke_async, FunctionName=spelling, InvokeArgs=args)
+        assert got[:2] == (status, kind), spelling
+
+
 def with_headers(client: Any, headers: dict[str, str]) -> Any:
     """The client, with more headers on each invocation."""
 

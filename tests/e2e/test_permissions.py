@@ -116,6 +116,26 @@ def test_another_account_invokes_what_it_was_allowed_and_nothing_else(
     assert error_of(other.invoke, FunctionName=f"{arn}:live") == denied
 
 
+def test_another_account_queues_by_the_deprecated_operation_where_that_is_allowed(
+    cluster: Cluster, shared: str, other: Any
+) -> None:
+    client, arn = cluster.client(), f"{ARN}{shared}"
+    action = {"FunctionName": shared, "StatementId": "old", "Principal": OTHER}
+    client.add_permission(**action, Action="lambda:InvokeFunction")
+    denied = error_of(other.invoke_async, FunctionName=arn, InvokeArgs=b"1")
+    assert denied[:2] == (403, "AccessDeniedException")
+    assert denied[2].endswith(
+        f"lambda:InvokeAsync on resource: {arn} because no resource-based policy allows the lambda:InvokeAsync action"
+    )
+    missing = error_of(other.invoke_async, FunctionName=f"{ARN}nobody", InvokeArgs=b"1")
+    assert missing == (*denied[:2], denied[2].replace(shared, "nobody"))
+    client.remove_permission(FunctionName=shared, StatementId="old")
+    client.add_permission(**action, Action="lambda:InvokeAsync")
+    assert other.invoke_async(FunctionName=arn, InvokeArgs=b"1")["Status"] == 202
+    assert error_of(other.invoke, FunctionName=arn)[:2] == denied[:2]
+    client.remove_permission(FunctionName=shared, StatementId="old")
+
+
 def test_a_policy_goes_with_the_alias_it_is_for(cluster: Cluster, shared: str, other: Any) -> None:
     client, arn = cluster.client(), f"{ARN}{shared}:brief"
     client.create_alias(FunctionName=shared, Name="brief", FunctionVersion="1")

@@ -101,6 +101,8 @@ def _message(rng: random.Random, operation: Operation, name: str) -> bytes:
         message.qualifier = rng.choice(["1", ALIAS, "$LATEST"])
     elif operation.name == "Invoke":
         message.payload = payload(rng)
+    elif operation.name == "InvokeAsync":
+        message.invoke_args = payload(rng)
     elif operation.name == "InvokeMany":
         for number in range(rng.choice([0, 1, 3, 40])):
             item = message.items.add(number=number)

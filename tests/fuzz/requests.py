@@ -65,7 +65,7 @@ WEIGHTS = {"CreateFunction": 5, "Invoke": 5, "UpdateFunctionConfiguration": 3, "
 CHANGING = frozenset(
     each.name
     for each in OPERATIONS
-    if (each.verb not in (None, "GET") and each.name not in ("CreateFunction", "Invoke")) or each.target
+    if (each.verb not in (None, "GET") and each.name not in ("CreateFunction", "Invoke", "InvokeAsync")) or each.target
 )
 ALIAS = "live"
 

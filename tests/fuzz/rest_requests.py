@@ -46,7 +46,7 @@ def rest(rng: random.Random, number: int, world: World) -> RestCase:
     if operation.target:
         headers += _target_headers(rng, operation.target, tricks)
     query, body = _query(rng, operation), b""
-    if operation.name == "Invoke":
+    if operation.name in ("Invoke", "InvokeAsync"):
         body = payload(rng)
         headers += _invoke_headers(rng)
     elif operation.form:
@@ -203,7 +203,7 @@ def _odd_path(rng: random.Random, path: bytes) -> tuple[bytes, str]:
                     b"/",
                     b"/2015-03-31",
                     b"/2015-03-31/functions/x/y/z",
-                    b"/2014-11-13/functions/x/invoke-async",
+                    b"/2014-11-13/functions/x/invoke",
                     b"/favicon.ico",
                     b"/2018-10-31/layers/x",
                     b"//",

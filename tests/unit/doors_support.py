@@ -119,6 +119,9 @@ class EchoInvocations:
             return inv.InvokeResponse(status_code=202)
         return inv.InvokeResponse(status_code=200, payload=request.payload or b"null", executed_version="$LATEST")
 
+    async def invoke_async(self, request: inv.InvokeAsyncRequest, call: Call) -> inv.InvokeAsyncResponse:
+        return inv.InvokeAsyncResponse(status=202)
+
     async def invoke_with_response_stream(
         self, request: inv.InvokeWithResponseStreamRequest, call: Call
     ) -> AsyncIterator[inv.InvokeWithResponseStreamResponse]:

@@ -72,6 +72,13 @@ async def test_a_final_slash_makes_no_difference(target: str) -> None:
     assert (await Bench().send("GET", target)).status == 200
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+@pytest.mark.parametrize("body", [b"", b"{}"])
+async def test_the_deprecated_invocation_is_served_as_old_clients_spell_it(end: str, body: bytes) -> None:
+    response = await Bench().send("POST", f"/2014-11-13/functions/f/invoke-async{end}", body)
+    assert (response.status, response.body) == (202, b"")
+
+
 async def test_an_encoded_arn_is_one_segment_and_decoded_once() -> None:
     bench = Bench()
     assert (
@@ -190,6 +197,7 @@ def test_what_has_a_path_is_served_and_nothing_else() -> None:
         "UpdateFunctionConfiguration",
         "DeleteFunction",
         "Invoke",
+        "InvokeAsync",
         "InvokeWithResponseStream",
     }
 

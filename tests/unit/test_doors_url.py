@@ -50,6 +50,9 @@ class Functions:
         call.trace_out = "Root=1-0-0"
         return self.answer
 
+    async def invoke_async(self, request: pb.InvokeAsyncRequest, call: Call) -> pb.InvokeAsyncResponse:
+        raise AssertionError("no address leads here")
+
     async def invoke_with_response_stream(
         self, request: pb.InvokeWithResponseStreamRequest, call: Call
     ) -> AsyncIterator[pb.InvokeWithResponseStreamResponse]:

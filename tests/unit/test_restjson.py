@@ -21,6 +21,7 @@ from services.frontend.transport.validation import validator
 CREATE = RequestCodec(fn.CreateFunctionRequest, [])
 LIST = RequestCodec(fn.ListFunctionsRequest, [])
 INVOKE = RequestCodec(inv.InvokeRequest, ["function_name"])
+INVOKE_ASYNC = RequestCodec(inv.InvokeAsyncRequest, ["function_name"])
 
 
 def read(document: Any) -> Any:
@@ -154,6 +155,16 @@ def test_path_headers_and_payload() -> None:
     assert not INVOKE.read(("f",), b"", {}, b"").HasField("payload")
     with pytest.raises(AwsError):
         INVOKE.read(("\udcff",), b"", {}, b"")
+
+
+def test_a_payload_that_must_be_there_may_be_empty() -> None:
+    check = validator(inv.InvokeAsyncRequest)
+    for body in (b"", b'{"n": 1}'):
+        for _ in range(2):
+            read = INVOKE_ASYNC.read_checked(("f",), b"", {}, body, check)
+            assert (read.function_name, read.invoke_args) == ("f", body)
+    with pytest.raises(AwsError, match="Value null at 'invokeArgs'"):
+        check(inv.InvokeAsyncRequest(function_name="f"))
 
 
 def test_response_numbers_presence_and_empty_lists() -> None:

@@ -17,7 +17,8 @@ from lambent.domain.event_options import EventOptions, event_options
 from lambent.domain.functions import State
 from lambent.domain.json_text import is_json
 from lambent.domain.limits import Limits
-from lambent.domain.names import FunctionRef, not_found, parse
+from lambent.domain.names import LATEST, FunctionRef, not_found, parse
+from lambent.domain.policies import INVOKE_ASYNC
 from lambent.infra.frames import Stream
 from lambent.infra.functions.directory import FunctionDirectory, Known
 from lambent.infra.functions.waking import Waker
@@ -78,10 +79,7 @@ class InvocationOperations:
         if kind == "DryRun":
             return pb.InvokeResponse(status_code=204)
         if kind == "Event":
-            trace = self._telemetry.accepted(call, target)
-            call.answered_id = await self._events.accept(
-                ref.tenant, ref.name, ref.qualifier, call.request_id, trace, payload, options
-            )
+            await self._accept(ref, target, payload, options, call)
             return pb.InvokeResponse(status_code=202)
         with self._telemetry.invocation(call, target) as span:
             outcome = await self._invoker.invoke(
@@ -101,6 +99,18 @@ class InvocationOperations:
         if result.tail is not None:
             response.log_result = base64.b64encode(result.tail).decode()
         return response
+
+    async def invoke_async(self, request: pb.InvokeAsyncRequest, call: Call) -> pb.InvokeAsyncResponse:
+        """Queue an event for $LATEST; the checks are those of `invoke`. Another qualifier names nothing."""
+        ref = parse(request.function_name, None, call.tenant, anyones=True)
+        if ref.tenant is not call.tenant:
+            await self._guests.admit(ref, call, INVOKE_ASYNC)
+        if ref.qualifier not in (None, LATEST):
+            raise not_found(ref)
+        known = self._known(ref) or await self._find(ref)
+        payload = self._payload(request.invoke_args, "Event")
+        await self._accept(ref, self._drawn(known), payload, AS_ON_AWS, call)
+        return pb.InvokeAsyncResponse(status=202)
 
     async def invoke_with_response_stream(
         self, request: pb.InvokeWithResponseStreamRequest, call: Call
@@ -148,15 +158,15 @@ class InvocationOperations:
         self, request: pb.InvokeRequest | pb.InvokeWithResponseStreamRequest, kind: str
     ) -> tuple[bytes, str | None]:
         """Payload and client context of a request, once it has been found to be one that is served."""
-        payload = self._payload(request, kind)
+        payload = self._payload(request.payload, kind)
         durable = isinstance(request, pb.InvokeRequest) and request.HasField("durable_execution_name")
         if durable or request.HasField("tenant_id"):
             refuse_unserved(request)
         return payload, self._client_context(request.client_context) if request.client_context else None
 
-    def _payload(self, request: pb.InvokeRequest | pb.InvokeWithResponseStreamRequest, kind: str) -> bytes:
+    def _payload(self, payload: bytes, kind: str) -> bytes:
         """The event: JSON text within the limit; nothing at all is an empty object."""
-        payload, limits = request.payload, self._limits
+        limits = self._limits
         limit = limits.async_request_bytes if kind == "Event" else limits.sync_request_bytes
         if len(payload) > limit:
             raise AwsError(
@@ -167,6 +177,15 @@ class InvocationOperations:
             return b"{}"
         _check_json(payload)
         return payload
+
+    async def _accept(
+        self, ref: FunctionRef, target: Target, payload: bytes, options: EventOptions, call: Call
+    ) -> None:
+        """Have an event run later."""
+        trace = self._telemetry.accepted(call, target)
+        call.answered_id = await self._events.accept(
+            ref.tenant, ref.name, ref.qualifier, call.request_id, trace, payload, options
+        )
 
     def _known(self, ref: FunctionRef) -> Known | None:
         """The function, if the directory has it here and it can be invoked. None: the store has to be asked."""

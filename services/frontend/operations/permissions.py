@@ -82,14 +82,14 @@ class Guests:
     def __init__(self, store: FunctionStore) -> None:
         self._store = store
 
-    async def admit(self, ref: FunctionRef, call: Call) -> None:
+    async def admit(self, ref: FunctionRef, call: Call, action: str = INVOKE) -> None:
         """Raises AccessDeniedException where a caller may not invoke another account's function, also where there is
-        none: a tenant learns of another's only what it was allowed."""
+        none: a tenant learns of another's only what it was allowed. `action`: what the policy has to allow."""
         function = await self._store.find(ref.tenant, ref.name, _scope(ref))
         # No policy can be set for $LATEST by that name.
         policy = None if function is None or ref.qualifier == LATEST else function.policies.get(_scope(ref))
-        if policy is None or not policy.allows(INVOKE, call.principal):
-            raise denied(call.principal, INVOKE, ref.arn)
+        if policy is None or not policy.allows(action, call.principal):
+            raise denied(call.principal, action, ref.arn)
 
 
 def _ref(request: _Request, call: Call) -> FunctionRef:

@@ -52,6 +52,7 @@ class RequestCodec:
         self._headers: list[tuple[bytes, str, Callable[[str], Any]]] = []
         self._payload: str | None = None
         self._payload_tag = b""
+        self._payload_required = False
         self._from_bytes = cast(Callable[[bytes], Any], message_class.FromString)
         self._heads: dict[tuple[object, ...], bytes] = {}
         body: list[FieldDescriptor] = []
@@ -64,6 +65,7 @@ class RequestCodec:
             elif rule.location == options_pb2.LOCATION_PAYLOAD:
                 self._payload = field.name
                 self._payload_tag = _varint(field.number << 3 | 2)
+                self._payload_required = rule.required
             elif field.name not in path_fields:
                 body.append(field)
         self._fill = _filler(body, {}) if body else None
@@ -83,7 +85,8 @@ class RequestCodec:
                 raw = headers.get(wire_name)
                 if raw is not None:
                     values[name] = from_text(raw.decode())
-            if self._payload is not None and body:
+            # Every request has a body, if an empty one: a payload that must be there is never missing.
+            if self._payload is not None and (body or self._payload_required):
                 values[self._payload] = body
             message = self._make(**values)
             if raw_query and self._query:
