@@ -59,7 +59,7 @@ DASHBOARDS: Mapping[str, tuple[str, tuple[Panel, ...]]] = {
                 "{{FunctionName}}",
                 "reqps",
             ),
-            Panel("Age of streams' records, p99", _percentile("aws_lambda_iteratorage_milliseconds", 0.99), "p99", "ms"),
+            Panel("Age of records of streams", _percentile("aws_lambda_iteratorage_milliseconds", 0.99), "p99", "ms"),
             Panel(
                 "Records of event sources that functions failed with",
                 _rate("aws_lambda_failedinvokeeventcount_total", "EventSourceMappingUUID"),
