@@ -57,10 +57,12 @@ def reading_cluster(moto: str, folder: Path) -> Iterator[Cluster]:
             LAMBENT_ACCOUNT=ACCOUNT,
             LAMBENT_QUEUE_CONNECTIONS=str(connections),
         ).start()
-        for name in ("f", "g"):
-            cluster.create(name, CODE, Timeout=20)
-        yield cluster
-        cluster.stop()
+        try:
+            for name in ("f", "g"):
+                cluster.create(name, CODE, Timeout=20)
+            yield cluster
+        finally:
+            cluster.stop()
 
 
 def service(moto: str, name: str) -> Any:
