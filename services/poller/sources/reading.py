@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from lambent.domain.async_events import Outcome
@@ -26,7 +26,8 @@ T = TypeVar("T")
 # How long a source is left alone that cannot be read, or whose function cannot be invoked.
 PAUSE_SECONDS = 2.0
 CALL_FAILED = "PROBLEM: Function call failed"
-# Patterns and records are strangers': from so many characters on, comparing them is a thread's work.
+# Patterns and records are strangers': from so many characters on, comparing them is a thread's work, which can take
+# seconds for a pattern of hundreds of operators and a record of as many thousands of values.
 FILTERED_CHARACTERS = 16_384
 _FILTERS: Mapping[str, Callable[[Sequence[str]], Filter]] = {
     QUEUE: for_queue, KINESIS: for_kinesis, DYNAMODB: for_dynamodb,
@@ -46,6 +47,8 @@ class Means:
     clock: Clock
     ids: Ids
     rng: random.Random
+    # How many threads compare at once: each takes the interpreter from everybody else of the poller for a while.
+    filtering: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
 
 class SourceReader:
@@ -119,7 +122,8 @@ class SourceReader:
             return [True] * len(records)
         if characters < FILTERED_CHARACTERS:
             return [passes(each) for each in records]
-        return await asyncio.to_thread(lambda: [passes(each) for each in records])
+        async with self._means.filtering:
+            return await asyncio.to_thread(lambda: [passes(each) for each in records])
 
     async def _problem(self, detail: str) -> None:
         """Say what stands against reading, once, and leave the source alone for a while."""
