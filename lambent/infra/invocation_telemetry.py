@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol
 
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, TraceFlags
 
 from lambent.domain import tracing
 from lambent.domain.clock import Clock, Ids
@@ -42,6 +43,14 @@ class Traced(Protocol):
         ...
 
     trace_out: str | None  # set here: X-Amzn-Trace-Id of the request's own span
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What made a function run where that was no request of its own: records of an event source."""
+
+    attributes: Mapping[str, str | int]  # of the invocation's span
+    headers: tuple[str, ...] = ()  # traces that the records belong to, as X-Amzn-Trace-Id has them
 
 
 @dataclass(slots=True)
@@ -82,13 +91,13 @@ class InvocationTelemetry:
         ]
         self._export()
 
-    def invocation(self, call: Traced, target: Target) -> Invocation:
-        """Accompanies one invocation, as a context manager."""
+    def invocation(self, call: Traced, target: Target, cause: Cause | None = None) -> Invocation:
+        """Accompanies one invocation, as a context manager. `cause`: None where a request is its cause."""
         key = (target.tenant, target.function_name)
         counts = self.functions.get(key)
         if counts is None:
             counts = self.functions[key] = FunctionCounts()
-        return Invocation(self, counts, call, target)
+        return Invocation(self, counts, call, target, cause)
 
     def accepted(self, call: Traced, target: Target) -> str:
         """A request was taken whose function runs later; answers the trace header that its attempts go by."""
@@ -106,9 +115,7 @@ class InvocationTelemetry:
     def context(self, call: Traced) -> tracing.TraceContext:
         """The trace that a call belongs to; a new one if it names none."""
         header = call.trace_header
-        context = None
-        if header is not None:
-            context = tracing.parse_xray(header) if "Root=" in header else tracing.parse_traceparent(header)
+        context = None if header is None else _parsed(header)
         if context is None:
             context = tracing.begin(self._clock.epoch(), self._ids.token(12))
         if context.sampled is None:
@@ -125,7 +132,9 @@ class InvocationTelemetry:
         """X-Amzn-Trace-Id of a new trace that is not sampled; the same as `context` would give, on the hot path."""
         return f"Root=1-{int(self._clock.epoch()):08x}-{self._ids.token(12)};Sampled=0"
 
-    def begin_span(self, context: tracing.TraceContext, call: Traced, target: Target, kind: SpanKind) -> Span | None:
+    def begin_span(
+        self, context: tracing.TraceContext, call: Traced, target: Target, kind: SpanKind, cause: Cause | None = None
+    ) -> Span | None:
         """A span, if this trace is sampled and somebody collects."""
         if self._tracer is None or not context.sampled:
             return None
@@ -133,7 +142,9 @@ class InvocationTelemetry:
             target.function_name,
             context=self._telemetry.parent_of(context),
             kind=kind,
+            links=() if cause is None else [link for header in cause.headers for link in _links(header)],
             attributes={
+                **({} if cause is None else cause.attributes),
                 "faas.trigger": self._trigger,
                 "faas.invocation_id": call.request_id,
                 "faas.name": target.function_name,
@@ -192,6 +203,20 @@ class InvocationTelemetry:
         return by_function({key: c.invocations - c.errors for key, c in self.functions.items()}, "faas.name")
 
 
+def _parsed(header: str) -> tracing.TraceContext | None:
+    """The trace that a header names, in either of its forms."""
+    return tracing.parse_xray(header) if "Root=" in header else tracing.parse_traceparent(header)
+
+
+def _links(header: str) -> list[Link]:
+    """The link to a span of another trace; none where the header names no span."""
+    context = _parsed(header)
+    if context is None or context.parent_id is None:
+        return []
+    flags = TraceFlags(TraceFlags.SAMPLED if context.sampled else TraceFlags.DEFAULT)
+    return [Link(SpanContext(int(context.trace_id, 16), int(context.parent_id, 16), is_remote=True, trace_flags=flags))]
+
+
 def _within(context: tracing.TraceContext, span: Span) -> tracing.TraceContext:
     """The context that a span hands on."""
     return tracing.TraceContext(context.trace_id, format(span.get_span_context().span_id, "016x"), True)
@@ -200,9 +225,17 @@ def _within(context: tracing.TraceContext, span: Span) -> tracing.TraceContext:
 class Invocation:
     """One invocation, from before its lease to its answer."""
 
-    __slots__ = ("_call", "_counts", "_span", "_target", "_telemetry", "trace_header")
+    __slots__ = ("_call", "_cause", "_counts", "_span", "_target", "_telemetry", "trace_header")
 
-    def __init__(self, telemetry: InvocationTelemetry, counts: FunctionCounts, call: Traced, target: Target) -> None:
+    def __init__(
+        self,
+        telemetry: InvocationTelemetry,
+        counts: FunctionCounts,
+        call: Traced,
+        target: Target,
+        cause: Cause | None,
+    ) -> None:
+        self._cause = cause
         self._telemetry = telemetry
         self._counts = counts
         self._call = call
@@ -217,7 +250,9 @@ class Invocation:
             self.trace_header = self._call.trace_out = self._telemetry.untraced_header()
             return self
         context = self._telemetry.context(self._call)
-        self._span = self._telemetry.begin_span(context, self._call, self._target, self._telemetry.kind)
+        self._span = self._telemetry.begin_span(
+            context, self._call, self._target, self._telemetry.kind, self._cause
+        )  # fmt: skip
         if self._span is not None:
             context = _within(context, self._span)
         self.trace_header = context.xray

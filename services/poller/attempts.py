@@ -14,7 +14,7 @@ from lambent.domain.names import FunctionRef, Tenant
 from lambent.infra.functions.directory import FunctionDirectory, Known
 from lambent.infra.functions.port import FunctionStore
 from lambent.infra.functions.waking import Waker
-from lambent.infra.invocation_telemetry import InvocationTelemetry
+from lambent.infra.invocation_telemetry import Cause, InvocationTelemetry
 from lambent.infra.invoker.invoker import Invoker, Target
 from lambent.infra.invoker.invoker import Outcome as Ran
 
@@ -30,6 +30,7 @@ class Request:
     request_id: str
     trace_header: str | None
     trace_out: str | None = None
+    cause: Cause | None = None  # None: an event
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Attempts:
         assert target is not None
         began = self._clock.monotonic()
         try:
-            with self._telemetry.invocation(request, target) as span:
+            with self._telemetry.invocation(request, target, request.cause) as span:
                 outcome = await self._invoker.invoke(
                     target,
                     payload,

@@ -16,7 +16,8 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metric
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from tests.conftest import free_port
-from tests.e2e.harness import Cluster, zipped
+from tests.e2e.harness import Cluster, eventually, zipped
+from tests.e2e.reading import ACCOUNT, make_queue, service
 
 CODE = "import os\ndef handler(event, context):\n    if event.get('fail'):\n        raise ValueError('no')\n    return os.environ['_X_AMZN_TRACE_ID']\n"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -120,6 +121,53 @@ def test_a_trace_links_the_acceptance_of_an_event_with_every_attempt(
     cluster.stop()
     names = {"aws.lambda.asynceventsreceived", "aws.lambda.asynceventsdropped", "aws.lambda.asynceventage"}
     assert names <= collecting.metrics
+
+
+def test_a_batch_goes_on_with_the_trace_of_its_messages_or_is_linked_to_each(
+    own_cluster: Any, collector: tuple[Collector, str], moto: str, tmp_path: Path
+) -> None:
+    collecting, address = collector
+    file = tmp_path / "connections.toml"
+    file.write_text(f'[[connections]]\nservice = "sqs"\nendpoint = "{moto}"\naccess_key = "k"\nsecret_key = "s"\n')
+    cluster: Cluster = own_cluster(
+        "--no-examples", LAMBENT_TELEMETRY_OTLP_ENDPOINT=f"grpc://{address}", LAMBENT_QUEUE_CONNECTIONS=str(file),
+        LAMBENT_ACCOUNT=ACCOUNT, LAMBENT_TELEMETRY_SAMPLE="1",
+    )  # fmt: skip
+    cluster.create("traced", zipped({"app.py": CODE}))
+    queue_arn, sqs, client = make_queue(moto, "traced"), service(moto, "sqs"), cluster.client()
+    uuid = client.create_event_source_mapping(
+        FunctionName="traced", EventSourceArn=queue_arn, Enabled=False, BatchSize=10
+    )["UUID"]  # fmt: skip
+
+    def state() -> str:
+        return str(client.get_event_source_mapping(UUID=uuid)["State"])
+
+    def run(*parents: str) -> Any:
+        """The span of the batch that messages with these parents make."""
+        eventually(lambda: state() == "Disabled")
+        for parent in parents:
+            header = f"Root=1-{TRACE[:8]}-{TRACE[8:]};Parent={parent};Sampled=1"
+            sqs.send_message(
+                QueueUrl=sqs.get_queue_url(QueueName="traced")["QueueUrl"], MessageBody="m",
+                MessageSystemAttributes={"AWSTraceHeader": {"StringValue": header, "DataType": "String"}},
+            )  # fmt: skip
+        client.update_event_source_mapping(UUID=uuid, Enabled=True)
+        spans = dict(collecting.spans.get(timeout=30) for _ in range(2))
+        eventually(lambda: state() == "Enabled")
+        client.update_event_source_mapping(UUID=uuid, Enabled=False)
+        return spans["lambent-poller"]
+
+    one = run(PARENT, PARENT)
+    assert (one.trace_id.hex(), one.parent_span_id.hex(), list(one.links)) == (TRACE, PARENT, [])
+    attributes = {a.key: a.value for a in one.attributes}
+    assert attributes["messaging.batch.message_count"].int_value == 2
+    assert attributes["messaging.system"].string_value == "aws_sqs"
+    assert attributes["messaging.destination.name"].string_value == "traced"
+    several = run(PARENT, "00f067aa0ba902b8")
+    assert several.trace_id.hex() != TRACE
+    assert {(link.trace_id.hex(), link.span_id.hex()) for link in several.links} == {
+        (TRACE, PARENT), (TRACE, "00f067aa0ba902b8"),
+    }  # fmt: skip
 
 
 def test_prometheus_reads_the_counts(own_cluster: Any) -> None:

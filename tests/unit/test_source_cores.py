@@ -21,18 +21,18 @@ SOURCE = source_of("arn:aws:sqs:us-east-2:123456789012:my-queue")
 @pytest.mark.parametrize(
     ("rules", "sizes", "age", "step"),
     [
-        (RULES, [], 0, Receive(10, 20)),
-        (BatchRules(3, 0, 1000), [], 0, Receive(3, 20)),
+        (RULES, [], 0, Receive(10, 10)),
+        (BatchRules(3, 0, 1000), [], 0, Receive(3, 10)),
         (RULES, [10], 0, Send(1)),  # without a window, what one call brings is the batch
-        (WINDOW, [10] * 9, 0, Receive(10, 20)),
-        (WINDOW, [10] * 20, 0, Receive(5, 20)),
+        (WINDOW, [10] * 9, 0, Receive(10, 10)),
+        (WINDOW, [10] * 20, 0, Receive(5, 10)),
         (WINDOW, [10] * 25, 0, Send(25)),
         (WINDOW, [10] * 30, 0, Send(25)),
         (WINDOW, [10] * 9, 55.5, Receive(10, 4)),
         (WINDOW, [10] * 9, 59.5, Send(9)),  # a message waits no longer than the window
         (WINDOW, [400, 400, 400], 0, Send(2)),  # together they would be too large
         (WINDOW, [1200, 10], 0, Send(1)),  # alone too large, which whoever runs it says
-        (WINDOW, [492, 493], 0, Receive(10, 20)),  # 1,000 bytes with what is around them
+        (WINDOW, [492, 493], 0, Receive(10, 10)),  # 1,000 bytes with what is around them
         (WINDOW, [493, 494], 0, Send(1)),
     ],
 )

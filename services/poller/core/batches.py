@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from lambent.domain.batch_events import BETWEEN_BYTES, FRAME_BYTES
 from lambent.domain.event_sources import RECEIVED_AT_ONCE
 
-# The longest that SQS waits for messages within one call, in seconds.
-LONGEST_WAIT_SECONDS = 20
+# The longest that a call waits for messages, in seconds: half of what SQS would, as reading ends with the calls under
+# way.
+LONGEST_WAIT_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Receive:
     """More messages are wanted."""
 
     most: int  # 1 to 10
-    wait_seconds: int  # 0 to 20
+    wait_seconds: int  # 0 to 10
 
 
 @dataclass(frozen=True, slots=True)

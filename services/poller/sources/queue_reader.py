@@ -18,7 +18,7 @@ from lambent.infra import rpc
 from lambent.infra.aws_json import SourceError
 from lambent.infra.functions.directory import Known
 from lambent.infra.sqs_queue import DELETED_AT_ONCE
-from services.poller.attempts import Attempt, Request
+from services.poller.attempts import Attempt
 from services.poller.core.batches import BatchRules, Send, next_step
 from services.poller.core.pace import PATIENCE, Pace, PaceRules
 from services.poller.sources.port import SourceQueue
@@ -167,7 +167,9 @@ class QueueReader(SourceReader):
         mapping = self._mapping
         began = self._receiving[lane] = self._means.clock.monotonic()
         try:
-            messages = await self._unless_ended(lane.queue.receive(most, wait_seconds))
+            # Also when reading ends: a call that is given up may take messages that nobody sees before they are hidden
+            # for long enough.
+            messages = await lane.queue.receive(most, wait_seconds)
         finally:
             del self._receiving[lane]
         self._waited |= not messages or self._means.clock.monotonic() - began >= PATIENCE
@@ -222,8 +224,7 @@ class QueueReader(SourceReader):
         if len(payload) > self._rules.event_bytes:
             self.result = "PROBLEM: a message is larger than an invocation may be"
             return None
-        traces = {each.trace for each in batch}
-        request = Request(self._means.ids.uuid(), traces.pop() if len(traces) == 1 else None)
+        request = self._request(self._means.ids.uuid(), len(batch), {each.trace for each in batch})
         until = lane.since + await self._may_take(lane)
         first, most = HELD_BACK_SECONDS
         for delay in rpc.delays(self._means.rng, first=first, most=most):

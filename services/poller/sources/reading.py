@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,8 +15,9 @@ from lambent.domain.event_patterns import Filter, for_dynamodb, for_kinesis, for
 from lambent.domain.event_sources import DYNAMODB, KINESIS, QUEUE, EventSourceMapping, source_of
 from lambent.domain.limits import Limits
 from lambent.infra.aws_json import SourceError
+from lambent.infra.invocation_telemetry import Cause
 from lambent.infra.tasks import TaskOwner
-from services.poller.attempts import Attempt, Attempts
+from services.poller.attempts import Attempt, Attempts, Request
 from services.poller.sources.counts import SourceCounts
 from services.poller.sources.room import Room
 
@@ -114,6 +115,20 @@ class SourceReader:
         if self._none_reserved:
             self._none_reserved = await self._means.attempts.none_reserved(ref.tenant, ref.name)
         return "the function's reserved concurrency is 0" if self._none_reserved else None
+
+    def _request(self, request_id: str, records: int, traces: Collection[str | None] = ()) -> Request:
+        """An invocation with so many records. `traces`: those that they belong to: where it is one, the invocation goes
+        on with it, else it is linked to each."""
+        attributes: dict[str, str | int] = {
+            "messaging.operation.type": "process",
+            "messaging.destination.name": self._source.resource,
+            "messaging.batch.message_count": records,
+        }
+        if self._source.service == QUEUE:
+            attributes["messaging.system"] = "aws_sqs"
+        headers = sorted(each for each in traces if each is not None)
+        one = headers[0] if len(traces) == 1 and headers else None
+        return Request(request_id, one, cause=Cause(attributes, () if one else tuple(headers)))
 
     async def _pass(self, records: Sequence[Mapping[str, Any]], characters: int) -> Sequence[bool]:
         """Which records the filters let pass. `characters`: how long their data is together."""

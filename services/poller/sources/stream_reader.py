@@ -23,7 +23,7 @@ from lambent.domain.stream_records import RETRIES_EXHAUSTED, TOO_OLD, Fetched, P
 from lambent.infra.aws_json import ExpiredPlace, SourceError
 from lambent.infra.event_sources.port import Checkpoint, Checkpoints
 from lambent.infra.functions.directory import Known
-from services.poller.attempts import Attempt, Request
+from services.poller.attempts import Attempt
 from services.poller.core.batches import BatchRules, Send, next_step
 from services.poller.core.stream_batches import (
     Batch,
@@ -351,7 +351,8 @@ class StreamReader(SourceReader):
         if isinstance(found, Attempt):
             return found
         means.counts.aged(self._mapping, max(means.clock.epoch() - batch.records[-1].arrived, 0.0))
-        return await means.attempts.run(ref, found, Request(request_id, None), event, lambda: None)
+        request = self._request(request_id, len(batch.records))
+        return await means.attempts.run(ref, found, request, event, lambda: None)
 
     def _judged(self, batch: Batch, attempt: Attempt) -> Step:
         """What follows from an attempt, counted and told."""
