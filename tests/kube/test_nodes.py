@@ -134,13 +134,17 @@ def test_a_node_is_lost_and_others_do_its_work(release: Release, nodes: list[str
     client = release.client(retries=8, connect_seconds=2)
     with provisioned_on(release, "spread", victim, others) as (version, count):
         _lose(release, victim, version, count)
-    # It comes back, and nothing of before is left there.
-    before = {pod["metadata"]["name"] for pod in release.get("pods") if pod["spec"].get("nodeName") == victim}
+    # It comes back, and nothing of before runs there: pods are gone, or begun anew where it came back that soon.
+    before = {id_ for pod in release.get("pods") if pod["spec"].get("nodeName") == victim for id_ in _containers(pod)}
     bring_back()
-    eventually(lambda: not before & {pod["metadata"]["name"] for pod in release.pods("worker")}, 240)
+    eventually(lambda: not before & {id_ for pod in release.pods("worker") for id_ in _containers(pod)}, 240)
     for component in ("frontend", "scheduler", "poller"):
         eventually(lambda component=component: len(release.ready(component)) == 2, 240)  # type: ignore[misc]
     assert json.load(client.invoke(FunctionName="spread", Payload=b'{"n": 4}')["Payload"]) == 4
+
+
+def _containers(pod: dict[str, Any]) -> set[str]:
+    return {each["containerID"] for each in pod["status"].get("containerStatuses", ()) if each.get("containerID")}
 
 
 def _lose(release: Release, victim: str, version: str, count: int) -> None:
