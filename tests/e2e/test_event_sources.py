@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from tests.e2e.effects import Effects, effects
 from tests.e2e.harness import ROOT, Cluster, code_blocks, error_of, eventually, most_at_once, printed, run, zipped
+from tests.e2e.reading import service
 
 ACCOUNT = "000000000000"
 # Tells each record's beginning and end as "REQUEST-ID WHAT VERSION"; fails as bodies say.
@@ -70,9 +70,7 @@ class Queue:
     """A queue of moto's."""
 
     def __init__(self, moto: str, name: str, visibility: int = 1) -> None:
-        self.client: Any = boto3.client(
-            "sqs", endpoint_url=moto, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
-        )
+        self.client = service(moto, "sqs")
         attributes = {"VisibilityTimeout": str(visibility)}
         if name.endswith(".fifo"):
             attributes |= {"FifoQueue": "true", "ContentBasedDeduplication": "true"}

@@ -19,7 +19,7 @@ from lambent.infra.aws_json import SourceError
 from lambent.infra.functions.directory import Known
 from lambent.infra.sqs_queue import DELETED_AT_ONCE
 from services.poller.attempts import Attempt
-from services.poller.core.batches import BatchRules, Send, next_step
+from services.poller.core.batches import Send, next_step
 from services.poller.core.pace import PATIENCE, Pace, PaceRules
 from services.poller.sources.port import SourceQueue
 from services.poller.sources.reading import CALL_FAILED, RAN, Means, SourceReader
@@ -69,19 +69,11 @@ class QueueReader(SourceReader):
         super().__init__(mapping, means)
         self._pace = Pace(self._pace_rules(), means.clock.monotonic())
 
-    def _use(self, mapping: EventSourceMapping) -> None:
-        super()._use(mapping)
-        self._rules = BatchRules(mapping.batch_size, mapping.window_seconds, self._means.limits.sync_request_bytes)
-
     def _pace_rules(self) -> PaceRules:
         limits = self._means.limits
         most = self._mapping.maximum_concurrency or limits.event_source_concurrency
         start = min(limits.event_source_start_concurrency, most)
         return PaceRules(start, limits.event_source_growth_per_minute, most)
-
-    def start(self) -> None:
-        """Begin to read."""
-        self._tasks.start("look", self._keep_looking())
 
     def change(self, mapping: EventSourceMapping) -> None:
         """Other settings hold, from the next batch on."""

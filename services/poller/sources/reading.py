@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from lambent.infra.aws_json import SourceError
 from lambent.infra.invocation_telemetry import Cause
 from lambent.infra.tasks import TaskOwner
 from services.poller.attempts import Attempt, Attempts, Request
+from services.poller.core.batches import BatchRules
 from services.poller.sources.counts import SourceCounts
 from services.poller.sources.room import Room
 
@@ -52,7 +54,7 @@ class Means:
     filtering: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
 
-class SourceReader:
+class SourceReader(ABC):
     """The reader of one mapping, from `start` until it is `idle` after `end`."""
 
     def __init__(self, mapping: EventSourceMapping, means: Means) -> None:
@@ -69,12 +71,17 @@ class SourceReader:
     def _use(self, mapping: EventSourceMapping) -> None:
         """Go by these settings from now on."""
         self._mapping = mapping
+        self._rules = BatchRules(mapping.batch_size, mapping.window_seconds, self._means.limits.sync_request_bytes)
         patterns = _FILTERS[self._source.service]
         self._filter: Filter | None = patterns(mapping.filters) if mapping.filters else None
 
     def start(self) -> None:
         """Begin to read."""
-        raise NotImplementedError
+        self._tasks.start("look", self._keep_looking())
+
+    @abstractmethod
+    async def _keep_looking(self) -> None:
+        """Read, until reading ends."""
 
     def change(self, mapping: EventSourceMapping) -> None:
         """Other settings hold, from the next batch on."""

@@ -24,7 +24,7 @@ from lambent.infra.aws_json import ExpiredPlace, SourceError
 from lambent.infra.event_sources.port import Checkpoint, Checkpoints
 from lambent.infra.functions.directory import Known
 from services.poller.attempts import Attempt
-from services.poller.core.batches import BatchRules, Send, next_step
+from services.poller.core.batches import Send, next_step
 from services.poller.core.stream_batches import (
     Batch,
     Progress,
@@ -99,12 +99,7 @@ class StreamReader(SourceReader):
 
     def _use(self, mapping: EventSourceMapping) -> None:
         super()._use(mapping)
-        self._rules = BatchRules(mapping.batch_size, mapping.window_seconds, self._means.limits.sync_request_bytes)
         self._retries = RetryRules(mapping.retries, mapping.age_seconds, mapping.bisects)
-
-    def start(self) -> None:
-        """Begin to read."""
-        self._tasks.start("look", self._keep_looking())
 
     def change(self, mapping: EventSourceMapping) -> None:
         """Other settings hold, from the next batch on. With another number of lanes reading begins anew."""
