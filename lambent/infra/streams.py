@@ -11,6 +11,7 @@ from typing import Any
 
 from lambent.domain.clock import Clock
 from lambent.domain.destinations import Destination
+from lambent.domain.event_sources import DYNAMODB, KINESIS
 from lambent.domain.names import Tenant
 from lambent.domain.stream_records import (
     Fetched,
@@ -34,19 +35,33 @@ _OLDEST: Mapping[str, object] = {"ShardIteratorType": "TRIM_HORIZON"}
 _NEWEST: Mapping[str, object] = {"ShardIteratorType": "LATEST"}
 
 
+# How services of streams are called, by what ARNs call them: the prefix of X-Amz-Target, the protocol's version.
+_PROTOCOLS = {KINESIS: ("Kinesis_20131202", "1.1"), DYNAMODB: ("DynamoDBStreams_20120810", "1.0")}
+
+
+def link_to(connection: Connection, source: Destination, clock: Clock) -> AwsJsonLink:
+    """The service of a stream."""
+    target, version = _PROTOCOLS[source.service]
+    return AwsJsonLink(
+        connection, region=source.region, service=source.service, target=target, version=version, clock=clock
+    )  # fmt: skip
+
+
+def stream_name(source: Destination) -> str:
+    """What Kinesis calls a data stream."""
+    return source.resource.removeprefix("stream/")
+
+
 class KinesisStream:
     """One data stream, over one connection: one call at a time."""
 
     def __init__(self, connection: Connection, source: Destination, tenant: Tenant, clock: Clock, role: str) -> None:
         """`tenant`: whose functions read it. `role`: ARN of the function's, which its records name."""
-        self._link = AwsJsonLink(
-            connection, region=source.region or tenant.region, service="kinesis", target="Kinesis_20131202",
-            version="1.1", clock=clock,
-        )  # fmt: skip
+        self._link = link_to(connection, source, clock)
         self._source = source
         self._region = tenant.region
         self._role = role
-        self._name = source.resource.removeprefix("stream/")
+        self._name = stream_name(source)
 
     async def shards(self) -> list[Shard]:
         """Those that can be read, closed ones included, parents before their children. Raises SourceError."""
@@ -104,10 +119,7 @@ class DynamoStream:
 
     def __init__(self, connection: Connection, source: Destination, tenant: Tenant, clock: Clock) -> None:
         """`tenant`: whose functions read it."""
-        self._link = AwsJsonLink(
-            connection, region=source.region or tenant.region, service="dynamodb", target="DynamoDBStreams_20120810",
-            version="1.0", clock=clock,
-        )  # fmt: skip
+        self._link = link_to(connection, source, clock)
         self._source = source
         self._region = tenant.region
         self._clock = clock

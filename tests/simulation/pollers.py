@@ -16,7 +16,7 @@ import selectors
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from lambent.domain.async_events import Outcome, RetryPolicy
 from lambent.domain.errors import AwsError
@@ -319,13 +319,27 @@ def done(work: Any) -> Any:
     raise AssertionError("it waits")
 
 
+class Lived(Protocol):
+    """A world that has a history."""
+
+    async def run(self) -> None: ...
+
+
+W = TypeVar("W", bound=Lived)
+
+
+def to_its_end(make: Callable[[VirtualLoop], W]) -> W:
+    """The world that `make` makes on virtual time, after its history."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, VirtualLoop)
+        world = make(loop)
+        runner.run(world.run())
+    return world
+
+
 def play(seed: int, story: Story) -> World:
     """A history to its end."""
-    loop = VirtualLoop()
-    world = World(seed, story, loop)
-    try:
-        loop.run_until_complete(world.run())
-    finally:
-        loop.close()
+    world = to_its_end(lambda loop: World(seed, story, loop))
     assert not world.broken, world.broken[:3]
     return world

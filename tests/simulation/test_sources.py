@@ -3,23 +3,16 @@ is kept in FAILED."""
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from tests.simulation.pollers import VirtualLoop
+from tests.simulation.pollers import to_its_end
 from tests.simulation.sources import Story, World
 
 FAILED: tuple[int, ...] = ()
 
 
 def history(seed: int, story: Story) -> World:
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        loop = runner.get_loop()
-        assert isinstance(loop, VirtualLoop)
-        world = World(seed, story, loop)
-        runner.run(world.run())
-    return world
+    return to_its_end(lambda loop: World(seed, story, loop))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -3,11 +3,9 @@ is kept in FAILED."""
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from tests.simulation.pollers import VirtualLoop
+from tests.simulation.pollers import to_its_end
 from tests.simulation.sources import Story
 from tests.simulation.streams import World
 
@@ -15,12 +13,7 @@ FAILED: tuple[int, ...] = ()
 
 
 def history(seed: int, story: Story) -> World:
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        loop = runner.get_loop()
-        assert isinstance(loop, VirtualLoop)
-        world = World(seed, story, loop)
-        runner.run(world.run())
-    return world
+    return to_its_end(lambda loop: World(seed, story, loop))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -10,9 +10,10 @@ from lambent.domain.destinations import Destination
 from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.event_sources import KINESIS, is_stream
 from lambent.domain.names import Tenant
-from lambent.infra.aws_json import AwsJsonLink, SourceError
+from lambent.infra.aws_json import SourceError
 from lambent.infra.connections import Connection, Connections
 from lambent.infra.sqs_queue import SqsQueue
+from lambent.infra.streams import link_to, stream_name
 
 
 class SourceChecks:
@@ -54,10 +55,7 @@ class SourceChecks:
 
     async def _check_stream(self, connection: Connection, source: Destination) -> None:
         question = _question(source)
-        link = AwsJsonLink(
-            connection, region=source.region, service=source.service, target=question.target, version=question.version,
-            clock=self._clock,
-        )  # fmt: skip
+        link = link_to(connection, source, self._clock)
         try:
             answer = await link.call(question.operation, question.document)
         finally:
@@ -71,8 +69,6 @@ class _Question:
     """How a service is asked for one of its streams."""
 
     name: str  # of the service
-    target: str
-    version: str  # of the protocol
     operation: str
     document: dict[str, object]
     member: str  # of the answer, which describes the stream
@@ -80,16 +76,10 @@ class _Question:
 
 def _question(source: Destination) -> _Question:
     if source.service == KINESIS:
-        name = source.resource.removeprefix("stream/")
-        return _Question(
-            "Kinesis", "Kinesis_20131202", "1.1", "DescribeStreamSummary", {"StreamName": name},
-            "StreamDescriptionSummary",
-        )  # fmt: skip
+        asked: dict[str, object] = {"StreamName": stream_name(source)}
+        return _Question("Kinesis", "DescribeStreamSummary", asked, "StreamDescriptionSummary")
     # Shards are of no interest here, yet one is the least that can be asked for.
-    return _Question(
-        "DynamoDB Streams", "DynamoDBStreams_20120810", "1.0", "DescribeStream", {"StreamArn": source.arn, "Limit": 1},
-        "StreamDescription",
-    )  # fmt: skip
+    return _Question("DynamoDB Streams", "DescribeStream", {"StreamArn": source.arn, "Limit": 1}, "StreamDescription")
 
 
 def _told(source: Destination, error: SourceError) -> str:
