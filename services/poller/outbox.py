@@ -33,7 +33,8 @@ class Outbox:
         target = None if told is None else destinations.parse(told, destinations.ON_FAILURE)
         if target is not None:
             items.append(self._record(ended, target, kind, trace))
-        letters = known.dead_letters
+        # The versions of an alias agree in their dead-letter queue.
+        letters = known.configurations[0].dead_letter_target if known.configurations else None
         if ended.condition is not Condition.SUCCESS and letters is not None:
             attributes = dict(destinations.dead_letter_attributes(ended))
             items.append(_delivery(ended, letters, "DeadLetter", ended.payload, attributes))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
-from lambent.domain.functions import Function
+from lambent.domain.functions import Function, VersionRecord
 from lambent.domain.names import LATEST, Tenant
 from lambent.infra.functions import directory as directory_module
 from lambent.infra.functions.directory import FunctionDirectory, Known
 from lambent.infra.functions.memory_store import MemoryFunctionStore
 from lambent.infra.functions.port import EVERY_VERSION, NOBODY, Change, Edit
 from lambent.infra.secrets import SecretBox
-from tests.records import ONE, alias, record, version
+from tests.records import CONFIGURATION, ONE, alias, record, version
 
 
 class Store(MemoryFunctionStore):
@@ -52,8 +53,16 @@ async def store() -> Store:
     made = Store()
     await made.create(record(), "s1", None, 1000)
     aliases = {each.name: each for each in (alias("live", "1"), alias("both", "1", _2=0.25), alias("next", LATEST))}
-    await made.change(Edit(ONE, "f", NOBODY, versions={n: version(n) for n in "12"}, aliases=aliases), 1000)
+    versions = {number: described(version(number)) for number in "12"}
+    await made.change(Edit(ONE, "f", NOBODY, versions=versions, aliases=aliases), 1000)
     return made
+
+
+def described(version: VersionRecord) -> VersionRecord:
+    """A version whose configuration tells whose it is."""
+    deployed = version.deployed
+    words = replace(deployed.configuration, description=f"of {deployed.deployment_id}")
+    return replace(version, deployed=replace(deployed, configuration=words))
 
 
 def deployments(known: Known | None) -> list[str | None]:
@@ -71,6 +80,10 @@ async def test_every_qualifier_leads_to_what_it_stands_for(store: Store) -> None
         found = await directory.find(ONE, "f", qualifier)
         assert deployments(found) == expected
         assert directory.known(ONE, "f", qualifier) is found
+        assert found is not None
+        assert [each.description for each in found.configurations] == [  # whoever runs, not what $LATEST is by now
+            CONFIGURATION.description if name == "d1" else f"of {name}" for name in expected if name is not None
+        ]
     assert store.reads == 7
     for qualifier in ("3", "nobody"):
         assert await directory.find(ONE, "f", qualifier) is None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.function_urls import FunctionUrl
-from lambent.domain.functions import FunctionRecord, State
+from lambent.domain.functions import Configuration, FunctionRecord, State
 from lambent.domain.names import LATEST, Tenant
 from lambent.domain.policies import Policy
 from lambent.infra.functions.port import NOBODY, Change, FunctionStore
@@ -40,7 +40,8 @@ class Known:
     share: float = 0.0  # of the requests that go to `additional`, 0 to 1
     event_config: EventInvokeConfig | None = None  # how its events are run; None: by the defaults
     version_state: State = State.ACTIVE  # of the published version that it stands for
-    dead_letters: str | None = None  # ARN of the dead-letter queue of what it stands for
+    # Of what it stands for: of an alias with weights both versions'. Empty until its creation has ended.
+    configurations: tuple[Configuration, ...] = ()
     url: FunctionUrl | None = None  # its own; None: it has none
     policy: Policy | None = None  # its own; None: nobody else may invoke it
 
@@ -121,9 +122,8 @@ class FunctionDirectory:
         additional, share = None, 0.0
         if len(targets) > 1:
             additional, share = targets[1], function.aliases[qualifier].weights[versions[1]]
-        deployed = deployed_of(function, versions[0])
-        # The versions of an alias agree in their dead-letter queue.
-        dead_letters = None if deployed is None else deployed.configuration.dead_letter_target
+        deployed = [deployed_of(function, each) for each in versions]
+        configurations = tuple(each.configuration for each in deployed if each is not None)
         config = function.event_configs.get(qualifier)
         beside = (function.urls.get(qualifier), function.policies.get(qualifier))
-        return Known(function.record, targets[0], additional, share, config, state, dead_letters, *beside)
+        return Known(function.record, targets[0], additional, share, config, state, configurations, *beside)

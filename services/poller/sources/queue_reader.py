@@ -247,7 +247,8 @@ class QueueReader(SourceReader):
             self._visibility = (now, await lane.queue.visibility_seconds())
         visibility = self._visibility[1]
         found = await self._means.attempts.find(self._mapping.ref)
-        timeout = _timeout(found) if isinstance(found, Known) else 0
+        runs = found.configurations if isinstance(found, Known) else ()
+        timeout = max((each.timeout for each in runs), default=0)
         return max(visibility - timeout, visibility * TRIED_SHARE)
 
     async def _delete(self, lane: _Lane, handles: Sequence[str]) -> None:
@@ -272,9 +273,3 @@ class QueueReader(SourceReader):
 def _size(messages: Sequence[_Message]) -> int:
     """Bytes of messages' records."""
     return sum(len(each.record) for each in messages)
-
-
-def _timeout(known: Known) -> int:
-    """Seconds that one invocation may take."""
-    deployed = known.record.serving
-    return 0 if deployed is None else deployed.configuration.timeout

@@ -194,8 +194,8 @@ class StreamReader(SourceReader):
     async def _role(self) -> str:
         """Of the function, which records name."""
         found = await self._means.attempts.find(self._mapping.ref)
-        deployed = found.record.serving if isinstance(found, Known) else None
-        return "" if deployed is None else deployed.configuration.role
+        runs = found.configurations if isinstance(found, Known) else ()
+        return runs[0].role if runs else ""  # the versions of an alias agree in it
 
     async def _read(self, shard: _Shard) -> None:
         """Read a shard to its end, or until reading ends."""
