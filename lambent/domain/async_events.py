@@ -22,16 +22,18 @@ class Outcome(StrEnum):
     THROTTLED = "Throttled"  # a limit stood against it; nothing ran
     SYSTEM_ERROR = "SystemError"  # the platform failed: no worker, a worker lost, an environment that did not start
     ZERO_RESERVED = "ZeroReserved"  # the function's reserved concurrency is 0; nothing ran
+    IN_LOOP = "InLoop"  # the function has run too often in the event's chain of requests; nothing ran
     NOT_FOUND = "NotFound"  # the function, or what the qualifier named, is gone; nothing ran
 
 
 class Condition(StrEnum):
-    """Why an event has ended; what destinations are told. NOT_FOUND is ours, the others are AWS's words."""
+    """Why an event has ended; what destinations are told. The last two are ours, the others are AWS's words."""
 
     SUCCESS = "Success"
     RETRIES_EXHAUSTED = "RetriesExhausted"
     EVENT_AGE_EXCEEDED = "EventAgeExceeded"
     ZERO_RESERVED_CONCURRENCY = "ZeroReservedConcurrency"
+    RECURSIVE_LOOP = "RecursiveLoop"
     NOT_FOUND = "FunctionNotFound"
 
 
@@ -102,6 +104,8 @@ def decide(progress: Progress, outcome: Outcome, policy: RetryPolicy, now: float
             return _after_error(_attempted(progress), policy, now)
         case Outcome.ZERO_RESERVED:
             return End(Condition.ZERO_RESERVED_CONCURRENCY, progress)
+        case Outcome.IN_LOOP:
+            return End(Condition.RECURSIVE_LOOP, progress)
         case Outcome.NOT_FOUND:
             return End(Condition.NOT_FOUND, progress)
         case Outcome.THROTTLED | Outcome.SYSTEM_ERROR:

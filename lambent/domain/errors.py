@@ -60,6 +60,7 @@ ERRORS: Mapping[str, ErrorRow] = {
     # Raised by operations.
     "InvalidParameterValueException": ErrorRow(400, "INVALID_ARGUMENT", "message", "User"),
     "InvalidRequestContentException": ErrorRow(400, "INVALID_ARGUMENT", "message", "User"),
+    "RecursiveInvocationException": ErrorRow(400, "FAILED_PRECONDITION", "Message", "User"),
     "SnapStartException": ErrorRow(400, "FAILED_PRECONDITION", "Message", "User"),
     "SnapStartTimeoutException": ErrorRow(408, "DEADLINE_EXCEEDED", "Message", "User"),
     "SnapStartNotReadyException": ErrorRow(409, "UNAVAILABLE", "Message", "User"),

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.function_urls import FunctionUrl
+from lambent.domain.lineage import TERMINATE, RecursiveLoop
 from lambent.domain.names import LATEST, Tenant
 from lambent.domain.policies import Policy
 
@@ -190,6 +191,7 @@ class Function:
     policies: Mapping[str, Policy] = field(default_factory=dict)  # by qualifier; $LATEST: of calls without one
     urls: Mapping[str, FunctionUrl] = field(default_factory=dict)  # by alias; $LATEST: the function's own
     tags_since: Mapping[str, str] | None = None  # as they were set last; None: as the function was created
+    recursive_loop: RecursiveLoop = TERMINATE
 
     @property
     def tags(self) -> Mapping[str, str]:

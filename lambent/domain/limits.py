@@ -220,6 +220,13 @@ class Limits:
     async_backoff_max_seconds: float = limit(
         300.0, "seconds", "Longest of those waits; each is twice the one before.", "Waits grow no further."
     )
+    recursive_invocations: int = count(
+        16,
+        "invocations",
+        "Times that a function runs in one chain of requests.",
+        "`RecursiveInvocationException` (400); an asynchronous event goes the way of one whose attempts are used up, a "
+        "message stays in its queue. Not of functions whose loops are allowed.",
+    )
     default_timeout_seconds: int = count(
         3,
         "seconds",

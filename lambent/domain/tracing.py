@@ -6,7 +6,10 @@ https://www.w3.org/TR/trace-context/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from lambent.domain import lineage
+from lambent.domain.lineage import Lineage
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -18,12 +21,14 @@ class TraceContext:
     trace_id: str  # 32 lower-case hex digits
     parent_id: str | None  # 16 lower-case hex digits; None: the trace begins here
     sampled: bool | None  # None: nobody has decided
+    lineage: Lineage = field(default_factory=dict)  # how often functions have run in it
 
     @property
     def xray(self) -> str:
         """As X-Amzn-Trace-Id. An open decision is written as not sampled, as AWS's front end does."""
         parent = "" if self.parent_id is None else f"Parent={self.parent_id};"
-        return f"Root=1-{self.trace_id[:8]}-{self.trace_id[8:]};{parent}Sampled={1 if self.sampled else 0}"
+        ran = f";{lineage.FIELD}={lineage.written(self.lineage)}" if self.lineage else ""
+        return f"Root=1-{self.trace_id[:8]}-{self.trace_id[8:]};{parent}Sampled={1 if self.sampled else 0}{ran}"
 
     @property
     def traceparent(self) -> str:
@@ -46,7 +51,14 @@ def parse_xray(header: str) -> TraceContext | None:
         return None
     parent = fields.get("Parent", "").lower()
     sampled = {"1": True, "0": False}.get(fields.get("Sampled", ""))
-    return TraceContext(trace_id, parent if _is_id(parent) else None, sampled)
+    ran = lineage.parse(fields[lineage.FIELD]) if lineage.FIELD in fields else lineage.NONE
+    return TraceContext(trace_id, parent if _is_id(parent) else None, sampled, ran)
+
+
+def lineage_of(header: str | None) -> Lineage:
+    """How often functions have run in the trace that a header names; in none where it is none of X-Ray's."""
+    context = None if header is None or lineage.FIELD not in header else parse_xray(header)
+    return lineage.NONE if context is None else context.lineage
 
 
 def parse_traceparent(header: str) -> TraceContext | None:

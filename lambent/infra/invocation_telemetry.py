@@ -9,13 +9,13 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal, Protocol
 
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, TraceFlags
 
-from lambent.domain import tracing
+from lambent.domain import lineage, tracing
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant, function_arn
@@ -65,6 +65,7 @@ class FunctionCounts:
     running: int = 0
     provisioned: int = 0  # invocations on provisioned concurrency
     spillover: int = 0  # invocations on demand since it was all in use
+    loops: int = 0  # invocations that a loop had led to, and that were not run
 
 
 class InvocationTelemetry:
@@ -93,11 +94,14 @@ class InvocationTelemetry:
 
     def invocation(self, call: Traced, target: Target, cause: Cause | None = None) -> Invocation:
         """Accompanies one invocation, as a context manager. `cause`: None where a request is its cause."""
+        return Invocation(self, self._counts(target), call, target, cause)
+
+    def _counts(self, target: Target) -> FunctionCounts:
         key = (target.tenant, target.function_name)
         counts = self.functions.get(key)
         if counts is None:
             counts = self.functions[key] = FunctionCounts()
-        return Invocation(self, counts, call, target, cause)
+        return counts
 
     def accepted(self, call: Traced, target: Target) -> str:
         """A request was taken whose function runs later; answers the trace header that its attempts go by."""
@@ -120,7 +124,7 @@ class InvocationTelemetry:
             context = tracing.begin(self._clock.epoch(), self._ids.token(12))
         if context.sampled is None:
             sampled = self._sample > 0 and self._rng.random() < self._sample
-            context = tracing.TraceContext(context.trace_id, context.parent_id, sampled)
+            context = replace(context, sampled=sampled)
         return context
 
     @property
@@ -131,6 +135,10 @@ class InvocationTelemetry:
     def untraced_header(self) -> str:
         """X-Amzn-Trace-Id of a new trace that is not sampled; the same as `context` would give, on the hot path."""
         return f"Root=1-{int(self._clock.epoch()):08x}-{self._ids.token(12)};Sampled=0"
+
+    def stopped(self, target: Target) -> None:
+        """A function was not run, since it is in a loop."""
+        self._counts(target).loops += 1
 
     def begin_span(
         self, context: tracing.TraceContext, call: Traced, target: Target, kind: SpanKind, cause: Cause | None = None
@@ -188,6 +196,7 @@ class InvocationTelemetry:
             ("aws.lambda.concurrentexecutions", "running"),
             ("aws.lambda.provisionedconcurrencyinvocations", "provisioned"),
             ("aws.lambda.provisionedconcurrencyspilloverinvocations", "spillover"),
+            ("aws.lambda.recursiveinvocationsdropped", "loops"),
         ):
             self._telemetry.observe(metric, lambda field=field: self._readings(field, "FunctionName"))  # type: ignore[misc]
         for metric, field in (
@@ -219,7 +228,7 @@ def _links(header: str) -> list[Link]:
 
 def _within(context: tracing.TraceContext, span: Span) -> tracing.TraceContext:
     """The context that a span hands on."""
-    return tracing.TraceContext(context.trace_id, format(span.get_span_context().span_id, "016x"), True)
+    return replace(context, parent_id=format(span.get_span_context().span_id, "016x"), sampled=True)
 
 
 class Invocation:
@@ -245,18 +254,22 @@ class Invocation:
 
     def __enter__(self) -> Invocation:
         self._counts.running += 1
-        if self._call.trace_header is None and not self._telemetry.sampling:
+        call, ran, mark = self._call, lineage.NONE, self._target.mark
+        if self._cause is not None and self._cause.headers:
+            ran = lineage.merged(map(tracing.lineage_of, self._cause.headers))
+        if call.trace_header is None and not ran and not self._telemetry.sampling:
             # Nobody traces this one: a header for the function, and nothing else is made.
-            self.trace_header = self._call.trace_out = self._telemetry.untraced_header()
+            self.trace_header = call.trace_out = f"{self._telemetry.untraced_header()};{lineage.FIELD}={mark}:1"
             return self
-        context = self._telemetry.context(self._call)
+        context = self._telemetry.context(call)
+        context = replace(context, lineage=lineage.after(ran or context.lineage, mark))
         self._span = self._telemetry.begin_span(
-            context, self._call, self._target, self._telemetry.kind, self._cause
+            context, call, self._target, self._telemetry.kind, self._cause
         )  # fmt: skip
         if self._span is not None:
             context = _within(context, self._span)
         self.trace_header = context.xray
-        self._call.trace_out = self.trace_header
+        call.trace_out = self.trace_header
         return self
 
     def ended(self, outcome: Outcome) -> None:

@@ -57,6 +57,12 @@ METRICS: Mapping[str, Metric] = {
             "{invocation}",
             "Invocations on demand, since the version's provisioned concurrency was all in use.",
         ),
+        Metric(
+            "aws.lambda.recursiveinvocationsdropped",
+            "counter",
+            "{invocation}",
+            "Invocations that a recursive loop had led to, and that were not run.",
+        ),
         Metric("aws.lambda.asynceventsreceived", "counter", "{event}", "Asynchronous events that were accepted."),
         Metric("aws.lambda.asynceventage", "histogram", "ms", "Age of events when an attempt at them began."),
         Metric("aws.lambda.asynceventsdropped", "counter", "{event}", "Events that were given up."),

@@ -63,6 +63,7 @@ from lambent.v1 import (
     log_service_pb2,
     permission_service_pb2,
     queue_service_pb2,
+    recursion_service_pb2,
     scaling_service_pb2,
     tag_service_pb2,
     version_service_pb2,
@@ -90,6 +91,7 @@ from services.frontend.operations.lookups import Lookups
 from services.frontend.operations.permissions import Guests, PermissionOperations
 from services.frontend.operations.provisioner import Provisioner
 from services.frontend.operations.queue import QueueOperations
+from services.frontend.operations.recursion import RecursionOperations
 from services.frontend.operations.scaling import ScalingOperations
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.snapshots import SnapshotMaker
@@ -391,6 +393,10 @@ class FrontendService:
                 (
                     permission_service_pb2.DESCRIPTOR.services_by_name["PermissionService"],
                     PermissionOperations(store=self._store, editor=editor, limits=limits, ids=self._ids),
+                ),
+                (
+                    recursion_service_pb2.DESCRIPTOR.services_by_name["RecursionService"],
+                    RecursionOperations(store=self._store, editor=editor),
                 ),
                 (
                     tag_service_pb2.DESCRIPTOR.services_by_name["TagService"],

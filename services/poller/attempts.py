@@ -10,6 +10,8 @@ from lambent.domain.async_events import Outcome
 from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError
 from lambent.domain.functions import State
+from lambent.domain.limits import Limits
+from lambent.domain.lineage import stopped
 from lambent.domain.names import FunctionRef, Tenant
 from lambent.infra.functions.directory import FunctionDirectory, Known
 from lambent.infra.functions.port import FunctionStore
@@ -43,6 +45,7 @@ class Attempt:
     error: str | None = None
     response: bytes = b""
     slow: bool = False  # it took long beyond the handler's time
+    trace: str = ""  # X-Amzn-Trace-Id that the handler was given; empty: it did not run
 
 
 class Attempts:
@@ -57,6 +60,7 @@ class Attempts:
         telemetry: InvocationTelemetry,
         clock: Clock,
         rng: random.Random,
+        limits: Limits,
     ) -> None:
         """`rng`: draws which version of an alias with weights an attempt goes to."""
         self._store = store
@@ -66,6 +70,7 @@ class Attempts:
         self._telemetry = telemetry
         self._clock = clock
         self._rng = rng
+        self._limits = limits
 
     async def find(self, ref: FunctionRef) -> Known | Attempt:
         """What an event's name and qualifier stand for now, or why there is no attempt."""
@@ -91,6 +96,8 @@ class Attempts:
         """Run an event once. `begins` is called when it has an environment."""
         target = known.draw(self._rng.random())
         assert target is not None
+        if self.in_loop(known, request.trace_header):
+            return Attempt(Outcome.IN_LOOP, stopped().message)
         began = self._clock.monotonic()
         try:
             with self._telemetry.invocation(request, target, request.cause) as span:
@@ -110,7 +117,15 @@ class Attempts:
         result = outcome.result
         ended = Outcome.SUCCEEDED if result.error is None else Outcome.FUNCTION_ERROR
         slow = took_long(self._clock.monotonic() - began, outcome)
-        return Attempt(ended, result.error_type or "", target.version, result.error, outcome.payload, slow)
+        detail, trace = result.error_type or "", span.trace_header
+        return Attempt(ended, detail, target.version, result.error, outcome.payload, slow, trace)
+
+    def in_loop(self, known: Known, header: str | None) -> bool:
+        """Whether a trace header says that the function has run too often in its chain of requests; that is counted."""
+        if known.target is None or not known.in_loop(header, self._limits.recursive_invocations):
+            return False
+        self._telemetry.stopped(known.target)
+        return True
 
     async def _refused(self, tenant: Tenant, target: Target, error: AwsError) -> Attempt:
         detail = error.reason or str(error)

@@ -21,7 +21,7 @@ class Outbox:
         self._ids = ids
 
     def of(self, ended: Ended, known: Known, trace: str) -> tuple[Item, ...]:
-        """Who is told of an event that has ended. `trace`: the header that the event came with."""
+        """Who is told of an event that has ended. `trace`: the header of its last attempt, or that it came with."""
         config = known.event_config
         items = []
         if config is None:
@@ -37,7 +37,7 @@ class Outbox:
         letters = known.configurations[0].dead_letter_target if known.configurations else None
         if ended.condition is not Condition.SUCCESS and letters is not None:
             attributes = dict(destinations.dead_letter_attributes(ended))
-            items.append(_delivery(ended, letters, "DeadLetter", ended.payload, attributes))
+            items.append(_delivery(ended, letters, "DeadLetter", ended.payload, attributes, trace))
         return tuple(items)
 
     def _record(self, ended: Ended, target: Destination, kind: str, trace: str) -> Item:
@@ -46,9 +46,13 @@ class Outbox:
             # A function of this cluster is told by an event of its own.
             name, qualifier = target.function
             return Item(name, self._ids.uuid(), encode(Event(ended.now, qualifier, trace), record))
-        return _delivery(ended, target.arn, kind, record, {})
+        return _delivery(ended, target.arn, kind, record, {}, trace)
 
 
-def _delivery(ended: Ended, target: str, kind: str, body: bytes, attributes: dict[str, tuple[str, str]]) -> Item:
-    delivery = Delivery(kind, ended.name, ended.function_arn, ended.request_id, ended.condition, ended.now, attributes)
+def _delivery(
+    ended: Ended, target: str, kind: str, body: bytes, attributes: dict[str, tuple[str, str]], trace: str
+) -> Item:
+    delivery = Delivery(
+        kind, ended.name, ended.function_arn, ended.request_id, ended.condition, ended.now, attributes, trace=trace
+    )
     return Item(f"{DELIVERIES}{target}", f"{ended.request_id}:{kind}", encode(delivery, body))

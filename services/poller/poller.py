@@ -252,7 +252,8 @@ class Poller:
                 key.tenant, key.name, event.qualifier, item.id, decision.condition, state.attempts, self._queue.now(),
                 payload, state.version, state.error, response, state.detail,
             )  # fmt: skip
-            then = self._outbox.of(ended, found, event.trace)
+            ran = attempt is not None and attempt.trace
+            then = self._outbox.of(ended, found, ran or event.trace)
         if decision.condition is Condition.SUCCESS:
             return Settlement(item.id, item.token, Done(), then), _effect(attempt)
         self._dropped[key.tenant, key.name, decision.condition] += 1

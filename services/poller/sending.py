@@ -65,7 +65,7 @@ class Sender:
     async def _call(
         self, connection: Connection, tenant: Tenant, destination: Destination, delivery: Delivery, body: bytes
     ) -> Refusal | None:
-        message = Message(body, delivery.attributes)
+        message = Message(body, delivery.attributes, trace=delivery.trace)
         if destination.service == "events":
             condition = Condition(delivery.condition)
             entry = destinations.bus_entry(body, destination.arn, delivery.function_arn, condition)
@@ -78,6 +78,9 @@ class Sender:
         signer = Signer(connection.access_key, connection.secret_key, region, destination.service)
         headers = {**request.headers, "host": host_of(connection.endpoint)}
         signed = signer.sign(request.method, request.path, headers, request.body, self.clock.epoch())
+        if delivery.trace:
+            # Unsigned, as AWS's SDKs send it: what stands between may write it anew.
+            signed = {**signed, "x-amzn-trace-id": delivery.trace}
         answer = await exchange(request.method, connection.endpoint, request.path, signed, request.body, SECONDS)
         return aws_requests.judge(destination.service, answer.status, answer.body)
 

@@ -109,8 +109,9 @@ class PollerService:
         attached = RedisAttachedFunctions(self._redis)
         self._waker = Waker(store, attached, self._directory, self._clock, self._ids)
         attempts = Attempts(
-            store, self._directory, self._waker, connection.invoker, self._counts, self._clock, self._rng
-        )
+            store, self._directory, self._waker, connection.invoker, self._counts, self._clock, self._rng,
+            settings.limits,
+        )  # fmt: skip
         policy = RetryPolicy.standard(settings.limits)
         sender = Sender(connections, RedisStreams(self._redis), self._clock)
         queue = redis_queue(self._redis, self._clock, self._id, settings.queue)

@@ -135,6 +135,24 @@ async def test_tags_are_those_of_the_creation_until_they_are_set(store: Function
     assert await found() == [{"a": "1"}] * 3
 
 
+async def test_what_becomes_of_loops_is_kept_until_the_function_goes(store: FunctionStore) -> None:
+    await create(store, record())
+
+    async def found() -> set[str]:
+        functions = [await store.read(ONE, "f"), await store.find(ONE, "f", LATEST), await store.find(ONE, "f", "1")]
+        return {function.recursive_loop for function in functions if function is not None}
+
+    assert await found() == {"Terminate"}
+    for wanted in ("Allow", "Terminate", "Allow"):
+        assert await store.change(Edit(ONE, "f", NOBODY, recursive_loop=wanted), 1000) is None
+        assert await found() == {wanted}
+    assert await replace(store, record(revision="r2"), "r1") is None
+    assert await found() == {"Allow"}
+    await delete(store, "f", 3)
+    await create(store, record())
+    assert await found() == {"Terminate"}
+
+
 async def test_policies_are_kept_by_qualifier_and_found_with_what_they_are_for(store: FunctionStore) -> None:
     await store.create(record(), "s1", version("1"), 100)
     one, other = (Policy((Statement(sid, "*", "*", (("Bool", "a", "true"),)),), "r") for sid in "ab")

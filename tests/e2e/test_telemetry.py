@@ -73,7 +73,9 @@ def test_a_trace_runs_from_the_door_to_the_handler(own_cluster: Any, collector: 
     assert door.trace_id.hex() == handler.trace_id.hex() == TRACE
     assert door.parent_span_id.hex() == PARENT
     assert handler.parent_span_id == door.span_id
+    seen, _, ran = seen.partition(";Lineage=")
     assert seen == f"Root=1-{TRACE[:8]}-{TRACE[8:]};Parent={door.span_id.hex()};Sampled=1"
+    assert ran.endswith(":1"), "the function ran once in this chain"
     attributes = {a.key: a.value for a in door.attributes}
     assert attributes["faas.invocation_id"].string_value == answer["ResponseMetadata"]["RequestId"]
     assert attributes["faas.coldstart"].bool_value is True

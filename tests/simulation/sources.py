@@ -255,6 +255,9 @@ class Playing:
     async def none_reserved(self, tenant: Any, name: str) -> bool:
         return False
 
+    def in_loop(self, known: Known, header: str | None) -> bool:
+        return False
+
     async def run(
         self, ref: FunctionRef, known: Known, request: Request, payload: bytes, begins: Callable[[], None]
     ) -> Attempt:

@@ -66,10 +66,17 @@ def test_what_does_not_run_is_put_off_twice_as_long_each_time_until_it_is_too_ol
     assert ended == 21_600
 
 
-def test_a_reserved_concurrency_of_zero_ends_it_at_once() -> None:
-    tried, end, _ = run(Outcome.ZERO_RESERVED, policy())
+@pytest.mark.parametrize(
+    ("outcome", "condition"),
+    [
+        (Outcome.ZERO_RESERVED, Condition.ZERO_RESERVED_CONCURRENCY),
+        (Outcome.IN_LOOP, Condition.RECURSIVE_LOOP),
+    ],
+)
+def test_what_time_does_not_help_ends_it_at_once(outcome: Outcome, condition: Condition) -> None:
+    tried, end, _ = run(outcome, policy())
     assert tried == [0]
-    assert end == End(Condition.ZERO_RESERVED_CONCURRENCY, Progress(0.0))
+    assert end == End(condition, Progress(0.0))
 
 
 def test_success_and_a_function_that_is_gone_end_it() -> None:

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.function_urls import FunctionUrl
 from lambent.domain.functions import Configuration, FunctionRecord, State
+from lambent.domain.lineage import TERMINATE, RecursiveLoop
 from lambent.domain.names import LATEST, Tenant
 from lambent.domain.policies import Policy
+from lambent.domain.tracing import lineage_of
 from lambent.infra.functions.port import NOBODY, Change, FunctionStore
 from lambent.infra.functions.targets import deployed_of, target_of, version_state
 from lambent.infra.invoker.invoker import Target
@@ -44,10 +46,17 @@ class Known:
     configurations: tuple[Configuration, ...] = ()
     url: FunctionUrl | None = None  # its own; None: it has none
     policy: Policy | None = None  # its own; None: nobody else may invoke it
+    recursive_loop: RecursiveLoop = TERMINATE
 
     def draw(self, drawn: float) -> Target | None:
         """Which target one request goes to; `drawn` from [0, 1) for each request anew."""
         return self.target if drawn >= self.share else self.additional
+
+    def in_loop(self, header: str | None, most: int) -> bool:
+        """Whether it is to run no more in the chain of requests of a trace header, as it ran `most` times in it."""
+        if header is None or self.target is None or self.recursive_loop != TERMINATE:
+            return False
+        return lineage_of(header).get(self.target.mark, 0) >= most
 
 
 class FunctionDirectory:
@@ -125,5 +134,5 @@ class FunctionDirectory:
         deployed = [deployed_of(function, each) for each in versions]
         configurations = tuple(each.configuration for each in deployed if each is not None)
         config = function.event_configs.get(qualifier)
-        beside = (function.urls.get(qualifier), function.policies.get(qualifier))
+        beside = (function.urls.get(qualifier), function.policies.get(qualifier), function.recursive_loop)
         return Known(function.record, targets[0], additional, share, config, state, configurations, *beside)

@@ -68,6 +68,7 @@ class MemoryFunctionStore:
                 _merged(function.policies, edit.policies),
                 _merged(function.urls, edit.urls),
                 function.tags_since if edit.tags is None else edit.tags,
+                edit.recursive_loop or function.recursive_loop,
             )
         if edit.settings is not None:
             self._settings[tenant] = edit.settings
@@ -92,6 +93,7 @@ class MemoryFunctionStore:
             {key: each for key, each in function.policies.items() if key == qualifier},
             {key: each for key, each in function.urls.items() if key == qualifier},
             function.tags_since,
+            function.recursive_loop,
         )
 
     async def read(self, tenant: Tenant, name: str) -> Function | None:

@@ -10,6 +10,7 @@ from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.function_urls import FunctionUrl, UrlPlace
 from lambent.domain.functions import AliasRecord, Function, FunctionRecord, VersionRecord
+from lambent.domain.lineage import RecursiveLoop
 from lambent.domain.names import Tenant
 from lambent.domain.policies import Policy
 
@@ -56,6 +57,7 @@ class Edit:
     policies: Mapping[str, Policy | None] = field(default_factory=dict)
     urls: Mapping[str, FunctionUrl | None] = field(default_factory=dict)
     tags: Mapping[str, str] | None = None  # all of them
+    recursive_loop: RecursiveLoop | None = None
     settings: ConcurrencyState | None = None
     added_bytes: int = 0  # of packages, $LATEST's and all versions' together
     delete: bool = False  # the function, with all that belongs to it; its settings go by `settings`

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError
 from lambent.domain.functions import VpcAttachment
+from lambent.domain.lineage import mark
 from lambent.domain.names import Tenant
 from lambent.infra import frames
 from lambent.infra.invoker.leases import LeaseStream
@@ -70,6 +71,10 @@ class Target:
     architecture: str = ""  # with the runtime, what pools of workers are chosen by
     runtime: str = ""
     vpc: VpcAttachment | None = None
+    mark: str = field(init=False)  # of the function, in lineages
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mark", mark(self.tenant, self.function_name))
 
     def need(self) -> pb.Need:
         """What the scheduler decides by."""

@@ -55,6 +55,7 @@ class Delivery(msgspec.Struct, frozen=True):
     since: float  # epoch seconds
     attributes: dict[str, tuple[str, str]] = {}
     key: str = ""  # in a bucket; empty: that of an event's record
+    trace: str = ""  # X-Amzn-Trace-Id of what is told of; empty: there is none
 
 
 NEW = EventState(0, 0, "")

@@ -17,6 +17,7 @@ from lambent.domain.event_options import EventOptions, event_options
 from lambent.domain.functions import State
 from lambent.domain.json_text import is_json
 from lambent.domain.limits import Limits
+from lambent.domain.lineage import stopped
 from lambent.domain.names import LATEST, FunctionRef, not_found, parse
 from lambent.domain.policies import INVOKE_ASYNC
 from lambent.infra.frames import Stream
@@ -81,6 +82,7 @@ class InvocationOperations:
         if kind == "Event":
             await self._accept(ref, target, payload, options, call)
             return pb.InvokeResponse(status_code=202)
+        self._check_loop(known, target, call)
         with self._telemetry.invocation(call, target) as span:
             outcome = await self._invoker.invoke(
                 target,
@@ -129,6 +131,7 @@ class InvocationOperations:
         head = pb.InvokeWithResponseStreamResponse(status_code=200, executed_version=target.version)
         head.response_stream_content_type = "application/octet-stream"
         begun = False
+        self._check_loop(known, target, call)
         with self._telemetry.invocation(call, target) as span:
             items = self._invoker.stream(
                 target,
@@ -177,6 +180,12 @@ class InvocationOperations:
             return b"{}"
         _check_json(payload)
         return payload
+
+    def _check_loop(self, known: Known, target: Target, call: Call) -> None:
+        """Raises RecursiveInvocationException where the call comes of a loop that ends here."""
+        if call.trace_header is not None and known.in_loop(call.trace_header, self._limits.recursive_invocations):
+            self._telemetry.stopped(target)
+            raise stopped()
 
     async def _accept(
         self, ref: FunctionRef, target: Target, payload: bytes, options: EventOptions, call: Call

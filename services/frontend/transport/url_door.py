@@ -303,7 +303,7 @@ def _refusal(error: AwsError) -> HttpResponse:
     status = ERRORS[error.name].status
     if error.name == "TooManyRequestsException":
         return _told(429, b'{"message":"Rate exceeded"}', error.name)
-    if status == 413:
+    if status == 413 or error.name == "RecursiveInvocationException":
         return _told(status, msgspec.json.encode({"message": error.message}), error.name)
     if status == 503:
         response = _told(status, msgspec.json.encode({"message": error.message}), error.name)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
+from lambent.domain import queue_messages
 from lambent.domain.destinations import Destination
 
 # Codes of errors that go by, whatever their status. Source: the services' lists of common errors.
@@ -31,6 +32,7 @@ class Message:
     attributes: Mapping[str, tuple[str, str]]  # name → (type, value); of messages to queues and topics
     bus_entry: Mapping[str, object] | None = None  # for an event bus
     object_key: str = ""  # for a bucket
+    trace: str = ""  # X-Amzn-Trace-Id; empty: none. A queue hands it on with the message
 
 
 def request(destination: Destination, message: Message, endpoint: str) -> AwsRequest:
@@ -66,6 +68,10 @@ def _sqs(destination: Destination, message: Message, endpoint: str) -> AwsReques
         document["MessageAttributes"] = {
             name: {"DataType": kind, "StringValue": value} for name, (kind, value) in message.attributes.items()
         }
+    if message.trace:
+        # AWS's own takes it from the request's header; others do not.
+        trace = {"DataType": "String", "StringValue": message.trace}
+        document["MessageSystemAttributes"] = {queue_messages.TRACE_HEADER: trace}
     return _json("1.0", "AmazonSQS.SendMessage", json.dumps(document).encode())
 
 

@@ -34,6 +34,8 @@ VISIBILITY_SECONDS = 60.0
 HELD_BACK_SECONDS = (0.1, 5.0)
 # Share of the visibility timeout that a batch may be tried again in any case, where the function may take all of it.
 TRIED_SHARE = 0.5
+# What is said of a mapping whose messages come of such.
+IN_LOOP = "PROBLEM: messages come of a recursive loop"
 # How often it is tried to delete what is done; what stays comes again.
 DELETE_ATTEMPTS = 5
 
@@ -193,6 +195,12 @@ class QueueReader(SourceReader):
         """Invoke the function with a batch, and delete what it is done with; answers whether that is all of it. Raises
         SourceError."""
         mapping = self._mapping
+        received = len(batch)
+        batch = await self._out_of_loops(batch)
+        whole = len(batch) == received
+        if not batch:
+            self.result = IN_LOOP
+            return False
         attempt = await self._attempt(lane, batch)
         if attempt is None:
             return False
@@ -205,9 +213,26 @@ class QueueReader(SourceReader):
             return False
         failed = batch_events.failed(attempt.response, ids) if mapping.reports_failures else frozenset()
         self._means.counts.add(mapping, "failedinvoke", len(failed))
-        self.result = CALL_FAILED if failed else ""
+        done = "" if whole else IN_LOOP
+        self.result = CALL_FAILED if failed else done
         await self._delete(lane, [each.handle for each in batch if each.id not in failed])
-        return not failed
+        return whole and not failed
+
+    async def _out_of_loops(self, batch: Sequence[_Message]) -> Sequence[_Message]:
+        """A batch without what a recursive loop has led to, which stays in the queue."""
+        found = await self._means.attempts.find(self._mapping.ref)
+        if not isinstance(found, Known):
+            return batch
+        looped = [self._means.attempts.in_loop(found, each.trace) for each in batch]
+        if not any(looped):
+            return batch
+        _log.warning(
+            "messages that a recursive loop has led to are not handled",
+            extra={"mapping": self._mapping.uuid, "function": self._mapping.ref.arn, "messages": sum(looped)},
+        )
+        if self._source.ordered:
+            return batch[: looped.index(True)]  # what comes after one of its group does not go before it
+        return [each for each, loop in zip(batch, looped, strict=True) if not loop]
 
     async def _attempt(self, lane: _Lane, batch: Sequence[_Message]) -> Attempt | None:
         """What came of a batch. None: the function could not be invoked for as long as the messages were hidden."""
