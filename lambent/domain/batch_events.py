@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-_OPEN, _CLOSE = b'{"Records":[', b"]}"
+_OPEN, _CLOSE = b'{"Records":[', b"]"
 # What an event has beyond its records, and beyond each of them.
-FRAME_BYTES, BETWEEN_BYTES = len(_OPEN + _CLOSE), 1
+FRAME_BYTES, BETWEEN_BYTES = len(_OPEN + _CLOSE) + 1, 1
 
 
 def encoded(document: Mapping[str, Any]) -> bytes:
@@ -23,9 +23,9 @@ def encoded(document: Mapping[str, Any]) -> bytes:
         return json.dumps(document, separators=(",", ":")).encode()
 
 
-def event(records: Iterable[bytes]) -> bytes:
-    """The event of encoded records, in their order."""
-    return _OPEN + b",".join(records) + _CLOSE
+def event(records: Iterable[bytes], beside: bytes = b"") -> bytes:
+    """The event of encoded records, in their order. `beside`: members that it has beside them, as JSON text."""
+    return _OPEN + b",".join(records) + _CLOSE + (b"," + beside if beside else b"") + b"}"
 
 
 def failed(response: bytes, ids: Sequence[str]) -> frozenset[str]:

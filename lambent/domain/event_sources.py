@@ -116,6 +116,7 @@ class EventSourceMapping:
     retries: int | None = None  # attempts at a batch after the first; None: until it succeeds
     bisects: bool = False  # a batch that fails is tried again in halves
     on_failure: str | None = None  # ARN of who is told of a batch that is given up
+    tumbling_seconds: int = 0  # how long the function's state is handed from batch to batch; 0: it is not
 
     @property
     def arn(self) -> str:
@@ -182,6 +183,7 @@ class Wanted:
     bisects: bool | None = None
     on_success: str = ""  # an ARN, which is refused
     on_failure: str | None = None  # empty: nobody is told any more
+    tumbling_seconds: int | None = None
 
 
 def source_of(arn: str) -> Destination:
@@ -258,8 +260,6 @@ def _check_members(source: Destination, wanted: Wanted) -> None:
     for name in wanted.members:
         if name in others:
             raise invalid_parameter(f"Unsupported {name} parameter for given event source mapping type.")
-    if "TumblingWindowInSeconds" in wanted.members:
-        raise invalid_parameter("TumblingWindowInSeconds: tumbling windows are not served yet.")
     if wanted.on_success:
         raise invalid_parameter(
             "DestinationConfig: an event source mapping tells nobody of a success; only OnFailure can be set."
@@ -316,6 +316,7 @@ def _with_stream(mapping: EventSourceMapping, wanted: Wanted) -> EventSourceMapp
         retries=_bound(wanted.retries, mapping.retries),
         bisects=_said(wanted.bisects, mapping.bisects),
         on_failure=_said(wanted.on_failure, mapping.on_failure) or None,
+        tumbling_seconds=_said(wanted.tumbling_seconds, mapping.tumbling_seconds),
     )
 
 
@@ -357,6 +358,10 @@ def _check_queue(mapping: EventSourceMapping, source: Destination) -> None:
 def _check_stream(mapping: EventSourceMapping) -> None:
     if mapping.age_seconds is not None and not LEAST_AGE <= mapping.age_seconds <= MOST_AGE:
         raise invalid_parameter(f"MaximumRecordAgeInSeconds must be {UNBOUNDED}, or {LEAST_AGE} to {MOST_AGE}.")
+    if mapping.tumbling_seconds and mapping.parallel > 1:
+        raise invalid_parameter(
+            "ParallelizationFactor must be 1 where TumblingWindowInSeconds is set: a shard has one state."
+        )
     if mapping.on_failure is not None and parse(mapping.on_failure, ON_FAILURE) is None:
         raise invalid_parameter(
             f"The destination ARN {mapping.on_failure} is invalid: it must be of an SQS standard queue, an SNS "

@@ -104,9 +104,7 @@ class CreateEventSourceMappingRequest(_message.Message):
     stream keeps it no more.
     """
     tumbling_window_in_seconds: _builtins.int
-    """Of streams: how long a function's state is carried from batch to batch, in seconds. Absent, or 0: not at all; any
-    other is refused, as windows are not served yet.
-    """
+    """Of streams: how long a function's state is carried from batch to batch, in seconds. Absent, or 0: not at all."""
     kms_key_arn: _builtins.str
     """Key that filters are encrypted with."""
     @_builtins.property
@@ -381,9 +379,7 @@ class UpdateEventSourceMappingRequest(_message.Message):
     parallelization_factor: _builtins.int
     """Of streams: how many batches of a shard run at once; records of one key stay in order."""
     tumbling_window_in_seconds: _builtins.int
-    """Of streams: how long a function's state is carried from batch to batch, in seconds. 0: not at all; any other is
-    refused, as windows are not served yet.
-    """
+    """Of streams: how long a function's state is carried from batch to batch, in seconds. 0: not at all."""
     kms_key_arn: _builtins.str
     """Key that filters are encrypted with."""
     @_builtins.property
@@ -718,7 +714,7 @@ class EventSourceMappingConfiguration(_message.Message):
     it no more.
     """
     tumbling_window_in_seconds: _builtins.int
-    """Of streams: how long a function's state is carried from batch to batch, in seconds: always 0, not at all."""
+    """Of streams: how long a function's state is carried from batch to batch, in seconds. 0: not at all."""
     kms_key_arn: _builtins.str
     """Key that filters are encrypted with."""
     event_source_mapping_arn: _builtins.str

@@ -13,6 +13,7 @@ import pytest
 from lambent.domain.errors import AwsError
 from lambent.domain.event_sources import EventSourceMapping, MappingState
 from lambent.domain.names import Tenant
+from lambent.domain.stream_windows import Windows
 from lambent.infra.event_sources.memory_store import MemoryCheckpoints, MemoryEventSourceStore, MemoryReaderIndex
 from lambent.infra.event_sources.port import Checkpoint, Checkpoints, EventSourceStore, ReaderIndex, Taken
 from lambent.infra.event_sources.redis_store import RedisCheckpoints, RedisEventSourceStore, RedisReaderIndex
@@ -204,10 +205,11 @@ async def test_checkpoints_are_kept_by_shard_until_they_are_forgotten(marks: Mar
     assert await kept.load(ONE, "u1") == {}
     assert await index.claim(ONE, "u1", "p", LONG)
     full = {"a": Checkpoint("49", 12.5, newest=True, closed=True), "b": Checkpoint(), "ü/1": Checkpoint("7")}
+    full["w"] = Checkpoint("5", windows=Windows(120, 180, '{"ü":[1.5]}', early=True))
     assert await kept.save(ONE, "u1", "p", full)
     assert await kept.load(ONE, "u1") == full
     assert await kept.load(ONE, "u2") == await kept.load(OTHER, "u1") == {}
-    assert await kept.save(ONE, "u1", "p", {"a": None, "b": Checkpoint("8"), "none": None})
+    assert await kept.save(ONE, "u1", "p", {"a": None, "b": Checkpoint("8"), "none": None, "w": None})
     assert await kept.load(ONE, "u1") == {"b": Checkpoint("8"), "ü/1": Checkpoint("7")}
     await kept.drop(ONE, "u1")
     assert await kept.load(ONE, "u1") == {}

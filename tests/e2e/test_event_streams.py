@@ -44,6 +44,22 @@ def handler(event, context):
     return {}
 """
 PACKAGE = zipped({"app.py": TELLS})
+# Sums a window's numbers; tells each batch's sum, and what the window came to.
+SUMS = (
+    TELLS.partition("def handler")[0]
+    + """
+def handler(event, context):
+    assert event["shardId"] == "shardId-000000000000"
+    start = event["window"]["start"].replace(":", ".")
+    if event["isFinalInvokeForWindow"]:
+        assert event["Records"] == []
+        return tell(context, f"last:{start}|:{event['state']['sum']}:{event['eventSourceARN']}:{event['isWindowTerminatedEarly']}")
+    total = event["state"].get("sum", 0)
+    total += sum(int(base64.b64decode(record["kinesis"]["data"])) for record in event["Records"])
+    tell(context, f"batch:{start}|{total}")
+    return {"state": {"sum": total}}
+"""
+)
 
 
 @pytest.fixture
@@ -152,6 +168,31 @@ def test_records_stay_in_order_and_what_fails_stands_before_what_follows(
     eventually(lambda: seen(told, "done:")[-1:] == ["f"])
     assert seen(told, "done:") == ["a", "b", "part-c", "d", "e", "f"]
     assert seen(told, "tried:").count("part-c") == 2
+
+
+def test_what_a_function_makes_of_a_window_is_handed_on_to_its_end(cluster: Cluster, told: Effects, moto: str) -> None:
+    stream = Stream(moto, "sums")
+    variables = {"Variables": {"PORT": str(told.port)}}
+    cluster.create("sums", zipped({"app.py": SUMS}), Timeout=5, Environment=variables)
+    made = cluster.client().create_event_source_mapping(
+        FunctionName="sums", EventSourceArn=stream.arn, StartingPosition="TRIM_HORIZON", BatchSize=2,
+        TumblingWindowInSeconds=3,
+    )  # fmt: skip
+    enabled(cluster, made["UUID"])
+    assert made["TumblingWindowInSeconds"] == 3
+    stream.put("1", "2", "3", "4", "5")
+
+    def ended() -> bool:
+        return sum(int(each.split(":")[1]) for each in seen(told, "last:")) == 15
+
+    assert eventually(ended)
+    # Whatever windows the five came in, each was begun anew and carried on from batch to batch.
+    for window in {what.split("|")[0] for what in seen(told, "batch:")}:
+        sums = [int(what.split("|")[1]) for what in seen(told, "batch:") if what.startswith(window + "|")]
+        assert sums == sorted(sums)
+        [last] = [what for what in seen(told, "last:") if what.startswith(window + "|")]
+        assert last.endswith(f":{sums[-1]}:{stream.arn}:False")
+    assert result(cluster, made["UUID"]) == "OK"
 
 
 def test_what_never_succeeds_is_found_by_halves_and_told_to_a_queue(cluster: Cluster, told: Effects, moto: str) -> None:

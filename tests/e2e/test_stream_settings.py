@@ -108,7 +108,7 @@ def test_what_is_set_of_a_stream_is_answered(reading: Cluster, stream: str) -> N
         ({"DestinationConfig": {"OnFailure": {"Destination": f"{FUNCTIONS}:g"}}}, f"The destination ARN {FUNCTIONS}:g is invalid"),
         ({"DestinationConfig": {"OnSuccess": {"Destination": f"{QUEUES}:d"}}}, "only OnFailure can be set"),
         ({"ScalingConfig": {"MaximumConcurrency": 2}}, "Unsupported ScalingConfig parameter for given event source mapping type."),
-        ({"TumblingWindowInSeconds": 1}, "TumblingWindowInSeconds: tumbling windows are not served yet."),
+        ({"TumblingWindowInSeconds": 1, "ParallelizationFactor": 2}, "ParallelizationFactor must be 1 where TumblingWindowInSeconds is set"),
         ({"FilterCriteria": {"Filters": [{"Pattern": "{"}]}}, "Invalid filter pattern definition."),
         ({"Topics": ["to"]}, "Unsupported Topics parameter"),
     ],
@@ -152,12 +152,12 @@ def test_members_are_updated(reading: Cluster, stream: str) -> None:
         "BatchSize": 7, "MaximumBatchingWindowInSeconds": 9, "FilterCriteria": {"Filters": [{"Pattern": "{}"}]},
         "FunctionResponseTypes": ["ReportBatchItemFailures"], "MetricsConfig": {"Metrics": ["EventCount"]},
         "BisectBatchOnFunctionError": True, "DestinationConfig": {"OnFailure": {"Destination": "arn:aws:s3:::dead"}},
-        "MaximumRecordAgeInSeconds": 60, "MaximumRetryAttempts": 0, "ParallelizationFactor": 2,
+        "MaximumRecordAgeInSeconds": 60, "MaximumRetryAttempts": 0, "TumblingWindowInSeconds": 900,
     }  # fmt: skip
     nothing: dict[str, Any] = {
         "FilterCriteria": {}, "FunctionResponseTypes": [], "MetricsConfig": {"Metrics": []},
         "BisectBatchOnFunctionError": False, "DestinationConfig": {"OnFailure": {"Destination": ""}},
-        "MaximumRecordAgeInSeconds": -1, "MaximumRetryAttempts": -1, "ParallelizationFactor": 1, "FunctionName": "g",
+        "MaximumRecordAgeInSeconds": -1, "MaximumRetryAttempts": -1, "TumblingWindowInSeconds": 0, "FunctionName": "g",
     }  # fmt: skip
 
     def updated(**asked: Any) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def test_members_are_updated(reading: Cluster, stream: str) -> None:
     for asked, told in (
         ({"MaximumRecordAgeInSeconds": 59}, "MaximumRecordAgeInSeconds must be -1, or 60 to 604800."),
         ({"ScalingConfig": {"MaximumConcurrency": 2}}, "Unsupported ScalingConfig parameter"),
-        ({"TumblingWindowInSeconds": 1}, "tumbling windows are not served yet"),
+        ({"TumblingWindowInSeconds": 1, "ParallelizationFactor": 2}, "ParallelizationFactor must be 1"),
         ({"FunctionName": "nobody"}, "Function does not exist"),
     ):
         got = error_of(client.update_event_source_mapping, UUID=uuid, **asked)

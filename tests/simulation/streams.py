@@ -6,6 +6,8 @@ T1  Nothing is lost: in the end every record has been handled, or its destinatio
 T2  A record begins only after those of its key that came before it are handled or given up.
 T3  No more batches of a shard run at once than are set, as long as nobody was cut off from the store.
 T4  What is saved is true: a reader that begins anew finds nothing left.
+T5  A window's state has every record of it that is handled, each once, however often it was handled; windows end in their
+    order.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from lambent.domain.async_events import Outcome
@@ -48,6 +51,7 @@ MAPPINGS: Mapping[str, Mapping[str, Any]] = {
     "picky": {"filters": ('{"data": {"wanted": [true]}}',)},
     "halves": {"bisects": True, "retries": 2, "on_failure": "arn:aws:sqs:us-east-1:000000000000:told"},
     "aged": {"age_seconds": 60, "bisects": True, "on_failure": "arn:aws:sqs:us-east-1:000000000000:old"},
+    "windows": {"tumbling_seconds": 4, "batch_size": 5, "reports_failures": True},
     "whole": {"retries": 1, "batch_size": 3, "on_failure": "arn:aws:s3:::told"},
 }
 # Of those that give up: records that no attempt handles.
@@ -73,6 +77,8 @@ class World:
         self.done: set[int] = set()
         self.given_up: set[int] = set()
         self.arrived: dict[int, float] = {}
+        self.windowed: defaultdict[int, list[list[int]]] = defaultdict(list)  # by number: states that ended with it
+        self.ended: dict[str, str] = {}  # by shard: the start of the last window that ended
         self.running: Counter[tuple[str, str]] = Counter()  # batches by mapping and shard
         self.begun = 0
         self.pollers: list[Reading] = []
@@ -109,6 +115,7 @@ class World:
             await asyncio.sleep(1.0)
         lost = self.put - self.done - self.given_up - self.unwanted
         assert not lost, f"T1: {sorted(lost)}"
+        await asyncio.sleep(60.0)  # until the last windows are over
         assert self.given_up == self.poison, f"T1: given up: {sorted(self.given_up ^ self.poison)}"
         await asyncio.sleep(30.0)  # until a poller that lost the store has found it
         await asyncio.gather(*(poller.keeper.stop(100.0) for poller in self.pollers))
@@ -123,6 +130,11 @@ class World:
 
     def _check(self) -> None:
         assert not self.broken, self.broken[0]
+        for (name, _), numbers in self.order.items():
+            for number in numbers if name == "windows" else ():
+                states = self.windowed[number]
+                assert states, f"T5: {number} is in no window's state"
+                assert all(each == states[0] for each in states), f"T5: {number} is in several windows: {states}"
 
     def sequences(self, name: str, shard: str) -> list[tuple[int, int]]:
         """The records of a shard: number and sequence number."""
@@ -260,8 +272,9 @@ class Playing:
         self, ref: FunctionRef, known: Known, request: Request, payload: bytes, begins: Callable[[], None]
     ) -> Attempt:
         world, rng = self.world, self.world.rng
-        records = json.loads(payload)["Records"]
-        shard = records[0]["eventID"].partition(":")[0]
+        event = json.loads(payload)
+        records = event["Records"]
+        shard = event["shardId"] if "window" in event else records[0]["eventID"].partition(":")[0]
         numbers = [json.loads(base64.b64decode(each["kinesis"]["data"]))["n"] for each in records]
         if not world.calm and rng.random() < 0.1:
             return Attempt(Outcome.THROTTLED, "ConcurrentInvocationLimitExceeded")
@@ -273,18 +286,37 @@ class Playing:
                 # Only poison fails for good, so that nothing else may be given up alone.
                 if world.poison & set(numbers):
                     return Attempt(Outcome.FUNCTION_ERROR, "ValueError", "1", "Unhandled", b"{}")
-            elif not world.calm and rng.random() < 0.1:
+            elif not world.calm and rng.random() < (0.1 if numbers else 0.5):
                 return Attempt(Outcome.FUNCTION_ERROR, "ValueError", "1", "Unhandled", b"{}")
             good = len(numbers)
-            if self.uuid == "lanes" and not world.calm:
+            if self.uuid in ("lanes", "windows") and not world.calm:
                 good = rng.randint(0, len(numbers))
+            answer: dict[str, Any] = {
+                "batchItemFailures": [{"itemIdentifier": each["kinesis"]["sequenceNumber"]} for each in records[good:]]
+            }
+            if "window" in event:
+                answer["state"] = self._window(event, numbers[:good])
             world.done |= set(numbers[:good])
-            failures = [{"itemIdentifier": each["kinesis"]["sequenceNumber"]} for each in records[good:]]
-            return Attempt(
-                Outcome.SUCCEEDED, "", "1", None, json.dumps({"batchItemFailures": failures}).encode()
-            )  # fmt: skip
+            return Attempt(Outcome.SUCCEEDED, "", "1", None, json.dumps(answer).encode())
         finally:
             world.running[self.uuid, shard] -= 1
+
+    def _window(self, event: Any, numbers: Sequence[int]) -> Any:
+        """The state after these records, which are checked to be of the window; where it is over, the state is kept."""
+        world, window = self.world, event["window"]
+        had = [*event["state"].get("had", ()), *numbers]
+        if len(set(had)) < len(had):
+            world.broken.append(f"T5: {had} has a record twice")
+        begin = datetime.fromisoformat(window["start"]).timestamp()
+        if any(not begin <= world.arrived[number] < begin + 4 for number in numbers):
+            world.broken.append(f"T5: {numbers} are not all of {window}")
+        if event["isFinalInvokeForWindow"]:
+            if window["start"] < world.ended.get(event["shardId"], ""):
+                world.broken.append(f"T5: {window} ended out of order")
+            world.ended[event["shardId"]] = window["start"]
+            for number in had:
+                world.windowed[number].append(had)
+        return {"had": had}
 
     def _begins(self, shard: str, records: Sequence[Any], numbers: Sequence[int]) -> None:
         world = self.world

@@ -9,7 +9,7 @@ from tests.simulation.pollers import to_its_end
 from tests.simulation.sources import Story
 from tests.simulation.streams import World
 
-FAILED: tuple[int, ...] = ()
+FAILED: tuple[int, ...] = (1970,)  # where a window that is still open must not be forgotten with its shard
 
 
 def history(seed: int, story: Story) -> World:
@@ -23,7 +23,7 @@ def test_every_record_is_handled_in_order_or_given_up(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [*FAILED, *range(40)])
 def test_nothing_is_lost_while_shards_split_pollers_die_and_streams_refuse(seed: int) -> None:
-    history(seed, Story(trouble=0.1))
+    history(seed, Story(trouble=0.2))
 
 
 @pytest.mark.parametrize("seed", range(20))

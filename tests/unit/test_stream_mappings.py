@@ -113,6 +113,8 @@ def test_a_stream_is_begun_somewhere(arn: str, position: str | None, time: float
         ("filters", ('{"data": {"a": [1]}}',) * 5, ('{"data": {"a": [1]}}',) * 5, None),
         ("filters", ('{"data": {"a": [1]}}',) * 6, None, "A mapping has at most 5 filters."),
         ("filters", ("{",), None, "Invalid filter pattern definition."),
+        ("tumbling_seconds", 900, 900, None),
+        ("tumbling_seconds", 0, 0, None),
     ],
 )  # fmt: skip
 def test_what_is_set_is_looked_at_whenever_it_is_said(
@@ -131,9 +133,8 @@ def test_what_is_set_is_looked_at_whenever_it_is_said(
     [
         *((QUEUE, name, NOT_OF_SOURCE) for name in (*OF_STREAMS, *OF_BROKERS)),
         *((arn, name, NOT_OF_SOURCE) for arn in STREAMS for name in ("ScalingConfig", *OF_BROKERS)),
-        *((arn, "TumblingWindowInSeconds", "{}: tumbling windows are not served yet.") for arn in STREAMS),
         (QUEUE, "ScalingConfig", None),
-        *((arn, name, None) for arn in STREAMS for name in OF_STREAMS if name != "TumblingWindowInSeconds"),
+        *((arn, name, None) for arn in STREAMS for name in OF_STREAMS),
         *((arn, name, None) for arn in (QUEUE, *STREAMS) for name in ("BatchSize", "FilterCriteria", "MetricsConfig")),
     ],
 )
@@ -153,6 +154,7 @@ def test_members_are_of_some_sources(arn: str, name: str, told: str | None) -> N
 def test_a_queues_mapping_keeps_nothing_that_is_of_streams() -> None:
     nothing: dict[str, Any] = {
         "position": None, "position_time": 0.0, "age_seconds": 0, "retries": 0, "bisects": False, "on_failure": "",
+        "tumbling_seconds": 0,
     }  # fmt: skip
     assert made(QUEUE, **nothing) == made(QUEUE)
     assert updated(settled(made(QUEUE)), **nothing) == updated(settled(made(QUEUE)))
@@ -178,6 +180,16 @@ def test_an_update_leaves_what_it_does_not_name_and_takes_away_what_it_empties(a
     )
     assert (bare.batch_size, bare.position) == (7, "TRIM_HORIZON")
     assert updated(before, position="LATEST").position == "TRIM_HORIZON"
+
+
+@pytest.mark.parametrize("arn", STREAMS)
+def test_a_shard_with_windows_has_one_batch_at_once(arn: str) -> None:
+    told = "ParallelizationFactor must be 1 where TumblingWindowInSeconds is set: a shard has one state."
+    assert refused(lambda: made(arn, tumbling_seconds=5, parallel=2)) == (INVALID, told)
+    windows, lanes = settled(made(arn, tumbling_seconds=5)), settled(made(arn, parallel=2))
+    assert refused(lambda: updated(windows, parallel=2)) == refused(lambda: updated(lanes, tumbling_seconds=5))
+    assert updated(lanes, parallel=1, tumbling_seconds=5).tumbling_seconds == 5
+    assert updated(windows, parallel=2, tumbling_seconds=0).parallel == 2
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from lambent.domain.event_sources import EventSourceMapping
 from lambent.domain.names import Tenant
+from lambent.domain.stream_windows import Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Checkpoint:
     since: float | None = None  # epoch seconds
     newest: bool = False  # behind all that was there
     closed: bool = False  # everything is done, and nothing more will come
+    windows: Windows | None = None  # with all that is done; None: the mapping has no tumbling windows
 
 
 class Checkpoints(Protocol):

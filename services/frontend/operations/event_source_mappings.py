@@ -193,6 +193,7 @@ def _with_stream(wanted: Wanted, request: _Change) -> Wanted:
         ),
         retries=request.maximum_retry_attempts if request.HasField("maximum_retry_attempts") else None,
         bisects=request.bisect_batch_on_function_error if request.HasField("bisect_batch_on_function_error") else None,
+        tumbling_seconds=request.tumbling_window_in_seconds if request.HasField("tumbling_window_in_seconds") else None,
         on_success=destinations.on_success.destination,
         on_failure=destinations.on_failure.destination if request.HasField("destination_config") else None,
     )
@@ -249,7 +250,7 @@ def _add_stream(message: pb.EventSourceMappingConfiguration, mapping: EventSourc
     message.maximum_record_age_in_seconds = UNBOUNDED if mapping.age_seconds is None else mapping.age_seconds
     message.maximum_retry_attempts = UNBOUNDED if mapping.retries is None else mapping.retries
     message.bisect_batch_on_function_error = mapping.bisects
-    message.tumbling_window_in_seconds = 0
+    message.tumbling_window_in_seconds = mapping.tumbling_seconds
     # It is answered although it may be empty.
     message.destination_config.on_failure.SetInParent()
     if mapping.on_failure is not None:

@@ -80,6 +80,14 @@ def ran(batch: Batch, failed: Collection[str], rules: RetryRules) -> Step:
     return Step(done, (rest,), 0.0 if done else _wait(rest.failures - 1, FAILED_WAIT_SECONDS))
 
 
+def last_failed(failures: int, rules: RetryRules) -> float | None:
+    """How long a window's last invocation waits for another attempt, in seconds, after so many failures. None: it is
+    given up."""
+    if rules.retries is not None and failures > rules.retries:
+        return None
+    return _wait(failures - 1, FAILED_WAIT_SECONDS)
+
+
 def _wait(times: int, longest: float) -> float:
     return min(FIRST_WAIT_SECONDS * float(2 ** min(times, 30)), longest)
 

@@ -15,6 +15,7 @@ from lambent.domain.clock import Clock, Ids
 from lambent.domain.event_patterns import Filter, for_dynamodb, for_kinesis, for_queue
 from lambent.domain.event_sources import DYNAMODB, KINESIS, QUEUE, EventSourceMapping, source_of
 from lambent.domain.limits import Limits
+from lambent.domain.stream_windows import EVENT_BYTES, STATE_BYTES
 from lambent.infra.aws_json import SourceError
 from lambent.infra.invocation_telemetry import Cause
 from lambent.infra.tasks import TaskOwner
@@ -71,7 +72,9 @@ class SourceReader(ABC):
     def _use(self, mapping: EventSourceMapping) -> None:
         """Go by these settings from now on."""
         self._mapping = mapping
-        self._rules = BatchRules(mapping.batch_size, mapping.window_seconds, self._means.limits.sync_request_bytes)
+        state = STATE_BYTES + EVENT_BYTES if mapping.tumbling_seconds else 0
+        most = self._means.limits.sync_request_bytes - state
+        self._rules = BatchRules(mapping.batch_size, mapping.window_seconds, most)
         patterns = _FILTERS[self._source.service]
         self._filter: Filter | None = patterns(mapping.filters) if mapping.filters else None
 

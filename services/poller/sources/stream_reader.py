@@ -14,12 +14,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from lambent.domain import batch_events
 from lambent.domain.async_events import Outcome
 from lambent.domain.errors import AwsError
 from lambent.domain.event_sources import DYNAMODB, KINESIS, NEWEST, EventSourceMapping
 from lambent.domain.stream_records import RETRIES_EXHAUSTED, TOO_OLD, Fetched, Place, Shard, StreamRecord
+from lambent.domain.stream_windows import Windows
 from lambent.infra.aws_json import ExpiredPlace, SourceError
 from lambent.infra.event_sources.port import Checkpoint, Checkpoints
 from lambent.infra.functions.directory import Known
@@ -31,6 +33,7 @@ from services.poller.core.stream_batches import (
     RetryRules,
     Step,
     held_back,
+    last_failed,
     ran,
     too_old,
 )
@@ -69,6 +72,8 @@ class _Shard:
     mark: Checkpoint
     saved: Checkpoint
     lanes: list[_Lane]
+    windows: Windows | None  # None: there are none
+    complete: float = 0.0  # epoch seconds: all records that came before that have been read
     progress: Progress = field(default_factory=Progress)
     room: asyncio.Event = field(default_factory=asyncio.Event)  # whether more may be read
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -102,8 +107,10 @@ class StreamReader(SourceReader):
         self._retries = RetryRules(mapping.retries, mapping.age_seconds, mapping.bisects)
 
     def change(self, mapping: EventSourceMapping) -> None:
-        """Other settings hold, from the next batch on. With another number of lanes reading begins anew."""
-        if mapping.parallel != self._mapping.parallel:
+        """Other settings hold, from the next batch on. With another number of lanes, or other windows, reading begins
+        anew."""
+        before = self._mapping
+        if (mapping.parallel, mapping.tumbling_seconds) != (before.parallel, before.tumbling_seconds):
             self.end()
         self._use(mapping)
 
@@ -156,7 +163,8 @@ class StreamReader(SourceReader):
                 continue
             begun.add(shard.id)
             lanes = [_Lane() for _ in range(self._mapping.parallel)]
-            self._reading[shard.id] = _Shard(shard.id, mark, mark, lanes)
+            windows = (mark.windows or Windows()) if self._mapping.tumbling_seconds else None
+            self._reading[shard.id] = _Shard(shard.id, mark, mark, lanes, windows)
         if self._opening is None:
             self._opening = set(begun)
         for id_ in begun:
@@ -209,7 +217,7 @@ class StreamReader(SourceReader):
                     lane.closed = True
                     lane.news.set()
                 await asyncio.wait(lanes)
-                if not shard.progress:
+                if not shard.progress and not (shard.windows is not None and shard.windows.open):
                     await self._save(shard, replace(shard.mark, closed=True))
             elif self._ended.is_set():
                 await asyncio.wait(lanes)
@@ -230,6 +238,7 @@ class StreamReader(SourceReader):
         """Put a shard's records into its lanes. False: reading ended before the shard did."""
         iterator: str | None = None
         while not self._ended.is_set():
+            began = self._means.clock.epoch()
             try:
                 if iterator is None:
                     iterator = await self._unless_ended(stream.iterator(shard.id, _place(shard)))
@@ -246,6 +255,8 @@ class StreamReader(SourceReader):
             if fetched is None:
                 break
             await self._take(shard, fetched.records)
+            if not fetched.behind:
+                self._read_all(shard, began)
             if fetched.next is None:
                 return True
             iterator = fetched.next
@@ -255,6 +266,13 @@ class StreamReader(SourceReader):
     def _opened(self, shard: _Shard) -> None:
         if self._opening:
             self._opening.discard(shard.id)
+
+    def _read_all(self, shard: _Shard, when: float) -> None:
+        """All that had come by `when`, epoch seconds, has been read: a window may be over by that."""
+        shard.complete = when
+        if shard.windows is not None and shard.windows.open:
+            for lane in shard.lanes:
+                lane.news.set()
 
     async def _fetch(self, shard: _Shard, stream: SourceStream, iterator: str) -> Fetched:
         """The next records, once there is room for them."""
@@ -296,9 +314,15 @@ class StreamReader(SourceReader):
         try:
             while not self._ended.is_set():
                 lane.news.clear()
+                if self._window_over(shard, lane):
+                    await self._end_window(shard)
+                    continue
                 now = self._means.clock.monotonic()
                 sizes = [len(text) for _, text in lane.waiting]
-                step = next_step(sizes, lane.since, now, self._rules, ending=lane.closed)
+                fitting = self._of_window(shard, lane)
+                step = next_step(
+                    sizes[:fitting], lane.since, now, self._rules, ending=lane.closed or fitting < len(sizes)
+                )
                 if isinstance(step, Send):
                     batch = [lane.waiting.popleft() for _ in range(step.count)]
                     lane.since = now
@@ -320,6 +344,9 @@ class StreamReader(SourceReader):
         """Try a batch until every record of it is done or given up."""
         left = deque([batch])
         while left and not self._ended.is_set():
+            if shard.windows is not None and shard.windows.early:
+                await self._end_window(shard)
+                continue
             batch = left.popleft()
             request_id = self._means.ids.uuid()
             old = too_old(batch, self._means.clock.epoch(), self._retries)
@@ -329,9 +356,16 @@ class StreamReader(SourceReader):
                 if rest.records:
                     left.appendleft(rest)
                 continue
-            event = _event(batch)
+            windows, beside = shard.windows, b""
+            if windows is not None:
+                windows = windows.opened(batch.records[0].arrived, self._mapping.tumbling_seconds)
+                beside = windows.members(shard.id, self._source.arn, last=False)
+            event = _event(batch, beside)
             attempt = await self._attempt(request_id, batch, event)
-            step = self._judged(batch, attempt)
+            after = None if windows is None else windows.after(attempt.response)
+            step = self._judged(batch, attempt, understood=windows is None or after is not None)
+            if step.done:
+                shard.windows = after
             await self._done(shard, [record.sequence for record in batch.records[: step.done]])
             if step.given_up is not None:
                 dropped = Dropped(shard.id, step.given_up, RETRIES_EXHAUSTED, request_id, attempt, event)
@@ -345,25 +379,72 @@ class StreamReader(SourceReader):
         found = await means.attempts.find(ref)
         if isinstance(found, Attempt):
             return found
-        means.counts.aged(self._mapping, max(means.clock.epoch() - batch.records[-1].arrived, 0.0))
+        if batch.records:
+            means.counts.aged(self._mapping, max(means.clock.epoch() - batch.records[-1].arrived, 0.0))
         request = self._request(request_id, len(batch.records))
         return await means.attempts.run(ref, found, request, event, lambda: None)
 
-    def _judged(self, batch: Batch, attempt: Attempt) -> Step:
-        """What follows from an attempt, counted and told."""
+    def _judged(self, batch: Batch, attempt: Attempt, *, understood: bool) -> Step:
+        """What follows from an attempt, counted and told. `understood`: whether the function's answer says what becomes
+        of its state, where it has one."""
         counts, mapping = self._means.counts, self._mapping
         if attempt.outcome not in RAN:
             self.result = f"PROBLEM: {attempt.detail}"
             return held_back(batch)
         ids = [record.sequence for record in batch.records]
         failed = frozenset(ids)
-        if attempt.outcome is Outcome.SUCCEEDED:
+        if attempt.outcome is Outcome.SUCCEEDED and understood:
             failed = batch_events.failed(attempt.response, ids) if mapping.reports_failures else frozenset()
         step = ran(batch, failed, self._retries)
         counts.add(mapping, "invoked", len(ids))
         counts.add(mapping, "failedinvoke", len(ids) - step.done)
         self.result = CALL_FAILED if failed else "OK"
         return step
+
+    # Windows
+
+    def _window_over(self, shard: _Shard, lane: _Lane) -> bool:
+        """Whether the open window's last invocation is due."""
+        if shard.windows is None:
+            return False
+        following = lane.waiting[0][0].arrived if lane.waiting else None
+        return shard.windows.over(following, inf if lane.closed else shard.complete)
+
+    def _of_window(self, shard: _Shard, lane: _Lane) -> int:
+        """How many of the records that wait are of one window."""
+        if shard.windows is None or not lane.waiting:
+            return len(lane.waiting)
+        arrivals = [record.arrived for record, _ in lane.waiting]
+        return shard.windows.opened(arrivals[0], self._mapping.tumbling_seconds).holds(arrivals)
+
+    async def _end_window(self, shard: _Shard) -> None:
+        """Invoke the function with what it has made of a window, which is over then, also where that fails for good."""
+        windows, nothing, failures = shard.windows, Batch(()), 0
+        assert windows is not None
+        event = _event(nothing, windows.members(shard.id, self._source.arn, last=True))
+        while not self._ended.is_set():
+            attempt = await self._attempt(self._means.ids.uuid(), nothing, event)
+            if attempt.outcome is Outcome.SUCCEEDED:
+                self.result = "OK"
+                break
+            if attempt.outcome in RAN:
+                failures += 1
+                self.result = CALL_FAILED
+                wait = last_failed(failures, self._retries)
+                if wait is None:
+                    _log.warning(
+                        "the last invocation of a window is given up",
+                        extra={"mapping": self._mapping.uuid, "shard": shard.id, "window": windows.start},
+                    )
+                    break
+            else:
+                self.result = f"PROBLEM: {attempt.detail}"
+                [nothing], wait = (step := held_back(nothing)).again, step.wait_seconds
+            await self._pause(wait)
+        else:
+            return
+        shard.windows = windows.closed()
+        await self._save(shard, replace(shard.mark, windows=shard.windows))
 
     async def _give_up(self, shard: _Shard, dropped: Dropped) -> None:
         """Tell who is to be told, then go on behind these records."""
@@ -381,7 +462,7 @@ class StreamReader(SourceReader):
     async def _done(self, shard: _Shard, sequences: Sequence[str]) -> None:
         """Records are done."""
         if sequences and shard.progress.done(sequences):
-            await self._save(shard, Checkpoint(shard.progress.reached))
+            await self._save(shard, Checkpoint(shard.progress.reached, windows=shard.windows))
 
     async def _save(self, shard: _Shard, mark: Checkpoint) -> None:
         """Keep how far a shard has come. Of several that would, only the last does."""
@@ -405,8 +486,8 @@ class StreamReader(SourceReader):
             self._marks[shard.id] = shard.saved
 
 
-def _event(batch: Batch) -> bytes:
-    return batch_events.event(batch_events.encoded(record.document) for record in batch.records)
+def _event(batch: Batch, beside: bytes = b"") -> bytes:
+    return batch_events.event((batch_events.encoded(record.document) for record in batch.records), beside)
 
 
 def _place(shard: _Shard) -> Place:
