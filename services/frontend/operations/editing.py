@@ -1,4 +1,5 @@
-"""Changes of what a function has published and of concurrency: read, decide, commit, and again if somebody was quicker.
+"""Changes of what a function has published, of concurrency, of event source mappings: read, decide, commit, and again
+if somebody was quicker.
 
 The decision is a plain function of what was read; the commit is atomic and refused if any of it has changed since.
 """
@@ -7,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
+from lambent.domain import event_sources
 from lambent.domain.clock import Ids
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.errors import AwsError
+from lambent.domain.event_sources import EventSourceMapping
 from lambent.domain.functions import Function
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, Tenant, not_found
+from lambent.infra.event_sources.port import EventSourceStore, Taken
 from lambent.infra.functions.concurrency_settings import SettingsLink
 from lambent.infra.functions.directory import FunctionDirectory
 from lambent.infra.functions.port import Edit, FunctionStore
@@ -26,6 +30,8 @@ ATTEMPTS = 32
 
 # From a function and its tenant's settings to what changes; None: nothing has to. Raises AwsError.
 Decision = Callable[[Function, ConcurrencyState], Edit | None]
+# From a mapping that there is to what it is to be; itself where nothing is to change. Raises AwsError.
+MappingDecision = Callable[[EventSourceMapping], Awaitable[EventSourceMapping]]
 
 
 class Editor:
@@ -79,3 +85,21 @@ class Editor:
                 self._directory.forget(tenant, name, edit.generation, edit.outdates)
                 return after is not None
         raise AwsError("ServiceUnavailableException", "Too many changes of this function at once; try again shortly.")
+
+
+async def edit_mapping(
+    store: EventSourceStore, tenant: Tenant, uuid: str, decide: MappingDecision, absent: AwsError
+) -> EventSourceMapping:
+    """Change an event source mapping as `decide` says; answers what it is then. `absent`: raised where there is none.
+    Raises ResourceConflictException where another has its source and function already."""
+    for _ in range(ATTEMPTS):
+        before = await store.get(tenant, uuid)
+        if before is None:
+            raise absent
+        after = await decide(before)
+        done = after is before or await store.change(before, after)
+        if isinstance(done, Taken):
+            raise event_sources.exists(after, done.uuid)
+        if done:
+            return after
+    raise event_sources.too_many_changes()

@@ -16,11 +16,11 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, FunctionRef, Tenant, parse
 from lambent.domain.tags import check_tags
 from lambent.infra.connections import Connections
-from lambent.infra.event_sources.port import EventSourceStore, Taken
+from lambent.infra.event_sources.port import EventSourceStore
 from lambent.infra.functions.port import FunctionStore
 from lambent.v1 import event_source_service_pb2 as pb
 from services.frontend.operations import paging
-from services.frontend.operations.editing import ATTEMPTS
+from services.frontend.operations.editing import MappingDecision, edit_mapping
 from services.frontend.operations.event_source_checks import SourceChecks
 from services.frontend.operations.timestamps import timestamp
 from services.frontend.operations.unserved import UNSERVED_OF_EVENT_SOURCES, means_nothing, refuse_unserved, sent
@@ -68,7 +68,10 @@ class EventSourceOperations:
         self, request: pb.GetEventSourceMappingRequest, call: Call
     ) -> pb.EventSourceMappingConfiguration:
         """What is set."""
-        return _message(await self._mapping(call.tenant, request.uuid))
+        mapping = await self._store.get(call.tenant, request.uuid)
+        if mapping is None:
+            raise event_sources.missing()
+        return _message(mapping)
 
     async def update_event_source_mapping(
         self, request: pb.UpdateEventSourceMappingRequest, call: Call
@@ -77,30 +80,27 @@ class EventSourceOperations:
         named = parse(request.function_name, None, call.tenant) if request.HasField("function_name") else None
         refuse_unserved(request, UNSERVED_OF_EVENT_SOURCES)
         wanted = _wanted(request, named)
-        unchecked = named is not None
-        for _ in range(ATTEMPTS):
-            before = await self._mapping(call.tenant, request.uuid)
+        checked = named is None
+
+        async def decide(before: EventSourceMapping) -> EventSourceMapping:
+            nonlocal checked
             after = event_sources.update(before, wanted, self._clock.epoch(), self._limits)
-            if unchecked:
+            if not checked:
                 await self._check(after.ref, event_sources.source_of(after.source_arn))
-                unchecked = False
-            done = await self._store.change(before, after)
-            if isinstance(done, Taken):
-                raise event_sources.exists(after, done.uuid)
-            if done:
-                return _message(after)
-        raise event_sources.too_many_changes()
+                checked = True
+            return after
+
+        return _message(await self._edit(call.tenant, request.uuid, decide))
 
     async def delete_event_source_mapping(
         self, request: pb.DeleteEventSourceMappingRequest, call: Call
     ) -> pb.EventSourceMappingConfiguration:
         """Ends a mapping, which is gone once its batches have ended."""
-        for _ in range(ATTEMPTS):
-            before = await self._mapping(call.tenant, request.uuid)
-            after = event_sources.delete(before, self._clock.epoch())
-            if await self._store.change(before, after) is True:
-                return _message(after)
-        raise event_sources.too_many_changes()
+
+        async def decide(before: EventSourceMapping) -> EventSourceMapping:
+            return event_sources.delete(before, self._clock.epoch())
+
+        return _message(await self._edit(call.tenant, request.uuid, decide))
 
     async def list_event_source_mappings(
         self, request: pb.ListEventSourceMappingsRequest, call: Call
@@ -124,12 +124,8 @@ class EventSourceOperations:
             next_marker=marker, event_source_mappings=[_message(mapping) for mapping in found]
         )
 
-    async def _mapping(self, tenant: Tenant, uuid: str) -> EventSourceMapping:
-        """Raises ResourceNotFoundException."""
-        mapping = await self._store.get(tenant, uuid)
-        if mapping is None:
-            raise event_sources.missing()
-        return mapping
+    async def _edit(self, tenant: Tenant, uuid: str, decide: MappingDecision) -> EventSourceMapping:
+        return await edit_mapping(self._store, tenant, uuid, decide, event_sources.missing())
 
     async def _check(self, ref: FunctionRef, source: Destination) -> None:
         """That there is such a function and such a source, and that they go together. Raises

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from lambent.domain import event_sources
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.event_sources import EventSourceMapping, mapping_arn
@@ -15,7 +14,7 @@ from lambent.domain.tags import check_tags
 from lambent.infra.event_sources.port import EventSourceStore
 from lambent.infra.functions.port import NOBODY, Edit, FunctionStore
 from lambent.v1 import tag_service_pb2 as pb
-from services.frontend.operations.editing import ATTEMPTS, Editor
+from services.frontend.operations.editing import Editor, edit_mapping
 from services.frontend.transport.call import Call
 
 _FUNCTION, _MAPPING = "function", "event-source-mapping"
@@ -37,7 +36,10 @@ class TagOperations:
         """A resource's tags."""
         tagged = _tagged(request.resource, call)
         if isinstance(tagged, str):
-            return pb.ListTagsResponse(tags=(await self._mapping(tagged, call)).tags or {})
+            mapping = await self._mappings.get(call.tenant, tagged)
+            if mapping is None:
+                raise _no_mapping(tagged, call)
+            return pb.ListTagsResponse(tags=mapping.tags or {})
         function = await self._store.find(tagged.tenant, tagged.name, LATEST)
         if function is None:
             raise not_found(tagged)
@@ -74,22 +76,16 @@ class TagOperations:
         await self._editor.edit(ref, decide)
 
     async def _change_mapping(self, uuid: str, call: Call, change: _Change) -> None:
-        for _ in range(ATTEMPTS):
-            before = await self._mapping(uuid, call)
+
+        async def decide(before: EventSourceMapping) -> EventSourceMapping:
             tags = before.tags or {}
             after = change(tags)
             if after == tags:
-                return
+                return before
             check_tags(after, self._limits)
-            if await self._mappings.change(before, before.next(tags=after or None)) is True:
-                return
-        raise event_sources.too_many_changes()
+            return before.next(tags=after or None)
 
-    async def _mapping(self, uuid: str, call: Call) -> EventSourceMapping:
-        mapping = await self._mappings.get(call.tenant, uuid)
-        if mapping is None:
-            raise _nothing_tagged(_MAPPING, mapping_arn(call.tenant, uuid))
-        return mapping
+        await edit_mapping(self._mappings, call.tenant, uuid, decide, _no_mapping(uuid, call))
 
 
 def _tagged(arn: str, call: Call) -> FunctionRef | str:
@@ -105,6 +101,10 @@ def _tagged(arn: str, call: Call) -> FunctionRef | str:
             "Tags on function aliases and versions are not supported. Please specify a function ARN."
         )
     return ref
+
+
+def _no_mapping(uuid: str, call: Call) -> AwsError:
+    return _nothing_tagged(_MAPPING, mapping_arn(call.tenant, uuid))
 
 
 def _nothing_tagged(kind: str, arn: str) -> AwsError:
