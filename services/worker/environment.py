@@ -480,7 +480,7 @@ class Environment:
         bill, used = billed(duration), self.used_mb
         tail = self._log.report(
             duration, bill, used, init_ms, restore_ms, status, error_type, epoch, crashed=crashed, tail=request.tail,
-            trace=request.trace,
+            trace=request.trace, produced=len(body),
         )  # fmt: skip
         cold, self._cold = self._cold, core.state is not State.READY
         caller, call, self._caller, self._request = self._caller, self._call, None, None

@@ -185,9 +185,10 @@ class EnvironmentLog:
         crashed: bool,
         tail: bool,
         trace: str = "",
+        produced: int = 0,
     ) -> bytes | None:
         """The invocation has ended: END and REPORT; answers the tail where it is wanted. `trace`: X-Amzn-Trace-Id that
-        the function had."""
+        the function had; `produced`: bytes of its answer, unless that was a stream."""
         if self._partial:
             self._cut(now)
         if self._dropped:
@@ -211,6 +212,7 @@ class EnvironmentLog:
             record: dict[str, Any] = {"requestId": request_id, "metrics": metrics, "status": status or "success"}
             if error_type is not None:
                 record["errorType"] = error_type
+            self._runtime_done(record, metrics["durationMs"], produced, now)
             if traced is not None:
                 record["tracing"] = {"type": "X-Amzn-Trace-Id", "value": trace, "spanId": traced.parent_id}
             self._platform("report", record, now)
@@ -323,9 +325,17 @@ class EnvironmentLog:
             self._since = now
         self._lines.append(text)
 
+    def _runtime_done(self, reported: dict[str, Any], duration_ms: float, produced: int, now: float) -> None:
+        """Extensions are told of it by what the runtime talks to."""
+        metrics = {"durationMs": duration_ms, "producedBytes": produced}
+        self._written("runtimeDone", {**reported, "metrics": metrics}, now)
+
     def _platform(self, kind: str, record: dict[str, Any], now: float) -> None:
         if self.tap is not None:
             self.tap(f"platform.{kind}", record, now)
+        self._written(kind, record, now)
+
+    def _written(self, kind: str, record: dict[str, Any], now: float) -> None:
         if self._json and system_kept(kind, record.get("status"), self._system_level):
             line = {"time": iso(now), "type": f"platform.{kind}", "record": record}
             self._line(msgspec.json.encode(line).decode(), now)

@@ -214,13 +214,14 @@ async def test_the_json_log(cluster: Cluster) -> None:
         "platform.start",
         "WARNING",
         "ERROR",
+        "platform.runtimeDone",
         "platform.report",
     ]
     assert (lines[1]["message"], lines[1]["requestId"]) == ("careful", "r-1")
     assert lines[2]["errorType"] == "ZeroDivisionError"
-    assert lines[3]["record"]["status"] == "error"
-    assert lines[3]["record"]["errorType"] == "ZeroDivisionError"
-    assert lines[3]["record"]["metrics"]["memorySizeMB"] == 128
+    for line in lines[3:]:
+        assert (line["record"]["status"], line["record"]["errorType"]) == ("error", "ZeroDivisionError")
+    assert lines[4]["record"]["metrics"]["memorySizeMB"] == 128
 
 
 async def test_the_tail_is_4_kb_and_a_flood_is_cut(cluster: Cluster) -> None:
@@ -498,3 +499,21 @@ async def test_levels_leave_lines_out_of_a_json_log(cluster: Cluster) -> None:
     await cluster.invoke(identity)
     lines = [json.loads(line) for line in cluster.log_lines()]
     assert [line.get("message") for line in lines] == ["bad"]
+
+
+async def test_a_level_brings_lines_into_a_json_log(cluster: Cluster) -> None:
+    source = "def handler(event, context):\n    return {'n': 1 / event}\n"
+    kinds = ["platform.start", "platform.runtimeDone", "platform.report"]
+    for level, well in (("DEBUG", kinds), ("INFO", [kinds[0], kinds[2]]), ("WARN", [])):
+        identity = await cluster.deploy(
+            source, log_format="JSON", system_log_level=level, application_log_level="FATAL"
+        )
+        for event, expected in ((1, well), (0, kinds if level != "WARN" else kinds[1:])):
+            before = len(cluster.log_lines())
+            await cluster.invoke(identity, event)
+            told = [json.loads(line) for line in cluster.log_lines()[before:]]
+            assert [each["type"] for each in told if each["type"] != "platform.initStart"] == expected
+            for each in told:
+                if each["type"] == "platform.runtimeDone":
+                    assert each["record"]["status"] == ("success" if event else "error")
+                    assert each["record"]["metrics"]["producedBytes"] > 8

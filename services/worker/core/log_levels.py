@@ -20,6 +20,7 @@ SYSTEM: Mapping[str, str] = {
     "snapStartFallback": "INFO",  # ours: on AWS there is no such case
     "restoreReport": "INFO",
     "start": "INFO",
+    "runtimeDone": "DEBUG",
     "report": "INFO",
 }
 
