@@ -180,6 +180,14 @@ class AliasRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeManagement:
+    """When the runtime of a version is to change, as a user has set it. Source: API_PutRuntimeManagementConfig."""
+
+    update_on: str = "Auto"  # or FunctionUpdate or Manual
+    version_arn: str | None = None  # with Manual: of the runtime version that is to stay
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """A function with everything published of it, as one read of the store found it."""
 
@@ -192,6 +200,7 @@ class Function:
     urls: Mapping[str, FunctionUrl] = field(default_factory=dict)  # by alias; $LATEST: the function's own
     tags_since: Mapping[str, str] | None = None  # as they were set last; None: as the function was created
     recursive_loop: RecursiveLoop = TERMINATE
+    runtime_management: Mapping[str, RuntimeManagement] = field(default_factory=dict)  # by version
 
     @property
     def tags(self) -> Mapping[str, str]:

@@ -10,8 +10,10 @@ import random
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
+from google.protobuf.descriptor import ServiceDescriptor
 
 from lambent.domain import networks
 from lambent.domain.errors import AwsError
@@ -64,6 +66,7 @@ from lambent.v1 import (
     permission_service_pb2,
     queue_service_pb2,
     recursion_service_pb2,
+    runtime_management_service_pb2,
     scaling_service_pb2,
     tag_service_pb2,
     version_service_pb2,
@@ -92,6 +95,7 @@ from services.frontend.operations.permissions import Guests, PermissionOperation
 from services.frontend.operations.provisioner import Provisioner
 from services.frontend.operations.queue import QueueOperations
 from services.frontend.operations.recursion import RecursionOperations
+from services.frontend.operations.runtime_management import RuntimeManagementOperations
 from services.frontend.operations.scaling import ScalingOperations
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.snapshots import SnapshotMaker
@@ -358,27 +362,24 @@ class FrontendService:
         logs = log_store(self._settings, self._layout, "reader", self._clock)
         return Dispatch(
             [
-                (scaling_service_pb2.DESCRIPTOR.services_by_name["ScalingService"], scaling),
-                (function_service_pb2.DESCRIPTOR.services_by_name["FunctionService"], functions),
-                (version_service_pb2.DESCRIPTOR.services_by_name["VersionService"], versions),
-                (alias_service_pb2.DESCRIPTOR.services_by_name["AliasService"], aliases),
-                (concurrency_service_pb2.DESCRIPTOR.services_by_name["ConcurrencyService"], concurrency),
+                (_service(scaling_service_pb2), scaling),
+                (_service(function_service_pb2), functions),
+                (_service(version_service_pb2), versions),
+                (_service(alias_service_pb2), aliases),
+                (_service(concurrency_service_pb2), concurrency),
                 (
-                    layer_service_pb2.DESCRIPTOR.services_by_name["LayerService"],
+                    _service(layer_service_pb2),
                     LayerOperations(
                         store=layers, uploads=uploads, urls=self._urls, limits=limits, clock=self._clock, ids=self._ids
                     ),
                 ),
+                (_service(account_service_pb2), AccountOperations(self._store, limits)),
                 (
-                    account_service_pb2.DESCRIPTOR.services_by_name["AccountService"],
-                    AccountOperations(self._store, limits),
-                ),
-                (
-                    event_invoke_service_pb2.DESCRIPTOR.services_by_name["EventInvokeService"],
+                    _service(event_invoke_service_pb2),
                     EventInvokeConfigOperations(store=self._store, editor=editor, limits=limits, clock=self._clock),
                 ),
                 (
-                    function_url_service_pb2.DESCRIPTOR.services_by_name["FunctionUrlService"],
+                    _service(function_url_service_pb2),
                     FunctionUrlOperations(
                         store=self._store,
                         index=self._url_index,
@@ -389,21 +390,22 @@ class FrontendService:
                         ids=self._ids,
                     ),
                 ),
-                (identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"], IdentityOperations()),
+                (_service(identity_service_pb2), IdentityOperations()),
                 (
-                    permission_service_pb2.DESCRIPTOR.services_by_name["PermissionService"],
+                    _service(permission_service_pb2),
                     PermissionOperations(store=self._store, editor=editor, limits=limits, ids=self._ids),
                 ),
+                (_service(recursion_service_pb2), RecursionOperations(store=self._store, editor=editor)),
                 (
-                    recursion_service_pb2.DESCRIPTOR.services_by_name["RecursionService"],
-                    RecursionOperations(store=self._store, editor=editor),
+                    _service(runtime_management_service_pb2),
+                    RuntimeManagementOperations(store=self._store, editor=editor),
                 ),
                 (
-                    tag_service_pb2.DESCRIPTOR.services_by_name["TagService"],
+                    _service(tag_service_pb2),
                     TagOperations(store=self._store, editor=editor, mappings=mappings, limits=limits),
                 ),
                 (
-                    event_source_service_pb2.DESCRIPTOR.services_by_name["EventSourceService"],
+                    _service(event_source_service_pb2),
                     EventSourceOperations(
                         store=mappings,
                         functions=self._store,
@@ -413,23 +415,11 @@ class FrontendService:
                         ids=self._ids,
                     ),
                 ),
-                (
-                    queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"],
-                    QueueOperations(self._queue, RedisInspector(self._redis)),
-                ),
-                (invocation_service_pb2.DESCRIPTOR.services_by_name["InvocationService"], invocations),
-                (
-                    log_service_pb2.DESCRIPTOR.services_by_name["LogService"],
-                    LogOperations(self._store, logs, self._clock),
-                ),
-                (
-                    log_group_service_pb2.DESCRIPTOR.services_by_name["LogGroupService"],
-                    LogGroupOperations(logs, limits, self._clock),
-                ),
-                (
-                    insight_service_pb2.DESCRIPTOR.services_by_name["InsightService"],
-                    InsightOperations(self._scheduler_calls, self._clock),
-                ),
+                (_service(queue_service_pb2), QueueOperations(self._queue, RedisInspector(self._redis))),
+                (_service(invocation_service_pb2), invocations),
+                (_service(log_service_pb2), LogOperations(self._store, logs, self._clock)),
+                (_service(log_group_service_pb2), LogGroupOperations(logs, limits, self._clock)),
+                (_service(insight_service_pb2), InsightOperations(self._scheduler_calls, self._clock)),
             ],
             clock=self._clock,
             observe=self._requests.observe,
@@ -493,3 +483,10 @@ class FrontendService:
         await self._redis.aclose()
         await self._blocking.aclose()
         self._telemetry.close()
+
+
+def _service(file: ModuleType) -> ServiceDescriptor:
+    """The service that a file of the protos has."""
+    [service] = file.DESCRIPTOR.services_by_name.values()
+    assert isinstance(service, ServiceDescriptor)
+    return service

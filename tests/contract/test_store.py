@@ -12,7 +12,7 @@ import pytest
 from lambent.domain.concurrency import ConcurrencyState, Provisioned
 from lambent.domain.errors import AwsError
 from lambent.domain.function_urls import Cors, FunctionUrl, UrlPlace
-from lambent.domain.functions import Function, FunctionRecord
+from lambent.domain.functions import Function, FunctionRecord, RuntimeManagement
 from lambent.domain.names import LATEST
 from lambent.domain.policies import Policy, Statement
 from lambent.infra.functions.memory_store import MemoryFunctionStore, MemoryUrlIndex
@@ -151,6 +151,23 @@ async def test_what_becomes_of_loops_is_kept_until_the_function_goes(store: Func
     await delete(store, "f", 3)
     await create(store, record())
     assert await found() == {"Terminate"}
+
+
+async def test_what_is_said_of_a_versions_runtime_is_found_with_it(store: FunctionStore) -> None:
+    await store.create(record(), "s1", version("1"), 100)
+    said = {LATEST: RuntimeManagement("FunctionUpdate"), "1": RuntimeManagement("Manual", "arn:r")}
+    assert await store.change(Edit(ONE, "f", NOBODY, runtime_management=said), 100) is None
+    whole = await store.read(ONE, "f")
+    assert whole is not None
+    assert whole.runtime_management == said
+    for qualifier in (LATEST, "1", "2"):
+        found = await store.find(ONE, "f", qualifier)
+        assert found is not None
+        assert dict(found.runtime_management) == {key: each for key, each in said.items() if key == qualifier}
+    assert await store.change(Edit(ONE, "f", NOBODY, runtime_management={"1": None}), 100) is None
+    whole = await store.read(ONE, "f")
+    assert whole is not None
+    assert whole.runtime_management == {LATEST: said[LATEST]}
 
 
 async def test_policies_are_kept_by_qualifier_and_found_with_what_they_are_for(store: FunctionStore) -> None:

@@ -69,6 +69,7 @@ class MemoryFunctionStore:
                 _merged(function.urls, edit.urls),
                 function.tags_since if edit.tags is None else edit.tags,
                 edit.recursive_loop or function.recursive_loop,
+                _merged(function.runtime_management, edit.runtime_management),
             )
         if edit.settings is not None:
             self._settings[tenant] = edit.settings
@@ -94,6 +95,7 @@ class MemoryFunctionStore:
             {key: each for key, each in function.urls.items() if key == qualifier},
             function.tags_since,
             function.recursive_loop,
+            {key: each for key, each in function.runtime_management.items() if key == qualifier},
         )
 
     async def read(self, tenant: Tenant, name: str) -> Function | None:

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.function_urls import FunctionUrl, UrlPlace
-from lambent.domain.functions import AliasRecord, Function, FunctionRecord, VersionRecord
+from lambent.domain.functions import AliasRecord, Function, FunctionRecord, RuntimeManagement, VersionRecord
 from lambent.domain.lineage import RecursiveLoop
 from lambent.domain.names import Tenant
 from lambent.domain.policies import Policy
@@ -58,6 +58,7 @@ class Edit:
     urls: Mapping[str, FunctionUrl | None] = field(default_factory=dict)
     tags: Mapping[str, str] | None = None  # all of them
     recursive_loop: RecursiveLoop | None = None
+    runtime_management: Mapping[str, RuntimeManagement | None] = field(default_factory=dict)
     settings: ConcurrencyState | None = None
     added_bytes: int = 0  # of packages, $LATEST's and all versions' together
     delete: bool = False  # the function, with all that belongs to it; its settings go by `settings`

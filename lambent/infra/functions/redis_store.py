@@ -3,8 +3,9 @@
 lambent:{ACCOUNT:REGION}:function:NAME   hash: record (JSON), revision, stamp, bytes, and JSON in a field version:NUMBER
                                          for each version, alias:NAME for each alias, events:QUALIFIER where the
                                          handling of events is set, policy:QUALIFIER where others are allowed
-                                         something, url:QUALIFIER where it has an address, tags and loops (what
-                                         becomes of it in a recursive one) once they have been set
+                                         something, url:QUALIFIER where it has an address, runtime:VERSION where it is
+                                         said when its runtime changes, tags and loops (what becomes of it in a
+                                         recursive one) once they have been set
 lambent:{ACCOUNT:REGION}:functions       sorted set of names, all with score 0: sorted by name
 lambent:{ACCOUNT:REGION}:code-bytes      bytes of all packages
 lambent:{ACCOUNT:REGION}:concurrency     hash: state (JSON), revision
@@ -27,7 +28,7 @@ from redis.asyncio import Redis
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.function_urls import FunctionUrl, UrlPlace
-from lambent.domain.functions import AliasRecord, Function, FunctionRecord, VersionRecord
+from lambent.domain.functions import AliasRecord, Function, FunctionRecord, RuntimeManagement, VersionRecord
 from lambent.domain.lineage import TERMINATE, RecursiveLoop
 from lambent.domain.names import Tenant, is_version
 from lambent.domain.policies import Policy
@@ -41,7 +42,7 @@ READ_MILLISECONDS = 10_000
 FIND_ATTEMPTS = 5
 
 _TENANTS, _URLS = "lambent:concurrency-tenants", "lambent:function-urls"
-_VERSION, _ALIAS, _EVENTS, _POLICY, _URL = "version:", "alias:", "events:", "policy:", "url:"
+_VERSION, _ALIAS, _EVENTS, _POLICY, _URL, _RUNTIME = "version:", "alias:", "events:", "policy:", "url:", "runtime:"
 _TAGS, _LOOPS = "tags", "loops"
 
 _ENCODER = msgspec.json.Encoder()
@@ -51,6 +52,7 @@ _ALIASES = msgspec.json.Decoder(AliasRecord)
 _EVENT_CONFIGS = msgspec.json.Decoder(EventInvokeConfig)
 _POLICIES = msgspec.json.Decoder(Policy)
 _FUNCTION_URLS = msgspec.json.Decoder(FunctionUrl)
+_RUNTIME_MANAGEMENT = msgspec.json.Decoder(RuntimeManagement)
 _RECURSIVE_LOOP = msgspec.json.Decoder(RecursiveLoop)
 _TAG_MAP = msgspec.json.Decoder(dict[str, str])
 _SETTINGS = msgspec.json.Decoder(ConcurrencyState)
@@ -103,12 +105,13 @@ class RedisFunctionStore:
             fields[_TAGS] = _ENCODER.encode(edit.tags)
         if edit.recursive_loop is not None:
             fields[_LOOPS] = _ENCODER.encode(edit.recursive_loop)
-        published: dict[str, VersionRecord | AliasRecord | EventInvokeConfig | Policy | FunctionUrl | None] = {}
+        published: dict[str, object] = {}
         published |= {_VERSION + key: each for key, each in edit.versions.items()}
         published |= {_ALIAS + key: each for key, each in edit.aliases.items()}
         published |= {_EVENTS + key: each for key, each in edit.event_configs.items()}
         published |= {_POLICY + key: each for key, each in edit.policies.items()}
         published |= {_URL + key: each for key, each in edit.urls.items()}
+        published |= {_RUNTIME + key: each for key, each in edit.runtime_management.items()}
         fields |= {key: _ENCODER.encode(each) for key, each in published.items() if each is not None}
         keys = [f"function:{edit.name}", "functions", "code-bytes", "concurrency", "changes"]
         async with store_errors():
@@ -136,7 +139,7 @@ class RedisFunctionStore:
     async def find(self, tenant: Tenant, name: str, qualifier: str) -> Function | None:
         own = (_VERSION if is_version(qualifier) else _ALIAS) + qualifier
         for attempt in range(FIND_ATTEMPTS):
-            beside = [_EVENTS + qualifier, _POLICY + qualifier, _URL + qualifier, _TAGS, _LOOPS]
+            beside = [_EVENTS + qualifier, _POLICY + qualifier, _URL + qualifier, _RUNTIME + qualifier, _TAGS, _LOOPS]
             record, stamp, found, *others = await self._fields(tenant, name, ["record", "stamp", own, *beside])
             if record is None:
                 return None
@@ -263,6 +266,11 @@ def _function(fields: Mapping[str, bytes]) -> Function:
             key.removeprefix(_URL): _FUNCTION_URLS.decode(each) for key, each in fields.items() if key.startswith(_URL)
         },
         tags_since=_TAG_MAP.decode(fields[_TAGS]) if _TAGS in fields else None,
+        runtime_management={
+            key.removeprefix(_RUNTIME): _RUNTIME_MANAGEMENT.decode(each)
+            for key, each in fields.items()
+            if key.startswith(_RUNTIME)
+        },
         recursive_loop=_RECURSIVE_LOOP.decode(fields[_LOOPS]) if _LOOPS in fields else TERMINATE,
     )
 

@@ -299,7 +299,8 @@ def _version_deletion(function: Function, settings: ConcurrencyState, number: st
     after = concurrency.delete_provisioned(settings, record.name, number)
     return Edit(
         record.tenant, record.name, number, generation, versions={number: None}, event_configs={number: None},
-        policies={number: None}, settings=after, added_bytes=-version.deployed.code.size,
+        policies={number: None}, runtime_management={number: None}, settings=after,
+        added_bytes=-version.deployed.code.size,
     )  # fmt: skip
 
 
