@@ -6,7 +6,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,9 @@ from tests.integration.test_worker_cluster import ECHO, SESSION_KEY, STRONGEST, 
 ISOLATED = pytest.mark.skipif(STRONGEST == "process", reason="needs root for the level namespaces")
 
 
-@pytest.fixture(params=["channel", "api", "program"])
-async def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
-    """The same for a function on our own channel, for one that asks the Runtime API, and for one that is a program."""
-    way = request.param
-    async with cluster_of(tmp_path, through_api=way == "api", as_programs=way == "program") as made:
-        yield made
+@pytest.fixture
+def cluster(every_way: Cluster) -> Cluster:
+    return every_way
 
 
 async def failure(cluster: Cluster, files: dict[str, str] | str, event: Any = None, **fields: Any) -> dict[str, Any]:
@@ -197,31 +193,6 @@ async def test_the_log_of_an_invocation_is_in_order(cluster: Cluster) -> None:
     assert logged[1] == "importing"
     assert logged[2:] == lines[:-1]
     assert "Init Duration" not in (await cluster.invoke(identity)).tail
-
-
-async def test_the_json_log(cluster: Cluster) -> None:
-    source = (
-        "import logging\n"
-        "def handler(event, context):\n"
-        "    logging.warning('careful')\n"
-        "    logging.info('no')\n"
-        "    1 / 0\n"
-    )
-    identity = await cluster.deploy(source, log_format="JSON", application_log_level="WARN")
-    answer = await cluster.invoke(identity, request_id="r-1")
-    lines = [json.loads(line) for line in answer.tail.splitlines()]
-    assert [line.get("type", line.get("level")) for line in lines] == [
-        "platform.start",
-        "WARNING",
-        "ERROR",
-        "platform.runtimeDone",
-        "platform.report",
-    ]
-    assert (lines[1]["message"], lines[1]["requestId"]) == ("careful", "r-1")
-    assert lines[2]["errorType"] == "ZeroDivisionError"
-    for line in lines[3:]:
-        assert (line["record"]["status"], line["record"]["errorType"]) == ("error", "ZeroDivisionError")
-    assert lines[4]["record"]["metrics"]["memorySizeMB"] == 128
 
 
 async def test_the_tail_is_4_kb_and_a_flood_is_cut(cluster: Cluster) -> None:
@@ -483,37 +454,3 @@ async def test_a_zygote_that_dies_takes_its_children_along_and_is_replaced(clust
     zygote._process.kill()
     await cluster.until(lambda: cluster.worker.environments.by_id[identity].state.name == "COLD")
     assert (await cluster.invoke(identity, 5)).json == 5
-
-
-async def test_levels_leave_lines_out_of_a_json_log(cluster: Cluster) -> None:
-    source = (
-        "import logging\n"
-        "log = logging.getLogger()\n"
-        "def handler(event, context):\n"
-        "    print('printed')\n"
-        "    log.info('ordinary')\n"
-        "    log.error('bad')\n"
-    )
-    levels = {"log_format": "JSON", "application_log_level": "ERROR", "system_log_level": "WARN"}
-    identity = await cluster.deploy(source, **levels)
-    await cluster.invoke(identity)
-    lines = [json.loads(line) for line in cluster.log_lines()]
-    assert [line.get("message") for line in lines] == ["bad"]
-
-
-async def test_a_level_brings_lines_into_a_json_log(cluster: Cluster) -> None:
-    source = "def handler(event, context):\n    return {'n': 1 / event}\n"
-    kinds = ["platform.start", "platform.runtimeDone", "platform.report"]
-    for level, well in (("DEBUG", kinds), ("INFO", [kinds[0], kinds[2]]), ("WARN", [])):
-        identity = await cluster.deploy(
-            source, log_format="JSON", system_log_level=level, application_log_level="FATAL"
-        )
-        for event, expected in ((1, well), (0, kinds if level != "WARN" else kinds[1:])):
-            before = len(cluster.log_lines())
-            await cluster.invoke(identity, event)
-            told = [json.loads(line) for line in cluster.log_lines()[before:]]
-            assert [each["type"] for each in told if each["type"] != "platform.initStart"] == expected
-            for each in told:
-                if each["type"] == "platform.runtimeDone":
-                    assert each["record"]["status"] == ("success" if event else "error")
-                    assert each["record"]["metrics"]["producedBytes"] > 8
