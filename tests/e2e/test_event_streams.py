@@ -192,7 +192,7 @@ def test_what_a_function_makes_of_a_window_is_handed_on_to_its_end(cluster: Clus
         assert sums == sorted(sums)
         [last] = [what for what in seen(told, "last:") if what.startswith(window + "|")]
         assert last.endswith(f":{sums[-1]}:{stream.arn}:False")
-    assert result(cluster, made["UUID"]) == "OK"
+    eventually(lambda: result(cluster, made["UUID"]) == "OK")
 
 
 def test_what_never_succeeds_is_found_by_halves_and_told_to_a_queue(cluster: Cluster, told: Effects, moto: str) -> None:
