@@ -11,19 +11,27 @@ from contextlib import contextmanager
 from lambent.infra.clock import SystemClock
 from tests.e2e.harness import zipped
 
-# Sends "REQUEST-ID N" to the port in the event's `port`; then sleeps, then fails if it is told to.
-TELLS = """
-import os, socket, time
-def handler(event, context):
+# With which a function's code begins that tells: "REQUEST-ID WHAT VERSION", to the port in its variable PORT.
+TELL = """
+import base64, json, os, socket, time
+def tell(context, what):
     with socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), 10) as there:
-        there.sendall(f"{context.aws_request_id} {event.get('n', 0)} {context.function_version}".encode())
+        there.sendall(f"{context.aws_request_id} {what} {context.function_version}".encode())
         there.shutdown(socket.SHUT_WR)
         there.recv(1)
+"""
+# Tells its event's `n`; then sleeps, then fails if it is told to.
+TELLS = (
+    TELL
+    + """
+def handler(event, context):
+    tell(context, event.get("n", 0))
     time.sleep(event.get("s", 0))
     if event.get("fail"):
         raise ValueError("no")
     return event
 """
+)
 PACKAGE = zipped({"app.py": TELLS})
 
 

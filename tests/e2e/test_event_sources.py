@@ -14,19 +14,15 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.effects import Effects, effects
+from tests.e2e.effects import TELL, Effects, effects
 from tests.e2e.harness import ROOT, Cluster, code_blocks, error_of, eventually, most_at_once, printed, run, zipped
 from tests.e2e.reading import service
 
 ACCOUNT = "000000000000"
 # Tells each record's beginning and end as "REQUEST-ID WHAT VERSION"; fails as bodies say.
-TELLS = """
-import base64, json, os, socket, time
-def tell(context, what):
-    with socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), 10) as there:
-        there.sendall(f"{context.aws_request_id} {what} {context.function_version}".encode())
-        there.shutdown(socket.SHUT_WR)
-        there.recv(1)
+TELLS = (
+    TELL
+    + """
 def handler(event, context):
     failed = []
     for record in event["Records"]:
@@ -44,6 +40,7 @@ def handler(event, context):
         tell(context, "end:" + body)
     return {"batchItemFailures": failed}
 """
+)
 PACKAGE = zipped({"app.py": TELLS})
 
 

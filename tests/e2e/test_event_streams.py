@@ -11,18 +11,14 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.effects import Effects, effects
+from tests.e2e.effects import TELL, Effects, effects
 from tests.e2e.harness import Cluster, eventually, zipped
 from tests.e2e.reading import ACCOUNT, STREAMS, make_queue, reading_cluster, service
 
 # Tells each record's data, and what it does with it: what data says, fails.
-TELLS = """
-import base64, json, os, socket
-def tell(context, what):
-    with socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), 10) as there:
-        there.sendall(f"{context.aws_request_id} {what} {context.function_version}".encode())
-        there.shutdown(socket.SHUT_WR)
-        there.recv(1)
+TELLS = (
+    TELL
+    + """
 def handler(event, context):
     for record in event["Records"]:
         if "kinesis" in record:
@@ -43,10 +39,11 @@ def handler(event, context):
         tell(context, "done:" + data)
     return {}
 """
+)
 PACKAGE = zipped({"app.py": TELLS})
 # Sums a window's numbers; tells each batch's sum, and what the window came to.
 SUMS = (
-    TELLS.partition("def handler")[0]
+    TELL
     + """
 def handler(event, context):
     assert event["shardId"] == "shardId-000000000000"

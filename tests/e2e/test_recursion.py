@@ -12,7 +12,7 @@ import pytest
 
 from lambent.domain.lineage import mark
 from lambent.domain.names import Tenant
-from tests.e2e.effects import Effects, effects
+from tests.e2e.effects import TELL, Effects, effects
 from tests.e2e.harness import ROOT, Cluster, code_blocks, error_of, eventually, run, zipped
 from tests.e2e.reading import service
 from tests.e2e.test_event_sources import ACCOUNT, Queue, settled
@@ -22,13 +22,9 @@ MOST = 3
 TRACE = "Root=1-67891233-abcdef012345678912345678"
 # Tells how many times it is still to go on, and has itself invoked again as long as there are any; a batch is told by
 # its bodies.
-GOES_ON = """
-import json, os, socket
-def tell(context, what):
-    with socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), 10) as there:
-        there.sendall(f"{context.aws_request_id} {what} {context.function_version}".encode())
-        there.shutdown(socket.SHUT_WR)
-        there.recv(1)
+GOES_ON = (
+    TELL
+    + """
 def handler(event, context):
     if "left" not in event:
         for body in [record["body"] for record in event.get("Records", ())] or ["told"]:
@@ -48,6 +44,7 @@ def handler(event, context):
         return [error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]]
     return json.loads(answer["Payload"].read() or "null")
 """
+)
 
 
 @pytest.fixture(scope="module")
