@@ -360,67 +360,68 @@ class FrontendService:
         )
         scaling, mappings = self._scaling(connection, provisioner), RedisEventSourceStore(self._redis)
         logs = log_store(self._settings, self._layout, "reader", self._clock)
+        served: list[tuple[ModuleType, object]] = [
+            (scaling_service_pb2, scaling),
+            (function_service_pb2, functions),
+            (version_service_pb2, versions),
+            (alias_service_pb2, aliases),
+            (concurrency_service_pb2, concurrency),
+            (
+                layer_service_pb2,
+                LayerOperations(
+                    store=layers, uploads=uploads, urls=self._urls, limits=limits, clock=self._clock, ids=self._ids
+                ),
+            ),
+            (account_service_pb2, AccountOperations(self._store, limits)),
+            (
+                event_invoke_service_pb2,
+                EventInvokeConfigOperations(store=self._store, editor=editor, limits=limits, clock=self._clock),
+            ),
+            (
+                function_url_service_pb2,
+                FunctionUrlOperations(
+                    store=self._store,
+                    index=self._url_index,
+                    editor=editor,
+                    base=self._settings.cluster.function_url_base,
+                    limits=limits,
+                    clock=self._clock,
+                    ids=self._ids,
+                ),
+            ),
+            (identity_service_pb2, IdentityOperations()),
+            (
+                permission_service_pb2,
+                PermissionOperations(store=self._store, editor=editor, limits=limits, ids=self._ids),
+            ),
+            (recursion_service_pb2, RecursionOperations(store=self._store, editor=editor)),
+            (
+                runtime_management_service_pb2,
+                RuntimeManagementOperations(store=self._store, editor=editor),
+            ),
+            (
+                tag_service_pb2,
+                TagOperations(store=self._store, editor=editor, mappings=mappings, limits=limits),
+            ),
+            (
+                event_source_service_pb2,
+                EventSourceOperations(
+                    store=mappings,
+                    functions=self._store,
+                    connections=self._connections,
+                    limits=limits,
+                    clock=self._clock,
+                    ids=self._ids,
+                ),
+            ),
+            (queue_service_pb2, QueueOperations(self._queue, RedisInspector(self._redis))),
+            (invocation_service_pb2, invocations),
+            (log_service_pb2, LogOperations(self._store, logs, self._clock)),
+            (log_group_service_pb2, LogGroupOperations(logs, limits, self._clock)),
+            (insight_service_pb2, InsightOperations(self._scheduler_calls, self._clock)),
+        ]
         return Dispatch(
-            [
-                (_service(scaling_service_pb2), scaling),
-                (_service(function_service_pb2), functions),
-                (_service(version_service_pb2), versions),
-                (_service(alias_service_pb2), aliases),
-                (_service(concurrency_service_pb2), concurrency),
-                (
-                    _service(layer_service_pb2),
-                    LayerOperations(
-                        store=layers, uploads=uploads, urls=self._urls, limits=limits, clock=self._clock, ids=self._ids
-                    ),
-                ),
-                (_service(account_service_pb2), AccountOperations(self._store, limits)),
-                (
-                    _service(event_invoke_service_pb2),
-                    EventInvokeConfigOperations(store=self._store, editor=editor, limits=limits, clock=self._clock),
-                ),
-                (
-                    _service(function_url_service_pb2),
-                    FunctionUrlOperations(
-                        store=self._store,
-                        index=self._url_index,
-                        editor=editor,
-                        base=self._settings.cluster.function_url_base,
-                        limits=limits,
-                        clock=self._clock,
-                        ids=self._ids,
-                    ),
-                ),
-                (_service(identity_service_pb2), IdentityOperations()),
-                (
-                    _service(permission_service_pb2),
-                    PermissionOperations(store=self._store, editor=editor, limits=limits, ids=self._ids),
-                ),
-                (_service(recursion_service_pb2), RecursionOperations(store=self._store, editor=editor)),
-                (
-                    _service(runtime_management_service_pb2),
-                    RuntimeManagementOperations(store=self._store, editor=editor),
-                ),
-                (
-                    _service(tag_service_pb2),
-                    TagOperations(store=self._store, editor=editor, mappings=mappings, limits=limits),
-                ),
-                (
-                    _service(event_source_service_pb2),
-                    EventSourceOperations(
-                        store=mappings,
-                        functions=self._store,
-                        connections=self._connections,
-                        limits=limits,
-                        clock=self._clock,
-                        ids=self._ids,
-                    ),
-                ),
-                (_service(queue_service_pb2), QueueOperations(self._queue, RedisInspector(self._redis))),
-                (_service(invocation_service_pb2), invocations),
-                (_service(log_service_pb2), LogOperations(self._store, logs, self._clock)),
-                (_service(log_group_service_pb2), LogGroupOperations(logs, limits, self._clock)),
-                (_service(insight_service_pb2), InsightOperations(self._scheduler_calls, self._clock)),
-            ],
+            [(_service(file), operations) for file, operations in served],
             clock=self._clock,
             observe=self._requests.observe,
         )

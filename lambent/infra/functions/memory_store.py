@@ -89,13 +89,13 @@ class MemoryFunctionStore:
             function.record,
             function.stamp,
             {key: each for key, each in function.versions.items() if key in named},
-            {key: each for key, each in function.aliases.items() if key == qualifier},
-            {key: each for key, each in function.event_configs.items() if key == qualifier},
-            {key: each for key, each in function.policies.items() if key == qualifier},
-            {key: each for key, each in function.urls.items() if key == qualifier},
+            _only(function.aliases, qualifier),
+            _only(function.event_configs, qualifier),
+            _only(function.policies, qualifier),
+            _only(function.urls, qualifier),
             function.tags_since,
             function.recursive_loop,
-            {key: each for key, each in function.runtime_management.items() if key == qualifier},
+            _only(function.runtime_management, qualifier),
         )
 
     async def read(self, tenant: Tenant, name: str) -> Function | None:
@@ -152,6 +152,10 @@ class MemoryUrlIndex:
 
 def _bytes(function: Function) -> int:
     return function.record.code.size + sum(version.deployed.code.size for version in function.versions.values())
+
+
+def _only(named: Mapping[str, T], name: str) -> dict[str, T]:
+    return {name: named[name]} if name in named else {}
 
 
 def _merged(before: Mapping[str, T], changes: Mapping[str, T | None]) -> dict[str, T]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -40,6 +40,8 @@ CHANGE_LOG_LENGTH = 10_000
 READ_MILLISECONDS = 10_000
 # How often an alias is read again whose version was deleted between the two reads.
 FIND_ATTEMPTS = 5
+
+T = TypeVar("T")
 
 _TENANTS, _URLS = "lambent:concurrency-tenants", "lambent:function-urls"
 _VERSION, _ALIAS, _EVENTS, _POLICY, _URL, _RUNTIME = "version:", "alias:", "events:", "policy:", "url:", "runtime:"
@@ -105,13 +107,11 @@ class RedisFunctionStore:
             fields[_TAGS] = _ENCODER.encode(edit.tags)
         if edit.recursive_loop is not None:
             fields[_LOOPS] = _ENCODER.encode(edit.recursive_loop)
-        published: dict[str, object] = {}
-        published |= {_VERSION + key: each for key, each in edit.versions.items()}
-        published |= {_ALIAS + key: each for key, each in edit.aliases.items()}
-        published |= {_EVENTS + key: each for key, each in edit.event_configs.items()}
-        published |= {_POLICY + key: each for key, each in edit.policies.items()}
-        published |= {_URL + key: each for key, each in edit.urls.items()}
-        published |= {_RUNTIME + key: each for key, each in edit.runtime_management.items()}
+        changed: dict[str, Mapping[str, object]] = {
+            _VERSION: edit.versions, _ALIAS: edit.aliases, _EVENTS: edit.event_configs, _POLICY: edit.policies,
+            _URL: edit.urls, _RUNTIME: edit.runtime_management,
+        }  # fmt: skip
+        published = {prefix + key: each for prefix, some in changed.items() for key, each in some.items()}
         fields |= {key: _ENCODER.encode(each) for key, each in published.items() if each is not None}
         keys = [f"function:{edit.name}", "functions", "code-bytes", "concurrency", "changes"]
         async with store_errors():
@@ -246,33 +246,20 @@ def _function(fields: Mapping[str, bytes]) -> Function:
     return Function(
         record=_RECORD.decode(fields["record"]),
         stamp=fields.get("stamp", b"").decode(),
-        versions={
-            key.removeprefix(_VERSION): _VERSIONS.decode(each)
-            for key, each in fields.items()
-            if key.startswith(_VERSION)
-        },
-        aliases={
-            key.removeprefix(_ALIAS): _ALIASES.decode(each) for key, each in fields.items() if key.startswith(_ALIAS)
-        },
-        event_configs={
-            key.removeprefix(_EVENTS): _EVENT_CONFIGS.decode(each)
-            for key, each in fields.items()
-            if key.startswith(_EVENTS)
-        },
-        policies={
-            key.removeprefix(_POLICY): _POLICIES.decode(each) for key, each in fields.items() if key.startswith(_POLICY)
-        },
-        urls={
-            key.removeprefix(_URL): _FUNCTION_URLS.decode(each) for key, each in fields.items() if key.startswith(_URL)
-        },
+        versions=_named(fields, _VERSION, _VERSIONS),
+        aliases=_named(fields, _ALIAS, _ALIASES),
+        event_configs=_named(fields, _EVENTS, _EVENT_CONFIGS),
+        policies=_named(fields, _POLICY, _POLICIES),
+        urls=_named(fields, _URL, _FUNCTION_URLS),
         tags_since=_TAG_MAP.decode(fields[_TAGS]) if _TAGS in fields else None,
-        runtime_management={
-            key.removeprefix(_RUNTIME): _RUNTIME_MANAGEMENT.decode(each)
-            for key, each in fields.items()
-            if key.startswith(_RUNTIME)
-        },
+        runtime_management=_named(fields, _RUNTIME, _RUNTIME_MANAGEMENT),
         recursive_loop=_RECURSIVE_LOOP.decode(fields[_LOOPS]) if _LOOPS in fields else TERMINATE,
     )
+
+
+def _named(fields: Mapping[str, bytes], prefix: str, decoder: msgspec.json.Decoder[T]) -> dict[str, T]:
+    """What a hash has in the fields with a prefix, by what stands behind it."""
+    return {key.removeprefix(prefix): decoder.decode(each) for key, each in fields.items() if key.startswith(prefix)}
 
 
 def _flat(fields: Mapping[str, Any]) -> list[Any]:

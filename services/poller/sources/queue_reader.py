@@ -196,12 +196,14 @@ class QueueReader(SourceReader):
         SourceError."""
         mapping = self._mapping
         received = len(batch)
-        batch = await self._out_of_loops(batch)
+        found = await self._means.attempts.find(mapping.ref)
+        if isinstance(found, Known):
+            batch = self._out_of_loops(found, batch)
         whole = len(batch) == received
         if not batch:
             self.result = IN_LOOP
             return False
-        attempt = await self._attempt(lane, batch)
+        attempt = await self._attempt(lane, batch, found)
         if attempt is None:
             return False
         self._means.counts.add(mapping, "invoked", len(batch))
@@ -218,12 +220,9 @@ class QueueReader(SourceReader):
         await self._delete(lane, [each.handle for each in batch if each.id not in failed])
         return whole and not failed
 
-    async def _out_of_loops(self, batch: Sequence[_Message]) -> Sequence[_Message]:
+    def _out_of_loops(self, known: Known, batch: Sequence[_Message]) -> Sequence[_Message]:
         """A batch without what a recursive loop has led to, which stays in the queue."""
-        found = await self._means.attempts.find(self._mapping.ref)
-        if not isinstance(found, Known):
-            return batch
-        looped = [self._means.attempts.in_loop(found, each.trace) for each in batch]
+        looped = [self._means.attempts.in_loop(known, each.trace) for each in batch]
         if not any(looped):
             return batch
         _log.warning(
@@ -234,7 +233,7 @@ class QueueReader(SourceReader):
             return batch[: looped.index(True)]  # what comes after one of its group does not go before it
         return [each for each, loop in zip(batch, looped, strict=True) if not loop]
 
-    async def _attempt(self, lane: _Lane, batch: Sequence[_Message]) -> Attempt | None:
+    async def _attempt(self, lane: _Lane, batch: Sequence[_Message], found: Known | Attempt) -> Attempt | None:
         """What came of a batch. None: the function could not be invoked for as long as the messages were hidden."""
         mapping, ref = self._mapping, self._mapping.ref
         payload = batch_events.event(each.record for each in batch)
@@ -242,7 +241,7 @@ class QueueReader(SourceReader):
             self.result = "PROBLEM: a message is larger than an invocation may be"
             return None
         request = self._request(self._means.ids.uuid(), len(batch), {each.trace for each in batch})
-        until = lane.since + await self._may_take(lane)
+        until = lane.since + await self._may_take(lane, found)
         first, most = HELD_BACK_SECONDS
         for delay in rpc.delays(self._means.rng, first=first, most=most):
             found = await self._means.attempts.find(ref)
@@ -264,14 +263,13 @@ class QueueReader(SourceReader):
         )
         return None
 
-    async def _may_take(self, lane: _Lane) -> float:
+    async def _may_take(self, lane: _Lane, found: Known | Attempt) -> float:
         """For how long after it was received a batch may still be begun: until then it can end while its messages are
         hidden. Raises SourceError."""
         now = self._means.clock.monotonic()
         if self._visibility is None or now - self._visibility[0] > VISIBILITY_SECONDS:
             self._visibility = (now, await lane.queue.visibility_seconds())
         visibility = self._visibility[1]
-        found = await self._means.attempts.find(self._mapping.ref)
         runs = found.configurations if isinstance(found, Known) else ()
         timeout = max((each.timeout for each in runs), default=0)
         return max(visibility - timeout, visibility * TRIED_SHARE)

@@ -439,7 +439,8 @@ class StreamReader(SourceReader):
                     break
             else:
                 self.result = f"PROBLEM: {attempt.detail}"
-                [nothing], wait = (step := held_back(nothing)).again, step.wait_seconds
+                step = held_back(nothing)
+                [nothing], wait = step.again, step.wait_seconds
             await self._pause(wait)
         else:
             return
