@@ -9,7 +9,9 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 from hypothesis import settings
 
@@ -53,6 +55,12 @@ def moto() -> Iterator[str]:
     server.start()
     yield f"http://127.0.0.1:{port}"
     server.stop()
+
+
+def service(moto: str, name: str) -> Any:
+    """A client of one of the services that moto plays."""
+    keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s"}
+    return boto3.client(name, endpoint_url=moto, region_name="us-east-1", **keys)
 
 
 _given: set[int] = set()

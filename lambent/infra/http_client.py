@@ -18,6 +18,10 @@ class HttpFailure(Exception):
     """No answer: not reached, too slow, or what came is no HTTP."""
 
 
+class AnswerTooLong(HttpFailure):
+    """More comes than is taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a server said."""
@@ -34,10 +38,14 @@ class _Answering:
         self.headers: dict[str, str] = {}
         self.parts: list[bytes] = []
         self.size = 0
+        self.expected = 0  # bytes of the body, as the server says; 0: it does not
         self.done = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self.expected = int(self.headers.get("content-length", 0))
 
     def on_body(self, part: bytes) -> None:
         self.parts.append(part)
@@ -123,8 +131,8 @@ async def _read(reader: asyncio.StreamReader, most: int) -> tuple[Answer, bool]:
                 break
             raise EOFError("the connection ended before the answer")
         parser.feed_data(data)
-        if answering.size > most:
-            raise EOFError("the answer is too long")
+        if max(answering.size, answering.expected) > most:
+            raise AnswerTooLong(f"the answer is longer than {most} bytes")
     answer = Answer(parser.get_status_code(), answering.headers, b"".join(answering.parts))
     return answer, answering.done and parser.should_keep_alive()
 

@@ -321,7 +321,7 @@ class Queue:
     )
     connections: str = setting(
         "",
-        "TOML file that says where destinations, dead-letter queues and event sources are; see "
+        "TOML file that says where destinations, dead-letter queues, event sources and packages in buckets are; see "
         "docs/howto/destinations.md.",
     )
     source_bytes: int = setting(

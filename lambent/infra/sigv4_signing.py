@@ -1,5 +1,5 @@
 """Signs requests of ours to AWS's services with Signature Version 4. The other side of `sigv4`; pure, `now` is a
-parameter. For requests without a query: what we send has its parameters in the body."""
+parameter."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ class Signer:
     region: str
     service: str
 
-    def sign(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> dict[str, str]:
-        """The headers to send: those given (lower-case names, `host` among them), and what signing adds. `path`: as it
-        is sent."""
+    def sign(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float, query: str = ""
+    ) -> dict[str, str]:
+        """The headers to send: those given (lower-case names, `host` among them), and what signing adds. `path`,
+        `query`: as they are sent; of the query, parameters in order and encoded as signers do."""
         moment = datetime.fromtimestamp(now, UTC)
         date = f"{moment:%Y%m%d}"
         digest = hashlib.sha256(body).hexdigest()
@@ -32,7 +34,7 @@ class Signer:
         # S3 alone takes the path as it is sent; all others encode it once more.
         canonical = path if self.service == "s3" else canonical_path(path.encode()).decode()
         lines = "".join(f"{name}:{' '.join(sent[name].split())}\n" for name in sorted(sent))
-        request = f"{method}\n{canonical}\n\n{lines}\n{names}\n{digest}"
+        request = f"{method}\n{canonical}\n{query}\n{lines}\n{names}\n{digest}"
         scope = f"{date}/{self.region}/{self.service}/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{sent['x-amz-date']}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
         key = signing_key(self.secret, date.encode(), self.region.encode(), self.service.encode())

@@ -72,6 +72,7 @@ from lambent.v1 import (
     version_service_pb2,
 )
 from services.frontend import code_urls
+from services.frontend.buckets import Buckets
 from services.frontend.code_urls import CodeUrls
 from services.frontend.events import EventAcceptor
 from services.frontend.layers.redis_store import RedisLayerStore
@@ -312,7 +313,8 @@ class FrontendService:
         lookups = Lookups(self._store, self._settler, self._snapshots)
         provisioner = Provisioner(editor, limits, self._clock)
         publisher = Publisher(self._snapshots, self._clock, self._ids)
-        uploads, layers = Uploads(self._code, limits), RedisLayerStore(self._redis)
+        buckets = Buckets(self._connections, self._clock, most_bytes=limits.unzipped_bytes)
+        uploads, layers = Uploads(self._code, buckets, limits), RedisLayerStore(self._redis)
         functions = FunctionOperations(
             store=self._store,
             uploads=uploads,

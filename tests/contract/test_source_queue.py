@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import boto3
 import pytest
 
 from lambent.domain.destinations import resource_of
@@ -17,6 +16,7 @@ from lambent.infra.connections import Connection
 from lambent.infra.sqs_queue import SqsQueue
 from services.poller.sources.memory_queue import MemoryQueue
 from services.poller.sources.port import SourceQueue
+from tests.conftest import service
 
 TENANT = Tenant("123456789012", "us-east-1")
 
@@ -47,9 +47,7 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Se
 
     def real(*, ordered: bool = False, visibility: int = 30) -> Sender:
         endpoint = request.getfixturevalue("moto")
-        client: Any = boto3.client(
-            "sqs", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
-        )
+        client = service(endpoint, "sqs")
         name = f"q-{SystemIds().token(6)}{'.fifo' if ordered else ''}"
         attributes = {"VisibilityTimeout": str(visibility)}
         if ordered:

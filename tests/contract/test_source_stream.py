@@ -10,7 +10,6 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
-import boto3
 import pytest
 
 from lambent.domain.destinations import Destination, resource_of
@@ -22,6 +21,7 @@ from lambent.infra.connections import Connection
 from lambent.infra.streams import DynamoStream, KinesisStream
 from services.poller.sources.memory_stream import MemoryStream
 from services.poller.sources.port import SourceStream
+from tests.conftest import service
 
 TENANT = Tenant("123456789012", "us-east-1")
 ROLE = "arn:aws:iam::123456789012:role/any"
@@ -58,12 +58,6 @@ def resource(arn: str) -> Destination:
     return found
 
 
-def client(service: str, endpoint: str) -> Any:
-    return boto3.client(
-        service, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
-    )
-
-
 def kinesis_at(endpoint: str, name: str) -> KinesisStream:
     source = resource(f"arn:aws:kinesis:us-east-1:123456789012:stream/{name}")
     return KinesisStream(Connection(endpoint, "k", "s", service="kinesis"), source, TENANT, SystemClock(), ROLE)
@@ -80,14 +74,14 @@ def memory() -> Writer:
 
 
 def kinesis(endpoint: str) -> Writer:
-    service, name = client("kinesis", endpoint), f"s-{SystemIds().token(6)}"
-    service.create_stream(StreamName=name, ShardCount=1)
+    kinesis, name = service(endpoint, "kinesis"), f"s-{SystemIds().token(6)}"
+    kinesis.create_stream(StreamName=name, ShardCount=1)
 
     def split(shard: str) -> None:
-        service.split_shard(StreamName=name, ShardToSplit=shard, NewStartingHashKey=str(2**127))
+        kinesis.split_shard(StreamName=name, ShardToSplit=shard, NewStartingHashKey=str(2**127))
 
     return Writer(
-        lambda text: service.put_record(StreamName=name, PartitionKey="k", Data=text.encode()),
+        lambda text: kinesis.put_record(StreamName=name, PartitionKey="k", Data=text.encode()),
         lambda: kinesis_at(endpoint, name),
         data_of,
         split,
@@ -95,8 +89,8 @@ def kinesis(endpoint: str) -> Writer:
 
 
 def dynamodb(endpoint: str) -> Writer:
-    service, name = client("dynamodb", endpoint), f"t-{SystemIds().token(6)}"
-    arn = service.create_table(
+    dynamodb, name = service(endpoint, "dynamodb"), f"t-{SystemIds().token(6)}"
+    arn = dynamodb.create_table(
         TableName=name,
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
@@ -104,7 +98,7 @@ def dynamodb(endpoint: str) -> Writer:
         StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
     )["TableDescription"]["LatestStreamArn"]
     return Writer(
-        lambda text: service.put_item(TableName=name, Item={"id": {"S": text}}),
+        lambda text: dynamodb.put_item(TableName=name, Item={"id": {"S": text}}),
         lambda: dynamodb_at(endpoint, arn),
         item_of,
     )

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
-
-from tests.conftest import free_port
+from tests.conftest import free_port, service
 from tests.e2e.conftest import OTHER_KEY, OTHER_SECRET
 from tests.e2e.harness import Cluster, zipped
 
@@ -63,11 +61,6 @@ def reading_cluster(moto: str, folder: Path) -> Iterator[Cluster]:
             yield cluster
         finally:
             cluster.stop()
-
-
-def service(moto: str, name: str) -> Any:
-    keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s"}
-    return boto3.client(name, endpoint_url=moto, region_name="us-east-1", **keys)
 
 
 def make_queue(moto: str, name: str, **attributes: str) -> str:

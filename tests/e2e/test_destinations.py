@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from lambent.infra.redis_client import connect
+from tests.conftest import service
 from tests.e2e.effects import Effects, effects
 from tests.e2e.harness import Cluster, error_of, eventually, run
 from tests.e2e.test_async import create, send
@@ -119,9 +119,7 @@ def test_a_dead_letter_target_is_a_queue_or_a_topic(telling: Cluster, told: Effe
 
 def messages(moto: str, name: str) -> list[dict[str, Any]]:
     """What a queue of moto's has."""
-    sqs = boto3.client(
-        "sqs", endpoint_url=moto, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
-    )
+    sqs = service(moto, "sqs")
     url = sqs.create_queue(QueueName=name)["QueueUrl"].replace("123456789012", ACCOUNT)
     found = sqs.receive_message(QueueUrl=url, MessageAttributeNames=["All"], MaxNumberOfMessages=10)
     taken: list[dict[str, Any]] = found.get("Messages", [])

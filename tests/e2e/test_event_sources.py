@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import service
 from tests.e2e.effects import TELL, Effects, effects
 from tests.e2e.harness import ROOT, Cluster, code_blocks, error_of, eventually, most_at_once, printed, run, zipped
-from tests.e2e.reading import service
 
 ACCOUNT = "000000000000"
 # Tells each record's beginning and end as "REQUEST-ID WHAT VERSION"; fails as bodies say.

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import service
 from tests.e2e.effects import TELL, Effects, effects
 from tests.e2e.harness import Cluster, eventually, zipped
-from tests.e2e.reading import ACCOUNT, STREAMS, make_queue, reading_cluster, service
+from tests.e2e.reading import ACCOUNT, STREAMS, make_queue, reading_cluster
 
 # Tells each record's data, and what it does with it: what data says, fails.
 TELLS = (

@@ -12,9 +12,9 @@ import pytest
 
 from lambent.domain.lineage import mark
 from lambent.domain.names import Tenant
+from tests.conftest import service
 from tests.e2e.effects import TELL, Effects, effects
 from tests.e2e.harness import ROOT, Cluster, code_blocks, error_of, eventually, run, zipped
-from tests.e2e.reading import service
 from tests.e2e.test_event_sources import ACCOUNT, Queue, settled
 from tests.e2e.test_function_urls import ANYBODY, address, ask
 

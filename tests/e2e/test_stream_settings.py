@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import service
 from tests.e2e.harness import Cluster, error_of, eventually
-from tests.e2e.reading import ACCOUNT, BARE, FUNCTIONS, INVALID, QUEUES, STREAMS, TABLE, plain, reading_cluster, service
+from tests.e2e.reading import ACCOUNT, BARE, FUNCTIONS, INVALID, QUEUES, STREAMS, TABLE, plain, reading_cluster
 
 # The same of a stream beyond that.
 OF_STREAMS: dict[str, Any] = {

@@ -15,9 +15,9 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-from tests.conftest import free_port
+from tests.conftest import free_port, service
 from tests.e2e.harness import Cluster, eventually, zipped
-from tests.e2e.reading import ACCOUNT, make_queue, service
+from tests.e2e.reading import ACCOUNT, make_queue
 
 CODE = "import os\ndef handler(event, context):\n    if event.get('fail'):\n        raise ValueError('no')\n    return os.environ['_X_AMZN_TRACE_ID']\n"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import service
 from tests.e2e.harness import Cluster, code_blocks, run, zipped
-from tests.e2e.reading import ACCOUNT, CODE, make_queue, reading_cluster, service
+from tests.e2e.reading import ACCOUNT, CODE, make_queue, reading_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "howto" / "terraform.md"

@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import boto3
 import pytest
 
 from lambent.domain.async_events import Condition, RetryPolicy
@@ -21,7 +20,7 @@ from lambent.infra.redis_client import connect
 from lambent.infra.telemetry import Telemetry
 from services.poller.redis_streams import RedisStreams
 from services.poller.sending import Deliveries, Sender
-from tests.conftest import free_port
+from tests.conftest import free_port, service
 
 TENANT = Tenant("123456789012", "us-east-1")
 ENDED = Ended(
@@ -45,12 +44,6 @@ async def make(redis_url: str) -> AsyncIterator[Any]:
     await client.aclose()
 
 
-def client(service: str, endpoint: str) -> Any:
-    return boto3.client(
-        service, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
-    )
-
-
 def row(endpoint: str, service: str) -> Connection:
     return Connection(endpoint, "k", "s", service=service)
 
@@ -63,7 +56,7 @@ def item(target: str, kind: str) -> tuple[QueueKey, Leased]:
 
 
 async def test_a_queue_is_told_records_and_dead_letters(make: Any, moto: str) -> None:
-    sqs = client("sqs", moto)
+    sqs = service(moto, "sqs")
     url = sqs.create_queue(QueueName="q")["QueueUrl"]
     deliveries = make(row(moto, "sqs"))
     for kind in ("OnFailure", "DeadLetter"):
@@ -83,7 +76,7 @@ async def test_a_queue_is_told_records_and_dead_letters(make: Any, moto: str) ->
 
 
 async def test_a_topic_is_told(make: Any, moto: str) -> None:
-    sqs, sns = client("sqs", moto), client("sns", moto)
+    sqs, sns = service(moto, "sqs"), service(moto, "sns")
     url = sqs.create_queue(QueueName="of-topic")["QueueUrl"]
     topic = sns.create_topic(Name="t")["TopicArn"]
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint="arn:aws:sqs:us-east-1:123456789012:of-topic")
@@ -96,7 +89,7 @@ async def test_a_topic_is_told(make: Any, moto: str) -> None:
 
 
 async def test_a_bus_is_told(make: Any, moto: str) -> None:
-    sqs, events = client("sqs", moto), client("events", moto)
+    sqs, events = service(moto, "sqs"), service(moto, "events")
     url = sqs.create_queue(QueueName="of-bus")["QueueUrl"]
     bus = events.create_event_bus(Name="b")["EventBusArn"]
     events.put_rule(Name="r", EventBusName="b", EventPattern='{"source": ["lambda"]}')
@@ -111,7 +104,7 @@ async def test_a_bus_is_told(make: Any, moto: str) -> None:
 
 
 async def test_a_bucket_is_told(make: Any, moto: str) -> None:
-    s3 = client("s3", moto)
+    s3 = service(moto, "s3")
     s3.create_bucket(Bucket="bucket")
     assert await make(row(moto, "s3")).run(*item("arn:aws:s3:::bucket", "OnFailure"), ENDED.now) == (Done(), False)
     [kept] = s3.list_objects_v2(Bucket="bucket")["Contents"]

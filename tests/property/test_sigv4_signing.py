@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from unittest.mock import patch
+from urllib.parse import quote
 
 import pytest
 from botocore.auth import S3SigV4Auth, SigV4Auth
@@ -22,12 +23,17 @@ paths = st.lists(
 
 @pytest.mark.parametrize("service", ["sqs", "sns", "events", "lambda", "s3"])
 @settings(max_examples=60)
-@given(parts=paths, body=st.binary(max_size=50), value=st.text("ab 1", min_size=1).filter(str.strip))
-def test_as_botocore_does(service: str, parts: list[str], body: bytes, value: str) -> None:
+@given(
+    parts=paths, body=st.binary(max_size=50), value=st.text("ab 1", min_size=1).filter(str.strip),
+    version=st.none() | st.text("aZ0-_.~/+= ü", min_size=1),
+)  # fmt: skip
+def test_as_botocore_does(service: str, parts: list[str], body: bytes, value: str, version: str | None) -> None:
     path = "/" + "/".join(parts)
+    query = "" if version is None else f"versionId={quote(version, safe='')}"
     headers = {"host": "there.example:8000", "content-type": "application/json", "x-amz-target": value}
-    ours = Signer("AKID", "secret", "eu-west-1", service).sign("POST", path, headers, body, NOW)
-    request = AWSRequest("POST", f"http://there.example:8000{path}", data=body, headers=dict(headers))
+    ours = Signer("AKID", "secret", "eu-west-1", service).sign("POST", path, headers, body, NOW, query)
+    url = f"http://there.example:8000{path}" + (f"?{query}" if query else "")
+    request = AWSRequest("POST", url, data=body, headers=dict(headers))
     request.headers["X-Amz-Content-SHA256"] = ours["x-amz-content-sha256"]
     auth = (S3SigV4Auth if service == "s3" else SigV4Auth)(Credentials("AKID", "secret"), service, "eu-west-1")
     with patch(

@@ -25,7 +25,7 @@ from services.frontend.operations.layers import LayerAttacher
 from services.frontend.operations.lookups import Lookups, function_ref, storage_exceeded, update_in_progress
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.unserved import refuse_unserved
-from services.frontend.operations.uploads import Uploads
+from services.frontend.operations.uploads import Uploads, source_of
 from services.frontend.operations.versions import Publisher, versions_after
 from services.frontend.transport.call import Call
 
@@ -82,8 +82,7 @@ class FunctionOperations:
         configuration = dataclasses.replace(configuration, layers=await self._layers.attach(request.layers, call))
         if await self._store.get(ref.tenant, ref.name) is not None:
             raise _exists(ref)
-        package = request.code.zip_file if request.code.HasField("zip_file") else None
-        code = await self._uploads.keep(package, configuration.layers)
+        code = await self._uploads.keep(source_of(request.code), ref.tenant, configuration.layers)
         now = self._clock.epoch()
         record = FunctionRecord(
             tenant=ref.tenant,
@@ -175,12 +174,10 @@ class FunctionOperations:
         """New code for $LATEST."""
         ref = function_ref(request.function_name, call)
         refuse_unserved(request)
-        if not request.HasField("zip_file"):
-            # Changing the architecture alone is an update of the code to AWS; there is then nothing to fetch.
-            raise invalid_parameter("Please provide a source for function code.")
+        source = source_of(request)
         record = await self._lookups.changeable(ref, request.revision_id if request.HasField("revision_id") else None)
         configuration = record.configuration
-        code = await self._uploads.keep(request.zip_file, configuration.layers, dry_run=request.dry_run)
+        code = await self._uploads.keep(source, ref.tenant, configuration.layers, dry_run=request.dry_run)
         if request.architectures:
             configuration = dataclasses.replace(configuration, architecture=request.architectures[0])
         changed = dataclasses.replace(record, code=code, configuration=configuration)

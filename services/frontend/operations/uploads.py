@@ -1,4 +1,4 @@
-"""Packages that requests bring: checked, measured and kept, those of functions and those of layers alike."""
+"""Packages that requests bring, or that lie where they say: checked, measured and kept; of functions and of layers."""
 
 from __future__ import annotations
 
@@ -10,33 +10,67 @@ from lambent.domain import layers
 from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.functions import AttachedLayer, Code
 from lambent.domain.limits import Limits
+from lambent.domain.names import Tenant
 from lambent.infra import packages
 from lambent.infra.code_store import CodeStore
+from lambent.v1 import function_service_pb2, layer_service_pb2
+from services.frontend.buckets import BucketObject, Buckets
+
+Packaged = (
+    function_service_pb2.FunctionCode
+    | function_service_pb2.UpdateFunctionCodeRequest
+    | layer_service_pb2.LayerVersionContentInput
+)
+Source = bytes | BucketObject
+
+
+def source_of(request: Packaged) -> Source:
+    """A request's package, or where it is. Raises InvalidParameterValueException where that is neither or both."""
+    elsewhere = [name for name in ("s3_bucket", "s3_key", "s3_object_version") if request.HasField(name)]
+    if request.HasField("zip_file"):
+        if elsewhere:
+            raise invalid_parameter("Please do not provide other FunctionCode parameters when providing a ZipFile.")
+        return request.zip_file
+    if not elsewhere:
+        raise invalid_parameter("Please provide a source for function code.")
+    if not (request.HasField("s3_bucket") and request.HasField("s3_key")):
+        raise invalid_parameter("Please provide both S3Bucket and S3Key.")
+    return BucketObject(
+        request.s3_bucket, request.s3_key, request.s3_object_version if request.HasField("s3_object_version") else None
+    )
 
 
 class Uploads:
     """Takes packages into the code store."""
 
-    def __init__(self, code: CodeStore, limits: Limits) -> None:
+    def __init__(self, code: CodeStore, buckets: Buckets, limits: Limits) -> None:
         self._code = code
+        self._buckets = buckets
         self._limits = limits
 
-    async def keep(self, data: bytes | None, attached: Sequence[AttachedLayer] = (), *, dry_run: bool = False) -> Code:
+    async def keep(
+        self, source: Source, tenant: Tenant, attached: Sequence[AttachedLayer] = (), *, dry_run: bool = False
+    ) -> Code:
         """Check a package, together with the layers of the function that it is for, and keep it.
 
-        Raises what AWS says of a bad one. None: the request brings none.
+        Raises what AWS says of a bad one, and what `Buckets.read` does.
         """
-        if data is None:
-            raise invalid_parameter("Please provide a source for function code.")
-        if len(data) > self._limits.zip_bytes:
-            raise AwsError(
-                "RequestEntityTooLargeException", f"Zipped size must be smaller than {self._limits.zip_bytes} bytes"
-            )
+        limits = self._limits
+        if isinstance(source, bytes):
+            data = source
+            if len(data) > limits.zip_bytes:
+                text = f"Zipped size must be smaller than {limits.zip_bytes} bytes"
+                raise AwsError("RequestEntityTooLargeException", text)
+        else:
+            found = await self._buckets.read(tenant, source)
+            if found is None:
+                raise invalid_parameter(f"Unzipped size must be smaller than {limits.unzipped_bytes} bytes")
+            data = found
         try:
-            unzipped = await asyncio.to_thread(packages.check, data, self._limits)
+            unzipped = await asyncio.to_thread(packages.check, data, limits)
         except packages.PackageError as error:
-            raise invalid_parameter(package_text(error, self._limits)) from error
-        layers.check_size(unzipped, attached, self._limits.unzipped_bytes)
+            raise invalid_parameter(package_text(error, limits)) from error
+        layers.check_size(unzipped, attached, limits.unzipped_bytes)
         if dry_run:
             return Code(hashlib.sha256(data).hexdigest(), len(data), unzipped)
         return Code(await asyncio.to_thread(self._code.put, data), len(data), unzipped)
