@@ -31,17 +31,19 @@ def several(url: str) -> Several | None:
     safe, plus, kind = scheme.partition("+")
     if not separator or not plus:
         return None
-    parts = urlsplit(f"//{rest}")
-    user, _, hosts = parts.netloc.rpartition("@")
+    # Not by `urlsplit`, which today's versions of Python have refuse brackets behind another address.
+    place, _, query = rest.partition("?")
+    authority, _, below = place.partition("/")
+    user, _, hosts = authority.rpartition("@")
     name, _, password = user.partition(":")
-    path = [unquote(each) for each in parts.path.split("/") if each]
+    path = [unquote(each) for each in below.split("/") if each]
     if safe not in ("redis", "rediss") or kind not in (SENTINEL, CLUSTER) or not hosts:
         raise ValueError("a URL of several addresses is redis+sentinel://... or redis+cluster://...")
     if kind == SENTINEL and not path:
         raise ValueError("a URL of Sentinels is redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DATABASE")
     if kind == CLUSTER and path not in ([], ["0"]):
         raise ValueError("a URL of a cluster is redis+cluster://HOST:PORT,HOST:PORT; its only database is 0")
-    options: dict[str, Any] = dict(parse_qsl(parts.query))
+    options: dict[str, Any] = dict(parse_qsl(query))
     if kind == SENTINEL:
         options["db"] = int(path[1]) if len(path) > 1 else 0
     if password:
