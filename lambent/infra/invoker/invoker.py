@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError
@@ -309,7 +310,7 @@ class Invoker:
         self._running = 0
         self._idle: asyncio.Event | None = None  # set when nothing runs; made when somebody waits for that
 
-    async def invoke(
+    def invoke(
         self,
         target: Target,
         payload: bytes,
@@ -320,7 +321,7 @@ class Invoker:
         client_context: str | None,
         tail: bool,
         begins: Callable[[], None] | None = None,
-    ) -> Outcome:
+    ) -> Coroutine[Any, Any, Outcome]:
         """Run one invocation to its end. `begins` is called when an environment is there for it: again, if that did
         not take it.
 
@@ -328,7 +329,7 @@ class Invoker:
         its slot freed at once.
         """
         meta = frames.Invoke(0, "", request_id, arn, trace, client_context, tail)
-        return await self._run(_Invocation(self, target, meta, payload, begins))
+        return self._run(_Invocation(self, target, meta, payload, begins))
 
     async def prepare(self, target: Target, request_id: str) -> Outcome:
         """Have an environment made, and with it the snapshot of a version with SnapStart; what came of its init phase.

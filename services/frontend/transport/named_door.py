@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -176,8 +176,8 @@ class HttpDoors:
         self._urls = urls
         self.refused = rest.refused
 
-    async def handle(self, request: HttpRequest) -> HttpResponse:
-        return await self._door(request).handle(request)
+    def handle(self, request: HttpRequest) -> Coroutine[Any, Any, HttpResponse]:
+        return self._door(request).handle(request)
 
     def body_limit(self, head: HttpRequest) -> int:
         return self._door(head).body_limit(head)
