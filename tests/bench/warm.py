@@ -112,7 +112,9 @@ class Bench:
 
 @asynccontextmanager
 async def _cluster(folder: Path) -> AsyncIterator[Bench]:
-    cluster = Cluster(folder / "data", "--no-examples")
+    # Ten requests a second for each execution bound an account of a thousand to about what is measured here: beyond it
+    # callers are throttled, and near it they ask the scheduler for permissions all the time.
+    cluster = Cluster(folder / "data", "--no-examples", LAMBENT_LIMITS_REQUESTS_PER_EXECUTION="100000")
     try:
         await asyncio.to_thread(cluster.start)
         await asyncio.to_thread(
