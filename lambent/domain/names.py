@@ -6,7 +6,7 @@ Source: https://docs.aws.amazon.com/lambda/latest/api/API_GetFunction.html (Func
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -66,12 +66,11 @@ class FunctionRef:
     tenant: Tenant
     name: str
     qualifier: str | None  # None: unqualified, which means $LATEST wherever something must run
+    # In the form that was asked for: qualified only if the request was.
+    arn: str = field(init=False, compare=False, repr=False)
 
-    @property
-    def arn(self) -> str:
-        """ARN in the form that was asked for: qualified only if the request was."""
-        suffix = "" if self.qualifier is None else f":{self.qualifier}"
-        return function_arn(self.tenant, self.name) + suffix
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arn", function_arn(self.tenant, self.name, self.qualifier))
 
 
 def function_arn(tenant: Tenant, name: str, qualifier: str | None = None) -> str:
@@ -80,6 +79,8 @@ def function_arn(tenant: Tenant, name: str, qualifier: str | None = None) -> str
     return arn if qualifier is None else f"{arn}:{qualifier}"
 
 
+# The same few names are asked for again and again.
+@lru_cache(maxsize=4096)
 def parse(
     text: str, qualifier: str | None, tenant: Tenant, *, creating: bool = False, anyones: bool = False
 ) -> FunctionRef:
@@ -105,7 +106,6 @@ def parse(
     return FunctionRef(tenant, name, qualifier if qualifier is not None else derived)
 
 
-@lru_cache(maxsize=4096)
 def _split(text: str, creating: bool) -> tuple[str, str | None, str | None, str | None]:
     limit = MAX_CREATE_LENGTH if creating else MAX_READ_LENGTH
     match = _NAME.fullmatch(text)

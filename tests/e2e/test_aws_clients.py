@@ -176,7 +176,7 @@ def creation(**changes: Any) -> dict[str, Any]:
         ({"Environment": {"Variables": {"1": "x"}}}, "ValidationException", "environment"),
         ({"Code": {"ZipFile": b"no zip"}}, "InvalidParameterValueException", "Could not unzip uploaded file. Please check your file, then try to upload again."),
         ({"Code": {"ZipFile": zipped({"../evil.py": "x"})}}, "InvalidParameterValueException", "Could not unzip"),
-        ({"Code": {"S3Bucket": "bucket", "S3Key": "key"}}, "InvalidParameterValueException", "S3 are not served yet"),
+        ({"Code": {"S3Bucket": "bucket", "S3Key": "key"}}, "InvalidParameterValueException", "no connection of this cluster leads to S3"),
         ({"PublishTo": "LATEST_PUBLISHED"}, "InvalidParameterValueException", "managed instances are not served"),
         ({"PackageType": "Image", "Code": {"ImageUri": "x"}}, "InvalidParameterValueException", "Image"),
         ({"LoggingConfig": {"LogFormat": "Text", "ApplicationLogLevel": "INFO"}}, "InvalidParameterValueException", "LogLevel is not supported when LogFormat"),

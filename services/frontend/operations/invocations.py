@@ -68,7 +68,7 @@ class InvocationOperations:
     async def invoke(self, request: pb.InvokeRequest, call: Call) -> pb.InvokeResponse:
         """Run a function, in AWS's order of checks: name, existence, state, size, JSON, then admission."""
         ref = _named(request, call)
-        if ref.tenant is not call.tenant:
+        if ref.tenant != call.tenant:
             await self._guests.admit(ref, call)
         known = self._known(ref) or await self._find(ref)
         target = self._drawn(known)
@@ -105,7 +105,7 @@ class InvocationOperations:
     async def invoke_async(self, request: pb.InvokeAsyncRequest, call: Call) -> pb.InvokeAsyncResponse:
         """Queue an event for $LATEST; the checks are those of `invoke`. Another qualifier names nothing."""
         ref = parse(request.function_name, None, call.tenant, anyones=True)
-        if ref.tenant is not call.tenant:
+        if ref.tenant != call.tenant:
             await self._guests.admit(ref, call, INVOKE_ASYNC)
         if ref.qualifier not in (None, LATEST):
             raise not_found(ref)
@@ -119,7 +119,7 @@ class InvocationOperations:
     ) -> AsyncIterator[pb.InvokeWithResponseStreamResponse]:
         """Run a function and hand its response on as it comes; the checks are those of `invoke`."""
         ref = _named(request, call)
-        if ref.tenant is not call.tenant:
+        if ref.tenant != call.tenant:
             await self._guests.admit(ref, call)
         known = self._known(ref) or await self._find(ref)
         target = self._drawn(known)

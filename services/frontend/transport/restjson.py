@@ -11,6 +11,7 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import unquote_plus
 
@@ -185,6 +186,7 @@ class ResponseCodec:
         return status, headers, msgspec.json.encode(self._write(message))
 
 
+@lru_cache(maxsize=1024)
 def _varint(number: int) -> bytes:
     """A number as protobuf writes it."""
     out = bytearray()
