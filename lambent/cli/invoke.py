@@ -18,6 +18,7 @@ from lambent.client import Client, InvokeResult, LambentError
 @click.argument("name")
 @click.option("--payload", default="{}", show_default=True, help="JSON text, @FILE, or - for standard input.")
 @click.option("--qualifier", help="Version or alias.")
+@click.option("--tenant-id", help="Tenant that it is for, of a function with tenant isolation.")
 @click.option("--log", "log_tail", is_flag=True, help="Print the end of the invocation's log to standard error.")
 @click.option(
     "--each-line", is_flag=True, help="Run it for each line of the payload, many at once; each answer is a line."
@@ -31,8 +32,8 @@ from lambent.client import Client, InvokeResult, LambentError
 @output_option
 @connected
 def command(
-    connection: Connection, name: str, payload: str, qualifier: str | None, log_tail: bool, each_line: bool,
-    later: bool, dedup_token: str | None, not_before: str | None, wait: bool, output: str,
+    connection: Connection, name: str, payload: str, qualifier: str | None, tenant_id: str | None, log_tail: bool,
+    each_line: bool, later: bool, dedup_token: str | None, not_before: str | None, wait: bool, output: str,
 ) -> None:  # fmt: skip
     """Run a function. Its answer goes to standard output; exit code 3 if the function failed.
 
@@ -49,15 +50,16 @@ def command(
         raise click.UsageError("--dedup-token and --not-before are for --async")
     with connection.open() as client:
         if each_line:
-            _run_each(client, name, payload, qualifier, output)
+            _run_each(client, name, payload, qualifier, tenant_id, output)
             return
         if later:
             request_id = client.invoke_async(
-                name, _payload(payload), qualifier=qualifier, dedup_token=dedup_token, not_before=not_before
-            )
+                name, _payload(payload), qualifier=qualifier, dedup_token=dedup_token, not_before=not_before,
+                tenant_id=tenant_id,
+            )  # fmt: skip
             _tell_event(client, name, request_id, wait, output)
             return
-        result = client.invoke(name, _payload(payload), qualifier=qualifier, log_tail=log_tail)
+        result = client.invoke(name, _payload(payload), qualifier=qualifier, log_tail=log_tail, tenant_id=tenant_id)
     if output == "json":
         print_json(_document(result) | {"logTail": result.log_tail})
     else:
@@ -78,7 +80,7 @@ def _document(result: InvokeResult) -> dict[str, object]:
     }
 
 
-def _run_each(client: Client, name: str, given: str, qualifier: str | None, output: str) -> None:
+def _run_each(client: Client, name: str, given: str, qualifier: str | None, tenant_id: str | None, output: str) -> None:
     """Run a function for each line that is not blank."""
     numbers: list[int] = []
 
@@ -88,7 +90,7 @@ def _run_each(client: Client, name: str, given: str, qualifier: str | None, outp
                 numbers.append(number)
                 yield line.strip()
 
-    answers = client.invoke_many(name, payloads(), qualifier=qualifier)
+    answers = client.invoke_many(name, payloads(), qualifier=qualifier, tenant_id=tenant_id)
     failed = sum(not _tell(numbers[place], answer, output) for place, answer in answers)
     if failed:
         click.echo(f"{failed} of {len(numbers)} failed", err=True)

@@ -71,20 +71,21 @@ class AsyncClient:
 
     async def invoke(
         self, name: str, payload: Payload = None, *, qualifier: str | None = None, log_tail: bool = False,
-        timeout: float | None = None,
+        timeout: float | None = None, tenant_id: str | None = None,
     ) -> InvokeResult:  # fmt: skip
         """Run a function and wait for its answer; see `Client.invoke`."""
-        request = invoke_request(name, payload, qualifier, log_tail=log_tail)
+        request = invoke_request(name, payload, qualifier, tenant_id, log_tail=log_tail)
         started = self._clock.monotonic()
         response, request_id = await self._call(self._invocations.Invoke, request, timeout)
         return InvokeResult.of(response, request_id, self._clock.monotonic() - started)
 
     async def invoke_many(
-        self, name: str, payloads: Iterable[Payload] | AsyncIterable[Payload], *, qualifier: str | None = None
-    ) -> AsyncGenerator[tuple[int, InvokeResult | LambentError]]:
+        self, name: str, payloads: Iterable[Payload] | AsyncIterable[Payload], *, qualifier: str | None = None,
+        tenant_id: str | None = None,
+    ) -> AsyncGenerator[tuple[int, InvokeResult | LambentError]]:  # fmt: skip
         """Run a function once for each payload over one stream; see `Client.invoke_many`. Payloads that take their time
         to come are to come asynchronously: waiting for the next of others holds the loop."""
-        many = Many(name, qualifier, self._clock)
+        many = Many(name, qualifier, tenant_id, self._clock)
         requests: Any
         if isinstance(payloads, AsyncIterable):
             requests = many.requests_as_they_come(payloads)
@@ -104,10 +105,10 @@ class AsyncClient:
 
     async def invoke_async(
         self, name: str, payload: Payload = None, *, qualifier: str | None = None, dedup_token: str | None = None,
-        not_before: datetime | str | None = None,
+        not_before: datetime | str | None = None, tenant_id: str | None = None,
     ) -> str:  # fmt: skip
         """Queue an event for a function; see `Client.invoke_async`."""
-        request = event_request(name, payload, qualifier, dedup_token, not_before)
+        request = event_request(name, payload, qualifier, dedup_token, not_before, tenant_id)
         return (await self._call(self._invocations.Invoke, request, self._timeout))[1]
 
     async def create_function(self, request: fn.CreateFunctionRequest) -> fn.FunctionConfiguration:

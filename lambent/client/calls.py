@@ -51,10 +51,11 @@ class Credentials:
 
 
 def event_request(
-    name: str, payload: Payload, qualifier: str | None, dedup_token: str | None, not_before: datetime | str | None
-) -> invocation_service_pb2.InvokeRequest:
+    name: str, payload: Payload, qualifier: str | None, dedup_token: str | None, not_before: datetime | str | None,
+    tenant_id: str | None,
+) -> invocation_service_pb2.InvokeRequest:  # fmt: skip
     """An asynchronous invocation. A time without a zone is UTC; text is sent as it is."""
-    request = invoke_request(name, payload, qualifier)
+    request = invoke_request(name, payload, qualifier, tenant_id)
     request.invocation_type = "Event"
     if dedup_token is not None:
         request.dedup_token = dedup_token
@@ -66,7 +67,7 @@ def event_request(
 
 
 def invoke_request(
-    name: str, payload: Payload, qualifier: str | None, *, log_tail: bool = False
+    name: str, payload: Payload, qualifier: str | None, tenant_id: str | None, *, log_tail: bool = False
 ) -> invocation_service_pb2.InvokeRequest:
     """An invocation; bytes and text are sent as they are, everything else as JSON."""
     if isinstance(payload, str):
@@ -78,6 +79,8 @@ def invoke_request(
     request = invocation_service_pb2.InvokeRequest(function_name=name, payload=body)
     if qualifier is not None:
         request.qualifier = qualifier
+    if tenant_id is not None:
+        request.tenant_id = tenant_id
     if log_tail:
         request.log_type = "Tail"
     return request
@@ -86,9 +89,10 @@ def invoke_request(
 class Many:
     """Invocations of one stream, one for each payload."""
 
-    def __init__(self, name: str, qualifier: str | None, clock: Clock) -> None:
+    def __init__(self, name: str, qualifier: str | None, tenant_id: str | None, clock: Clock) -> None:
         self._name = name
         self._qualifier = qualifier
+        self._tenant_id = tenant_id
         self._clock = clock
         self._number = 0
         self._message, self._size = invocation_service_pb2.InvokeManyRequest(), 0
@@ -122,7 +126,7 @@ class Many:
             self.failure = error
 
     def _add(self, payload: Payload) -> None:
-        request = invoke_request(self._name, payload, self._qualifier)
+        request = invoke_request(self._name, payload, self._qualifier, self._tenant_id)
         self._message.items.add(number=self._number, request=request)
         self._size += len(request.payload)
         self._started[self._number] = self._clock.monotonic()

@@ -74,19 +74,20 @@ class Client:
 
     def invoke(
         self, name: str, payload: Payload = None, *, qualifier: str | None = None, log_tail: bool = False,
-        timeout: float | None = None,
+        timeout: float | None = None, tenant_id: str | None = None,
     ) -> InvokeResult:  # fmt: skip
         """Run a function and wait for its answer; a function that fails is an answer too (`InvokeResult.error`).
 
-        `timeout`: seconds after which the invocation is stopped; None: the function's own.
+        `timeout`: seconds after which the invocation is stopped; None: the function's own. `tenant_id`: the tenant that
+        it is for, of a function with tenant isolation.
         """
-        request = invoke_request(name, payload, qualifier, log_tail=log_tail)
+        request = invoke_request(name, payload, qualifier, tenant_id, log_tail=log_tail)
         started = self._clock.monotonic()
         response, request_id = self._call(self._invocations.Invoke, request, timeout)
         return InvokeResult.of(response, request_id, self._clock.monotonic() - started)
 
     def invoke_many(
-        self, name: str, payloads: Iterable[Payload], *, qualifier: str | None = None
+        self, name: str, payloads: Iterable[Payload], *, qualifier: str | None = None, tenant_id: str | None = None
     ) -> Iterator[tuple[int, InvokeResult | LambentError]]:
         """Run a function once for each payload over one stream, as many at once as the cluster takes: the way to run
         thousands a second. Answers come as they end, each with its payload's place among them. One that was refused is
@@ -96,7 +97,7 @@ class Client:
         without an answer is not known; Unavailable says that they were not begun where a frontend left. What making the
         payloads raises is raised once those before it are answered.
         """
-        many = Many(name, qualifier, self._clock)
+        many = Many(name, qualifier, tenant_id, self._clock)
         stream = self._invocations.InvokeMany(many.requests(payloads), metadata=self._credentials.metadata())
         try:
             for answer in stream:
@@ -110,7 +111,7 @@ class Client:
 
     def invoke_async(
         self, name: str, payload: Payload = None, *, qualifier: str | None = None, dedup_token: str | None = None,
-        not_before: datetime | str | None = None,
+        not_before: datetime | str | None = None, tenant_id: str | None = None,
     ) -> str:  # fmt: skip
         """Queue an event for a function, which runs soon, at least once; answers the request id of every attempt.
 
@@ -118,7 +119,7 @@ class Client:
         ago (the cluster's `queue.dedup_seconds`), nothing is queued and that event's id is the answer. `not_before`:
         when the event may run at the soonest; as text, epoch seconds or as RFC 3339 writes it. Raises InvalidRequest.
         """
-        request = event_request(name, payload, qualifier, dedup_token, not_before)
+        request = event_request(name, payload, qualifier, dedup_token, not_before, tenant_id)
         return self._call(self._invocations.Invoke, request, self._timeout)[1]
 
     def create_function(self, request: fn.CreateFunctionRequest) -> fn.FunctionConfiguration:

@@ -81,6 +81,7 @@ class Configuration:
     log_group: str
     layers: tuple[AttachedLayer, ...] = ()  # in the order in which they are unpacked into /opt
     vpc: VpcAttachment | None = None  # None: never set
+    isolated: bool = False  # environments are each for one tenant of its callers'; for the function's life
 
     @property
     def attached(self) -> bool:

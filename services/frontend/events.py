@@ -56,26 +56,30 @@ class EventAcceptor:
 
     async def accept(
         self, tenant: Tenant, name: str, qualifier: str | None, request_id: str, trace: str, payload: bytes,
-        options: EventOptions = AS_ON_AWS,
+        options: EventOptions = AS_ON_AWS, tenant_id: str | None = None,
     ) -> str:  # fmt: skip
-        """Queue one event; answers its request id, or that of the event which its token stands for.
+        """Queue one event; answers its request id, or that of the event which its token stands for. `tenant_id`: whom
+        it is for, of a function with tenant isolation.
 
         Raises ServiceUnavailableException: then whether it is queued is not known.
         """
         now = self._queue.now()
-        event = Event(now, qualifier, trace, options.not_before)
+        event = Event(now, qualifier, trace, options.not_before, tenant_id)
         item = Item(name, request_id, encode(event, payload))
-        accepted = await self._appends.submit(tenant, _Asked(item, self._terms(options, now), now))
+        accepted = await self._appends.submit(tenant, _Asked(item, self._terms(options, tenant_id, now), now))
         if accepted is None:
             raise _unacknowledged()
         if accepted == request_id:
             self._received[tenant, name] += 1
         return accepted
 
-    def _terms(self, options: EventOptions, now: float) -> Terms | None:
+    def _terms(self, options: EventOptions, tenant_id: str | None, now: float) -> Terms | None:
         if options is AS_ON_AWS:
             return None
-        token = None if options.dedup_token is None else Token(options.dedup_token, now + self._dedup_seconds)
+        text, token = options.dedup_token, None
+        if text is not None:
+            # A tenant's own: no token has a space, with which what follows the tenant id begins.
+            token = Token(text if tenant_id is None else f"{tenant_id} {text}", now + self._dedup_seconds)
         return Terms(options.not_before, token)
 
     async def _append(self, tenant: Tenant, asked: Sequence[_Asked]) -> Sequence[str | None]:

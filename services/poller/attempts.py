@@ -91,11 +91,17 @@ class Attempts:
         return known
 
     async def run(
-        self, ref: FunctionRef, known: Known, request: Request, payload: bytes, begins: Callable[[], None]
-    ) -> Attempt:
-        """Run an event once. `begins` is called when it has an environment."""
+        self, ref: FunctionRef, known: Known, request: Request, payload: bytes, begins: Callable[[], None],
+        tenant_id: str | None = None,
+    ) -> Attempt:  # fmt: skip
+        """Run an event once. `begins` is called when it has an environment. `tenant_id`: whom it is for, of a function
+        with tenant isolation."""
         target = known.draw(self._rng.random())
         assert target is not None
+        try:
+            target = target.of_tenant(tenant_id)
+        except AwsError as error:  # it comes from where no tenant is named, or the function is another by now
+            return Attempt(Outcome.SYSTEM_ERROR, error.message)
         if self.in_loop(known, request.trace_header):
             return Attempt(Outcome.IN_LOOP, stopped().message)
         began = self._clock.monotonic()

@@ -292,7 +292,7 @@ class Poller:
         def begins() -> None:
             held.began = self._queue.now()
 
-        return await self._attempts.run(ref, found, Request(request_id, event.trace), payload, begins)
+        return await self._attempts.run(ref, found, Request(request_id, event.trace), payload, begins, event.tenant_id)
 
     # Settling and renewing
 

@@ -54,9 +54,11 @@ class EnvironmentLog:
         memory_mb: int,
         tail_bytes: int,
         flood_bytes: int,
+        tenant_id: str = "",
     ) -> None:
         """`application_level`, `system_level`: the least that is written of a log in JSON form (core/log_levels.py);
-        `initialization`: how the environment starts, by AWS's name."""
+        `initialization`: how the environment starts, by AWS's name; `tenant_id`: the one that it is for, if any."""
+        self._tenant_id = tenant_id
         self._initialization = initialization
         self._application_level = application_level
         self._system_level = system_level
@@ -328,9 +330,13 @@ class EnvironmentLog:
     def _runtime_done(self, reported: dict[str, Any], duration_ms: float, produced: int, now: float) -> None:
         """Extensions are told of it by what the runtime talks to."""
         metrics = {"durationMs": duration_ms, "producedBytes": produced}
-        self._written("runtimeDone", {**reported, "metrics": metrics}, now)
+        self._written("runtimeDone", self._of_tenant({**reported, "metrics": metrics}), now)
+
+    def _of_tenant(self, record: dict[str, Any]) -> dict[str, Any]:
+        return {**record, "tenantId": self._tenant_id} if self._tenant_id else record
 
     def _platform(self, kind: str, record: dict[str, Any], now: float) -> None:
+        record = self._of_tenant(record)
         if self.tap is not None:
             self.tap(f"platform.{kind}", record, now)
         self._written(kind, record, now)

@@ -215,6 +215,7 @@ def guest_for(
         "opt_root": sandbox.opt_root,
         "runtime_root": sandbox.runtime_root,
         "response_limit": limit,
+        "tenant_id": deployment.tenant_id or None,
     }
     if native and not sandbox.launcher:
         # A little room: the guest may escape what it says about an error, and bounds it itself.
@@ -222,7 +223,9 @@ def guest_for(
         frames = (owner.guest_frame, owner.guest_printed, owner.guest_ended)
         kind = RestoredGuest if restored else NativeGuest
         return kind(shared.loop, sandbox.channel, sandbox.output, room, *frames), {**task, "environ": environ}
-    identity = Identity(deployment.function_name, deployment.version, deployment.handler, deployment.account)
+    identity = Identity(
+        deployment.function_name, deployment.version, deployment.handler, deployment.account, deployment.tenant_id
+    )
     guest = ApiGuest(shared.loop, shared.tasks, sandbox, identity, shared.limits, owner, shared.clock, shared.ids)
     return guest, {
         "environ": environ,

@@ -92,6 +92,7 @@ class Origin:
             initialization=self.initialization,
             memory_mb=deployment.memory_mb,
             tail_bytes=self.host.limits.log_tail_bytes,
+            tenant_id=deployment.tenant_id,
             flood_bytes=_FLOOD_BYTES,
         )
 

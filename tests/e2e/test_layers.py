@@ -207,7 +207,8 @@ def test_requests_that_are_no_good(cluster: Cluster) -> None:
         unzip,
     )
     assert (
-        "no connection of this cluster leads to S3" in refused(publishing, LayerName="x", Content={"S3Bucket": "bucket", "S3Key": "k"})[1]
+        "no connection of this cluster leads to S3"
+        in refused(publishing, LayerName="x", Content={"S3Bucket": "bucket", "S3Key": "k"})[1]
     )
     assert refused(publishing, LayerName="x", Content={})[0] == "InvalidParameterValueException"
     assert client.list_layer_versions(LayerName="x")["LayerVersions"] == []

@@ -60,7 +60,7 @@ async def test_a_bootstrap_of_its_own_serves_invocations(cluster: Cluster) -> No
         "    print('event', body.decode(), flush=True)\n"
         "    respond(request, {'headers': headers, 'event': json.loads(body), 'env': dict(os.environ)})\n"
     )
-    identity = await deploy(cluster, {"bootstrap": source})
+    identity = await deploy(cluster, {"bootstrap": source}, tenant_id="blue")
     answer = await cluster.invoke(identity, {"n": 1}, request_id="r-1", trace="Root=1-5", client_context='{"a": 1}')
     headers, env = answer.json["headers"], answer.json["env"]
     assert answer.json["event"] == {"n": 1}
@@ -68,6 +68,7 @@ async def test_a_bootstrap_of_its_own_serves_invocations(cluster: Cluster) -> No
     assert headers["Lambda-Runtime-Trace-Id"] == "Root=1-5"
     assert headers["Lambda-Runtime-Client-Context"] == '{"a": 1}'
     assert headers["Lambda-Runtime-Invoked-Function-Arn"].endswith(":function:fn")
+    assert headers["Lambda-Runtime-Aws-Tenant-Id"] == "blue"
     assert headers["Content-Type"] == "application/json"
     assert env["_HANDLER"] == "any"
     assert "AWS_EXECUTION_ENV" not in env

@@ -71,3 +71,22 @@ async def test_a_level_brings_lines_into_a_json_log(cluster: Cluster) -> None:
                 if each["type"] == "platform.runtimeDone":
                     assert each["record"]["status"] == ("success" if event else "error")
                     assert each["record"]["metrics"]["producedBytes"] > 8
+
+
+async def test_a_tenant_of_the_callers_is_in_the_json_log(cluster: Cluster) -> None:
+    source = (
+        "import logging\n"
+        "def handler(event, context):\n"
+        "    logging.getLogger().warning('careful')\n"
+        "    return context.tenant_id if event else 1 / 0\n"
+    )
+    for tenant_id, shown in (("blue", "blue"), ("", None)):
+        identity = await cluster.deploy(source, log_format="JSON", system_log_level="DEBUG", tenant_id=tenant_id)
+        before = len(cluster.log_lines())
+        assert (await cluster.invoke(identity, 1)).json == shown
+        await cluster.invoke(identity, 0)
+        lines = [json.loads(line) for line in cluster.log_lines()[before:]]
+        assert {"WARNING", "ERROR", "platform.report", "platform.runtimeDone"} <= {
+            line.get("type", line.get("level")) for line in lines
+        }
+        assert {line.get("record", line).get("tenantId") for line in lines} == {shown}

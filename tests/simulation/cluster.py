@@ -64,6 +64,7 @@ class Settings:
     recycle: float = 1e9
     calm: float = 20.0  # seconds that follow the last arrival
     pools: tuple[str, ...] = ("",)  # of workers; functions and workers are dealt out to them in turn
+    isolated: int = 0  # tenants of its callers' that each function keeps apart; 0: none
 
 
 @dataclass
@@ -212,14 +213,15 @@ class World:
         if worker is not None and worker.down is not None:
             worker.down.send(lambda: worker.receive(instruction))
 
-    def need(self, function: int, version: int = 0) -> ev.Need:
-        """What an invocation needs; version 0 is $LATEST, whose deployments change."""
+    def need(self, function: int, version: int = 0, tenant_id: str = "") -> ev.Need:
+        """What an invocation needs; version 0 is $LATEST, whose deployments change. `tenant_id`: of the callers' tenant
+        that it is for."""
         tenant = TENANTS[function % len(TENANTS)]
         generation = 1 if version else self.generation[function]
         deployment = f"v{version}" if version else str(generation)
         return ev.Need(
             tenant, f"f{function}", str(version) if version else "$LATEST",
-            f"{tenant.account}/f{function}/{deployment}", generation, self.settings.environment_mb,
+            f"{tenant.account}/f{function}/{deployment}{tenant_id}", generation, self.settings.environment_mb,
             self.settings.pools[function % len(self.settings.pools)],
         )  # fmt: skip
 
@@ -248,7 +250,9 @@ class World:
         living = [c for c in self.callers.values() if not c.dead]
         caller = self.rng.choice(living)
         version = self.rng.randrange(3) if self.settings.configured else 0
-        need = self.need(self.rng.randrange(self.settings.functions), version)
+        # As Target.of_tenant has it.
+        tenant_id = f"/{self.rng.randrange(self.settings.isolated)}" if self.settings.isolated else ""
+        need = self.need(self.rng.randrange(self.settings.functions), version, tenant_id)
         caller.invoke(Invocation(self, caller, number, need))
         if self.settings.configured and self.rng.random() < 0.05:
             self.configure()

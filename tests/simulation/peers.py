@@ -159,6 +159,8 @@ class SimCaller:
             self.pool.finished(lease, reusable=False, now=self.world.now)
             self.invoke(invocation)
             return
+        ran, wanted = self.world.needs[lease.environment_id].deployment_id, invocation.deployment_id
+        assert ran == wanted, f"{wanted} ran in an environment of {ran}"
         environment.invocation = invocation
         self.world.busy += 1
         self.world.count_busy(invocation.tenant, +1)

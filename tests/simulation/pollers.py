@@ -290,8 +290,9 @@ class _Attempts:
         return self.known
 
     async def run(
-        self, ref: FunctionRef, known: Known, request: Request, payload: bytes, begins: Callable[[], None]
-    ) -> Attempt:
+        self, ref: FunctionRef, known: Known, request: Request, payload: bytes, begins: Callable[[], None],
+        tenant_id: str | None,
+    ) -> Attempt:  # fmt: skip
         rng = self.world.rng
         begins()
         # Now and then for longer than a lease holds that nobody renews.

@@ -178,3 +178,19 @@ def test_pollers_keep_to_their_share(seed: int, trouble: float) -> None:
     settled(world)
     if not trouble:
         assert world.outcomes[Reason.ASYNC_SHARE] > 0
+
+
+@pytest.mark.parametrize(
+    ("seed", "trouble"), [(s, 0.0) for s in range(12_000, 12_012)] + [(s, 0.05) for s in range(12_100, 12_112)]
+)
+def test_tenants_of_a_functions_callers_share_its_limits_and_no_environment(seed: int, trouble: float) -> None:
+    """11. Environments of each function are for one of five tenants of its callers' each (the callers see to it that
+    none serves another): together they keep within the function's limits, and what idles makes room."""
+    world = World(seed, Settings(functions=2, isolated=5, workers=1, worker_mb=768, gap=0.01, trouble=trouble))
+    world.run()
+    assert sum(world.outcomes.values()) == world.settings.arrivals
+    assert world.scheduler.environments == {}
+    assert all(account.executions == 0 for account in world.scheduler.ledger.accounts().values())
+    if not trouble:
+        assert max(world.busy_most.values()) <= world.settings.limit
+        assert set(world.outcomes) <= {"ok", "abandoned", Reason.ACCOUNT_LIMIT}

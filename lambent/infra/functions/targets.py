@@ -43,6 +43,7 @@ def target_of(secrets: SecretBox, function: Function, version: str, *, pending: 
         architecture=deployed.configuration.architecture,
         runtime=deployed.configuration.runtime,
         vpc=deployed.configuration.vpc,
+        isolated=deployed.configuration.isolated,
     )
 
 

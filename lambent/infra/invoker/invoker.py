@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lambent.domain import tenancy
 from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError
 from lambent.domain.functions import VpcAttachment
@@ -18,6 +19,7 @@ from lambent.infra.invoker.leases import LeaseStream
 from lambent.infra.invoker.pool import Lease, LeasePool
 from lambent.infra.invoker.worker_links import WorkerLinks
 from lambent.internal.v1 import lease_service_pb2 as pb
+from lambent.internal.v1.deployment_pb2 import Deployment
 
 # How often an invocation that never began is given to another environment before the caller is told.
 ATTEMPTS = 5
@@ -72,10 +74,25 @@ class Target:
     architecture: str = ""  # with the runtime, what pools of workers are chosen by
     runtime: str = ""
     vpc: VpcAttachment | None = None
+    isolated: bool = False  # it runs for one tenant of its callers' at a time (`of_tenant`)
     mark: str = field(init=False)  # of the function, in lineages
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mark", mark(self.tenant, self.function_name))
+
+    def of_tenant(self, tenant_id: str | None) -> Target:
+        """What runs for a tenant of the callers': itself, unless it keeps these apart. Raises
+        InvalidParameterValueException where one has to be named, or must not be.
+
+        To the scheduler it is another deployment: environments are interchangeable within one tenant.
+        """
+        tenancy.check(self.isolated, tenant_id)
+        if tenant_id is None:
+            return self
+        deployment_id = f"{self.deployment_id}/{tenant_id}"
+        # Of fields that come twice the last ones count (protobuf's encoding, "last one wins").
+        own = Deployment(deployment_id=deployment_id, tenant_id=tenant_id).SerializeToString()
+        return replace(self, deployment_id=deployment_id, deployment=self.deployment + own)
 
     def need(self) -> pb.Need:
         """What the scheduler decides by."""

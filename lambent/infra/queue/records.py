@@ -20,6 +20,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     qualifier: str | None  # as requested; what it stands for is looked up at each attempt
     trace: str  # X-Amzn-Trace-Id of its acceptance
     not_before: float | None = None  # epoch seconds; None: it was to run at once
+    tenant_id: str | None = None  # whom it is for, of a function with tenant isolation
 
     @property
     def ready(self) -> float:

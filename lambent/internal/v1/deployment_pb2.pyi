@@ -65,6 +65,7 @@ class Deployment(_message.Message):
     SYSTEM_LOG_LEVEL_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     SNAP_START_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Tenant: twelve digits."""
     region: _builtins.str
@@ -91,6 +92,8 @@ class Deployment(_message.Message):
     """ARN of the role that the function assumes."""
     snap_start: _builtins.bool
     """Environments start from a snapshot that is made after one init phase. Never of $LATEST."""
+    tenant_id: _builtins.str
+    """The one tenant that environments are for, where the function keeps its callers' tenants apart; else empty."""
     @_builtins.property
     def variables(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The user's environment variables, in the clear: this message travels between our own processes only."""
@@ -121,10 +124,11 @@ class Deployment(_message.Message):
         system_log_level: _builtins.str = ...,
         role: _builtins.str = ...,
         snap_start: _builtins.bool = ...,
+        tenant_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "application_log_level", b"application_log_level", "code_sha256", b"code_sha256", "deployment_id", b"deployment_id", "ephemeral_storage_mb", b"ephemeral_storage_mb", "function_name", b"function_name", "handler", b"handler", "layer_sha256", b"layer_sha256", "log_format", b"log_format", "log_group", b"log_group", "memory_mb", b"memory_mb", "region", b"region", "role", b"role", "runtime", b"runtime", "snap_start", b"snap_start", "system_log_level", b"system_log_level", "timeout_seconds", b"timeout_seconds", "variables", b"variables", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "application_log_level", b"application_log_level", "code_sha256", b"code_sha256", "deployment_id", b"deployment_id", "ephemeral_storage_mb", b"ephemeral_storage_mb", "function_name", b"function_name", "handler", b"handler", "layer_sha256", b"layer_sha256", "log_format", b"log_format", "log_group", b"log_group", "memory_mb", b"memory_mb", "region", b"region", "role", b"role", "runtime", b"runtime", "snap_start", b"snap_start", "system_log_level", b"system_log_level", "tenant_id", b"tenant_id", "timeout_seconds", b"timeout_seconds", "variables", b"variables", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

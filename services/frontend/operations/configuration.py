@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 
-from lambent.domain import destinations
+from lambent.domain import destinations, tenancy
 from lambent.domain.errors import invalid_parameter
 from lambent.domain.functions import Configuration, FunctionRecord, Snapshot, State, UpdateStatus, VersionRecord
 from lambent.domain.limits import Limits
@@ -94,6 +94,7 @@ def from_create(
         application_log_level=None,
         system_log_level=None,
         log_group=f"/aws/lambda/{name}",
+        isolated=request.tenancy_config.tenant_isolation_mode == tenancy.PER_TENANT,
     )
     return merge(blank, request, tenant, name, limits, served, networks, secrets)
 
@@ -158,6 +159,8 @@ def _check_snap_start(wanted: Configuration, limits: Limits) -> None:
             f"Ephemeral storage of more than {limits.default_ephemeral_storage_mb} MB is not supported for SnapStart "
             "enabled functions."
         )
+    if wanted.isolated:
+        raise tenancy.unsupported("SnapStart")
 
 
 def _dead_letter_target(arn: str) -> str | None:
@@ -257,6 +260,8 @@ def to_message(
         message.dead_letter_config.target_arn = configuration.dead_letter_target
     if configuration.kms_key_arn is not None:
         message.kms_key_arn = configuration.kms_key_arn
+    if configuration.isolated:
+        message.tenancy_config.tenant_isolation_mode = tenancy.PER_TENANT
     for layer in configuration.layers:
         message.layers.add(arn=layer.arn, code_size=layer.code.size)
     if configuration.vpc is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from lambent.domain import event_sources
+from lambent.domain import event_sources, tenancy
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.destinations import Destination
 from lambent.domain.errors import invalid_parameter
@@ -134,6 +134,8 @@ class EventSourceOperations:
         function = await self._functions.find(ref.tenant, ref.name, qualifier)
         if function is None or not function.stands_for(qualifier):
             raise event_sources.no_function()
+        if function.record.configuration.isolated:
+            raise tenancy.unsupported("An event source mapping")
         timeout = _timeout(function, function.stands_for(qualifier)[0])
         await self._checks.check(ref.tenant, source, timeout)
 

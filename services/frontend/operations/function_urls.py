@@ -3,7 +3,7 @@ does."""
 
 from __future__ import annotations
 
-from lambent.domain import function_urls
+from lambent.domain import function_urls, tenancy
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.errors import invalid_parameter
@@ -50,6 +50,8 @@ class FunctionUrlOperations:
         def decide(function: Function, settings: ConcurrencyState) -> Edit:
             if not function.stands_for(_scope(ref)):
                 raise alias_not_found(ref)
+            if function.record.configuration.isolated:
+                raise tenancy.unsupported("A function URL")
             if _scope(ref) in function.urls:
                 raise function_urls.exists(ref)
             return Edit(ref.tenant, ref.name, NOBODY, urls={_scope(ref): url}, settings=settings)

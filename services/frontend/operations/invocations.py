@@ -71,7 +71,7 @@ class InvocationOperations:
         if ref.tenant != call.tenant:
             await self._guests.admit(ref, call)
         known = self._known(ref) or await self._find(ref)
-        target = self._drawn(known)
+        target = self._drawn(known, request)
         kind = request.invocation_type or "RequestResponse"
         payload, context = self._checked(request, kind)
         options = AS_ON_AWS
@@ -80,7 +80,8 @@ class InvocationOperations:
         if kind == "DryRun":
             return pb.InvokeResponse(status_code=204)
         if kind == "Event":
-            await self._accept(ref, target, payload, options, call)
+            tenant_id = request.tenant_id if target.isolated else None
+            await self._accept(ref, target, payload, options, call, tenant_id)
             return pb.InvokeResponse(status_code=202)
         self._check_loop(known, target, call)
         with self._telemetry.invocation(call, target) as span:
@@ -111,7 +112,7 @@ class InvocationOperations:
             raise not_found(ref)
         known = self._known(ref) or await self._find(ref)
         payload = self._payload(request.invoke_args, "Event")
-        await self._accept(ref, self._drawn(known), payload, AS_ON_AWS, call)
+        await self._accept(ref, self._drawn(known, None), payload, AS_ON_AWS, call)
         return pb.InvokeAsyncResponse(status=202)
 
     async def invoke_with_response_stream(
@@ -122,7 +123,7 @@ class InvocationOperations:
         if ref.tenant != call.tenant:
             await self._guests.admit(ref, call)
         known = self._known(ref) or await self._find(ref)
-        target = self._drawn(known)
+        target = self._drawn(known, request)
         kind = request.invocation_type or "RequestResponse"
         payload, context = self._checked(request, kind)
         if kind == "DryRun":
@@ -162,8 +163,7 @@ class InvocationOperations:
     ) -> tuple[bytes, str | None]:
         """Payload and client context of a request, once it has been found to be one that is served."""
         payload = self._payload(request.payload, kind)
-        durable = isinstance(request, pb.InvokeRequest) and request.HasField("durable_execution_name")
-        if durable or request.HasField("tenant_id"):
+        if isinstance(request, pb.InvokeRequest) and request.HasField("durable_execution_name"):
             refuse_unserved(request)
         return payload, self._client_context(request.client_context) if request.client_context else None
 
@@ -188,12 +188,13 @@ class InvocationOperations:
             raise stopped()
 
     async def _accept(
-        self, ref: FunctionRef, target: Target, payload: bytes, options: EventOptions, call: Call
-    ) -> None:
-        """Have an event run later."""
+        self, ref: FunctionRef, target: Target, payload: bytes, options: EventOptions, call: Call,
+        tenant_id: str | None = None,
+    ) -> None:  # fmt: skip
+        """Have an event run later. `tenant_id`: whom it is for, of a function that keeps its callers' tenants apart."""
         trace = self._telemetry.accepted(call, target)
         call.answered_id = await self._events.accept(
-            ref.tenant, ref.name, ref.qualifier, call.request_id, trace, payload, options
+            ref.tenant, ref.name, ref.qualifier, call.request_id, trace, payload, options, tenant_id
         )
 
     def _known(self, ref: FunctionRef) -> Known | None:
@@ -201,11 +202,13 @@ class InvocationOperations:
         known = self._directory.known(ref.tenant, ref.name, ref.qualifier)
         return None if known is None or known.target is None else known
 
-    def _drawn(self, known: Known) -> Target:
-        """What is to run: for an alias with weights, one of its two versions."""
+    def _drawn(self, known: Known, request: pb.InvokeRequest | pb.InvokeWithResponseStreamRequest | None) -> Target:
+        """What is to run: for an alias with weights, one of its two versions; and for the tenant that the request
+        names."""
         target = known.target if known.additional is None else known.draw(self._rng.random())
         assert target is not None
-        return target
+        tenant_id = request.tenant_id if request is not None and request.HasField("tenant_id") else None
+        return target if tenant_id is None and not target.isolated else target.of_tenant(tenant_id)
 
     async def _find(self, ref: FunctionRef) -> Known:
         """The function from the store, in a state in which it can be invoked."""

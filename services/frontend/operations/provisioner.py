@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lambent.domain import concurrency
+from lambent.domain import concurrency, tenancy
 from lambent.domain.clock import Clock
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.functions import Function
@@ -27,6 +27,8 @@ class Provisioner:
 
         def decide(function: Function, settings: ConcurrencyState) -> Edit | None:
             check_exists(function, qualifier)
+            if function.record.configuration.isolated:
+                raise tenancy.unsupported("Provisioned concurrency")
             after = concurrency.put_provisioned(settings, function, qualifier, executions, self._limits, now)
             return settings_edit(ref, settings, after)
 

@@ -17,10 +17,8 @@ UNSERVED: Mapping[str, str] = {
     "CodeSigningConfigArn": "code signing is not served yet",
     "CapacityProviderConfig": "managed instances are not served",
     "DurableConfig": "durable executions are not served",
-    "TenancyConfig": "tenant isolation is not served yet",
     "ImageUri": "container images are not served yet; send a zip package",
     "SourceKMSKeyArn": "encrypted packages are not served yet",
-    "TenantId": "tenant isolation is not served yet",
     "DurableExecutionName": "durable executions are not served",
 }
 _SOURCES = "only SQS queues, Kinesis and DynamoDB streams are event sources here"

@@ -54,6 +54,7 @@ class Server(runtime.Server):  # type: ignore[misc]
             client = headers.get("lambda-runtime-client-context")
             if client is not None:
                 client = client.encode("latin-1").decode("utf-8", "replace")  # http.client takes headers for Latin-1
+            self.tenant_id = headers.get("lambda-runtime-aws-tenant-id")
             meta = [
                 headers["lambda-runtime-aws-request-id"],
                 int(headers["lambda-runtime-deadline-ms"]),

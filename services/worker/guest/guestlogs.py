@@ -21,11 +21,17 @@ LEVELS = {
     "ERROR": logging.ERROR,
     "FATAL": logging.CRITICAL,
 }
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "aws_request_id"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+    "aws_request_id",
+    "tenant_id",
+}
 
 
 class RequestFilter(logging.Filter):
-    """Puts the request id on every record."""
+    """Puts the request id on every record, and the tenant id."""
 
     def __init__(self, server: Any) -> None:
         super().__init__()
@@ -33,6 +39,7 @@ class RequestFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.aws_request_id = self._server.request_id
+        record.tenant_id = self._server.tenant_id
         return True
 
 
@@ -70,6 +77,9 @@ class JsonFormatter(logging.Formatter):
         request_id = getattr(record, "aws_request_id", "")
         if request_id:
             line["requestId"] = request_id
+        tenant_id = getattr(record, "tenant_id", None)
+        if tenant_id is not None:
+            line["tenantId"] = tenant_id
         if record.exc_info and record.exc_info[1] is not None:
             kind, error, trace = record.exc_info
             frames = traceback.extract_tb(trace)

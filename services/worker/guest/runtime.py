@@ -83,7 +83,10 @@ class ClientContext:
 class LambdaContext:
     """The handler's second argument. Source: docs.aws.amazon.com/lambda/latest/dg/python-context.html."""
 
-    def __init__(self, static: Dict[str, str], request_id: str, deadline: int, arn: str, client: Optional[str]) -> None:
+    def __init__(
+        self, static: Dict[str, str], request_id: str, deadline: int, arn: str, client: Optional[str],
+        tenant_id: Optional[str],
+    ) -> None:  # fmt: skip
         self.aws_request_id = request_id
         self.invoked_function_arn = arn
         self.function_name = static["AWS_LAMBDA_FUNCTION_NAME"]
@@ -93,7 +96,7 @@ class LambdaContext:
         self.log_stream_name = static["AWS_LAMBDA_LOG_STREAM_NAME"]
         self.identity = CognitoIdentity()
         self.client_context = ClientContext(client) if client else None
-        self.tenant_id = None
+        self.tenant_id = tenant_id
         self._deadline = deadline
 
     def get_remaining_time_in_millis(self) -> int:
@@ -230,6 +233,7 @@ class Server:
         self.handler: Optional[Handler] = None
         self.request_id = ""
         self.static: Dict[str, str] = {}
+        self.tenant_id: Optional[str] = None  # the one that this process is for; None: the function keeps none apart
         self.response_limit = 0
         self.json_logs = False
         self.restore: Callable[[Dict[str, Any]], bool] = lambda _: False  # snapshot.py puts another in its place
@@ -316,7 +320,7 @@ class Server:
         self.take_environ(environ)
         random.seed()
         _main_thread._native_id = os.getpid()  # it was forked without Python's hooks
-        self.response_limit = task["response_limit"]
+        self.response_limit, self.tenant_id = task["response_limit"], task.get("tenant_id")
         self.json_logs = environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON"
         self.settle_imports(root, task["opt_root"], task["runtime_root"])
         self.settle_logging(environ)
@@ -373,7 +377,7 @@ class Server:
             except ValueError as error:
                 raise Fault("Runtime.UnmarshalError", "Unable to unmarshal input: %s" % error) from error
             try:
-                context = LambdaContext(self.static, request_id, deadline, arn, client)
+                context = LambdaContext(self.static, request_id, deadline, arn, client, self.tenant_id)
             except Exception as error:
                 message = "Unable to parse Client Context JSON: %s" % error
                 raise Fault("Runtime.LambdaContextUnmarshalError", message) from error
@@ -405,6 +409,8 @@ class Server:
         if self.json_logs:
             moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             line = {"timestamp": moment, "level": "ERROR", "message": message, "requestId": request_id}
+            if self.tenant_id is not None:
+                line["tenantId"] = self.tenant_id
             line.update({"errorType": kind, "errorMessage": message})
             text = json.dumps({**line, "stackTrace": stack})
         else:

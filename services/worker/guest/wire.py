@@ -5,8 +5,8 @@
 Host to guest:
     CLAIM    meta = JSON object, see zygote.py; the mount namespace to join, or a snapshot's socket for commands, may
              come along as a descriptor
-    INIT     meta = JSON object {handler, environ, task_root, opt_root, runtime_root, response_limit}: become this
-             function
+    INIT     meta = JSON object {handler, environ, task_root, opt_root, runtime_root, response_limit, tenant_id or
+             null}: become this function
     RESTORE  meta = JSON object {environ}: what a snapshot has forked becomes this environment
     INVOKE   meta = JSON array [request id, deadline in epoch ms, arn, trace header, client context as JSON
              text or null]; payload = the event

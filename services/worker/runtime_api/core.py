@@ -88,6 +88,7 @@ class Identity:
     version: str
     handler: str
     account: str
+    tenant_id: str = ""  # the one that its environment is for; empty: there is none
 
 
 @dataclass(slots=True)

@@ -436,6 +436,8 @@ class ApiGuest:
             headers.append(("Lambda-Runtime-Trace-Id", request.trace))
         if request.client_context:
             headers.append(("Lambda-Runtime-Client-Context", request.client_context))
+        if self._identity.tenant_id:
+            headers.append(("Lambda-Runtime-Aws-Tenant-Id", self._identity.tenant_id))
         invoked = {
             "eventType": "INVOKE",
             "deadlineMs": deadline,

@@ -15,11 +15,16 @@ const invocation = new AsyncLocalStorage();
 const api = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);
 const callbacks = Number(process.versions.node.split(".")[0]) < 24; // AWS's runtimes take none from Node.js 24 on
 let current; // request id of the invocation that runs
-const log = patchConsole(() => invocation.getStore()?.requestId ?? current);
+let tenant; // whom the environment is for; undefined: the function keeps no tenants apart
+const log = patchConsole(
+  () => invocation.getStore()?.requestId ?? current,
+  () => tenant,
+);
 
 function contextOf(headers, state) {
   const deadline = Number(headers["lambda-runtime-deadline-ms"]);
   const parsed = (name) => (headers[name] ? JSON.parse(Buffer.from(headers[name], "latin1").toString()) : undefined);
+  tenant = headers["lambda-runtime-aws-tenant-id"];
   const context = {
     callbackWaitsForEmptyEventLoop: true,
     functionVersion: process.env.AWS_LAMBDA_FUNCTION_VERSION,
@@ -31,7 +36,7 @@ function contextOf(headers, state) {
     identity: parsed("lambda-runtime-cognito-identity"),
     invokedFunctionArn: headers["lambda-runtime-invoked-function-arn"],
     awsRequestId: headers["lambda-runtime-aws-request-id"],
-    tenantId: headers["lambda-runtime-aws-tenant-id"],
+    tenantId: tenant,
     getRemainingTimeInMillis: () => Math.max(0, deadline - Date.now()),
   };
   if (callbacks) {

@@ -9,7 +9,7 @@ const LEVELS = { TRACE: 1, DEBUG: 2, INFO: 3, WARN: 4, ERROR: 5, FATAL: 6 };
 const TEXT_FRAME = 0xa55a0003;
 const JSON_FRAME = 0xa55a0002;
 
-export function patchConsole(requestId) {
+export function patchConsole(requestId, tenantId) {
   const json = process.env.AWS_LAMBDA_LOG_FORMAT === "JSON";
   const least = json ? (LEVELS[process.env.AWS_LAMBDA_LOG_LEVEL] ?? LEVELS.INFO) : 0;
   const descriptor = Number(process.env._LAMBDA_TELEMETRY_LOG_FD);
@@ -37,7 +37,7 @@ export function patchConsole(requestId) {
       write(`${time}\t${requestId()}\t${level}\t${format(...args)}`);
       return;
     }
-    const record = { timestamp: time, level, requestId: requestId() ?? undefined };
+    const record = { timestamp: time, level, requestId: requestId() ?? undefined, tenantId: tenantId() };
     const error = args.find((value) => value instanceof Error);
     record.message = args.length === 1 && typeof args[0] === "object" && !error ? args[0] : format(...args);
     if (error) {
