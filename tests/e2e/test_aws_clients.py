@@ -139,7 +139,7 @@ def test_half_a_pair_is_json(cluster: Cluster, function: str) -> None:
         ({"FunctionName": "clients", "ClientContext": "***"}, 400, "InvalidRequestContentException", "Client context"),
         ({"FunctionName": "arn:aws:lambda:eu-west-1:000000000000:function:clients"}, 404, "ResourceNotFoundException", "not reachable in this region"),
         ({"FunctionName": "arn:aws:lambda:us-east-1:222222222222:function:clients"}, 403, "AccessDeniedException", "no resource-based policy allows"),
-        ({"FunctionName": "clients", "TenantId": "blue"}, 400, "InvalidParameterValueException", "TenantId"),
+        ({"FunctionName": "clients", "DurableExecutionName": "d"}, 400, "InvalidParameterValueException", "DurableExecutionName"),
     ],
     ids=["unknown", "version", "json", "size", "context", "region", "account", "unserved"],
 )  # fmt: skip

@@ -31,7 +31,7 @@ TELLS = TELL + "def handler(event, context):\n    tell(context, f'{context.tenan
 
 @pytest.fixture(scope="module")
 def counts(cluster: Cluster) -> str:
-    return cluster.create("counts", COUNTS, **TENANCY)
+    return cluster.create("apart-counts", COUNTS, **TENANCY)
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_what_is_set_is_shown_and_stays(cluster: Cluster, counts: str) -> None:
     assert version["TenancyConfig"] == shown
     listed = {each["FunctionName"]: each for each in client.list_functions()["Functions"]}
     assert listed[counts]["TenancyConfig"] == shown
-    cluster.create("together", COUNTS)
-    assert "TenancyConfig" not in client.get_function_configuration(FunctionName="together")
+    cluster.create("not-apart", COUNTS)
+    assert "TenancyConfig" not in client.get_function_configuration(FunctionName="not-apart")
 
 
 def test_an_environment_serves_one_tenant_and_no_other(cluster: Cluster, counts: str) -> None:
@@ -75,14 +75,14 @@ def test_an_environment_serves_one_tenant_and_no_other(cluster: Cluster, counts:
 
 
 def test_tenants_share_the_functions_concurrency(cluster: Cluster) -> None:
-    client, name = cluster.client(), cluster.create("one-at-a-time", COUNTS, **TENANCY)
+    client, name = cluster.client(), cluster.create("apart-one-at-a-time", COUNTS, **TENANCY)
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
     for tenant_id in ("blue", "green", "blue", "red", "green"):
         assert set(seen(client, name, tenant_id)) == {tenant_id}
 
 
 def test_a_new_package_is_every_tenants(cluster: Cluster) -> None:
-    client, name = cluster.client(), cluster.create("changes", COUNTS, **TENANCY)
+    client, name = cluster.client(), cluster.create("apart-changes", COUNTS, **TENANCY)
     for tenant_id in ("blue", "green"):
         seen(client, name, tenant_id)
     again = zipped({"app.py": "def handler(event, context):\n    return context.tenant_id + ' again'\n"})
@@ -95,10 +95,10 @@ def test_a_new_package_is_every_tenants(cluster: Cluster) -> None:
 
 def test_who_is_meant_has_to_be_said_where_it_counts(cluster: Cluster, counts: str) -> None:
     client = cluster.client(validation=False)
-    cluster.create("plain", COUNTS)
+    cluster.create("no-tenants", COUNTS)
     for kind in ("RequestResponse", "Event", "DryRun"):
         missing = error_of(client.invoke, FunctionName=counts, InvocationType=kind)
-        unwanted = error_of(client.invoke, FunctionName="plain", InvocationType=kind, TenantId="blue")
+        unwanted = error_of(client.invoke, FunctionName="no-tenants", InvocationType=kind, TenantId="blue")
         assert (missing, unwanted) == ((*INVALID, MISSING), (*INVALID, UNWANTED))
     assert error_of(client.invoke_with_response_stream, FunctionName=counts) == (*INVALID, MISSING)
     assert error_of(client.invoke_async, FunctionName=counts, InvokeArgs=b"{}") == (*INVALID, MISSING)
@@ -110,7 +110,7 @@ def test_who_is_meant_has_to_be_said_where_it_counts(cluster: Cluster, counts: s
 
 def test_an_event_is_its_tenants(cluster: Cluster, told: Effects) -> None:
     variables = {"Variables": {"PORT": str(told.port)}}
-    name = cluster.create("later", zipped({"app.py": TELLS}), Environment=variables, **TENANCY)
+    name = cluster.create("apart-later", zipped({"app.py": TELLS}), Environment=variables, **TENANCY)
     client = cluster.client()
     for tenant_id in ("blue", "green", "blue"):
         client.invoke(FunctionName=name, TenantId=tenant_id, InvocationType="Event", Payload=b"1")
@@ -132,7 +132,7 @@ def test_what_names_no_tenant_is_not_to_be_had(cluster: Cluster, counts: str) ->
     code = {"ZipFile": COUNTS}
     for what, call in (
         ("SnapStart", partial(
-            client.create_function, FunctionName="snap", Runtime="python3.11", Role=ROLE, Handler="app.handler", Code=code,
+            client.create_function, FunctionName="apart-snap", Runtime="python3.11", Role=ROLE, Handler="app.handler", Code=code,
             SnapStart={"ApplyOn": "PublishedVersions"}, **TENANCY,
         )),
         ("SnapStart", partial(

@@ -44,8 +44,9 @@ class Scripted:
         return Known(record(), None)
 
     async def run(
-        self, ref: FunctionRef, known: Known, request: Request, payload: bytes, begins: Callable[[], None]
-    ) -> Attempt:
+        self, ref: FunctionRef, known: Known, request: Request, payload: bytes, begins: Callable[[], None],
+        tenant_id: str | None,
+    ) -> Attempt:  # fmt: skip
         begins()
         await self.gate.wait()
         self.ran.append(request.request_id)
