@@ -63,6 +63,15 @@ def service(moto: str, name: str) -> Any:
     return boto3.client(name, endpoint_url=moto, region_name="us-east-1", **keys)
 
 
+@pytest.fixture(scope="module")
+def s3(moto: str) -> Any:
+    """A client of moto's S3, which has a bucket `packages` that keeps versions."""
+    client = service(moto, "s3")
+    client.create_bucket(Bucket="packages")
+    client.put_bucket_versioning(Bucket="packages", VersioningConfiguration={"Status": "Enabled"})
+    return client
+
+
 _given: set[int] = set()
 
 

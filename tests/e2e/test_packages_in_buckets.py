@@ -12,21 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import service
 from tests.e2e.conftest import OTHER_KEY, OTHER_SECRET
 from tests.e2e.harness import ROLE, ROOT, Cluster, code_blocks, error_of, run, zipped
 
 HELLO = zipped({"app.py": "def handler(event, context):\n    return 'hello'\n"})
 AGAIN = zipped({"app.py": "def handler(event, context):\n    return 'again'\n"})
 FAULT = "Error occurred while GetObject. S3 Error Code: {}. S3 Error Message: {}"
-
-
-@pytest.fixture(scope="module")
-def s3(moto: str) -> Any:
-    client = service(moto, "s3")
-    client.create_bucket(Bucket="packages")
-    client.put_bucket_versioning(Bucket="packages", VersioningConfiguration={"Status": "Enabled"})
-    return client
 
 
 @pytest.fixture(scope="module")

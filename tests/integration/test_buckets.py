@@ -12,18 +12,10 @@ from lambent.domain.names import Tenant
 from lambent.infra.clock import SystemClock
 from lambent.infra.connections import Connection, Connections
 from services.frontend.buckets import BucketObject, Buckets
-from tests.conftest import free_port, service
+from tests.conftest import free_port
 
 TENANT = Tenant("123456789012", "us-east-1")
 NAMES = ("one.zip", "a folder/ü+&=%7E?.zip", "/two//slashes", "x" * 1024)
-
-
-@pytest.fixture(scope="module")
-def s3(moto: str) -> Any:
-    client = service(moto, "s3")
-    client.create_bucket(Bucket="packages")
-    client.put_bucket_versioning(Bucket="packages", VersioningConfiguration={"Status": "Enabled"})
-    return client
 
 
 def buckets(*rows: Connection, most: int = 1_000_000) -> Buckets:

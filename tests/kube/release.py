@@ -31,7 +31,7 @@ def run(*command: str, timeout: float = 180.0, check: bool = True, stdin: str | 
     """A command's standard output; what it said if it failed."""
     done = subprocess.run(command, timeout=timeout, capture_output=True, text=True, check=False, input=stdin)
     if check and done.returncode:
-        raise AssertionError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+        raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}\n{done.stdout.strip()}")
     return done.stdout
 
 
