@@ -12,7 +12,6 @@ from typing import Any
 from lambent.domain.clock import Clock
 from lambent.infra.connections import Connection
 from lambent.infra.http_client import HttpFailure, HttpLink, host_of
-from lambent.infra.sigv4_signing import Signer
 
 # How long a call may take beyond what it asks the service to wait.
 SECONDS = 10.0
@@ -43,7 +42,7 @@ class AwsJsonLink:
         X-Amz-Target. `version`: of the protocol."""
         self._link = HttpLink(connection.endpoint, _ANSWER_BYTES)
         self._host = host_of(connection.endpoint)
-        self._signer = Signer(connection.access_key, connection.secret_key, connection.region or region, service)
+        self._signer = connection.signer(region, service)
         self._target = target
         self._type = f"application/x-amz-json-{version}"
         self._clock = clock

@@ -23,6 +23,7 @@ import msgspec
 from lambent.domain.destinations import ON_FAILURE, Destination, resource_of
 from lambent.domain.event_sources import DYNAMODB, KINESIS, QUEUE, SOURCES, names_stream
 from lambent.domain.names import Tenant
+from lambent.infra.sigv4_signing import Signer
 
 # What event sources are read at, by the service that their ARNs name. AWS has the streams of tables elsewhere than the
 # tables themselves.
@@ -42,6 +43,10 @@ class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arn: str = ""
     account: str = ""
     region: str = ""  # that requests are signed for; empty: the ARN's, else the function's
+
+    def signer(self, region: str, service: str) -> Signer:
+        """Signs requests to a service there. `region`: to sign for where the row says none."""
+        return Signer(self.access_key, self.secret_key, self.region or region, service)
 
     def __repr__(self) -> str:
         return f"Connection({self.arn or self.service} at {self.endpoint})"

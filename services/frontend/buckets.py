@@ -18,7 +18,6 @@ from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.names import Tenant
 from lambent.infra.connections import Connection, Connections
 from lambent.infra.http_client import Answer, AnswerTooLong, HttpFailure, HttpLink, host_of
-from lambent.infra.sigv4_signing import Signer
 
 _log = logging.getLogger(__name__)
 
@@ -79,9 +78,8 @@ class Buckets:
     async def _get(self, connection: Connection, tenant: Tenant, there: BucketObject) -> Answer:
         path = f"/{there.bucket}/{quote(there.key)}"
         query = "" if there.version is None else f"versionId={quote(there.version, safe='')}"
-        signer = Signer(connection.access_key, connection.secret_key, connection.region or tenant.region, "s3")
         headers = {"host": host_of(connection.endpoint)}
-        signed = signer.sign("GET", path, headers, b"", self._clock.epoch(), query)
+        signed = connection.signer(tenant.region, "s3").sign("GET", path, headers, b"", self._clock.epoch(), query)
         target = f"{path}?{query}" if query else path
         return await HttpLink(connection.endpoint, self._most).exchange("GET", target, signed, b"", SECONDS, last=True)
 

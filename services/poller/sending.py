@@ -18,7 +18,6 @@ from lambent.infra.connections import Connection, Connections
 from lambent.infra.http_client import HttpFailure, exchange, host_of
 from lambent.infra.queue.port import Dead, Delayed, Done, Leased, QueueKey, Verdict
 from lambent.infra.queue.records import DELIVERIES, Delivery, EventState, decode_delivery, decode_state, encode
-from lambent.infra.sigv4_signing import Signer
 from lambent.infra.telemetry import Telemetry, by_function
 from services.poller.core import aws_requests
 from services.poller.core.aws_requests import Message, Refusal
@@ -74,8 +73,7 @@ class Sender:
             key = delivery.key or destinations.object_key(delivery.name, delivery.since, delivery.request_id)
             message = Message(body, {}, object_key=key)
         request = aws_requests.request(destination, message, connection.endpoint)
-        region = connection.region or destination.region or tenant.region
-        signer = Signer(connection.access_key, connection.secret_key, region, destination.service)
+        signer = connection.signer(destination.region or tenant.region, destination.service)
         headers = {**request.headers, "host": host_of(connection.endpoint)}
         signed = signer.sign(request.method, request.path, headers, request.body, self.clock.epoch())
         if delivery.trace:

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from lambent.domain.errors import AwsError
+from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.infra.clock import SystemClock
+from lambent.infra.code_store import MemoryCodeStore
 from lambent.infra.connections import Connection, Connections
 from services.frontend.buckets import BucketObject, Buckets
+from services.frontend.operations.uploads import Uploads
 from tests.conftest import free_port
 
 TENANT = Tenant("123456789012", "us-east-1")
@@ -54,6 +57,11 @@ async def test_what_is_too_large_is_not_read(moto: str, s3: Any) -> None:
     there = BucketObject("packages", "large", None)
     assert await buckets(row(moto), most=1_999_999).read(TENANT, there) is None
     assert await buckets(row(moto), most=2_000_000).read(TENANT, there) == bytes(2_000_000)
+    uploads = Uploads(MemoryCodeStore(), buckets(row(moto), most=1_999_999), Limits())
+    with pytest.raises(AwsError) as error:
+        await uploads.keep(there, TENANT)
+    assert error.value.name == "InvalidParameterValueException"
+    assert error.value.message == "Unzipped size must be smaller than 262144000 bytes"
 
 
 async def test_what_is_not_there_is_told_in_s3s_words(moto: str, s3: Any) -> None:

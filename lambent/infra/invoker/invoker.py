@@ -75,6 +75,7 @@ class Target:
     runtime: str = ""
     vpc: VpcAttachment | None = None
     isolated: bool = False  # it runs for one tenant of its callers' at a time (`of_tenant`)
+    tenant_id: str | None = None  # for this one; None: for none, or not said yet
     mark: str = field(init=False)  # of the function, in lineages
 
     def __post_init__(self) -> None:
@@ -92,7 +93,7 @@ class Target:
         deployment_id = f"{self.deployment_id}/{tenant_id}"
         # Of fields that come twice the last ones count (protobuf's encoding, "last one wins").
         own = Deployment(deployment_id=deployment_id, tenant_id=tenant_id).SerializeToString()
-        return replace(self, deployment_id=deployment_id, deployment=self.deployment + own)
+        return replace(self, deployment_id=deployment_id, deployment=self.deployment + own, tenant_id=tenant_id)
 
     def need(self) -> pb.Need:
         """What the scheduler decides by."""

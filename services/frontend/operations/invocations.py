@@ -80,8 +80,7 @@ class InvocationOperations:
         if kind == "DryRun":
             return pb.InvokeResponse(status_code=204)
         if kind == "Event":
-            tenant_id = request.tenant_id if target.isolated else None
-            await self._accept(ref, target, payload, options, call, tenant_id)
+            await self._accept(ref, target, payload, options, call)
             return pb.InvokeResponse(status_code=202)
         self._check_loop(known, target, call)
         with self._telemetry.invocation(call, target) as span:
@@ -188,13 +187,12 @@ class InvocationOperations:
             raise stopped()
 
     async def _accept(
-        self, ref: FunctionRef, target: Target, payload: bytes, options: EventOptions, call: Call,
-        tenant_id: str | None = None,
-    ) -> None:  # fmt: skip
-        """Have an event run later. `tenant_id`: whom it is for, of a function that keeps its callers' tenants apart."""
+        self, ref: FunctionRef, target: Target, payload: bytes, options: EventOptions, call: Call
+    ) -> None:
+        """Have an event run later."""
         trace = self._telemetry.accepted(call, target)
         call.answered_id = await self._events.accept(
-            ref.tenant, ref.name, ref.qualifier, call.request_id, trace, payload, options, tenant_id
+            ref.tenant, ref.name, ref.qualifier, call.request_id, trace, payload, options, target.tenant_id
         )
 
     def _known(self, ref: FunctionRef) -> Known | None:

@@ -26,7 +26,7 @@ Source = bytes | BucketObject
 
 def source_of(request: Packaged) -> Source:
     """A request's package, or where it is. Raises InvalidParameterValueException where that is neither or both."""
-    elsewhere = [name for name in ("s3_bucket", "s3_key", "s3_object_version") if request.HasField(name)]
+    elsewhere = any(request.HasField(name) for name in ("s3_bucket", "s3_key", "s3_object_version"))
     if request.HasField("zip_file"):
         if elsewhere:
             raise invalid_parameter("Please do not provide other FunctionCode parameters when providing a ZipFile.")
@@ -55,25 +55,28 @@ class Uploads:
 
         Raises what AWS says of a bad one, and what `Buckets.read` does.
         """
-        limits = self._limits
-        if isinstance(source, bytes):
-            data = source
-            if len(data) > limits.zip_bytes:
-                text = f"Zipped size must be smaller than {limits.zip_bytes} bytes"
-                raise AwsError("RequestEntityTooLargeException", text)
-        else:
-            found = await self._buckets.read(tenant, source)
-            if found is None:
-                raise invalid_parameter(f"Unzipped size must be smaller than {limits.unzipped_bytes} bytes")
-            data = found
         try:
-            unzipped = await asyncio.to_thread(packages.check, data, limits)
+            data = await self._bytes(source, tenant)
+            unzipped = await asyncio.to_thread(packages.check, data, self._limits)
         except packages.PackageError as error:
-            raise invalid_parameter(package_text(error, limits)) from error
-        layers.check_size(unzipped, attached, limits.unzipped_bytes)
+            raise invalid_parameter(package_text(error, self._limits)) from error
+        layers.check_size(unzipped, attached, self._limits.unzipped_bytes)
         if dry_run:
             return Code(hashlib.sha256(data).hexdigest(), len(data), unzipped)
         return Code(await asyncio.to_thread(self._code.put, data), len(data), unzipped)
+
+    async def _bytes(self, source: Source, tenant: Tenant) -> bytes:
+        """The package, unless it is too large already as it is; zipped, what lies in a bucket may have as much as
+        unzipped. Raises AwsError and PackageError."""
+        if isinstance(source, bytes):
+            if len(source) > self._limits.zip_bytes:
+                text = f"Zipped size must be smaller than {self._limits.zip_bytes} bytes"
+                raise AwsError("RequestEntityTooLargeException", text)
+            return source
+        found = await self._buckets.read(tenant, source)
+        if found is None:
+            raise packages.PackageError(packages.Fault.TOO_LARGE, "The package is larger than any may be unzipped")
+        return found
 
 
 def package_text(error: packages.PackageError, limits: Limits) -> str:
