@@ -236,10 +236,8 @@ class Launcher:
         while True:
             port, path, kind, payload = self.deliveries.get()
             if kind == "TCP":
-                with (
-                    contextlib.suppress(OSError),
-                    socket.create_connection(("127.0.0.1", port), _DELIVERY_SECONDS) as connection,
-                ):
+                place = ("127.0.0.1", port)
+                with contextlib.suppress(OSError), socket.create_connection(place, _DELIVERY_SECONDS) as connection:
                     connection.sendall(payload)
                 continue
             connection_http = http.client.HTTPConnection("127.0.0.1", port, timeout=_DELIVERY_SECONDS)
