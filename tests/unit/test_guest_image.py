@@ -23,7 +23,7 @@ def load(name):
     spec.loader.exec_module(module)
     return module
 
-kernel, image = load("kernel"), load("image")
+kernel, image, counts, packing = load("kernel"), load("image"), load("counts"), load("packing")
 
 def copies():
     # Pages of this process's own among those that its image has.
@@ -36,7 +36,11 @@ def copies():
                 found += int(line.split()[1])
         return found
 """
-ASSEMBLERS = {"x86_64": ("x86_64-linux-gnu-as", "as"), "aarch64": ("aarch64-linux-gnu-as", "as")}
+_LLVM = ("llvm-mc", "-filetype=obj")
+ASSEMBLERS = {
+    machine: ((f"{machine}-linux-gnu-as",), ("as",), (*_LLVM, f"-triple={machine}"))
+    for machine in ("x86_64", "aarch64")
+}
 pytestmark = pytest.mark.skipif(
     platform.machine() not in ASSEMBLERS, reason="there is machine code for two kinds of processors"
 )
@@ -52,15 +56,15 @@ def run(source: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize("machine", ASSEMBLERS)
 def test_the_machine_code_is_what_an_assembler_makes_of_the_text_beside_it(machine: str, tmp_path: Path) -> None:
-    names = [name for name in ASSEMBLERS[machine] if name != "as" or platform.machine() == machine]
-    assembler = next((path for name in names if (path := shutil.which(name))), None)
+    fit = [command for command in ASSEMBLERS[machine] if command != ("as",) or platform.machine() == machine]
+    assembler = next((command for command in fit if shutil.which(command[0])), None)
     if assembler is None:
         pytest.skip(f"no assembler for {machine} on this machine")
     code = run(f"print(*('|'.join(line) for line in image.MACHINES['{machine}'].code), sep='\\n')")
     lines = [line.split("|") for line in code.splitlines()]
     source, made = tmp_path / "code.s", tmp_path / "code.o"
     source.write_text("\n".join(re.sub(r"^(\w+):", r"\1:\n", text) for _, text in lines) + "\n")
-    subprocess.run([assembler, "-o", made, source], check=True)
+    subprocess.run([*assembler, "-o", made, source], check=True)
     assert bytes.fromhex("".join(digits for digits, _ in lines)) in made.read_bytes()
 
 
@@ -84,6 +88,105 @@ print(made._work(calls), os.pread(file, 9, 0))
 """)
     pwrite = {"x86_64": 18, "aarch64": 68}[platform.machine()]
     assert said == f"[1, {pwrite}, 1, 1, -9] b'1\\x0034'"
+
+
+def test_counts_that_do_not_matter_are_equal_and_nothing_else_is_that_differs() -> None:
+    said = run("""
+import ctypes, struct
+made = image.Image(image.MACHINES[os.uname().machine])
+raised, other = image.RAISED << 32, image.RAISED + 1 << 32
+pairs = [
+    ((7, raised + 5, 7, raised + 2), (7, raised + 9, 7, raised + 1)),  # the last word, too
+    ((7, raised + 5, 7, raised + 2), (7, raised + 9, 8, raised + 2)),
+    ((7, raised + 5, 7, raised + 2), (7, other + 5, 7, raised + 2)),
+    ((7, other + 5, 7, 9), (7, other + 9, 7, 9)),
+    ((7, 5, 7, raised + 2), (7, 9, 7, raised + 2)),
+]
+text = ctypes.create_string_buffer(b"1")
+file = os.memfd_create("x")
+held = [[ctypes.create_string_buffer(struct.pack("=4Q", *side), 32) for side in pair] for pair in pairs]
+calls = [
+    (made.machine.pwrite, file, ctypes.addressof(text), 1, place, 0, 0, *map(ctypes.addressof, pair), 4)
+    for place, pair in enumerate(held)
+]
+print([answer == 1 for answer in made._work(calls)])
+""")
+    assert said == "[True, False, False, False, False]"
+
+
+_SETTLED = """
+import collections, datetime, decimal, gc, json, logging, weakref
+gc.collect()
+gc.disable()
+settled = counts.settle()
+assert settled > 10000, settled
+packing.fill()
+objects = gc.get_objects()
+gc.freeze()
+gc.enable()
+made = image.make()
+made.lay()
+"""
+
+
+def test_what_is_held_of_the_zygotes_objects_costs_no_copies() -> None:
+    said = run(
+        _SETTLED
+        + """
+kept = list(objects)
+made.give_back()
+print(len(kept), copies())
+"""
+    )
+    held, copied = map(int, said.split())
+    assert held > 10000
+    assert copied < 1536  # KiB; it is twice that where their counts matter
+
+
+def test_a_count_that_was_forgotten_frees_nothing() -> None:
+    """References are taken, given back with their pages, and dropped: more often than there have ever been any."""
+    said = run(
+        _SETTLED
+        + """
+names = [name for name in sys.modules if name != "__main__"]
+watched = [weakref.ref(sys.modules[name]) for name in names]
+for _ in range(200):
+    kept = [each for name in names for each in [sys.modules[name]] * 50]
+    made.give_back()
+    del kept
+    gc.collect()
+assert all(watch() is sys.modules[name] for watch, name in zip(watched, names))
+gc.unfreeze()
+gc.collect()
+moment = datetime.datetime(2026, 1, 2, 3, 4, 5)
+counted = collections.Counter(json.dumps({"at": str(moment), "n": str(decimal.Decimal("1.5"))}))
+print(counted["0"], json.loads('[1, {"a": null}]'))
+"""
+    )
+    assert said == "6 [1, {'a': None}]"
+
+
+def test_what_comes_later_is_freed_as_ever_and_so_are_files() -> None:
+    said = run(
+        "file = open(os.devnull)\nnumber = file.fileno()\n"
+        + _SETTLED
+        + """
+class Made:
+    def __del__(self):
+        print("freed")
+
+one = Made()
+one.itself = one
+del one
+gc.collect()
+del file, objects
+try:
+    os.fstat(number)
+except OSError:
+    print("closed")
+"""
+    )
+    assert said.split() == ["freed", "closed"]
 
 
 def test_what_was_written_to_and_left_as_it_was_is_given_back() -> None:
@@ -155,6 +258,8 @@ def test_whatever_runs_in_between_finds_its_memory_as_it_left_it(seed: int) -> N
     said = run(
         """
 import gc, hashlib, random, signal
+counts.settle()
+packing.fill()
 made = image.make()
 heard = []
 signal.signal(signal.SIGALRM, lambda *_: heard.append(1))
