@@ -200,8 +200,9 @@ class Provisioning(Room, ABC):
         environment.send_out()
         idle = environment.state is State.UNCLAIMED and not environment.reported_busy
         if idle or environment.state in (State.STARTING, State.IDLE):
-            self.pass_allocation_on(environment)
+            # Before its slot goes on: whoever gets that may complete a provision, which lets go of all that is to leave.
             self.stop(environment, reason)
+            self.pass_allocation_on(environment)
 
     def pass_allocation_on(self, environment: Environment) -> None:
         """An environment is let go: its slot goes to a spare of the same function, else back to the ledger."""
