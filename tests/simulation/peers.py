@@ -88,7 +88,7 @@ class SimCaller:
         self.pool = LeasePool(hold_seconds=0.05)
         self.up: Stream | None = None
         self.down: Stream | None = None
-        self.dead = False
+        self.dead = self.asks = False
         self.busy: dict[int, Invocation] = {}
 
     def connect(self) -> None:
@@ -131,16 +131,23 @@ class SimCaller:
         if lease is not None:
             self.run(invocation, lease)
         else:
-            invocation.ticket = self.pool.want(invocation)
-            self.world.after(0.001, self.ask)
+            invocation.ticket = self.pool.want(invocation, self.world.now)
+            self.ask_soon()
             if self.world.rng.random() < 0.02:
                 self.world.after(0.004, lambda: self.abandon(invocation))
         self.flush()
 
+    def ask_soon(self) -> None:
+        if self.pool.asking and not self.asks:
+            self.asks = True
+            self.world.after(0.001, self.ask)
+
     def ask(self) -> None:
-        self.pool.ask()
+        self.asks = False
+        self.pool.ask(self.world.now)
         if self.up is not None:
             self.flush()
+        self.ask_soon()
 
     def abandon(self, invocation: Invocation) -> None:
         if invocation.outcome is None and invocation.number not in self.busy:

@@ -187,7 +187,7 @@ class _Invocation:
             return
         invoker.counters["waited"] += 1
         self._since = invoker.clock.monotonic()
-        self._ticket = invoker.pool.want(self)
+        self._ticket = invoker.pool.want(self, self._since)
         invoker.leases.flush()
         invoker.ask_soon()
 
@@ -413,8 +413,9 @@ class Invoker:
 
     def _ask(self) -> None:
         self._asking = None
-        self.pool.ask()
+        self.pool.ask(self.clock.monotonic())
         self.leases.flush()
+        self.ask_soon()
 
     @property
     def running(self) -> int:

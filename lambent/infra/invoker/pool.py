@@ -118,13 +118,26 @@ Outgoing = Acquire | Cancel | Release | Returned | Wish | GiveBack | Report
 REPORT_SECONDS = 5.0
 # So many reports, at the least, within one period of auto scaling's alarms.
 REPORTS = 4
+# So many asks in a row are in vain, each overtaken by a lease that came free here, before there is only one of a
+# deployment in so many seconds: there is no room, and who waits will be served here. And nobody waits longer without.
+_IN_VAIN, _APART, _LONG = 16, 0.02, 0.1
 
 
 @dataclass(slots=True)
 class _Deployment:
     idle: list[Lease] = field(default_factory=list)  # most recently used last
     waiting: OrderedDict[int, Waiter] = field(default_factory=OrderedDict)  # by ticket, oldest first
+    unasked: dict[int, float] = field(default_factory=dict)  # those of them that the scheduler was not asked for: since
     held: int = 0  # leases, idle ones included
+    in_vain: int = 0  # asks in a row
+    asked_at: float = 0.0  # for somebody in `unasked`, last
+
+    def due(self, now: float) -> list[int]:
+        """Whom to ask for, oldest first."""
+        if self.in_vain < _IN_VAIN or not self.held:
+            return list(self.unasked)
+        found = [ticket for ticket, since in self.unasked.items() if now >= since + _LONG]
+        return found if found or now < self.asked_at + _APART else [next(iter(self.unasked))]
 
 
 class LeasePool:
@@ -135,7 +148,7 @@ class LeasePool:
         self._hold = hold_seconds
         self._deployments: dict[str, _Deployment] = {}
         self._tickets: dict[int, Waiter] = {}
-        self._unasked: dict[int, Waiter] = {}  # tickets that the scheduler has not been asked about
+        self._unasked: dict[str, _Deployment] = {}  # those with any that the scheduler was not asked for
         self._budgets: dict[Scope, Budget] = {}
         self._next_ticket = 1
         self._no_hold: dict[tuple[Tenant | None, str | None], float] = {}  # recalled scope → until when
@@ -169,7 +182,7 @@ class LeasePool:
             budget.use.begin(now)
         return begins
 
-    def want(self, waiter: Waiter) -> int:
+    def want(self, waiter: Waiter, now: float) -> int:
         """Wait for a lease; answers the ticket, for `abandon`.
 
         Where leases of the deployment are in use here, one of them is likely to come free within the blink of an eye:
@@ -184,21 +197,30 @@ class LeasePool:
             return ticket
         deployment.waiting[ticket] = waiter
         if deployment.held:
-            self._unasked[ticket] = waiter
+            deployment.unasked[ticket] = now
+            self._unasked[waiter.deployment_id] = deployment
         elif self.connected:
             self.out.append(Acquire(ticket, waiter))
         return ticket
 
     @property
     def asking(self) -> bool:
-        """Whether `ask` has anything to ask."""
+        """Whether `ask` has anything to ask, now or later."""
         return bool(self._unasked)
 
-    def ask(self) -> None:
-        """Ask the scheduler for all who still wait; to be called a moment after `want`."""
-        unasked, self._unasked = self._unasked, {}
-        if self.connected:
-            self.out.extend(Acquire(ticket, waiter) for ticket, waiter in unasked.items())
+    def ask(self, now: float) -> None:
+        """Ask the scheduler for those who still wait; to be called a moment after `want`, and on while `asking`.
+
+        Where asks have been in vain one goes on: when there is room again it is granted, and everybody asks.
+        """
+        for deployment_id, deployment in list(self._unasked.items()):
+            for ticket in deployment.due(now) if self.connected else list(deployment.unasked):
+                del deployment.unasked[ticket]
+                deployment.asked_at = now
+                if self.connected:
+                    self.out.append(Acquire(ticket, deployment.waiting[ticket]))
+            if not deployment.unasked:
+                del self._unasked[deployment_id]
 
     def waiter_of(self, ticket: int) -> Waiter | None:
         """Who waits under a ticket."""
@@ -206,9 +228,15 @@ class LeasePool:
 
     def abandon(self, ticket: int) -> None:
         """The invocation no longer waits."""
-        asked = ticket not in self._unasked and not any(ticket in b.waiting for b in self._budgets.values())
+        asked = self._asked(ticket)
         if self._forget(ticket) is not None and asked and self.connected:
             self.out.append(Cancel(ticket))
+
+    def _asked(self, ticket: int) -> bool:
+        """Whether the scheduler has been asked for one that waits."""
+        waiter = self._tickets.get(ticket)
+        deployment = self._deployments.get(waiter.deployment_id) if waiter is not None else None
+        return deployment is not None and ticket in deployment.waiting and ticket not in deployment.unasked
 
     def finished(self, lease: Lease, *, reusable: bool, now: float) -> None:
         """An invocation on the lease has ended."""
@@ -224,7 +252,9 @@ class LeasePool:
     def granted(self, ticket: int, lease: Lease, now: float) -> None:
         """The scheduler granted a lease; whoever waits longest for its deployment gets it."""
         self.leases[lease.id] = lease
-        self._deployment(lease.deployment_id).held += 1
+        deployment = self._deployment(lease.deployment_id)
+        deployment.held += 1
+        deployment.in_vain = 0
         waiter = self._forget(ticket)
         if waiter is not None and self._permit(lease.budget, now):
             waiter.lease_ready(lease)
@@ -235,6 +265,7 @@ class LeasePool:
         """The scheduler refused."""
         waiter = self._forget(ticket)
         if waiter is not None:
+            self._deployment(waiter.deployment_id).in_vain = 0
             waiter.lease_refused(reason, retry_after)
 
     def recalled(
@@ -308,6 +339,8 @@ class LeasePool:
     def joined(self) -> list[Lease]:
         """The stream is up. Answers what is held, for the hello; `out` has what is wanted."""
         self.connected = True
+        for deployment in self._unasked.values():
+            deployment.unasked.clear()
         self._unasked.clear()
         for budget in self._budgets.values():
             # What an earlier scheduler gave is its successor's to give anew.
@@ -351,8 +384,9 @@ class LeasePool:
             self._release(lease, reusable=True)
         elif deployment.waiting and usable and self._permit(lease.budget, now):
             ticket = next(iter(deployment.waiting))
-            if self.connected and ticket not in self._unasked:
+            if self.connected and ticket not in deployment.unasked:
                 self.out.append(Cancel(ticket))
+                deployment.in_vain += 1
             waiter = self._forget(ticket)
             assert waiter is not None
             waiter.lease_ready(lease)
@@ -381,12 +415,13 @@ class LeasePool:
 
     def _forget(self, ticket: int) -> Waiter | None:
         waiter = self._tickets.pop(ticket, None)
-        self._unasked.pop(ticket, None)
         if waiter is not None:
             deployment = self._deployments.get(waiter.deployment_id)
             if deployment is None or deployment.waiting.pop(ticket, None) is None:
                 for budget in self._budgets.values():
                     budget.waiting.pop(ticket, None)
+            elif deployment.unasked.pop(ticket, None) is not None and not deployment.unasked:
+                del self._unasked[waiter.deployment_id]
         return waiter
 
     def _deployment(self, deployment_id: str) -> _Deployment:

@@ -200,7 +200,7 @@ class Provisioning(Room, ABC):
         environment.send_out()
         idle = environment.state is State.UNCLAIMED and not environment.reported_busy
         if idle or environment.state in (State.STARTING, State.IDLE):
-            # Before its slot goes on: whoever gets that may complete a provision, which lets go of all that is to leave.
+            # Before its slot goes on: whoever gets that may complete a provision, which lets go of all that leaves.
             self.stop(environment, reason)
             self.pass_allocation_on(environment)
 

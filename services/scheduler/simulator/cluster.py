@@ -184,10 +184,8 @@ class Cluster:
             if not caller.pool.out:
                 return
         else:
-            caller.pool.want(invocation)
-            if caller.pool.asking and not caller.asks:
-                caller.asks = True
-                self._at(self.now + ASK_SECONDS, self._ask, caller)
+            caller.pool.want(invocation, self.now)
+            self._ask_soon(caller)
         self._flush(caller)
 
     def begin(self, invocation: _Invocation, lease: Lease) -> None:
@@ -245,10 +243,16 @@ class Cluster:
             self._at(idle[0][0], self._tick, caller)
         self._flush(caller)
 
+    def _ask_soon(self, caller: _Caller) -> None:
+        if caller.pool.asking and not caller.asks:
+            caller.asks = True
+            self._at(self.now + ASK_SECONDS, self._ask, caller)
+
     def _ask(self, caller: _Caller) -> None:
         caller.asks = False
-        caller.pool.ask()
+        caller.pool.ask(self.now)
         self._flush(caller)
+        self._ask_soon(caller)
 
     def _flush(self, caller: _Caller) -> None:
         self._hear(caller)
