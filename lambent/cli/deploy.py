@@ -1,20 +1,21 @@
-"""`lambent deploy DIR`: packages a folder, creates or updates the function, waits until it can be invoked."""
+"""`lambent deploy DIR`: packages a folder, creates or updates the function, waits until it can be invoked.
+
+Where the folder has a manifest of the Serverless Framework's, or is one: all functions that it names.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from lambent.cli.connection import Connection, connected, fail
-from lambent.cli.output import print_json
+from lambent.cli.manifest import deploy_manifest, manifest_of, pairs
+from lambent.cli.output import print_json, progress
 from lambent.client.deploying import deploy
-from lambent.client.packaging import FunctionFile, PackagingError, Step, package, read_function_file
+from lambent.client.packaging import FunctionFile, PackagingError, package, read_function_file
 
-STEPS = 5
+_STEPS = 5  # of a function that is created
 
 
 @click.command("deploy")
@@ -26,21 +27,48 @@ STEPS = 5
 @click.option("--timeout", type=int, help="Seconds that one invocation may take.")
 @click.option("--description", help="Free text.")
 @click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Environment variable; repeatable.")
+@click.option("--stage", help="Of a manifest: the stage.  [default: the manifest's, else dev]")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a manifest: what ${param:NAME} is.")
+@click.option(
+    "--resource",
+    "resources",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of a manifest: what a resource is that is not made here, as Table=orders or Queue.Arn=arn:...",
+)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @connected
 def command(
     connection: Connection, folder: Path, name: str | None, runtime: str | None, handler: str | None,
-    memory: int | None, timeout: int | None, description: str | None, environment: tuple[str, ...], output: str,
+    memory: int | None, timeout: int | None, description: str | None, environment: tuple[str, ...], stage: str | None,
+    params: tuple[str, ...], resources: tuple[str, ...], output: str,
 ) -> None:  # fmt: skip
     """Package FOLDER and create or update a function from it.
 
     Packages of its requirements.txt are installed into the zip. What flags do not say is taken from the
     folder's function.toml. Code that has not changed is not sent again.
+
+    A FOLDER with a serverless.yml, or such a file, stands for all functions that the manifest names, with their
+    layers, concurrency, destinations, URLs and event source mappings.
     """
+    manifest = manifest_of(folder)
+    if manifest is not None:
+        if any(each is not None for each in (name, runtime, handler, memory, timeout, description)) or environment:
+            raise click.UsageError(
+                f"what a function is like says {manifest}; --stage, --param and --resource go with it"
+            )
+        deploy_manifest(
+            connection, manifest, stage or "", pairs("--param", params), pairs("--resource", resources), output
+        )
+        return
+    if stage is not None or params or resources:
+        raise click.UsageError(f"--stage, --param and --resource are for a manifest, and {folder} has none")
     try:
-        with progress(quiet=output == "json") as step:
+        with progress(quiet=output == "json", steps=_STEPS) as step:
             wanted = read_function_file(folder)
-            flags = FunctionFile(name, runtime, handler, memory, timeout, description, _variables(environment))
+            flags = FunctionFile(
+                name, runtime, handler, memory, timeout, description, pairs("--env", environment) or None
+            )
             for field in FunctionFile.__struct_fields__:
                 if getattr(flags, field) is not None:
                     setattr(wanted, field, getattr(flags, field))
@@ -55,32 +83,3 @@ def command(
         )
     else:
         click.echo(f"{action} {configuration.function_name} ({len(data)} bytes): {configuration.function_arn}")
-
-
-def _variables(given: tuple[str, ...]) -> dict[str, str] | None:
-    if not given:
-        return None
-    pairs = [item.partition("=") for item in given]
-    for name, equals, _ in pairs:
-        if not equals:
-            raise click.UsageError(f"--env takes NAME=VALUE, not {name!r}")
-    return {name: value for name, _, value in pairs}
-
-
-@contextmanager
-def progress(*, quiet: bool) -> Iterator[Step]:
-    """A bar on a terminal, a line a step elsewhere; nothing if quiet."""
-    if quiet:
-        yield lambda text: None
-        return
-    if not sys.stderr.isatty():
-        yield lambda text: click.echo(text, err=True)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    with Progress(
-        BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True), transient=True
-    ) as bar:
-        task = bar.add_task("starting", total=STEPS)
-        yield lambda text: bar.update(task, advance=1, description=text)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
+from google.protobuf.message import Message
 
 from lambent.client.calls import (
     OPTIONS,
@@ -18,6 +19,7 @@ from lambent.client.calls import (
     event_request,
     invoke_request,
     logs_request,
+    method_of,
     pauses,
     request_id_of,
     worth_another_try,
@@ -68,6 +70,13 @@ class AsyncClient:
     async def close(self) -> None:
         """Hang up."""
         await self._channel.close()
+
+    async def call(self, request: Message) -> Any:
+        """Any call of the API by its request; see `Client.call`."""
+        path, answer = method_of(request)
+        serialize: Any = type(request).SerializeToString
+        method = self._channel.unary_unary(path, request_serializer=serialize, response_deserializer=answer.FromString)
+        return (await self._call(method, request, self._timeout))[0]
 
     async def invoke(
         self, name: str, payload: Payload = None, *, qualifier: str | None = None, log_tail: bool = False,

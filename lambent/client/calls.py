@@ -10,6 +10,8 @@ from typing import Any
 
 import grpc
 import msgspec
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lambent.client.errors import LambentError
@@ -48,6 +50,19 @@ class Credentials:
             self._token = tokens.issue(self.key, self.secret, self.region, now, TOKEN_SECONDS)
             self._renew_at = now + TOKEN_SECONDS * (1 - RENEW_SHARE)
         return (("authorization", f"Bearer {self._token}"),)
+
+
+def method_of(request: Message) -> tuple[str, Any]:
+    """The call that takes a message, as a path, and the class of its answer.
+
+    Raises TypeError where none does, or one that takes or answers a stream.
+    """
+    taken: Any = request.DESCRIPTOR
+    for service in taken.file.services_by_name.values():
+        for method in service.methods:
+            if method.input_type is taken and not (method.client_streaming or method.server_streaming):
+                return f"/{service.full_name}/{method.name}", GetMessageClass(method.output_type)
+    raise TypeError(f"no call takes a {taken.full_name}")
 
 
 def event_request(

@@ -50,12 +50,13 @@ def read_function_file(folder: Path) -> FunctionFile:
         raise PackagingError(f"{path}: {error}") from None
 
 
-def package(folder: Path, step: Step) -> bytes:
-    """A zip of the folder, with what its requirements.txt names installed beside the code."""
+def package(folder: Path, step: Step, chosen: Callable[[str], bool] = lambda _: True) -> bytes:
+    """A zip of the folder, with what its requirements.txt names installed beside the code. `chosen`: whether a file of
+    the folder is in, by its name."""
     if not folder.is_dir():
         raise PackagingError(f"{folder} is not a folder")
     with _with_requirements(folder, step) as roots:
-        files = {name: path for root in roots for name, path in _files(root)}
+        files = {name: path for root in roots for name, path in _files(root) if root != folder or chosen(name)}
         if not files:
             raise PackagingError(f"{folder} holds no files")
         step(f"packing {len(files)} files")

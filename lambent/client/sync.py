@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from lambent.client.calls import (
     OPTIONS,
@@ -18,6 +19,7 @@ from lambent.client.calls import (
     event_request,
     invoke_request,
     logs_request,
+    method_of,
     pauses,
     request_id_of,
     worth_another_try,
@@ -71,6 +73,18 @@ class Client:
     def close(self) -> None:
         """Hang up."""
         self._channel.close()
+
+    def call(self, request: Message) -> Any:
+        """Any call of the API by its request, a message of `lambent.v1`; answers the response.
+
+        So `client.call(alias_service_pb2.GetAliasRequest(function_name="f", name="live"))` answers an
+        AliasConfiguration. Raises LambentError; TypeError where no call takes such a message, or one with streams.
+        """
+        path, answer = method_of(request)
+        method = self._channel.unary_unary(
+            path, request_serializer=type(request).SerializeToString, response_deserializer=answer.FromString
+        )
+        return self._call(method, request)[0]
 
     def invoke(
         self, name: str, payload: Payload = None, *, qualifier: str | None = None, log_tail: bool = False,

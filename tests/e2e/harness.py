@@ -187,6 +187,14 @@ class Cluster:
         """Our command line."""
         return run(sys.executable, "-m", "lambent.cli.main", *arguments, env=self.environment, stdin=stdin)
 
+    def shell(self, script: str) -> str:
+        """What a script prints that a reader of the documentation runs, at this cluster's addresses and with its keys."""
+        script = "\n".join(line for line in script.splitlines() if not line.startswith("export "))
+        script = script.replace("127.0.0.1:9001", self.http).replace("127.0.0.1:9002", self.grpc)
+        done = run("bash", "-euo", "pipefail", "-c", script, env=self.environment)
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
     def deploy(self, example: str, **configuration: Any) -> str:
         """An example as a function of its own name, Active."""
         folder = ROOT / "examples" / example

@@ -19,6 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lambent.client import AccessDenied, AsyncClient, Client, FunctionFailed, InvalidRequest, InvokeResult, NotFound
+from lambent.v1 import log_service_pb2, version_service_pb2
 from tests.e2e.harness import KEY, ROOT, SECRET, Cluster, run, zipped
 
 CODE = "def handler(event, context):\n    print('hi', event)\n    if event.get('fail'):\n        raise KeyError('x')\n    return {'got': event}\n"
@@ -139,6 +140,21 @@ def test_the_sdk_answers_typed_and_raises_typed(cluster: Cluster, function: str)
         assert lines[0] == f"START RequestId: {result.request_id} Version: $LATEST"
     with Client(cluster.grpc, access_key=KEY, secret_key="a wrong secret") as stranger, pytest.raises(AccessDenied):
         stranger.get_function(function)
+
+
+async def test_any_call_is_made_by_its_request(cluster: Cluster, function: str) -> None:
+    keys = {"access_key": KEY, "secret_key": SECRET}
+    request = version_service_pb2.ListVersionsByFunctionRequest(function_name=function)
+    with Client(cluster.grpc, **keys) as client:
+        found = client.call(request)
+        assert [each.version for each in found.versions] == ["$LATEST"]
+        with pytest.raises(NotFound):
+            client.call(version_service_pb2.ListVersionsByFunctionRequest(function_name="none"))
+        for none in (found, log_service_pb2.TailLogsRequest(function_name=function)):
+            with pytest.raises(TypeError, match="no call takes a "):
+                client.call(none)
+    async with AsyncClient(cluster.grpc, **keys) as client:
+        assert await client.call(request) == found
 
 
 async def test_the_async_sdk_runs_many_at_once(cluster: Cluster, function: str) -> None:

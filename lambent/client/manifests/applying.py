@@ -1,0 +1,321 @@
+"""From what is there to what a plan asks for: functions by hash and difference, and what belongs to them.
+
+What a plan no longer names stays as it is: who made it may not have been a manifest.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.message import Message
+
+from lambent.client.deploying import ROLE
+from lambent.client.errors import Conflict, LambentError, NotFound
+from lambent.client.manifests.patterns import chooser
+from lambent.client.manifests.plan import Document, Files, ManifestError, Plan, PlannedFunction, PlannedLayer
+from lambent.client.packaging import Step, package
+from lambent.client.sync import Client
+from lambent.v1 import alias_service_pb2 as aliases
+from lambent.v1 import concurrency_service_pb2 as concurrency
+from lambent.v1 import event_invoke_service_pb2 as event_invoke
+from lambent.v1 import event_source_service_pb2 as sources
+from lambent.v1 import function_service_pb2 as fn
+from lambent.v1 import function_url_service_pb2 as urls
+from lambent.v1 import layer_service_pb2 as layers
+from lambent.v1 import permission_service_pb2 as permissions
+from lambent.v1 import tag_service_pb2 as tags
+from lambent.v1 import version_service_pb2 as versions
+
+_Request = TypeVar("_Request", bound=Message)
+
+# What makes a URL everybody's; AWS asks for both.
+_PUBLIC: tuple[Document, ...] = (
+    {
+        "StatementId": "FunctionURLAllowPublicAccess", "Action": "lambda:InvokeFunctionUrl", "Principal": "*",
+        "FunctionUrlAuthType": "NONE",
+    },
+    {
+        "StatementId": "FunctionURLInvokeAllowPublicAccess", "Action": "lambda:InvokeFunction", "Principal": "*",
+        "InvokedViaFunctionUrl": True,
+    },
+)  # fmt: skip
+# What only a creation takes.
+_FIXED = {"Architectures"}
+# Members of which absence means the same as being empty.
+_EMPTY = {"VpcConfig", "DeadLetterConfig"}
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What was done with one function."""
+
+    key: str
+    arn: str
+    action: str  # created, updated or unchanged
+    version: str | None  # the one published last
+    url: str | None
+
+
+def apply(client: Client, plan: Plan, account: str, step: Step) -> Iterator[Deployed]:
+    """Make it so, function by function. Raises LambentError, PackagingError."""
+    for function in plan.functions:
+        _check(function)
+    packed: dict[Files, bytes] = {}
+
+    def zipped(files: Files) -> bytes:
+        if files not in packed:
+            packed[files] = _zipped(files, step)
+        return packed[files]
+
+    published = {each.key: _layer(client, each, zipped(each.files), step) for each in plan.layers}
+    for function in plan.functions:
+        arns = [published.get(each, each) for each in function.layers]
+        yield _Deployment(client, function, arns, account, step).run(zipped(function.files))
+
+
+def _zipped(files: Files, step: Step) -> bytes:
+    if files.artifact is None:
+        return package(files.root, step, chooser(files.patterns))
+    try:
+        return files.artifact.read_bytes()
+    except OSError as error:
+        raise ManifestError(f"{files.artifact}: {error.strerror}") from None
+
+
+def _digest(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
+
+
+def _layer(client: Client, layer: PlannedLayer, data: bytes, step: Step) -> str:
+    """The ARN of the newest version, which is a new one where the content differs."""
+    name = layer.request["LayerName"]
+    listed = client.call(layers.ListLayerVersionsRequest(layer_name=name, max_items=1)).layer_versions
+    for version in listed:
+        found = client.call(layers.GetLayerVersionRequest(layer_name=name, version_number=version.version))
+        if found.content.code_sha256 == _digest(data):
+            return str(found.layer_version_arn)
+    step(f"publishing layer {name}")
+    request = _message(layers.PublishLayerVersionRequest, layer.request, f"layer {name}")
+    request.content.zip_file = data
+    return str(client.call(request).layer_version_arn)
+
+
+class _Deployment:
+    """One function on its way to what is planned."""
+
+    def __init__(self, client: Client, planned: PlannedFunction, arns: list[str], account: str, step: Step) -> None:
+        self._client = client
+        self._planned = planned
+        self._name = planned.name
+        self._layers = arns
+        self._account = account
+        self._step = step
+
+    def _say(self, text: str) -> None:
+        self._step(f"{self._name}: {text}")
+
+    def run(self, data: bytes) -> Deployed:
+        """Everything."""
+        try:
+            there = self._client.get_function(self._name)
+        except NotFound:
+            action = self._create(data)
+        else:
+            action = self._update(there, data)
+        configuration = self._client.wait_until_ready(self._name)
+        self._concurrency()
+        version = self._publish()
+        self._event_invoke()
+        url = self._url()
+        for source in self._planned.sources:
+            self._source(source)
+        return Deployed(self._planned.key, configuration.function_arn, action, version, url)
+
+    def _create(self, data: bytes) -> str:
+        self._say("creating")
+        document = {name: value for name, value in self._planned.configuration.items() if _says(name, value)}
+        request = _message(fn.CreateFunctionRequest, document, self._name)
+        request.function_name, request.role = self._name, ROLE.format(account=self._account)
+        request.code.zip_file = data
+        request.layers.extend(self._layers)
+        request.tags.update(self._planned.tags)
+        self._client.create_function(request)
+        return "created"
+
+    def _update(self, there: fn.GetFunctionResponse, data: bytes) -> str:
+        action = "unchanged"
+        current = there.configuration
+        architectures = self._planned.configuration.get("Architectures", list(current.architectures))
+        if current.code_sha256 != _digest(data) or architectures != list(current.architectures):
+            self._say("sending the code")
+            self._client.update_function_code(
+                fn.UpdateFunctionCodeRequest(function_name=self._name, zip_file=data, architectures=architectures)
+            )
+            self._client.wait_until_ready(self._name)
+            action = "updated"
+        changes = self._changes(MessageToDict(current))
+        if changes:
+            self._say(f"changing {', '.join(sorted(changes))}")
+            request = _message(fn.UpdateFunctionConfigurationRequest, changes, self._name)
+            request.function_name = self._name
+            self._client.update_function_configuration(request)
+            action = "updated"
+        if missing := {name: each for name, each in self._planned.tags.items() if there.tags.get(name) != each}:
+            self._client.call(tags.TagResourceRequest(resource=current.function_arn, tags=missing))
+            action = "updated"
+        return action
+
+    def _changes(self, current: Document) -> Document:
+        """Members of the configuration that are to be others."""
+        wanted = self._planned.configuration
+        changes = {
+            name: value for name, value in wanted.items() if name not in _FIXED and _differs(current.get(name), value)
+        }
+        if current.get("Environment", {}).get("Variables", {}) != wanted["Environment"]["Variables"]:
+            changes["Environment"] = wanted["Environment"]
+        if [each["Arn"] for each in current.get("Layers", [])] != self._layers:
+            changes["Layers"] = self._layers or [""]  # one empty item stands for none
+        if "SnapStart" not in self._planned.configuration and _differs(
+            current.get("SnapStart", {}), {"ApplyOn": "None"}
+        ):
+            changes["SnapStart"] = {"ApplyOn": "None"}
+        return changes
+
+    def _concurrency(self) -> None:
+        found = self._client.get_function(self._name)
+        reserved = found.concurrency.reserved_concurrent_executions if found.HasField("concurrency") else None
+        if reserved != self._planned.reserved:
+            self._say("reserving concurrency" if self._planned.reserved is not None else "reserving no concurrency")
+            self._client.reserve_concurrency(self._name, self._planned.reserved)
+
+    def _publish(self) -> str | None:
+        """The version that the function is now, its alias, and what is provisioned of it."""
+        if not self._planned.publish:
+            return None
+        version = str(self._client.call(versions.PublishVersionRequest(function_name=self._name)).version)
+        alias = self._planned.alias
+        if alias is None:
+            return version
+        wanted: dict[str, Any] = {"function_name": self._name, "name": alias, "function_version": version}
+        try:
+            moved = self._client.call(aliases.GetAliasRequest(function_name=self._name, name=alias))
+            if moved.function_version != version:
+                self._say(f"moving {alias} to version {version}")
+                self._client.call(aliases.UpdateAliasRequest(**wanted))
+        except NotFound:
+            self._say(f"making {alias} of version {version}")
+            self._client.call(aliases.CreateAliasRequest(**wanted))
+        if self._planned.provisioned is not None:
+            self._provision(alias, self._planned.provisioned)
+        return version
+
+    def _provision(self, alias: str, executions: int) -> None:
+        which = {"function_name": self._name, "qualifier": alias}
+        try:
+            found = self._client.call(concurrency.GetProvisionedConcurrencyConfigRequest(**which))
+            if found.requested_provisioned_concurrent_executions == executions:
+                return
+        except LambentError as error:
+            if error.name != "ProvisionedConcurrencyConfigNotFoundException":
+                raise
+        self._say(f"provisioning {executions}")
+        self._client.call(
+            concurrency.PutProvisionedConcurrencyConfigRequest(**which, provisioned_concurrent_executions=executions)
+        )
+
+    def _called(self) -> Document:
+        """What names the function as it is called: by its alias, where it has one."""
+        alias = self._planned.alias
+        return {"FunctionName": self._name} | ({} if alias is None else {"Qualifier": alias})
+
+    def _event_invoke(self) -> None:
+        if self._planned.event_invoke is not None:
+            self._call(event_invoke.PutFunctionEventInvokeConfigRequest, self._planned.event_invoke, self._called())
+            return
+        with suppress(NotFound):  # as it is to be
+            self._call(event_invoke.DeleteFunctionEventInvokeConfigRequest, self._called())
+
+    def _url(self) -> str | None:
+        document = self._planned.url
+        if document is None:
+            return None
+        called = self._called()
+        try:
+            found = self._call(urls.GetFunctionUrlConfigRequest, called)
+        except NotFound:
+            self._say("making its URL")
+            made = self._call(urls.CreateFunctionUrlConfigRequest, document, called)
+            address = str(made.function_url)
+        else:
+            address = str(found.function_url)
+            if _differs(MessageToDict(found), document):
+                self._say("changing its URL")
+                self._call(urls.UpdateFunctionUrlConfigRequest, document, called)
+        if document["AuthType"] == "NONE":
+            for statement in _PUBLIC:
+                with suppress(Conflict):  # it has that permission
+                    self._call(permissions.AddPermissionRequest, statement, called)
+        return address
+
+    def _call(self, kind: type[Message], *documents: Document) -> Any:
+        """One call, of these members."""
+        return self._client.call(
+            _message(kind, {name: each for part in documents for name, each in part.items()}, self._name)
+        )
+
+    def _source(self, document: Document) -> None:
+        name = self._name if self._planned.alias is None else f"{self._name}:{self._planned.alias}"
+        arn = document["EventSourceArn"]
+        listed = self._client.call(sources.ListEventSourceMappingsRequest(function_name=name, event_source_arn=arn))
+        if not listed.event_source_mappings:
+            self._say(f"reading {arn}")
+            self._call(sources.CreateEventSourceMappingRequest, document, {"FunctionName": name})
+            return
+        found = listed.event_source_mappings[0]
+        current = MessageToDict(found)
+        # A mapping is told whether it is enabled, and tells what state it is in.
+        current["Enabled"] = not found.state.startswith("Disab")
+        wanted = {key: each for key, each in document.items() if key not in ("EventSourceArn", "StartingPosition")}
+        changes = {key: each for key, each in wanted.items() if _differs(current.get(key), each)}
+        if changes:
+            self._say(f"changing how {arn} is read")
+            self._call(sources.UpdateEventSourceMappingRequest, changes, {"UUID": found.uuid})
+
+
+def _check(planned: PlannedFunction) -> None:
+    """Whether every member is of its kind, before anything is changed. Raises ManifestError."""
+    _message(fn.CreateFunctionRequest, planned.configuration, planned.name)
+    _message(event_invoke.PutFunctionEventInvokeConfigRequest, planned.event_invoke or {}, planned.name)
+    _message(urls.CreateFunctionUrlConfigRequest, planned.url or {}, planned.name)
+    for source in planned.sources:
+        _message(sources.CreateEventSourceMappingRequest, source, planned.name)
+
+
+def _message(kind: type[_Request], document: Document, where: str) -> _Request:
+    """A request of these members. Raises ManifestError."""
+    try:
+        request: _Request = ParseDict(document, kind())
+    except ParseError as error:
+        raise ManifestError(f"{where}: {str(error).splitlines()[0]}") from None
+    return request
+
+
+def _says(name: str, value: Any) -> bool:
+    """Whether a member of a configuration says anything."""
+    return name not in _EMPTY or any(value.values())
+
+
+def _differs(current: Any, wanted: Any) -> bool:
+    """Whether anything that is wanted is not so; members that are there besides do not matter."""
+    if isinstance(wanted, dict):
+        found = current if isinstance(current, dict) else {}
+        return any(_differs(found.get(name), each) for name, each in wanted.items())
+    if current is None:
+        return wanted not in ("", [], False)
+    return bool(current != wanted)

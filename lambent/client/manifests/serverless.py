@@ -1,0 +1,384 @@
+"""serverless.yml, as the Serverless Framework reads it for AWS: what it asks for, in the words of Lambda's API.
+
+What a manifest says that there is nothing for here (HTTP APIs, schedules, resources of CloudFormation) is noted and
+left out; what cannot be understood is an error. https://www.serverless.com/framework/docs/providers/aws/guide/serverless.yml
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lambent.client.manifests import documents
+from lambent.client.manifests.patterns import LEFT_OUT
+from lambent.client.manifests.plan import Document, Files, ManifestError, Plan, PlannedFunction, PlannedLayer
+from lambent.client.manifests.references import References
+from lambent.client.manifests.variables import Surroundings, Variables
+
+NAMES = ("serverless.yml", "serverless.yaml", "serverless.json")
+_MEMORY_MB, _TIMEOUT, _STORAGE_MB = 1024, 6, 512  # the framework's defaults
+_STAGE = "dev"
+
+# Of a manifest and of its functions: what is read; and what changes nothing here, so that nobody need be told.
+_READ = {"service", "provider", "package", "functions", "layers", "params", "custom", "plugins"}
+_NOTHING = {
+    "frameworkVersion", "configValidationMode", "org", "app", "console", "dashboard", "deprecationNotificationMode",
+    "disabledDeprecations", "unresolvedVariablesNotificationMode", "variablesResolutionMode", "useDotenv",
+}  # fmt: skip
+_FUNCTION_READ = {
+    "handler", "name", "description", "runtime", "memorySize", "timeout", "ephemeralStorageSize", "environment",
+    "reservedConcurrency", "provisionedConcurrency", "layers", "tags", "architecture", "tracing", "vpc", "onError",
+    "destinations", "maximumEventAge", "maximumRetryAttempts", "url", "snapStart", "package", "events", "logs",
+}  # fmt: skip
+_FUNCTION_NOTHING = {
+    "role", "iamRoleStatements", "iamRoleStatementsName", "iamRoleStatementsInherit", "kmsKeyArn", "awsKmsKeyArn",
+    "versionFunction", "dependsOn", "condition", "disableLogs", "logRetentionInDays", "logDataProtectionPolicy",
+    "runtimeManagement",
+}  # fmt: skip
+_PLUGINS_FOR_NOTHING = {"serverless-python-requirements", "serverless-offline", "serverless-dotenv-plugin"}
+
+# In an event's words and in the API's.
+_STREAM = {
+    "batchSize": "BatchSize", "startingPosition": "StartingPosition", "enabled": "Enabled",
+    "parallelizationFactor": "ParallelizationFactor", "batchWindow": "MaximumBatchingWindowInSeconds",
+    "maximumRetryAttempts": "MaximumRetryAttempts", "maximumRecordAgeInSeconds": "MaximumRecordAgeInSeconds",
+    "bisectBatchOnFunctionError": "BisectBatchOnFunctionError", "tumblingWindowInSeconds": "TumblingWindowInSeconds",
+}  # fmt: skip
+_SQS = {"batchSize": "BatchSize", "enabled": "Enabled", "maximumBatchingWindow": "MaximumBatchingWindowInSeconds"}
+_CORS = {
+    "allowedOrigins": "AllowOrigins", "allowedHeaders": "AllowHeaders", "allowedMethods": "AllowMethods",
+    "exposedResponseHeaders": "ExposeHeaders", "allowCredentials": "AllowCredentials", "maxAge": "MaxAge",
+}  # fmt: skip
+
+
+def read(path: Path, surroundings: Surroundings, resources: Mapping[str, str]) -> Plan:
+    """What the manifest at `path` asks for. `surroundings.stage`: empty for the manifest's own. `resources`: what names
+    stand for that are not made here. Raises ManifestError."""
+    document = documents.read(path)
+    if not isinstance(document, dict) or "service" not in document or "provider" not in document:
+        raise ManifestError(f"{path}: a manifest says `service`, `provider` and `functions`")
+    folder = path.resolve().parent
+    if not surroundings.stage:
+        said = document["provider"].get("stage") if isinstance(document["provider"], dict) else None
+        found = Variables(document, folder, surroundings).resolved(said, "provider.stage")
+        surroundings.stage = _STAGE if found is None else str(found)
+    params = document.get("params")
+    if isinstance(params, dict):
+        of_stage = {**(params.get("default") or {}), **(params.get(surroundings.stage) or {})}
+        surroundings.params = {**of_stage, **surroundings.params}
+    variables = Variables(document, folder, surroundings)
+    wanted = {name: document[name] for name in document if name in _READ}
+    return _Reader(variables.resolved(wanted, ""), set(document), folder, surroundings, resources).plan()
+
+
+class _Reader:
+    """A manifest without variables."""
+
+    def __init__(
+        self, document: Document, said: set[str], folder: Path, surroundings: Surroundings,
+        resources: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        self._folder = folder
+        self._stage = surroundings.stage
+        provider = document["provider"]
+        self._provider = {"name": provider} if isinstance(provider, str) else _members(provider, "provider")
+        if self._provider.get("name", "aws") != "aws":
+            raise ManifestError(
+                f"provider.name: {self._provider['name']!r} is another cloud; functions of `aws` run here"
+            )
+        service = document["service"]
+        self._service = str(service.get("name") if isinstance(service, dict) else service)
+        self._package = _members(document.get("package"), "package")
+        self._layers = _members(document.get("layers"), "layers")
+        self._functions: dict[str, Document] = {}
+        listed = document.get("functions") or {}
+        for each in listed if isinstance(listed, list) else [listed]:
+            self._functions.update(_members(each, "functions"))
+        ours = _members(_members(document.get("custom"), "custom").get("lambent"), "custom.lambent")
+        given = {
+            name: str(value) for name, value in _members(ours.get("resources"), "custom.lambent.resources").items()
+        }
+        self._names = {
+            key: str(_members(function, f"functions.{key}").get("name") or f"{self._service}-{self._stage}-{key}")
+            for key, function in self._functions.items()
+        }
+        self._references = References(
+            surroundings.account, surroundings.region, self._names, tuple(self._layers), {**given, **resources}
+        )
+        self._plan = Plan(f"{self._service}, stage {self._stage}")
+        for name in sorted(said - _READ - _NOTHING):
+            self._note(name, "is left out" if name != "resources" else "are not made: only functions and layers are")
+        self._plugins(document)
+
+    def plan(self) -> Plan:
+        """What it asks for."""
+        for key, layer in self._layers.items():
+            self._plan.layers.append(self._layer(key, _members(layer, f"layers.{key}")))
+        if not self._functions:
+            raise ManifestError("functions: there is none")
+        for key, function in self._functions.items():
+            self._plan.functions.append(self._function(key, _members(function, f"functions.{key}")))
+        return self._plan
+
+    def _note(self, where: str, what: str) -> None:
+        self._plan.notes.append(f"{where} {what}")
+
+    def _plugins(self, document: Document) -> None:
+        plugins = document.get("plugins")
+        names = plugins.get("modules") if isinstance(plugins, dict) else plugins
+        for name in names if isinstance(names, list) else []:
+            if name not in _PLUGINS_FOR_NOTHING:
+                self._note(f"plugins: {name}", "is not run")
+
+    def _layer(self, key: str, layer: Document) -> PlannedLayer:
+        where = f"layers.{key}"
+        if "path" not in layer and "package" not in layer:
+            raise ManifestError(f"{where}: say its `path`")
+        request: Document = {"LayerName": str(layer.get("name") or key)}
+        for name, member in (
+            ("description", "Description"), ("compatibleRuntimes", "CompatibleRuntimes"),
+            ("compatibleArchitectures", "CompatibleArchitectures"), ("licenseInfo", "LicenseInfo"),
+        ):  # fmt: skip
+            if layer.get(name) is not None:
+                request[member] = layer[name]
+        own = _members(layer.get("package"), f"{where}.package")
+        artifact = own.get("artifact")
+        files = Files(
+            self._folder / str(layer.get("path", ".")), tuple(_texts(own.get("patterns"), f"{where}.package.patterns")),
+            None if artifact is None else self._folder / str(artifact),
+        )  # fmt: skip
+        return PlannedLayer(key, files, request)
+
+    def _function(self, key: str, function: Document) -> PlannedFunction:
+        where = f"functions.{key}"
+        if "image" in function:
+            raise ManifestError(f"{where}: container images are not run here")
+        if "handler" not in function:
+            raise ManifestError(f"{where}: say its `handler`")
+        for name in sorted(set(function) - _FUNCTION_READ - _FUNCTION_NOTHING):
+            self._note(f"{where}.{name}", "is left out")
+        planned = PlannedFunction(
+            key, self._names[key], self._files(where, function), self._configuration(where, function)
+        )
+        layers = _listed(self._said(function, "layers"), f"{where}.layers")
+        planned.layers = [self._references.layer(each, f"{where}.layers[{n}]") for n, each in enumerate(layers)]
+        tags = {
+            **_members(self._provider.get("tags"), "provider.tags"),
+            **_members(function.get("tags"), f"{where}.tags"),
+        }
+        planned.tags = {name: self._references.text(value, f"{where}.tags.{name}") for name, value in tags.items()}
+        planned.reserved = _whole(function.get("reservedConcurrency"), f"{where}.reservedConcurrency")
+        planned.provisioned = _whole(function.get("provisionedConcurrency"), f"{where}.provisionedConcurrency") or None
+        if function.get("snapStart"):
+            planned.configuration["SnapStart"] = {"ApplyOn": "PublishedVersions"}
+        planned.alias = "provisioned" if planned.provisioned else "snapstart" if function.get("snapStart") else None
+        planned.publish = self._provider.get("versionFunctions") is not False or planned.alias is not None
+        planned.event_invoke = self._event_invoke(where, function)
+        planned.url = self._url(f"{where}.url", function.get("url"))
+        for number, event in enumerate(_listed(function.get("events"), f"{where}.events")):
+            self._event(f"{where}.events[{number}]", event, planned)
+        return planned
+
+    def _said(self, function: Document, name: str) -> Any:
+        """What the function says, or else the provider for all of them."""
+        return function.get(name, self._provider.get(name))
+
+    def _configuration(self, where: str, function: Document) -> Document:
+        runtime = self._said(function, "runtime")
+        if runtime is None:
+            raise ManifestError(f"{where}: say its `runtime`, or that of all in `provider`")
+        configuration: Document = {
+            "Runtime": str(runtime),
+            "Handler": str(function["handler"]).removeprefix("./"),
+            "Description": str(function.get("description") or ""),
+            "MemorySize": _whole(self._said(function, "memorySize"), f"{where}.memorySize") or _MEMORY_MB,
+            "Timeout": _whole(self._said(function, "timeout"), f"{where}.timeout") or _TIMEOUT,
+            "EphemeralStorage": {
+                "Size": _whole(self._said(function, "ephemeralStorageSize"), f"{where}.ephemeralStorageSize")
+                or _STORAGE_MB
+            },
+            "Environment": {"Variables": self._environment(where, function)},
+            "TracingConfig": {"Mode": self._tracing(function)},
+        }
+        if (architecture := self._said(function, "architecture")) is not None:
+            configuration["Architectures"] = [str(architecture)]
+        vpc = _members(self._said(function, "vpc"), f"{where}.vpc")
+        configuration["VpcConfig"] = {
+            member: [
+                self._references.text(each, f"{where}.vpc.{name}")
+                for each in _listed(vpc.get(name), f"{where}.vpc.{name}")
+            ]
+            for name, member in (("subnetIds", "SubnetIds"), ("securityGroupIds", "SecurityGroupIds"))
+        }
+        failed = function.get("onError")
+        configuration["DeadLetterConfig"] = {
+            "TargetArn": "" if failed is None else self._references.text(failed, f"{where}.onError")
+        }
+        lambdas = _members(_members(self._provider.get("logs"), "provider.logs").get("lambda"), "provider.logs.lambda")
+        logs = {**lambdas, **_members(function.get("logs"), f"{where}.logs")}
+        logging = {
+            member: str(logs[name])
+            for name, member in (
+                ("logFormat", "LogFormat"), ("applicationLogLevel", "ApplicationLogLevel"),
+                ("systemLogLevel", "SystemLogLevel"), ("logGroup", "LogGroup"),
+            )
+            if logs.get(name) is not None
+        }  # fmt: skip
+        return configuration | ({"LoggingConfig": logging} if logging else {})
+
+    def _environment(self, where: str, function: Document) -> dict[str, str]:
+        said = {
+            **_members(self._provider.get("environment"), "provider.environment"),
+            **_members(function.get("environment"), f"{where}.environment"),
+        }
+        return {
+            name: self._references.text(value, f"{where}.environment.{name}")
+            for name, value in said.items()
+            if value is not None
+        }
+
+    def _tracing(self, function: Document) -> str:
+        said = function.get("tracing", _members(self._provider.get("tracing"), "provider.tracing").get("lambda"))
+        return "Active" if said in (True, "Active") else "PassThrough"
+
+    def _files(self, where: str, function: Document) -> Files:
+        own = _members(function.get("package"), f"{where}.package")
+        artifact = own.get("artifact") or self._package.get("artifact")
+        patterns = [
+            pattern
+            for source, place in ((self._package, "package"), (own, f"{where}.package"))
+            for pattern in (
+                *(f"!{each}" for each in _texts(source.get("exclude"), f"{place}.exclude")),
+                *_texts(source.get("include"), f"{place}.include"),
+                *_texts(source.get("patterns"), f"{place}.patterns"),
+            )
+        ]
+        root = None if artifact is None else self._folder / str(artifact)
+        return Files(self._folder, (*LEFT_OUT, *patterns), root)
+
+    def _event_invoke(self, where: str, function: Document) -> Document | None:
+        request: Document = {}
+        if (age := _whole(function.get("maximumEventAge"), f"{where}.maximumEventAge")) is not None:
+            request["MaximumEventAgeInSeconds"] = age
+        if (retries := _whole(function.get("maximumRetryAttempts"), f"{where}.maximumRetryAttempts")) is not None:
+            request["MaximumRetryAttempts"] = retries
+        destinations = _members(function.get("destinations"), f"{where}.destinations")
+        found = {
+            member: {"Destination": self._destination(destinations[name], f"{where}.destinations.{name}")}
+            for name, member in (("onSuccess", "OnSuccess"), ("onFailure", "OnFailure"))
+            if destinations.get(name) is not None
+        }
+        if found:
+            request["DestinationConfig"] = found
+        return request or None
+
+    def _destination(self, value: Any, where: str) -> str:
+        if isinstance(value, dict) and "arn" in value:
+            value = value["arn"]
+        if isinstance(value, str) and value in self._names:
+            return self._references.function_arn(self._names[value])
+        return self._references.text(value, where)
+
+    def _url(self, where: str, said: Any) -> Document | None:
+        if not said:
+            return None
+        url = {} if said is True else _members(said, where)
+        request: Document = {
+            "AuthType": "AWS_IAM" if str(url.get("authorizer", "")).lower() == "aws_iam" else "NONE",
+            "InvokeMode": str(url.get("invokeMode") or "BUFFERED"),
+        }
+        cors = url.get("cors")
+        if cors is True:
+            request["Cors"] = {
+                "AllowOrigins": ["*"], "AllowMethods": ["*"],
+                "AllowHeaders": ["Content-Type", "X-Amz-Date", "Authorization", "X-Api-Key", "X-Amz-Security-Token"],
+            }  # fmt: skip
+        elif cors:
+            members = _members(cors, f"{where}.cors")
+            request["Cors"] = {
+                member: members[name]
+                if name in ("allowCredentials", "maxAge")
+                else _texts(members[name], f"{where}.cors")
+                for name, member in _CORS.items()
+                if members.get(name) is not None
+            }
+        return request
+
+    # Events
+
+    def _event(self, where: str, event: Any, planned: PlannedFunction) -> None:
+        kind, said = next(iter(event.items())) if isinstance(event, dict) and event else (str(event), None)
+        if kind == "sqs":
+            planned.sources.append(self._queue(f"{where}.sqs", said))
+        elif kind == "stream":
+            planned.sources.append(self._stream(f"{where}.stream", said))
+        else:
+            self._note(f"{where}: {kind}", f"calls {planned.name} on AWS and does not here")
+
+    def _queue(self, where: str, said: Any) -> Document:
+        members = said if isinstance(said, dict) and "arn" in said else {"arn": said}
+        source = self._source(where, members, _SQS, {"maximumConcurrency"})
+        if members.get("maximumConcurrency") is not None:
+            source["ScalingConfig"] = {"MaximumConcurrency": members["maximumConcurrency"]}
+        return source
+
+    def _stream(self, where: str, said: Any) -> Document:
+        members = said if isinstance(said, dict) and "arn" in said else {"arn": said}
+        source = self._source(where, members, _STREAM, {"type", "destinations", "consumer"})
+        source.setdefault("StartingPosition", "TRIM_HORIZON")
+        if members.get("consumer"):
+            self._note(f"{where}.consumer", "is left out: the stream is read as by one without")
+        if (failure := _members(members.get("destinations"), f"{where}.destinations").get("onFailure")) is not None:
+            destination = self._destination(failure, f"{where}.destinations.onFailure")
+            source["DestinationConfig"] = {"OnFailure": {"Destination": destination}}
+        return source
+
+    def _source(self, where: str, members: Document, names: Mapping[str, str], others: set[str]) -> Document:
+        source: Document = {"EventSourceArn": self._references.text(members["arn"], f"{where}.arn")}
+        for name in members:
+            if name in names:
+                source[names[name]] = members[name]
+            elif name == "functionResponseType":
+                source["FunctionResponseTypes"] = [members[name]]
+            elif name == "filterPatterns":
+                patterns = [_json(each) for each in _listed(members[name], f"{where}.{name}")]
+                source["FilterCriteria"] = {"Filters": [{"Pattern": pattern} for pattern in patterns]}
+            elif name not in {"arn", *others}:
+                self._note(f"{where}.{name}", "is left out")
+        return source
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else documents.as_json(value)
+
+
+def _members(value: Any, where: str) -> Document:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ManifestError(f"{where}: this must have members")
+    return value
+
+
+def _listed(value: Any, where: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ManifestError(f"{where}: this must be a list")
+    return value
+
+
+def _texts(value: Any, where: str) -> list[str]:
+    return [str(each) for each in _listed(value, where)]
+
+
+def _whole(value: Any, where: str) -> int | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return int(value)
+    except (TypeError, ValueError):
+        raise ManifestError(f"{where}: {value!r} is no whole number") from None
