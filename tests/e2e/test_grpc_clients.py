@@ -143,7 +143,7 @@ def test_the_sdk_answers_typed_and_raises_typed(cluster: Cluster, function: str)
 
 
 async def test_any_call_is_made_by_its_request(cluster: Cluster, function: str) -> None:
-    keys = {"access_key": KEY, "secret_key": SECRET}
+    keys: dict[str, Any] = {"access_key": KEY, "secret_key": SECRET}
     request = version_service_pb2.ListVersionsByFunctionRequest(function_name=function)
     with Client(cluster.grpc, **keys) as client:
         found = client.call(request)

@@ -12,13 +12,7 @@ from typing import Any
 
 from lambent.client.manifests.plan import ManifestError
 
-_FUNCTION, _LAYER = "LambdaFunction", "LambdaLayer"
 _WITHIN = re.compile(r"\$\{([^!][^}]*)\}")
-
-
-def logical(key: str) -> str:
-    """A function's or layer's key as the Serverless Framework makes names of resources of it."""
-    return key[:1].upper() + key[1:].replace("-", "Dash").replace("_", "Underscore")
 
 
 @dataclass(slots=True)
@@ -27,8 +21,8 @@ class References:
 
     account: str
     region: str
-    functions: Mapping[str, str]  # key in the manifest → function name
-    layers: tuple[str, ...]  # keys
+    functions: Mapping[str, str]  # name of the resource → function name
+    layers: Mapping[str, str]  # name of the resource → key
     given: Mapping[str, str]  # NAME, or NAME.ATTRIBUTE, of what is not made here → value
 
     def function_arn(self, name: str) -> str:
@@ -71,17 +65,13 @@ class References:
         if (found := fixed.get(name) or self.given.get(name)) is not None:
             return found
         resource, _, attribute = name.partition(".")
-        for key, function in self.functions.items():
-            if resource == logical(key) + _FUNCTION:
-                return self.function_arn(function) if attribute == "Arn" else function
+        if (function := self.functions.get(resource)) is not None:
+            return self.function_arn(function) if attribute == "Arn" else function
         raise ManifestError(
             f"{where}: {name} is not made here; say what it is: --resource {name}=VALUE, or custom.lambent.resources"
         )
 
     def layer(self, value: Any, where: str) -> str:
         """A layer version's ARN, or the key of one of the manifest's own layers."""
-        if isinstance(value, dict) and "Ref" in value:
-            for key in self.layers:
-                if value["Ref"] == logical(key) + _LAYER:
-                    return key
-        return self.text(value, where)
+        named = self.layers.get(str(value.get("Ref"))) if isinstance(value, dict) else None
+        return named or self.text(value, where)

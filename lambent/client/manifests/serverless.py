@@ -104,7 +104,11 @@ class _Reader:
             for key, function in self._functions.items()
         }
         self._references = References(
-            surroundings.account, surroundings.region, self._names, tuple(self._layers), {**given, **resources}
+            surroundings.account,
+            surroundings.region,
+            {f"{_logical(key)}LambdaFunction": name for key, name in self._names.items()},
+            {f"{_logical(key)}LambdaLayer": key for key in self._layers},
+            {**given, **resources},
         )
         self._plan = Plan(f"{self._service}, stage {self._stage}")
         for name in sorted(said - _READ - _NOTHING):
@@ -347,6 +351,11 @@ class _Reader:
             elif name not in {"arn", *others}:
                 self._note(f"{where}.{name}", "is left out")
         return source
+
+
+def _logical(key: str) -> str:
+    """A key as the framework makes names of resources of it."""
+    return key[:1].upper() + key[1:].replace("-", "Dash").replace("_", "Underscore")
 
 
 def _json(value: Any) -> str:
