@@ -1,6 +1,6 @@
 """`lambent deploy DIR`: packages a folder, creates or updates the function, waits until it can be invoked.
 
-Where the folder has a manifest of the Serverless Framework's, or is one: all functions that it names.
+Where the folder has a manifest of the Serverless Framework's or of SAM's, or is one: all functions that it names.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 
 from lambent.cli.connection import Connection, connected, fail
-from lambent.cli.manifest import deploy_manifest, manifest_of, pairs
+from lambent.cli.manifest import deploy_manifest, pairs
 from lambent.cli.output import print_json, progress
 from lambent.client.deploying import deploy
+from lambent.client.manifests.reading import find
 from lambent.client.packaging import FunctionFile, PackagingError, package, read_function_file
 
 _STEPS = 5  # of a function that is created
@@ -20,15 +21,15 @@ _STEPS = 5  # of a function that is created
 
 @click.command("deploy")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--name", help="Name of the function.  [default: the folder's]")
+@click.option("--name", help="Name of the function, or of a template's stack.  [default: the folder's]")
 @click.option("--runtime", help="Runtime.  [default: python3.11]")
 @click.option("--handler", help="module.function.  [default: app.handler]")
 @click.option("--memory", type=int, help="Memory in MB.")
 @click.option("--timeout", type=int, help="Seconds that one invocation may take.")
 @click.option("--description", help="Free text.")
 @click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Environment variable; repeatable.")
-@click.option("--stage", help="Of a manifest: the stage.  [default: the manifest's, else dev]")
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a manifest: what ${param:NAME} is.")
+@click.option("--stage", help="Of a serverless.yml: the stage.  [default: its own, else dev]")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Of a manifest: a parameter.")
 @click.option(
     "--resource",
     "resources",
@@ -48,17 +49,23 @@ def command(
     Packages of its requirements.txt are installed into the zip. What flags do not say is taken from the
     folder's function.toml. Code that has not changed is not sent again.
 
-    A FOLDER with a serverless.yml, or such a file, stands for all functions that the manifest names, with their
-    layers, concurrency, destinations, URLs and event source mappings.
+    A FOLDER with a serverless.yml or a template of SAM's, or such a file, stands for all functions that it names,
+    with their layers, concurrency, destinations, URLs and event source mappings.
     """
-    manifest = manifest_of(folder)
+    manifest = find(folder)
     if manifest is not None:
-        if any(each is not None for each in (name, runtime, handler, memory, timeout, description)) or environment:
+        if any(each is not None for each in (runtime, handler, memory, timeout, description)) or environment:
             raise click.UsageError(
                 f"what a function is like says {manifest}; --stage, --param and --resource go with it"
             )
         deploy_manifest(
-            connection, manifest, stage or "", pairs("--param", params), pairs("--resource", resources), output
+            connection,
+            manifest,
+            stage or "",
+            name or "",
+            pairs("--param", params),
+            pairs("--resource", resources),
+            output,
         )
         return
     if stage is not None or params or resources:

@@ -1,4 +1,4 @@
-"""`lambent deploy` of a manifest: every function that a serverless.yml names."""
+"""`lambent deploy` of a manifest: every function that a serverless.yml or a template names."""
 
 from __future__ import annotations
 
@@ -16,17 +16,6 @@ from lambent.client.sync import Client
 from lambent.v1 import identity_service_pb2 as identity
 
 
-def manifest_of(folder: Path) -> Path | None:
-    """The manifest that a path is, or that its folder has; None: it is a function's folder."""
-    from lambent.client.manifests.serverless import NAMES
-
-    if folder.is_file():
-        return folder
-    if (folder / "function.toml").exists():
-        return None
-    return next((folder / name for name in NAMES if (folder / name).is_file()), None)
-
-
 def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
     """NAME=VALUE, each. Raises UsageError."""
     found = [item.partition("=") for item in given]
@@ -37,11 +26,12 @@ def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
 
 
 def deploy_manifest(
-    connection: Connection, path: Path, stage: str, params: dict[str, str], resources: dict[str, str], output: str
-) -> None:
-    """Read, apply, and say what was done. `stage`: empty for the manifest's own."""
+    connection: Connection, path: Path, stage: str, stack: str, params: dict[str, str], resources: dict[str, str],
+    output: str,
+) -> None:  # fmt: skip
+    """Read, apply, and say what was done. `stage`, `stack`: empty for the manifest's own."""
     from lambent.client.manifests.applying import Deployed, apply
-    from lambent.client.manifests.serverless import read
+    from lambent.client.manifests.reading import read
     from lambent.client.manifests.variables import Surroundings
 
     done: list[Deployed] = []
@@ -50,7 +40,7 @@ def deploy_manifest(
             account = _account(client)
             options = {"stage": stage} if stage else {}
             surroundings = Surroundings(stage, connection.region, account, os.environ, options, params)
-            plan = read(path, surroundings, resources)
+            plan = read(path, surroundings, resources, stack)
             for note in plan.notes:
                 click.echo(f"note: {note}", err=True)
             with progress(quiet=output == "json", steps=None) as step:

@@ -115,6 +115,65 @@ def make_queue_arn(name: str) -> str:
     return f"arn:aws:sqs:us-east-1:123456789012:{name}"
 
 
+TEMPLATE = """
+AWSTemplateFormatVersion: 2010-09-09
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Greeting: {Type: String, Default: hello}
+Globals:
+  Function: {Runtime: python3.11, Timeout: 10, Environment: {Variables: {GREETING: !Ref Greeting}}}
+Resources:
+  Said:
+    Type: AWS::Serverless::LayerVersion
+    Properties: {LayerName: said, ContentUri: layer}
+  Greet:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: src
+      Handler: app.handler
+      Layers: [!Ref Said]
+      AutoPublishAlias: live
+      FunctionUrlConfig: {AuthType: NONE}
+      Events: {Page: {Type: HttpApi}}
+  Inline:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: index.handler
+      Environment: {Variables: {NEXT: !GetAtt Greet.Arn}}
+      InlineCode: |
+        import os
+        def handler(event, context):
+            return os.environ["NEXT"].rpartition(":")[2]
+"""
+
+
+def test_a_template_of_sams_is_deployed_and_deployed_again(reading: Cluster, tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(TEMPLATE)
+    for folder, name, text in (
+        (
+            "src",
+            "app.py",
+            "import os, said\ndef handler(event, context):\n    return os.environ['GREETING'] + said.MARK\n",
+        ),
+        ("layer/python", "said.py", "MARK = '!'\n"),
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / name).write_text(text)
+    done = deployed(reading, str(tmp_path), "--name", "sam")
+    assert [(each["key"], each["action"]) for each in done["functions"]] == [
+        ("Greet", "created"),
+        ("Inline", "created"),
+    ]
+    assert done["notes"] == ["Greet.Events.Page: HttpApi calls sam-Greet on AWS and does not here"]
+    assert invoke(reading, "sam-Greet", Qualifier="live") == "hello!"
+    assert invoke(reading, "sam-Inline") == "sam-Greet"
+    again = deployed(reading, str(template), "--name", "sam", "--param", "Greeting=welcome")
+    assert [(each["action"], each["version"]) for each in again["functions"]] == [("updated", "2"), ("updated", None)]
+    assert invoke(reading, "sam-Greet", Qualifier="live") == "welcome!"
+    assert again["functions"][0]["url"] == done["functions"][0]["url"]
+
+
 def test_a_queue_is_read_as_the_manifest_says(reading: Cluster, moto: str, tmp_path: Path) -> None:
     arn = make_queue(moto, "of-a-manifest")
     manifest = tmp_path / "serverless.yml"

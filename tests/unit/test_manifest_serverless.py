@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lambent.client.manifests.plan import ManifestError, Plan, PlannedFunction
-from lambent.client.manifests.serverless import read
+from lambent.client.manifests.reading import read
 from lambent.client.manifests.variables import Surroundings
 
 HEAD = "service: shop\nprovider: {name: aws, runtime: python3.11}\n"
@@ -19,7 +19,7 @@ def plan(tmp_path: Path, text: str, *, stage: str = "", **resources: str) -> Pla
     path = tmp_path / "serverless.yml"
     path.write_text(text)
     surroundings = Surroundings(stage, "eu-west-1", "000000000000", {}, {"stage": stage} if stage else {})
-    return read(path, surroundings, resources)
+    return read(path, surroundings, resources, "")
 
 
 def one(tmp_path: Path, function: str, head: str = HEAD, **resources: str) -> PlannedFunction:

@@ -19,7 +19,7 @@ from lambent.client.deploying import ROLE
 from lambent.client.errors import Conflict, LambentError, NotFound
 from lambent.client.manifests.patterns import chooser
 from lambent.client.manifests.plan import Document, Files, ManifestError, Plan, PlannedFunction, PlannedLayer
-from lambent.client.packaging import Step, package
+from lambent.client.packaging import Step, package, zipped
 from lambent.client.sync import Client
 from lambent.v1 import alias_service_pb2 as aliases
 from lambent.v1 import concurrency_service_pb2 as concurrency
@@ -68,18 +68,21 @@ def apply(client: Client, plan: Plan, account: str, step: Step) -> Iterator[Depl
         _check(function)
     packed: dict[Files, bytes] = {}
 
-    def zipped(files: Files) -> bytes:
+    def made(files: Files) -> bytes:
         if files not in packed:
             packed[files] = _zipped(files, step)
         return packed[files]
 
-    published = {each.key: _layer(client, each, zipped(each.files), step) for each in plan.layers}
+    published = {each.key: _layer(client, each, made(each.files), step) for each in plan.layers}
     for function in plan.functions:
         arns = [published.get(each, each) for each in function.layers]
-        yield _Deployment(client, function, arns, account, step).run(zipped(function.files))
+        yield _Deployment(client, function, arns, account, step).run(made(function.files))
 
 
 def _zipped(files: Files, step: Step) -> bytes:
+    if files.inline is not None:
+        name, text = files.inline
+        return zipped({name: text.encode()})
     if files.artifact is None:
         return package(files.root, step, chooser(files.patterns))
     try:

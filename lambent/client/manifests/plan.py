@@ -18,11 +18,12 @@ class ManifestError(PackagingError):
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What a package has: a zip that is there already, or a folder's files."""
+    """What a package has: a zip that is there already, one file's text, or a folder's files."""
 
     root: Path
     patterns: tuple[str, ...] = ()  # as in patterns.py
     artifact: Path | None = None  # the zip
+    inline: tuple[str, str] | None = None  # the file's name, and its text
 
 
 @dataclass(slots=True)

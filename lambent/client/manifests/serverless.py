@@ -14,6 +14,7 @@ from lambent.client.manifests import documents
 from lambent.client.manifests.patterns import LEFT_OUT
 from lambent.client.manifests.plan import Document, Files, ManifestError, Plan, PlannedFunction, PlannedLayer
 from lambent.client.manifests.references import References
+from lambent.client.manifests.shapes import listed, members, texts, whole
 from lambent.client.manifests.variables import Surroundings, Variables
 
 NAMES = ("serverless.yml", "serverless.yaml", "serverless.json")
@@ -52,10 +53,9 @@ _CORS = {
 }  # fmt: skip
 
 
-def read(path: Path, surroundings: Surroundings, resources: Mapping[str, str]) -> Plan:
+def read(document: Any, path: Path, surroundings: Surroundings, resources: Mapping[str, str]) -> Plan:
     """What the manifest at `path` asks for. `surroundings.stage`: empty for the manifest's own. `resources`: what names
     stand for that are not made here. Raises ManifestError."""
-    document = documents.read(path)
     if not isinstance(document, dict) or "service" not in document or "provider" not in document:
         raise ManifestError(f"{path}: a manifest says `service`, `provider` and `functions`")
     folder = path.resolve().parent
@@ -82,25 +82,23 @@ class _Reader:
         self._folder = folder
         self._stage = surroundings.stage
         provider = document["provider"]
-        self._provider = {"name": provider} if isinstance(provider, str) else _members(provider, "provider")
+        self._provider = {"name": provider} if isinstance(provider, str) else members(provider, "provider")
         if self._provider.get("name", "aws") != "aws":
             raise ManifestError(
                 f"provider.name: {self._provider['name']!r} is another cloud; functions of `aws` run here"
             )
         service = document["service"]
         self._service = str(service.get("name") if isinstance(service, dict) else service)
-        self._package = _members(document.get("package"), "package")
-        self._layers = _members(document.get("layers"), "layers")
+        self._package = members(document.get("package"), "package")
+        self._layers = members(document.get("layers"), "layers")
         self._functions: dict[str, Document] = {}
-        listed = document.get("functions") or {}
-        for each in listed if isinstance(listed, list) else [listed]:
-            self._functions.update(_members(each, "functions"))
-        ours = _members(_members(document.get("custom"), "custom").get("lambent"), "custom.lambent")
-        given = {
-            name: str(value) for name, value in _members(ours.get("resources"), "custom.lambent.resources").items()
-        }
+        parts = document.get("functions") or {}
+        for each in parts if isinstance(parts, list) else [parts]:
+            self._functions.update(members(each, "functions"))
+        ours = members(members(document.get("custom"), "custom").get("lambent"), "custom.lambent")
+        given = {name: str(value) for name, value in members(ours.get("resources"), "custom.lambent.resources").items()}
         self._names = {
-            key: str(_members(function, f"functions.{key}").get("name") or f"{self._service}-{self._stage}-{key}")
+            key: str(members(function, f"functions.{key}").get("name") or f"{self._service}-{self._stage}-{key}")
             for key, function in self._functions.items()
         }
         self._references = References(
@@ -118,11 +116,11 @@ class _Reader:
     def plan(self) -> Plan:
         """What it asks for."""
         for key, layer in self._layers.items():
-            self._plan.layers.append(self._layer(key, _members(layer, f"layers.{key}")))
+            self._plan.layers.append(self._layer(key, members(layer, f"layers.{key}")))
         if not self._functions:
             raise ManifestError("functions: there is none")
         for key, function in self._functions.items():
-            self._plan.functions.append(self._function(key, _members(function, f"functions.{key}")))
+            self._plan.functions.append(self._function(key, members(function, f"functions.{key}")))
         return self._plan
 
     def _note(self, where: str, what: str) -> None:
@@ -146,10 +144,10 @@ class _Reader:
         ):  # fmt: skip
             if layer.get(name) is not None:
                 request[member] = layer[name]
-        own = _members(layer.get("package"), f"{where}.package")
+        own = members(layer.get("package"), f"{where}.package")
         artifact = own.get("artifact")
         files = Files(
-            self._folder / str(layer.get("path", ".")), tuple(_texts(own.get("patterns"), f"{where}.package.patterns")),
+            self._folder / str(layer.get("path", ".")), tuple(texts(own.get("patterns"), f"{where}.package.patterns")),
             None if artifact is None else self._folder / str(artifact),
         )  # fmt: skip
         return PlannedLayer(key, files, request)
@@ -165,22 +163,22 @@ class _Reader:
         planned = PlannedFunction(
             key, self._names[key], self._files(where, function), self._configuration(where, function)
         )
-        layers = _listed(self._said(function, "layers"), f"{where}.layers")
+        layers = listed(self._said(function, "layers"), f"{where}.layers")
         planned.layers = [self._references.layer(each, f"{where}.layers[{n}]") for n, each in enumerate(layers)]
         tags = {
-            **_members(self._provider.get("tags"), "provider.tags"),
-            **_members(function.get("tags"), f"{where}.tags"),
+            **members(self._provider.get("tags"), "provider.tags"),
+            **members(function.get("tags"), f"{where}.tags"),
         }
         planned.tags = {name: self._references.text(value, f"{where}.tags.{name}") for name, value in tags.items()}
-        planned.reserved = _whole(function.get("reservedConcurrency"), f"{where}.reservedConcurrency")
-        planned.provisioned = _whole(function.get("provisionedConcurrency"), f"{where}.provisionedConcurrency") or None
+        planned.reserved = whole(function.get("reservedConcurrency"), f"{where}.reservedConcurrency")
+        planned.provisioned = whole(function.get("provisionedConcurrency"), f"{where}.provisionedConcurrency") or None
         if function.get("snapStart"):
             planned.configuration["SnapStart"] = {"ApplyOn": "PublishedVersions"}
         planned.alias = "provisioned" if planned.provisioned else "snapstart" if function.get("snapStart") else None
         planned.publish = self._provider.get("versionFunctions") is not False or planned.alias is not None
         planned.event_invoke = self._event_invoke(where, function)
         planned.url = self._url(f"{where}.url", function.get("url"))
-        for number, event in enumerate(_listed(function.get("events"), f"{where}.events")):
+        for number, event in enumerate(listed(function.get("events"), f"{where}.events")):
             self._event(f"{where}.events[{number}]", event, planned)
         return planned
 
@@ -196,10 +194,10 @@ class _Reader:
             "Runtime": str(runtime),
             "Handler": str(function["handler"]).removeprefix("./"),
             "Description": str(function.get("description") or ""),
-            "MemorySize": _whole(self._said(function, "memorySize"), f"{where}.memorySize") or _MEMORY_MB,
-            "Timeout": _whole(self._said(function, "timeout"), f"{where}.timeout") or _TIMEOUT,
+            "MemorySize": whole(self._said(function, "memorySize"), f"{where}.memorySize") or _MEMORY_MB,
+            "Timeout": whole(self._said(function, "timeout"), f"{where}.timeout") or _TIMEOUT,
             "EphemeralStorage": {
-                "Size": _whole(self._said(function, "ephemeralStorageSize"), f"{where}.ephemeralStorageSize")
+                "Size": whole(self._said(function, "ephemeralStorageSize"), f"{where}.ephemeralStorageSize")
                 or _STORAGE_MB
             },
             "Environment": {"Variables": self._environment(where, function)},
@@ -207,11 +205,11 @@ class _Reader:
         }
         if (architecture := self._said(function, "architecture")) is not None:
             configuration["Architectures"] = [str(architecture)]
-        vpc = _members(self._said(function, "vpc"), f"{where}.vpc")
+        vpc = members(self._said(function, "vpc"), f"{where}.vpc")
         configuration["VpcConfig"] = {
             member: [
                 self._references.text(each, f"{where}.vpc.{name}")
-                for each in _listed(vpc.get(name), f"{where}.vpc.{name}")
+                for each in listed(vpc.get(name), f"{where}.vpc.{name}")
             ]
             for name, member in (("subnetIds", "SubnetIds"), ("securityGroupIds", "SecurityGroupIds"))
         }
@@ -219,8 +217,8 @@ class _Reader:
         configuration["DeadLetterConfig"] = {
             "TargetArn": "" if failed is None else self._references.text(failed, f"{where}.onError")
         }
-        lambdas = _members(_members(self._provider.get("logs"), "provider.logs").get("lambda"), "provider.logs.lambda")
-        logs = {**lambdas, **_members(function.get("logs"), f"{where}.logs")}
+        lambdas = members(members(self._provider.get("logs"), "provider.logs").get("lambda"), "provider.logs.lambda")
+        logs = {**lambdas, **members(function.get("logs"), f"{where}.logs")}
         logging = {
             member: str(logs[name])
             for name, member in (
@@ -233,8 +231,8 @@ class _Reader:
 
     def _environment(self, where: str, function: Document) -> dict[str, str]:
         said = {
-            **_members(self._provider.get("environment"), "provider.environment"),
-            **_members(function.get("environment"), f"{where}.environment"),
+            **members(self._provider.get("environment"), "provider.environment"),
+            **members(function.get("environment"), f"{where}.environment"),
         }
         return {
             name: self._references.text(value, f"{where}.environment.{name}")
@@ -243,19 +241,19 @@ class _Reader:
         }
 
     def _tracing(self, function: Document) -> str:
-        said = function.get("tracing", _members(self._provider.get("tracing"), "provider.tracing").get("lambda"))
+        said = function.get("tracing", members(self._provider.get("tracing"), "provider.tracing").get("lambda"))
         return "Active" if said in (True, "Active") else "PassThrough"
 
     def _files(self, where: str, function: Document) -> Files:
-        own = _members(function.get("package"), f"{where}.package")
+        own = members(function.get("package"), f"{where}.package")
         artifact = own.get("artifact") or self._package.get("artifact")
         patterns = [
             pattern
             for source, place in ((self._package, "package"), (own, f"{where}.package"))
             for pattern in (
-                *(f"!{each}" for each in _texts(source.get("exclude"), f"{place}.exclude")),
-                *_texts(source.get("include"), f"{place}.include"),
-                *_texts(source.get("patterns"), f"{place}.patterns"),
+                *(f"!{each}" for each in texts(source.get("exclude"), f"{place}.exclude")),
+                *texts(source.get("include"), f"{place}.include"),
+                *texts(source.get("patterns"), f"{place}.patterns"),
             )
         ]
         root = None if artifact is None else self._folder / str(artifact)
@@ -263,11 +261,11 @@ class _Reader:
 
     def _event_invoke(self, where: str, function: Document) -> Document | None:
         request: Document = {}
-        if (age := _whole(function.get("maximumEventAge"), f"{where}.maximumEventAge")) is not None:
+        if (age := whole(function.get("maximumEventAge"), f"{where}.maximumEventAge")) is not None:
             request["MaximumEventAgeInSeconds"] = age
-        if (retries := _whole(function.get("maximumRetryAttempts"), f"{where}.maximumRetryAttempts")) is not None:
+        if (retries := whole(function.get("maximumRetryAttempts"), f"{where}.maximumRetryAttempts")) is not None:
             request["MaximumRetryAttempts"] = retries
-        destinations = _members(function.get("destinations"), f"{where}.destinations")
+        destinations = members(function.get("destinations"), f"{where}.destinations")
         found = {
             member: {"Destination": self._destination(destinations[name], f"{where}.destinations.{name}")}
             for name, member in (("onSuccess", "OnSuccess"), ("onFailure", "OnFailure"))
@@ -287,7 +285,7 @@ class _Reader:
     def _url(self, where: str, said: Any) -> Document | None:
         if not said:
             return None
-        url = {} if said is True else _members(said, where)
+        url = {} if said is True else members(said, where)
         request: Document = {
             "AuthType": "AWS_IAM" if str(url.get("authorizer", "")).lower() == "aws_iam" else "NONE",
             "InvokeMode": str(url.get("invokeMode") or "BUFFERED"),
@@ -299,13 +297,11 @@ class _Reader:
                 "AllowHeaders": ["Content-Type", "X-Amz-Date", "Authorization", "X-Api-Key", "X-Amz-Security-Token"],
             }  # fmt: skip
         elif cors:
-            members = _members(cors, f"{where}.cors")
+            asked = members(cors, f"{where}.cors")
             request["Cors"] = {
-                member: members[name]
-                if name in ("allowCredentials", "maxAge")
-                else _texts(members[name], f"{where}.cors")
+                member: asked[name] if name in ("allowCredentials", "maxAge") else texts(asked[name], f"{where}.cors")
                 for name, member in _CORS.items()
-                if members.get(name) is not None
+                if asked.get(name) is not None
             }
         return request
 
@@ -321,32 +317,32 @@ class _Reader:
             self._note(f"{where}: {kind}", f"calls {planned.name} on AWS and does not here")
 
     def _queue(self, where: str, said: Any) -> Document:
-        members = said if isinstance(said, dict) and "arn" in said else {"arn": said}
-        source = self._source(where, members, _SQS, {"maximumConcurrency"})
-        if members.get("maximumConcurrency") is not None:
-            source["ScalingConfig"] = {"MaximumConcurrency": members["maximumConcurrency"]}
+        event = said if isinstance(said, dict) and "arn" in said else {"arn": said}
+        source = self._source(where, event, _SQS, {"maximumConcurrency"})
+        if event.get("maximumConcurrency") is not None:
+            source["ScalingConfig"] = {"MaximumConcurrency": event["maximumConcurrency"]}
         return source
 
     def _stream(self, where: str, said: Any) -> Document:
-        members = said if isinstance(said, dict) and "arn" in said else {"arn": said}
-        source = self._source(where, members, _STREAM, {"type", "destinations", "consumer"})
+        event = said if isinstance(said, dict) and "arn" in said else {"arn": said}
+        source = self._source(where, event, _STREAM, {"type", "destinations", "consumer"})
         source.setdefault("StartingPosition", "TRIM_HORIZON")
-        if members.get("consumer"):
+        if event.get("consumer"):
             self._note(f"{where}.consumer", "is left out: the stream is read as by one without")
-        if (failure := _members(members.get("destinations"), f"{where}.destinations").get("onFailure")) is not None:
+        if (failure := members(event.get("destinations"), f"{where}.destinations").get("onFailure")) is not None:
             destination = self._destination(failure, f"{where}.destinations.onFailure")
             source["DestinationConfig"] = {"OnFailure": {"Destination": destination}}
         return source
 
-    def _source(self, where: str, members: Document, names: Mapping[str, str], others: set[str]) -> Document:
-        source: Document = {"EventSourceArn": self._references.text(members["arn"], f"{where}.arn")}
-        for name in members:
+    def _source(self, where: str, event: Document, names: Mapping[str, str], others: set[str]) -> Document:
+        source: Document = {"EventSourceArn": self._references.text(event["arn"], f"{where}.arn")}
+        for name in event:
             if name in names:
-                source[names[name]] = members[name]
+                source[names[name]] = event[name]
             elif name == "functionResponseType":
-                source["FunctionResponseTypes"] = [members[name]]
+                source["FunctionResponseTypes"] = [event[name]]
             elif name == "filterPatterns":
-                patterns = [_json(each) for each in _listed(members[name], f"{where}.{name}")]
+                patterns = [_json(each) for each in listed(event[name], f"{where}.{name}")]
                 source["FilterCriteria"] = {"Filters": [{"Pattern": pattern} for pattern in patterns]}
             elif name not in {"arn", *others}:
                 self._note(f"{where}.{name}", "is left out")
@@ -360,34 +356,3 @@ def _logical(key: str) -> str:
 
 def _json(value: Any) -> str:
     return value if isinstance(value, str) else documents.as_json(value)
-
-
-def _members(value: Any, where: str) -> Document:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ManifestError(f"{where}: this must have members")
-    return value
-
-
-def _listed(value: Any, where: str) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise ManifestError(f"{where}: this must be a list")
-    return value
-
-
-def _texts(value: Any, where: str) -> list[str]:
-    return [str(each) for each in _listed(value, where)]
-
-
-def _whole(value: Any, where: str) -> int | None:
-    if value is None:
-        return None
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        return int(value)
-    except (TypeError, ValueError):
-        raise ManifestError(f"{where}: {value!r} is no whole number") from None
