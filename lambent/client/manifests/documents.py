@@ -73,6 +73,14 @@ def read(path: Path) -> Any:
         raise ManifestError(f"{path}: {str(error).splitlines()[0]}") from None
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file. Raises ManifestError where there can be none of that name."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ManifestError(f"{str(path)[:200]}: {error.strerror}") from None
+
+
 def as_json(value: Any) -> str:
     """A value as one line of JSON."""
     return msgspec.json.encode(value).decode()

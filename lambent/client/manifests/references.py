@@ -37,18 +37,19 @@ class References:
             return str(value)
         if isinstance(value, dict) and len(value) == 1:
             [(kind, inner)] = value.items()
-            match kind:
-                case "Ref":
-                    return self._named(str(inner), where)
-                case "Fn::GetAtt":
-                    parts = inner if isinstance(inner, list) else str(inner).split(".", 1)
-                    return self._named(".".join(map(str, parts)), where)
-                case "Fn::Sub" if isinstance(inner, str):
-                    return self._within(inner, {}, where)
-                case "Fn::Sub" if isinstance(inner, list) and len(inner) == 2:
-                    return self._within(inner[0], inner[1], where)
-                case "Fn::Join" if isinstance(inner, list) and len(inner) == 2 and isinstance(inner[1], list):
-                    return str(inner[0]).join(self.text(each, where) for each in inner[1])
+            match kind, inner:
+                case "Ref", str(name):
+                    return self._named(name, where)
+                case "Fn::GetAtt", str(name) | [str(name)]:
+                    return self._named(name, where)
+                case "Fn::GetAtt", [str(name), attribute]:
+                    return self._named(f"{name}.{attribute}", where)
+                case "Fn::Sub", str(text):
+                    return self._within(text, {}, where)
+                case "Fn::Sub", [str(text), dict(names)]:
+                    return self._within(text, names, where)
+                case "Fn::Join", [str(separator), [*parts]]:
+                    return separator.join(self.text(each, where) for each in parts)
             if kind.startswith("Fn::"):
                 raise ManifestError(f"{where}: {kind} is not known here; write the value itself")
         raise ManifestError(f"{where}: this is no text")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lambent.client.manifests import documents
 from lambent.client.manifests.plan import Document, Files, ManifestError, Plan, PlannedFunction, PlannedLayer
 from lambent.client.manifests.references import References
 from lambent.client.manifests.shapes import listed, members, whole
@@ -69,8 +70,9 @@ class _Template:
         }
         given = {"AWS::StackName": self._stack, "AWS::URLSuffix": "amazonaws.com", **self._parameters, **resources}
         self._references = References(surroundings.account, surroundings.region, {}, {}, given)
-        found = members(document.get("Resources"), "Resources")
-        kinds = {name: members(each, f"Resources.{name}").get("Type") for name, each in found.items()}
+        listing = members(document.get("Resources"), "Resources")
+        found = {name: members(each, f"Resources.{name}") for name, each in listing.items()}
+        kinds = {name: each.get("Type") for name, each in found.items()}
         wanted = {name: each for name, each in found.items() if self._is_there(each, f"Resources.{name}")}
         self._globals = members(document.get("Globals"), "Globals")
         self._functions = {
@@ -93,7 +95,7 @@ class _Template:
     def plan(self) -> Plan:
         """What it asks for."""
         for name, layer in self._layers.items():
-            self._plan.layers.append(self._layer(name, self._resolved(layer.get("Properties") or {}, name)))
+            self._plan.layers.append(self._layer(name, members(self._resolved(layer.get("Properties"), name), name)))
         if not self._functions:
             raise ManifestError(f"Resources: there is no {FUNCTION}")
         for name, properties in self._functions.items():
@@ -140,7 +142,7 @@ class _Template:
                 if place is None or not 0 <= place < len(parts):
                     raise ManifestError(f"{where}: there is no item {number}")
                 return parts[place]
-            case "Fn::Split", [str(separator), text]:
+            case "Fn::Split", [str(separator), text] if separator:
                 return self._text(text, where).split(separator)
             case ("Fn::Sub", [str(text), dict(named)]):
                 return self._references.text({kind: [text, self._resolved(named, where)]}, where)
@@ -194,7 +196,7 @@ class _Template:
                 f"{where}: code in a bucket is not fetched; name the folder, as templates that are built do"
             )
         place = self._folder / uri
-        return Files(self._folder, artifact=place) if place.is_file() else Files(place)
+        return Files(self._folder, artifact=place) if documents.is_file(place) else Files(place)
 
     def _function(self, name: str, said: Document) -> PlannedFunction:
         where = f"{name}."
@@ -202,7 +204,7 @@ class _Template:
             self._references.layer(each, f"{where}Layers")
             for each in listed(said.pop("Layers", None), f"{where}Layers")
         ]
-        said = self._resolved(said, name)
+        said = members(self._resolved(said, name), name)
         if said.get("PackageType", "Zip") != "Zip":
             raise ManifestError(f"{name}: container images are not run here")
         for member in ("Runtime", "Handler"):

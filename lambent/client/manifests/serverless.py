@@ -63,10 +63,13 @@ def read(document: Any, path: Path, surroundings: Surroundings, resources: Mappi
         said = document["provider"].get("stage") if isinstance(document["provider"], dict) else None
         found = Variables(document, folder, surroundings).resolved(said, "provider.stage")
         surroundings.stage = _STAGE if found is None else str(found)
-    params = document.get("params")
-    if isinstance(params, dict):
-        of_stage = {**(params.get("default") or {}), **(params.get(surroundings.stage) or {})}
-        surroundings.params = {**of_stage, **surroundings.params}
+    params = members(Variables(document, folder, surroundings).resolved(document.get("params"), "params"), "params")
+    of_stage = {
+        name: value
+        for stage in ("default", surroundings.stage)
+        for name, value in members(params.get(stage), f"params.{stage}").items()
+    }
+    surroundings.params = {**of_stage, **surroundings.params}
     variables = Variables(document, folder, surroundings)
     wanted = {name: document[name] for name in document if name in _READ}
     return _Reader(variables.resolved(wanted, ""), set(document), folder, surroundings, resources).plan()
@@ -129,7 +132,7 @@ class _Reader:
     def _plugins(self, document: Document) -> None:
         plugins = document.get("plugins")
         names = plugins.get("modules") if isinstance(plugins, dict) else plugins
-        for name in names if isinstance(names, list) else []:
+        for name in texts(names, "plugins"):
             if name not in _PLUGINS_FOR_NOTHING:
                 self._note(f"plugins: {name}", "is not run")
 

@@ -163,7 +163,7 @@ class Variables:
     def _file(self, argument: str | None, address: str) -> Any:
         path = (self._folder / (argument or "").strip()).resolve()
         if path not in self._files:
-            if not path.is_file():
+            if not documents.is_file(path):
                 raise _Missing
             if path.suffix in (".js", ".cjs", ".mjs", ".ts"):
                 raise ManifestError(f"{argument}: programs are not run; give the value in YAML or JSON")
