@@ -94,6 +94,8 @@ def reported(connection: Connection) -> Iterator[None]:
         )
     except AccessDenied as error:
         fail(str(error), "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and this machine's clock")
+    except TimeoutError as error:
+        fail(str(error), "it may still come to its end: look at it with `lambent functions show`")
     except LambentError as error:
         fail(str(error), f"request id {error.request_id}" if error.request_id else "")
 

@@ -200,6 +200,16 @@ def test_a_queue_is_read_as_the_manifest_says(reading: Cluster, moto: str, tmp_p
     eventually(lambda: client.get_event_source_mapping(UUID=mapping["UUID"])["State"] == "Disabled")
     deployed(reading, str(manifest), *orders)
     assert client.get_event_source_mapping(UUID=mapping["UUID"])["State"] == "Disabled"
+    # With another qualifier it is the same mapping: two would share what comes.
+    provisioned = text.replace("    events:", "    provisionedConcurrency: 1\n    events:")
+    for now, ending, configs in ((provisioned, ":provisioned", 1), (text, ":queues-dev-reader", 0)):
+        manifest.write_text(now)
+        deployed(reading, str(manifest), *orders)
+        [mapped] = client.list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
+        assert mapped["UUID"] == mapping["UUID"]
+        assert mapped["FunctionArn"].endswith(ending)
+        listed = client.list_provisioned_concurrency_configs(FunctionName="queues-dev-reader")
+        assert len(listed["ProvisionedConcurrencyConfigs"]) == configs
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,9 +17,17 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
 
 from lambent.client.deploying import ROLE
-from lambent.client.errors import Conflict, LambentError, NotFound
+from lambent.client.errors import Conflict, NotFound
 from lambent.client.manifests.patterns import chooser
-from lambent.client.manifests.plan import Document, Files, ManifestError, Plan, PlannedFunction, PlannedLayer
+from lambent.client.manifests.plan import (
+    PROVISIONED,
+    Document,
+    Files,
+    ManifestError,
+    Plan,
+    PlannedFunction,
+    PlannedLayer,
+)
 from lambent.client.packaging import Step, package, zipped
 from lambent.client.sync import Client
 from lambent.v1 import alias_service_pb2 as aliases
@@ -45,6 +54,7 @@ _PUBLIC: tuple[Document, ...] = (
         "InvokedViaFunctionUrl": True,
     },
 )  # fmt: skip
+_PATIENCE, _PAUSE = 300, 0.1  # looks at a mapping that is changing, and seconds between them
 # What only a creation takes.
 _FIXED = {"Architectures"}
 # Members of which absence means the same as being empty.
@@ -119,6 +129,7 @@ class _Deployment:
         self._layers = arns
         self._account = account
         self._step = step
+        self._arn = ""  # once it is there
 
     def _say(self, text: str) -> None:
         self._step(f"{self._name}: {text}")
@@ -131,14 +142,15 @@ class _Deployment:
             action = self._create(data)
         else:
             action = self._update(there, data)
-        configuration = self._client.wait_until_ready(self._name)
+        self._arn = self._client.wait_until_ready(self._name).function_arn
         self._concurrency()
         version = self._publish()
+        self._provision()
         self._event_invoke()
         url = self._url()
         for source in self._planned.sources:
             self._source(source)
-        return Deployed(self._planned.key, configuration.function_arn, action, version, url)
+        return Deployed(self._planned.key, self._arn, action, version, url)
 
     def _create(self, data: bytes) -> str:
         self._say("creating")
@@ -214,23 +226,24 @@ class _Deployment:
         except NotFound:
             self._say(f"making {alias} of version {version}")
             self._client.call(aliases.CreateAliasRequest(**wanted))
-        if self._planned.provisioned is not None:
-            self._provision(alias, self._planned.provisioned)
         return version
 
-    def _provision(self, alias: str, executions: int) -> None:
-        which = {"function_name": self._name, "qualifier": alias}
-        try:
-            found = self._client.call(concurrency.GetProvisionedConcurrencyConfigRequest(**which))
-            if found.requested_provisioned_concurrent_executions == executions:
-                return
-        except LambentError as error:
-            if error.name != "ProvisionedConcurrencyConfigNotFoundException":
-                raise
-        self._say(f"provisioning {executions}")
-        self._client.call(
-            concurrency.PutProvisionedConcurrencyConfigRequest(**which, provisioned_concurrent_executions=executions)
-        )
+    def _provision(self) -> None:
+        """Provisioned concurrency of the alias; none of any other."""
+        wanted = {} if self._planned.provisioned is None else {self._planned.alias: self._planned.provisioned}
+        listing = concurrency.ListProvisionedConcurrencyConfigsRequest(function_name=self._name)
+        for found in self._client.call(listing).provisioned_concurrency_configs:
+            alias = found.function_arn.rpartition(":")[2]
+            if alias not in wanted and alias in (self._planned.alias, PROVISIONED):
+                self._say(f"provisioning none of {alias}")
+                which = {"FunctionName": self._name, "Qualifier": alias}
+                self._call(concurrency.DeleteProvisionedConcurrencyConfigRequest, which)
+            elif wanted.get(alias) == found.requested_provisioned_concurrent_executions:
+                del wanted[alias]  # as it is to be
+        for executions in wanted.values():
+            self._say(f"provisioning {executions}")
+            request = {"ProvisionedConcurrentExecutions": executions}
+            self._call(concurrency.PutProvisionedConcurrencyConfigRequest, request, self._called())
 
     def _called(self) -> Document:
         """What names the function as it is called: by its alias, where it has one."""
@@ -273,22 +286,35 @@ class _Deployment:
         )
 
     def _source(self, document: Document) -> None:
-        name = self._name if self._planned.alias is None else f"{self._name}:{self._planned.alias}"
-        arn = document["EventSourceArn"]
-        listed = self._client.call(sources.ListEventSourceMappingsRequest(function_name=name, event_source_arn=arn))
-        if not listed.event_source_mappings:
+        arn, function = document["EventSourceArn"], self._arn
+        called = function if self._planned.alias is None else f"{function}:{self._planned.alias}"
+        listed = self._client.call(sources.ListEventSourceMappingsRequest(event_source_arn=arn)).event_source_mappings
+        # By whatever qualifier: with another one beside it, each would have a part of what comes.
+        found = next((each for each in listed if f"{each.function_arn}:".startswith(f"{function}:")), None)
+        if found is None:
             self._say(f"reading {arn}")
-            self._call(sources.CreateEventSourceMappingRequest, document, {"FunctionName": name})
+            self._call(sources.CreateEventSourceMappingRequest, document, {"FunctionName": called})
             return
-        found = listed.event_source_mappings[0]
-        current = MessageToDict(found)
-        # A mapping is told whether it is enabled, and tells what state it is in.
-        current["Enabled"] = not found.state.startswith("Disab")
+        found = self._settled(found)
+        # A mapping is told whether it is enabled, and of which function; it tells its state, and an ARN.
+        current = {
+            **MessageToDict(found), "Enabled": not found.state.startswith("Disab"), "FunctionName": found.function_arn,
+        }  # fmt: skip
         wanted = {key: each for key, each in document.items() if key not in ("EventSourceArn", "StartingPosition")}
+        wanted["FunctionName"] = called
         changes = {key: each for key, each in wanted.items() if _differs(current.get(key), each)}
         if changes:
             self._say(f"changing how {arn} is read")
             self._call(sources.UpdateEventSourceMappingRequest, changes, {"UUID": found.uuid})
+
+    def _settled(self, mapping: sources.EventSourceMappingConfiguration) -> sources.EventSourceMappingConfiguration:
+        """A mapping once no change of it is under way: until then it takes no other."""
+        for _ in range(_PATIENCE):
+            if mapping.state in ("Enabled", "Disabled"):
+                break
+            time.sleep(_PAUSE)
+            mapping = self._client.call(sources.GetEventSourceMappingRequest(uuid=mapping.uuid))
+        return mapping
 
 
 def _check(planned: PlannedFunction) -> None:

@@ -11,6 +11,9 @@ from lambent.client.packaging import PackagingError
 # Members as AWS names them, what botocore would take.
 Document = dict[str, Any]
 
+# The alias that the Serverless Framework makes for provisioned concurrency.
+PROVISIONED = "provisioned"
+
 
 class ManifestError(PackagingError):
     """A manifest that cannot be deployed; the text is one line and says where."""

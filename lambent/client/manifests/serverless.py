@@ -12,7 +12,15 @@ from typing import Any
 
 from lambent.client.manifests import documents
 from lambent.client.manifests.patterns import LEFT_OUT
-from lambent.client.manifests.plan import Document, Files, ManifestError, Plan, PlannedFunction, PlannedLayer
+from lambent.client.manifests.plan import (
+    PROVISIONED,
+    Document,
+    Files,
+    ManifestError,
+    Plan,
+    PlannedFunction,
+    PlannedLayer,
+)
 from lambent.client.manifests.references import References
 from lambent.client.manifests.shapes import listed, members, texts, whole
 from lambent.client.manifests.variables import Surroundings, Variables
@@ -177,7 +185,7 @@ class _Reader:
         planned.provisioned = whole(function.get("provisionedConcurrency"), f"{where}.provisionedConcurrency") or None
         if function.get("snapStart"):
             planned.configuration["SnapStart"] = {"ApplyOn": "PublishedVersions"}
-        planned.alias = "provisioned" if planned.provisioned else "snapstart" if function.get("snapStart") else None
+        planned.alias = PROVISIONED if planned.provisioned else "snapstart" if function.get("snapStart") else None
         planned.publish = self._provider.get("versionFunctions") is not False or planned.alias is not None
         planned.event_invoke = self._event_invoke(where, function)
         planned.url = self._url(f"{where}.url", function.get("url"))
