@@ -48,7 +48,8 @@ def _understood() -> bool:
     counted = _AT(id(one)).value
     del held
     lost = counted - _AT(id(one)).value
-    return sys.byteorder == "little" and lost == _TIMES and (not _UNCHANGING or _NONE >= 1 << 31)
+    wide = sys.maxsize > 1 << 32 and sys.byteorder == "little"
+    return wide and lost == _TIMES and (not _UNCHANGING or _NONE >= 1 << 31)
 
 
 class _Settled(Dict[type, bool]):
