@@ -114,11 +114,11 @@ def test_versions_concurrency_urls_and_failures(tmp_path: Path) -> None:
 def test_queues_and_streams_are_read_and_what_else_calls_is_noted(tmp_path: Path) -> None:
     text = (
         "Resources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      Runtime: python3.11\n      Handler: a.b\n"
-        "      Odd: 1\n      Policies: [x]\n      Events:\n"
+        "      Odd: 1\n      Policies: [!ImportValue x]\n      Events:\n"
         "        Q: {Type: SQS, Properties: {Queue: !GetAtt Orders.Arn, BatchSize: 5, Enabled: 'false', Odd: 1}}\n"
         f"        S: {{Type: Kinesis, Properties: {{Stream: '{STREAM}', StartingPosition: LATEST,"
         f" DestinationConfig: {{OnFailure: {{Type: SQS, Destination: '{QUEUE}'}}}}}}}}\n"
-        "        A: {Type: Api, Properties: {Path: /, Method: get}}\n"
+        "        A: {Type: Api, Properties: {Path: /, Method: get, RestApiId: !Ref Api}}\n"
     )
     found = plan(tmp_path, text, {"Orders.Arn": QUEUE})
     assert found.functions[0].sources == [

@@ -200,6 +200,23 @@ def test_functions_may_be_in_files_of_their_own(tmp_path: Path) -> None:
     assert [each.name for each in found.functions] == ["shop-dev-a", "shop-b"]
 
 
+def test_what_is_not_read_may_stand_for_what_cannot_be_had(tmp_path: Path) -> None:
+    text = (
+        "service: '${self:custom.name}'\ncustom: {name: shop, secret: '${ssm:/secret}'}\n"
+        "provider: {name: aws, runtime: python3.11, iam: {role: '${cf:stack.role}'}}\n"
+        "functions:\n  f:\n    handler: a.b\n    role: ${cf:stack.role}\n    odd: ${ssm:/x}\n"
+        "    events: [{httpApi: {authorizer: '${cf:stack.id}'}}, '${file(event.yml)}']\n"
+    )
+    (tmp_path / "event.yml").write_text(f"sqs: {QUEUE}\n")
+    found = plan(tmp_path, text)
+    assert found.functions[0].name == "shop-dev-f"
+    assert found.functions[0].sources == [{"EventSourceArn": QUEUE}]
+    assert found.notes == [
+        "functions.f.odd is left out",
+        "functions.f.events[0]: httpApi calls shop-dev-f on AWS and does not here",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

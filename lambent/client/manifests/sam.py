@@ -204,7 +204,13 @@ class _Template:
             self._references.layer(each, f"{where}Layers")
             for each in listed(said.pop("Layers", None), f"{where}Layers")
         ]
-        said = members(self._resolved(said, name), name)
+        events = members(said.pop("Events", None), f"{where}Events")
+        # What is not read may name what cannot be had.
+        said = {
+            member: self._resolved(value, f"{where}{member}") if member in _READ else None
+            for member, value in said.items()
+        }
+        said = {member: value for member, value in said.items() if value is not _NO_VALUE}
         if said.get("PackageType", "Zip") != "Zip":
             raise ManifestError(f"{name}: container images are not run here")
         for member in ("Runtime", "Handler"):
@@ -231,7 +237,7 @@ class _Template:
         if url:
             planned.url = {"InvokeMode": "BUFFERED", **{member: url[member] for member in _URL if member in url}}
             planned.url.setdefault("AuthType", "AWS_IAM")
-        for event, source in members(said.get("Events"), f"{where}Events").items():
+        for event, source in events.items():
             self._event(f"{where}Events.{event}", members(source, f"{where}Events.{event}"), planned)
         return planned
 
@@ -296,10 +302,11 @@ class _Template:
         return request or None
 
     def _event(self, where: str, event: Document, planned: PlannedFunction) -> None:
-        kind, said = str(event.get("Type")), members(event.get("Properties"), f"{where}.Properties")
+        kind = str(event.get("Type"))
         if kind not in _SOURCES:
             self._plan.notes.append(f"{where}: {kind} calls {planned.name} on AWS and does not here")
             return
+        said = members(self._resolved(event.get("Properties"), where), f"{where}.Properties")
         arn = said.get(_SOURCES[kind])
         if arn is None:
             raise ManifestError(f"{where}: say its `{_SOURCES[kind]}`")

@@ -40,6 +40,7 @@ _FUNCTION_READ = {
     "reservedConcurrency", "provisionedConcurrency", "layers", "tags", "architecture", "tracing", "vpc", "onError",
     "destinations", "maximumEventAge", "maximumRetryAttempts", "url", "snapStart", "package", "events", "logs",
 }  # fmt: skip
+_PROVIDER_READ = {"name", "versionFunctions"}  # beside what functions have
 _FUNCTION_NOTHING = {
     "role", "iamRoleStatements", "iamRoleStatementsName", "iamRoleStatementsInherit", "kmsKeyArn", "awsKmsKeyArn",
     "versionFunction", "dependsOn", "condition", "disableLogs", "logRetentionInDays", "logDataProtectionPolicy",
@@ -78,35 +79,36 @@ def read(document: Any, path: Path, surroundings: Surroundings, resources: Mappi
         for name, value in members(params.get(stage), f"params.{stage}").items()
     }
     surroundings.params = {**of_stage, **surroundings.params}
-    variables = Variables(document, folder, surroundings)
-    wanted = {name: document[name] for name in document if name in _READ}
-    return _Reader(variables.resolved(wanted, ""), set(document), folder, surroundings, resources).plan()
+    return _Reader(document, folder, surroundings, resources).plan()
 
 
 class _Reader:
-    """A manifest without variables."""
+    """A manifest on its way to a plan. What is not read may have variables that nobody can resolve."""
 
     def __init__(
-        self, document: Document, said: set[str], folder: Path, surroundings: Surroundings,
-        resources: Mapping[str, str],
-    ) -> None:  # fmt: skip
+        self, document: Document, folder: Path, surroundings: Surroundings, resources: Mapping[str, str]
+    ) -> None:
         self._folder = folder
         self._stage = surroundings.stage
-        provider = document["provider"]
-        self._provider = {"name": provider} if isinstance(provider, str) else members(provider, "provider")
+        self._variables = Variables(document, folder, surroundings)
+        provider = self._variables.opened(document["provider"], "provider")
+        self._provider = {"name": provider} if isinstance(provider, str) else self._chosen(provider, "provider")
         if self._provider.get("name", "aws") != "aws":
             raise ManifestError(
                 f"provider.name: {self._provider['name']!r} is another cloud; functions of `aws` run here"
             )
-        service = document["service"]
+        service = self._value(document, "service")
         self._service = str(service.get("name") if isinstance(service, dict) else service)
-        self._package = members(document.get("package"), "package")
-        self._layers = members(document.get("layers"), "layers")
+        self._package = members(self._value(document, "package"), "package")
+        self._layers = members(self._value(document, "layers"), "layers")
         self._functions: dict[str, Document] = {}
-        parts = document.get("functions") or {}
-        for each in parts if isinstance(parts, list) else [parts]:
-            self._functions.update(members(each, "functions"))
-        ours = members(members(document.get("custom"), "custom").get("lambent"), "custom.lambent")
+        parts = self._variables.opened(document.get("functions"), "functions") or {}
+        for part in parts if isinstance(parts, list) else [parts]:
+            for key, each in members(self._variables.opened(part, "functions"), "functions").items():
+                self._functions[key] = self._chosen(
+                    self._variables.opened(each, f"functions.{key}"), f"functions.{key}"
+                )
+        ours = members(self._variables.resolved("${self:custom.lambent, null}", "custom.lambent"), "custom.lambent")
         given = {name: str(value) for name, value in members(ours.get("resources"), "custom.lambent.resources").items()}
         self._names = {
             key: str(members(function, f"functions.{key}").get("name") or f"{self._service}-{self._stage}-{key}")
@@ -120,9 +122,31 @@ class _Reader:
             {**given, **resources},
         )
         self._plan = Plan(f"{self._service}, stage {self._stage}")
-        for name in sorted(said - _READ - _NOTHING):
+        for name in sorted(set(document) - _READ - _NOTHING):
             self._note(name, "is left out" if name != "resources" else "are not made: only functions and layers are")
-        self._plugins(document)
+        self._plugins(self._value(document, "plugins"))
+
+    def _value(self, document: Document, name: str) -> Any:
+        return self._variables.resolved(document.get(name), name)
+
+    def _chosen(self, value: Any, where: str) -> Document:
+        """The members of a function, or of the provider, without variables as far as they are read."""
+        return {
+            name: self._events(each, f"{where}.events") if name == "events"
+            else self._variables.resolved(each, f"{where}.{name}") if name in _FUNCTION_READ | _PROVIDER_READ
+            else None
+            for name, each in members(value, where).items()
+        }  # fmt: skip
+
+    def _events(self, value: Any, where: str) -> list[Any]:
+        """Those that are read without variables, of all others what kind they are."""
+        found = []
+        for number, each in enumerate(listed(self._variables.opened(value, where), where)):
+            place = f"{where}[{number}]"
+            event = self._variables.opened(each, place)
+            kind = next(iter(event), "") if isinstance(event, dict) else str(event)
+            found.append(self._variables.resolved(event, place) if kind in ("sqs", "stream") else kind)
+        return found
 
     def plan(self) -> Plan:
         """What it asks for."""
@@ -137,8 +161,7 @@ class _Reader:
     def _note(self, where: str, what: str) -> None:
         self._plan.notes.append(f"{where} {what}")
 
-    def _plugins(self, document: Document) -> None:
-        plugins = document.get("plugins")
+    def _plugins(self, plugins: Any) -> None:
         names = plugins.get("modules") if isinstance(plugins, dict) else plugins
         for name in texts(names, "plugins"):
             if name not in _PLUGINS_FOR_NOTHING:

@@ -63,9 +63,7 @@ class Variables:
 
     def resolved(self, value: Any, where: str) -> Any:
         """A value with everything in it replaced. `where`: its place, for errors. Raises ManifestError."""
-        if isinstance(value, str):
-            if next(self._expressions(value), None) is None:
-                return value
+        if self._stands_for_another(value):
             with self._entered("whole", value, where):
                 return self.resolved(self._text(value, where), where)
         if isinstance(value, dict):
@@ -73,6 +71,16 @@ class Variables:
         if isinstance(value, list):
             return [self.resolved(each, f"{where}[{number}]") for number, each in enumerate(value)]
         return value
+
+    def opened(self, value: Any, where: str) -> Any:
+        """A value, or what it stands for if it is an expression; what is in that stays. Raises ManifestError."""
+        if not self._stands_for_another(value):
+            return value
+        with self._entered("whole", value, where):
+            return self.opened(self._text(value, where), where)
+
+    def _stands_for_another(self, value: Any) -> bool:
+        return isinstance(value, str) and next(self._expressions(value), None) is not None
 
     def _text(self, text: str, where: str) -> Any:
         """A text with its expressions replaced; another value where one expression is all there is."""
