@@ -54,7 +54,7 @@ def deploy_manifest(
     else:
         click.echo(f"{plan.title}:")
         rows = [(each.arn.rpartition(":")[2], each.action, each.version or "–", each.url or "–") for each in done]
-        print_table(("FUNCTION", "", "VERSION", "URL"), rows)
+        print_table(("FUNCTION", "ACTION", "VERSION", "URL"), rows)
 
 
 def _account(client: Client) -> str:

@@ -87,7 +87,7 @@ def _changed(document: Any, path: tuple[Any, ...], value: Any) -> Any:
 def _outcome(path: Path) -> Plan | str:
     """The plan, or the error."""
     try:
-        return read(path, Surroundings("", "us-east-1", "000000000000", {"A": "a"}), {"T": "t"}, "stack")
+        return read(path, Surroundings("", "us-east-1", "000000000000", {"A": "a"}), {"T": "t"}, "")
     except ManifestError as error:
         return str(error)
 

@@ -199,6 +199,16 @@ def test_what_cannot_be_understood_is_told_in_one_line(properties: str, before: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_template_has_a_name_and_a_serverless_yml_a_stage(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text("Resources: {}\n")
+    with pytest.raises(ManifestError, match="a template has no stages"):
+        read(path, Surroundings("prod", "eu-west-1", "000000000000", {}), {}, "")
+    path.write_text("service: s\nprovider: aws\n")
+    with pytest.raises(ManifestError, match="not --name"):
+        read(path, Surroundings("", "eu-west-1", "000000000000", {}), {}, "stack")
+
+
 def test_a_template_without_functions_is_told(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="there is no AWS::Serverless::Function"):
         plan(tmp_path, "Resources: {}\n")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lambent.client.manifests import documents, sam, serverless
-from lambent.client.manifests.plan import Plan
+from lambent.client.manifests.plan import ManifestError, Plan
 from lambent.client.manifests.variables import Surroundings
 
 
@@ -31,5 +31,9 @@ def read(path: Path, surroundings: Surroundings, resources: Mapping[str, str], s
     own. Raises ManifestError."""
     document = documents.read(path)
     if isinstance(document, dict) and "Resources" in document:
+        if surroundings.stage:
+            raise ManifestError(f"{path}: a template has no stages; give its parameters with --param")
         return sam.read(document, path, surroundings, resources, stack)
+    if stack:
+        raise ManifestError(f"{path}: its functions are named by the manifest, which --stage is for, not --name")
     return serverless.read(document, path, surroundings, resources)
