@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from pathlib import Path
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict, ParseDict
 
 from lambent.client.errors import NotFound
 from lambent.client.packaging import FunctionFile, Step
@@ -12,6 +15,9 @@ from lambent.client.sync import Client
 from lambent.v1 import function_service_pb2 as fn
 
 ROLE = "arn:aws:iam::{account}:role/lambent"
+
+# Members as AWS names them, what botocore would take.
+Document = dict[str, Any]
 
 
 def deploy(
@@ -24,54 +30,61 @@ def deploy(
         current = client.get_function(name).configuration
     except NotFound:
         step(f"creating {name}")
-        client.create_function(_creation(name, wanted, data))
+        document = {"Runtime": "python3.11", "Handler": "app.handler", **_configuration(wanted)}
+        request = ParseDict(document, fn.CreateFunctionRequest())
+        request.function_name, request.role = name, ROLE.format(account="000000000000")
+        request.code.zip_file = data
+        client.create_function(request)
         step("waiting until it is Active")
         return "created", client.wait_until_ready(name)
     action = "unchanged"
-    digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
-    if digest != current.code_sha256:
+    if digest(data) != current.code_sha256:
         step("sending the code")
         client.update_function_code(fn.UpdateFunctionCodeRequest(function_name=name, zip_file=data))
         current = client.wait_until_ready(name)
         action = "updated"
-    changes = _changes(current, wanted)
-    if changes is not None:
+    changes = differing(MessageToDict(current), _configuration(wanted))
+    if changes:
         step("changing the configuration")
-        client.update_function_configuration(changes)
+        change = ParseDict({"FunctionName": name, **changes}, fn.UpdateFunctionConfigurationRequest())
+        client.update_function_configuration(change)
         action = "updated"
     step("waiting until it is Active")
     return action, client.wait_until_ready(name)
 
 
-def _creation(name: str, wanted: FunctionFile, data: bytes) -> fn.CreateFunctionRequest:
-    request = fn.CreateFunctionRequest(
-        function_name=name,
-        role=ROLE.format(account="000000000000"),
-        runtime=wanted.runtime or "python3.11",
-        handler=wanted.handler or "app.handler",
-        memory_size=wanted.memory,
-        timeout=wanted.timeout,
-        description=wanted.description,
-        code=fn.FunctionCode(zip_file=data),
-    )
-    if wanted.environment is not None:
-        request.environment.variables.update(wanted.environment)
-    return request
+def digest(data: bytes) -> str:
+    """A package's, as the API tells it."""
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
-def _changes(current: fn.FunctionConfiguration, wanted: FunctionFile) -> fn.UpdateFunctionConfigurationRequest | None:
-    """What the folder asks for and the function does not have; members that nobody names stay as they are."""
-    request = fn.UpdateFunctionConfigurationRequest()
-    for field, value in (
-        ("runtime", wanted.runtime), ("handler", wanted.handler), ("memory_size", wanted.memory),
-        ("timeout", wanted.timeout), ("description", wanted.description),
-    ):  # fmt: skip
-        if value is not None and value != getattr(current, field):
-            setattr(request, field, value)
-    if wanted.environment is not None and wanted.environment != dict(current.environment.variables):
-        request.environment.SetInParent()
-        request.environment.variables.update(wanted.environment)
-    if not request.ListFields():
-        return None
-    request.function_name = current.function_name
-    return request
+def differing(current: Document, wanted: Document) -> Document:
+    """Members of a configuration that are to be others; those that nobody names stay. Variables are replaced as one."""
+
+    def other(name: str, value: Any) -> bool:
+        found = current.get(name)
+        if name == "Environment":
+            return bool((found or {}).get("Variables", {}) != value["Variables"])
+        return differs(found, value)
+
+    return {name: value for name, value in wanted.items() if other(name, value)}
+
+
+def differs(current: Any, wanted: Any) -> bool:
+    """Whether anything that is wanted is not so; members that are there besides do not matter."""
+    if isinstance(wanted, dict):
+        found = current if isinstance(current, dict) else {}
+        return any(differs(found.get(name), each) for name, each in wanted.items())
+    if current is None:
+        return wanted not in ("", [], False)
+    return bool(current != wanted)
+
+
+def _configuration(wanted: FunctionFile) -> Document:
+    """What the folder asks for."""
+    found: Document = {
+        "Runtime": wanted.runtime, "Handler": wanted.handler, "MemorySize": wanted.memory, "Timeout": wanted.timeout,
+        "Description": wanted.description,
+        "Environment": None if wanted.environment is None else {"Variables": wanted.environment},
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if value is not None}

@@ -5,8 +5,6 @@ What a plan no longer names stays as it is: who made it may not have been a mani
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,12 +14,11 @@ from typing import Any, TypeVar
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
 
-from lambent.client.deploying import ROLE
+from lambent.client.deploying import ROLE, Document, differing, differs, digest
 from lambent.client.errors import Conflict, NotFound
 from lambent.client.manifests.patterns import chooser
 from lambent.client.manifests.plan import (
     PROVISIONED,
-    Document,
     Files,
     ManifestError,
     Plan,
@@ -101,17 +98,13 @@ def _zipped(files: Files, step: Step) -> bytes:
         raise ManifestError(f"{files.artifact}: {error.strerror}") from None
 
 
-def _digest(data: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(data).digest()).decode()
-
-
 def _layer(client: Client, layer: PlannedLayer, data: bytes, step: Step) -> str:
     """The ARN of the newest version, which is a new one where the content differs."""
     name = layer.request["LayerName"]
     listed = client.call(layers.ListLayerVersionsRequest(layer_name=name, max_items=1)).layer_versions
     for version in listed:
         found = client.call(layers.GetLayerVersionRequest(layer_name=name, version_number=version.version))
-        if found.content.code_sha256 == _digest(data):
+        if found.content.code_sha256 == digest(data):
             return str(found.layer_version_arn)
     step(f"publishing layer {name}")
     request = _message(layers.PublishLayerVersionRequest, layer.request, f"layer {name}")
@@ -167,7 +160,7 @@ class _Deployment:
         action = "unchanged"
         current = there.configuration
         architectures = self._planned.configuration.get("Architectures", list(current.architectures))
-        if current.code_sha256 != _digest(data) or architectures != list(current.architectures):
+        if current.code_sha256 != digest(data) or architectures != list(current.architectures):
             self._say("sending the code")
             self._client.update_function_code(
                 fn.UpdateFunctionCodeRequest(function_name=self._name, zip_file=data, architectures=architectures)
@@ -188,17 +181,11 @@ class _Deployment:
 
     def _changes(self, current: Document) -> Document:
         """Members of the configuration that are to be others."""
-        wanted = self._planned.configuration
-        changes = {
-            name: value for name, value in wanted.items() if name not in _FIXED and _differs(current.get(name), value)
-        }
-        if current.get("Environment", {}).get("Variables", {}) != wanted["Environment"]["Variables"]:
-            changes["Environment"] = wanted["Environment"]
+        wanted = {name: value for name, value in self._planned.configuration.items() if name not in _FIXED}
+        changes = differing(current, wanted)
         if [each["Arn"] for each in current.get("Layers", [])] != self._layers:
             changes["Layers"] = self._layers or [""]  # one empty item stands for none
-        if "SnapStart" not in self._planned.configuration and _differs(
-            current.get("SnapStart", {}), {"ApplyOn": "None"}
-        ):
+        if "SnapStart" not in wanted and current.get("SnapStart", {}).get("ApplyOn", "None") != "None":
             changes["SnapStart"] = {"ApplyOn": "None"}
         return changes
 
@@ -210,7 +197,7 @@ class _Deployment:
             self._client.reserve_concurrency(self._name, self._planned.reserved)
 
     def _publish(self) -> str | None:
-        """The version that the function is now, its alias, and what is provisioned of it."""
+        """The version that the function is now, with its alias on it."""
         if not self._planned.publish:
             return None
         version = str(self._client.call(versions.PublishVersionRequest(function_name=self._name)).version)
@@ -270,7 +257,7 @@ class _Deployment:
             address = str(made.function_url)
         else:
             address = str(found.function_url)
-            if _differs(MessageToDict(found), document):
+            if differs(MessageToDict(found), document):
                 self._say("changing its URL")
                 self._call(urls.UpdateFunctionUrlConfigRequest, document, called)
         if document["AuthType"] == "NONE":
@@ -302,7 +289,7 @@ class _Deployment:
         }  # fmt: skip
         wanted = {key: each for key, each in document.items() if key not in ("EventSourceArn", "StartingPosition")}
         wanted["FunctionName"] = called
-        changes = {key: each for key, each in wanted.items() if _differs(current.get(key), each)}
+        changes = {key: each for key, each in wanted.items() if differs(current.get(key), each)}
         if changes:
             self._say(f"changing how {arn} is read")
             self._call(sources.UpdateEventSourceMappingRequest, changes, {"UUID": found.uuid})
@@ -338,13 +325,3 @@ def _message(kind: type[_Request], document: Document, where: str) -> _Request:
 def _says(name: str, value: Any) -> bool:
     """Whether a member of a configuration says anything."""
     return name not in _EMPTY or any(value.values())
-
-
-def _differs(current: Any, wanted: Any) -> bool:
-    """Whether anything that is wanted is not so; members that are there besides do not matter."""
-    if isinstance(wanted, dict):
-        found = current if isinstance(current, dict) else {}
-        return any(_differs(found.get(name), each) for name, each in wanted.items())
-    if current is None:
-        return wanted not in ("", [], False)
-    return bool(current != wanted)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from lambent.client.deploying import Document
 from lambent.client.packaging import PackagingError
-
-# Members as AWS names them, what botocore would take.
-Document = dict[str, Any]
 
 # The alias that the Serverless Framework makes for provisioned concurrency.
 PROVISIONED = "provisioned"

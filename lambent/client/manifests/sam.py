@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lambent.client.deploying import Document
 from lambent.client.manifests import documents
-from lambent.client.manifests.plan import Document, Files, ManifestError, Plan, PlannedFunction, PlannedLayer
+from lambent.client.manifests.plan import Files, ManifestError, Plan, PlannedFunction, PlannedLayer
 from lambent.client.manifests.references import References
 from lambent.client.manifests.shapes import listed, members, whole
 from lambent.client.manifests.variables import Surroundings
@@ -42,6 +43,7 @@ _SOURCE = {
     "ScalingConfig", "StartingPosition", "StartingPositionTimestamp", "ParallelizationFactor", "MaximumRetryAttempts",
     "MaximumRecordAgeInSeconds", "BisectBatchOnFunctionError", "TumblingWindowInSeconds",
 }  # fmt: skip
+_LAYER = ("Description", "CompatibleRuntimes", "CompatibleArchitectures", "LicenseInfo")
 _URL = ("AuthType", "Cors", "InvokeMode")
 _NO_VALUE = object()
 
@@ -63,12 +65,12 @@ class _Template:
         self._mappings = members(document.get("Mappings"), "Mappings")
         self._conditions = members(document.get("Conditions"), "Conditions")
         self._depth = 0
-        self._parameters = {
+        parameters = {
             name: str(surroundings.params.get(name, members(each, f"Parameters.{name}").get("Default")))
             for name, each in members(document.get("Parameters"), "Parameters").items()
             if name in surroundings.params or "Default" in members(each, f"Parameters.{name}")
         }
-        given = {"AWS::StackName": self._stack, "AWS::URLSuffix": "amazonaws.com", **self._parameters, **resources}
+        given = {"AWS::StackName": self._stack, "AWS::URLSuffix": "amazonaws.com", **parameters, **resources}
         self._references = References(surroundings.account, surroundings.region, {}, {}, given)
         listing = members(document.get("Resources"), "Resources")
         found = {name: members(each, f"Resources.{name}") for name, each in listing.items()}
@@ -79,15 +81,14 @@ class _Template:
             name: self._properties(name, each) for name, each in wanted.items() if kinds[name] == FUNCTION
         }
         self._layers = {name: each for name, each in wanted.items() if kinds[name] == LAYER}
-        names = {
+        self._names = {
             name: self._text(each["FunctionName"], f"{name}.FunctionName")
             if each.get("FunctionName") is not None
             else f"{self._stack}-{name}"
             for name, each in self._functions.items()
         }
-        self._references.functions, self._references.layers = names, {name: name for name in self._layers}
-        self._names = names
-        self._plan = Plan(f"{self._stack}")
+        self._references.functions, self._references.layers = self._names, {name: name for name in self._layers}
+        self._plan = Plan(self._stack)
         for name in wanted:
             if kinds[name] not in (FUNCTION, LAYER):
                 self._plan.notes.append(f"Resources.{name}: {kinds[name]} is not made")
@@ -179,13 +180,8 @@ class _Template:
         return members(_merged(common, own), name)
 
     def _layer(self, name: str, said: Document) -> PlannedLayer:
-        request: Document = {"LayerName": str(said.get("LayerName") or name)}
-        for member, ours in (
-            ("Description", "Description"), ("CompatibleRuntimes", "CompatibleRuntimes"),
-            ("CompatibleArchitectures", "CompatibleArchitectures"), ("LicenseInfo", "LicenseInfo"),
-        ):  # fmt: skip
-            if said.get(member) is not None:
-                request[ours] = said[member]
+        as_they_are = {member: said[member] for member in _LAYER if said.get(member) is not None}
+        request = {"LayerName": str(said.get("LayerName") or name), **as_they_are}
         if "ContentUri" not in said:
             raise ManifestError(f"{name}: say its `ContentUri`")
         return PlannedLayer(name, self._files(f"{name}.ContentUri", said["ContentUri"]), request)

@@ -7,14 +7,15 @@ left out; what cannot be understood is an error. https://www.serverless.com/fram
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lambent.client.deploying import Document
 from lambent.client.manifests import documents
 from lambent.client.manifests.patterns import LEFT_OUT
 from lambent.client.manifests.plan import (
     PROVISIONED,
-    Document,
     Files,
     ManifestError,
     Plan,
@@ -22,7 +23,7 @@ from lambent.client.manifests.plan import (
     PlannedLayer,
 )
 from lambent.client.manifests.references import References
-from lambent.client.manifests.shapes import listed, members, texts, whole
+from lambent.client.manifests.shapes import listed, members, renamed, texts, whole
 from lambent.client.manifests.variables import Surroundings, Variables
 
 NAMES = ("serverless.yml", "serverless.yaml", "serverless.json")
@@ -56,6 +57,14 @@ _STREAM = {
     "bisectBatchOnFunctionError": "BisectBatchOnFunctionError", "tumblingWindowInSeconds": "TumblingWindowInSeconds",
 }  # fmt: skip
 _SQS = {"batchSize": "BatchSize", "enabled": "Enabled", "maximumBatchingWindow": "MaximumBatchingWindowInSeconds"}
+_LAYER = {
+    "description": "Description", "compatibleRuntimes": "CompatibleRuntimes", "licenseInfo": "LicenseInfo",
+    "compatibleArchitectures": "CompatibleArchitectures",
+}  # fmt: skip
+_LOGS = {
+    "logFormat": "LogFormat", "applicationLogLevel": "ApplicationLogLevel", "systemLogLevel": "SystemLogLevel",
+    "logGroup": "LogGroup",
+}  # fmt: skip
 _CORS = {
     "allowedOrigins": "AllowOrigins", "allowedHeaders": "AllowHeaders", "allowedMethods": "AllowMethods",
     "exposedResponseHeaders": "ExposeHeaders", "allowCredentials": "AllowCredentials", "maxAge": "MaxAge",
@@ -71,14 +80,14 @@ def read(document: Any, path: Path, surroundings: Surroundings, resources: Mappi
     if not surroundings.stage:
         said = document["provider"].get("stage") if isinstance(document["provider"], dict) else None
         found = Variables(document, folder, surroundings).resolved(said, "provider.stage")
-        surroundings.stage = _STAGE if found is None else str(found)
+        surroundings = replace(surroundings, stage=_STAGE if found is None else str(found))
     params = members(Variables(document, folder, surroundings).resolved(document.get("params"), "params"), "params")
     of_stage = {
         name: value
         for stage in ("default", surroundings.stage)
         for name, value in members(params.get(stage), f"params.{stage}").items()
     }
-    surroundings.params = {**of_stage, **surroundings.params}
+    surroundings = replace(surroundings, params={**of_stage, **surroundings.params})
     return _Reader(document, folder, surroundings, resources).plan()
 
 
@@ -171,13 +180,7 @@ class _Reader:
         where = f"layers.{key}"
         if "path" not in layer and "package" not in layer:
             raise ManifestError(f"{where}: say its `path`")
-        request: Document = {"LayerName": str(layer.get("name") or key)}
-        for name, member in (
-            ("description", "Description"), ("compatibleRuntimes", "CompatibleRuntimes"),
-            ("compatibleArchitectures", "CompatibleArchitectures"), ("licenseInfo", "LicenseInfo"),
-        ):  # fmt: skip
-            if layer.get(name) is not None:
-                request[member] = layer[name]
+        request = {"LayerName": str(layer.get("name") or key), **renamed(layer, _LAYER)}
         own = members(layer.get("package"), f"{where}.package")
         artifact = own.get("artifact")
         files = Files(
@@ -253,14 +256,7 @@ class _Reader:
         }
         lambdas = members(members(self._provider.get("logs"), "provider.logs").get("lambda"), "provider.logs.lambda")
         logs = {**lambdas, **members(function.get("logs"), f"{where}.logs")}
-        logging = {
-            member: str(logs[name])
-            for name, member in (
-                ("logFormat", "LogFormat"), ("applicationLogLevel", "ApplicationLogLevel"),
-                ("systemLogLevel", "SystemLogLevel"), ("logGroup", "LogGroup"),
-            )
-            if logs.get(name) is not None
-        }  # fmt: skip
+        logging = {member: str(value) for member, value in renamed(logs, _LOGS).items()}
         return configuration | ({"LoggingConfig": logging} if logging else {})
 
     def _environment(self, where: str, function: Document) -> dict[str, str]:
@@ -331,11 +327,9 @@ class _Reader:
                 "AllowHeaders": ["Content-Type", "X-Amz-Date", "Authorization", "X-Api-Key", "X-Amz-Security-Token"],
             }  # fmt: skip
         elif cors:
-            asked = members(cors, f"{where}.cors")
             request["Cors"] = {
-                member: asked[name] if name in ("allowCredentials", "maxAge") else texts(asked[name], f"{where}.cors")
-                for name, member in _CORS.items()
-                if asked.get(name) is not None
+                member: value if member in ("AllowCredentials", "MaxAge") else texts(value, f"{where}.cors")
+                for member, value in renamed(members(cors, f"{where}.cors"), _CORS).items()
             }
         return request
 

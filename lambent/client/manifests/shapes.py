@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from lambent.client.manifests.plan import Document, ManifestError
+from lambent.client.deploying import Document
+from lambent.client.manifests.plan import ManifestError
 
 
 def members(value: Any, where: str) -> Document:
@@ -40,3 +42,8 @@ def whole(value: Any, where: str) -> int | None:
         return int(value)
     except (TypeError, ValueError):
         raise ManifestError(f"{where}: {value!r} is no whole number") from None
+
+
+def renamed(said: Document, names: Mapping[str, str]) -> Document:
+    """The members of `names` that are said, under the names that those have there."""
+    return {ours: said[theirs] for theirs, ours in names.items() if said.get(theirs) is not None}

@@ -28,7 +28,7 @@ class _Missing(Exception):
     """There is no such value; a fallback may stand in. Says why, where that is no matter of course."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a manifest may ask for."""
 
