@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
 
 import click
 import msgspec
@@ -21,7 +20,7 @@ from lambent.client import Client, NotFound, Throttled
 from lambent.client.deploying import deploy
 from lambent.client.packaging import FunctionFile, zipped
 from lambent.infra.queue import durability
-from lambent.infra.redis_client import connect, primaries
+from lambent.infra.redis_client import StoreUnreachable, connect, primaries, reach
 
 _CODE = b"""\
 def handler(event, context):
@@ -31,6 +30,8 @@ def handler(event, context):
 # Events are run at once where there is room, and workers send logs on a little after they were written.
 _EVENT_SECONDS = 60.0
 _PAUSE = 0.25
+# A pod that has just started may be let through to the store a moment later, once its network's policies know it.
+_STORE_SECONDS = 10.0
 
 Say = Callable[[str], None]
 
@@ -55,7 +56,7 @@ def command(connection: Connection, runtime: str) -> None:
             throttles(client, name, click.echo)
         click.echo(f"removed {name}")
         if url := settings().settings.cluster.redis_url:
-            asyncio.run(_store(url, click.echo))
+            asyncio.run(keeps(url, click.echo))
     except Unproven as error:
         fail(str(error))
 
@@ -115,10 +116,11 @@ def throttles(client: Client, name: str, say: Say) -> None:
     client.invoke(name, {"token": ""}).raise_for_error()
 
 
-async def _store(url: str, say: Say) -> None:
+async def keeps(url: str, say: Say, patience: float = _STORE_SECONDS) -> None:
+    """The store answers, and its servers keep what they are given. `patience`: seconds. Raises Unproven."""
     client = connect(url)
     try:
-        await cast(Any, client).ping()  # a cluster's client knows its nodes then
+        await reach(client, url, patience)  # a cluster's client knows its nodes then
         for node, where in primaries(client).items():
             store = f"the store {node}".strip()
             found = await durability.look(client, where)
@@ -129,5 +131,7 @@ async def _store(url: str, say: Say) -> None:
             if wrong:
                 raise Unproven(f"{store} is not safe: {'; '.join(wrong)}")
             say(line)
+    except StoreUnreachable as error:
+        raise Unproven(str(error)) from error
     finally:
         await client.aclose()
