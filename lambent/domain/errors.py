@@ -79,6 +79,8 @@ ERRORS: Mapping[str, ErrorRow] = {
     "ObjectNotFoundException": ErrorRow(400, "NOT_FOUND", "Message", None),
     "LimitExceededException": ErrorRow(400, "RESOURCE_EXHAUSTED", "Message", None),
     "InvalidNextTokenException": ErrorRow(400, "INVALID_ARGUMENT", "Message", None),
+    "InvalidEventPatternException": ErrorRow(400, "INVALID_ARGUMENT", "Message", None),
+    "ConcurrentModificationException": ErrorRow(400, "ABORTED", "Message", None),
     "TooManyTagsException": ErrorRow(400, "RESOURCE_EXHAUSTED", "Message", None),
     "ConcurrentUpdateException": ErrorRow(500, "ABORTED", "Message", "Service"),
     "InternalServiceException": ErrorRow(500, "INTERNAL", "Message", "Service"),

@@ -1,4 +1,4 @@
-"""Filter patterns of event source mappings: which records of a source a function is invoked with.
+"""Patterns: which records of a source an event source mapping invokes its function with, which events a rule is for.
 
     {"a": ["x", "y"], "b": {"c": [null]}}      every key must be met; of a key's values one is enough
     {"$or": [{"a": ["x"]}, {"b": [1]}]}        one of the objects is enough
@@ -10,18 +10,26 @@
 Case and spelling count. Of an array in a record one element has to meet the pattern; an empty array is as good as no
 key. Where a pattern has an object and the record has none, an empty one stands in, which lacks every key.
 
-Source: https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.html
+Those of rules have more:
+
+    {"a": [{"wildcard": "x*.y"}]}              * is any text, \\* the sign; also {"anything-but": {"wildcard": "x*"}}
+    {"a": [{"prefix": {"equals-ignore-case": "x"}}]}    also suffix
+    {"a": [{"cidr": "10.0.0.0/24"}]}           addresses of a network
+
+Sources: https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.html and
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html
 """
 
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, DecimalException
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NoReturn
 
 from lambent.domain.errors import AwsError, invalid_parameter
@@ -30,6 +38,8 @@ from lambent.domain.errors import AwsError, invalid_parameter
 Filter = Callable[[Mapping[str, Any]], bool]
 # The same of one value that is there and is neither an object nor an array.
 _Test = Callable[[Any], bool]
+# Tests of texts, by the operator's name, made of its operand.
+_Texts = Mapping[str, Callable[[Any], _Test]]
 
 # Objects within each other, alternatives of $or counted; a pattern of any use needs far fewer.
 MOST_NESTED = 32
@@ -41,11 +51,19 @@ _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
 
 def parse(pattern: str) -> Filter:
     """The filter of one pattern, a JSON text; {} means every record. Raises InvalidParameterValueException."""
-    try:
-        document = _PATTERN.decode(pattern)
-    except (ValueError, RecursionError):
-        raise _invalid() from None
-    return _every if document == {} else _object(document, 1)
+    document = _decoded_pattern(pattern)
+    return _every if document == {} else _object(document, 1, _TEXTS)
+
+
+def for_bus(pattern: str) -> Filter:
+    """The same of a rule's pattern, for events that `event` has read; {} is none. Raises as `parse`."""
+    return _object(_decoded_pattern(pattern), 1, _MORE_TEXTS)
+
+
+def event(text: str) -> Mapping[str, Any]:
+    """An event, an object of JSON, as patterns of rules are compared with it."""
+    read: Mapping[str, Any] = _DATA.decode(text)
+    return read
 
 
 def any_of(patterns: Sequence[str]) -> Filter:
@@ -99,6 +117,13 @@ def _decoded(data: Any) -> str | bytes | None:
         return content.decode()
     except UnicodeDecodeError:
         return content
+
+
+def _decoded_pattern(pattern: str) -> Any:
+    try:
+        return _PATTERN.decode(pattern)
+    except (ValueError, RecursionError):
+        raise _invalid() from None
 
 
 def _invalid() -> AwsError:
@@ -196,11 +221,11 @@ def _value(record: Mapping[str, Any], key: str) -> Any:
 # Objects of patterns
 
 
-def _object(pattern: Any, depth: int) -> Filter:
+def _object(pattern: Any, depth: int, texts: _Texts) -> Filter:
     """The filter of an object within a pattern. `depth`: how many there are around and with it."""
     if not isinstance(pattern, dict) or not pattern or depth > MOST_NESTED:
         raise _invalid()
-    parts = [_member(key, rule, depth) for key, rule in pattern.items()]
+    parts = [_member(key, rule, depth, texts) for key, rule in pattern.items()]
     return parts[0] if len(parts) == 1 else lambda record: all(part(record) for part in parts)
 
 
@@ -208,20 +233,20 @@ def _either(parts: Sequence[Filter]) -> Filter:
     return parts[0] if len(parts) == 1 else lambda record: any(part(record) for part in parts)
 
 
-def _member(key: str, rule: Any, depth: int) -> Filter:
+def _member(key: str, rule: Any, depth: int, texts: _Texts) -> Filter:
     if isinstance(rule, dict) and key != "$or":
-        inner = _object(rule, depth + 1)
+        inner = _object(rule, depth + 1, texts)
         return lambda record: any(inner(each) for each in _objects(_value(record, key)))
     if not isinstance(rule, list) or not rule:
         raise _invalid()
     if key == "$or":
-        return _either([_object(each, depth + 1) for each in rule])
-    return _leaf(key, rule)
+        return _either([_object(each, depth + 1, texts) for each in rule])
+    return _leaf(key, rule, texts)
 
 
-def _leaf(key: str, rule: list[Any]) -> Filter:
+def _leaf(key: str, rule: list[Any], texts: _Texts) -> Filter:
     literals = frozenset(each for each in rule if not isinstance(each, dict | list))
-    operators = [_operator(each) for each in rule if isinstance(each, dict)]
+    operators = [_operator(each, texts) for each in rule if isinstance(each, dict)]
     if any(isinstance(each, list) for each in rule):
         raise _invalid()
     tests = [test for test in operators if test is not _absent]
@@ -243,14 +268,14 @@ def _leaf(key: str, rule: list[Any]) -> Filter:
 # Operators
 
 
-def _operator(rule: dict[str, Any]) -> _Test:
+def _operator(rule: dict[str, Any], texts: _Texts) -> _Test:
     if len(rule) != 1:
         raise _invalid()
     [(name, operand)] = rule.items()
-    if name in _TEXTS:
-        return _TEXTS[name](_text(operand))
+    if name in texts:
+        return texts[name](operand)
     if name == "anything-but":
-        return _anything_but(operand)
+        return _anything_but(operand, texts)
     if name == "numeric":
         return _numeric(operand)
     if name == "exists" and isinstance(operand, bool):
@@ -273,16 +298,18 @@ def _text(operand: Any) -> str:
     return operand
 
 
-def _prefix(start: str) -> _Test:
+def _prefix(operand: Any) -> _Test:
+    start = _text(operand)
     return lambda value: isinstance(value, str) and value.startswith(start)
 
 
-def _suffix(end: str) -> _Test:
+def _suffix(operand: Any) -> _Test:
+    end = _text(operand)
     return lambda value: isinstance(value, str) and value.endswith(end)
 
 
-def _in_any_case(text: str) -> _Test:
-    wanted = _caseless(text)
+def _in_any_case(operand: Any) -> _Test:
+    wanted = _caseless(_text(operand))
     # The lengths come first: a value may be a million letters long, a pattern is not.
     return lambda value: isinstance(value, str) and len(value) == len(wanted) and _caseless(value) == wanted
 
@@ -292,19 +319,86 @@ def _caseless(text: str) -> list[str]:
     return [letter.upper().lower() for letter in text]
 
 
-_TEXTS: Mapping[str, Callable[[str], _Test]] = {
-    "prefix": _prefix, "suffix": _suffix, "equals-ignore-case": _in_any_case,
+def _at_one_end(end: str, operand: Any) -> _Test:
+    """Begins or ends with a text, or with one in any case of its letters."""
+    if not isinstance(operand, dict):
+        return _TEXTS[end](operand)
+    if operand.keys() != {"equals-ignore-case"}:
+        raise _invalid()
+    wanted = _caseless(_text(operand["equals-ignore-case"]))
+    size = len(wanted)
+    if end == "prefix":
+        return lambda value: isinstance(value, str) and _caseless(value[:size]) == wanted
+    return lambda value: isinstance(value, str) and _caseless(value[len(value) - size :]) == wanted
+
+
+def _wildcard(operand: Any) -> _Test:
+    parts = _between_stars(_text(operand))
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
+        return lambda value: bool(value == first)
+
+    def test(value: Any) -> bool:
+        if not isinstance(value, str) or not value.startswith(first):
+            return False
+        at, end = len(first), len(value) - len(last)
+        for part in parts[1:-1]:
+            found = value.find(part, at, max(end, 0))
+            if found < 0:
+                return False
+            at = found + len(part)
+        return at <= end and value.endswith(last)
+
+    return test
+
+
+def _between_stars(text: str) -> list[str]:
+    """The texts before, between and after the stars that stand for any text."""
+    parts, signs = [""], iter(text)
+    for sign in signs:
+        if sign == "*":
+            if len(parts) > 1 and not parts[-1]:
+                raise _invalid()  # two stars in a row
+            parts.append("")
+            continue
+        if sign == "\\":
+            sign = next(signs, "")
+            if sign not in ("*", "\\"):
+                raise _invalid()
+        parts[-1] += sign
+    return parts
+
+
+def _cidr(operand: Any) -> _Test:
+    try:
+        network = ipaddress.ip_network(_text(operand), strict=False)
+    except ValueError:
+        raise _invalid() from None
+
+    def test(value: Any) -> bool:
+        try:
+            return isinstance(value, str) and ipaddress.ip_address(value) in network
+        except ValueError:
+            return False
+
+    return test
+
+
+_TEXTS: _Texts = {"prefix": _prefix, "suffix": _suffix, "equals-ignore-case": _in_any_case}
+_MORE_TEXTS: _Texts = {
+    "prefix": partial(_at_one_end, "prefix"), "suffix": partial(_at_one_end, "suffix"),
+    "equals-ignore-case": _in_any_case, "wildcard": _wildcard, "cidr": _cidr,
 }  # fmt: skip
 
 
-def _anything_but(operand: Any) -> _Test:
+def _anything_but(operand: Any, texts: _Texts) -> _Test:
     if isinstance(operand, dict):
         if len(operand) != 1:
             raise _invalid()
-        [(name, texts)] = operand.items()
-        if name not in _TEXTS:
+        [(name, several)] = operand.items()
+        if name not in texts or name == "cidr":
             raise _invalid()
-        tests = [_TEXTS[name](_text(each)) for each in _several(texts)]
+        tests = [texts[name](each) for each in _several(several)]
         return lambda value: not any(test(value) for test in tests)
     excluded = _several(operand)
     if not all(isinstance(each, str | _Number) for each in excluded):

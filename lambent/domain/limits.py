@@ -308,6 +308,11 @@ class Limits:
     event_source_concurrency: int = count(
         1250, "batches", "Batches of one event source mapping that run at once.", "The rest waits in the queue."
     )
+    rules: int = count(300, "rules", "EventBridge rules of an account.", "`LimitExceededException` (400).")
+    rule_targets: int = count(5, "targets", "Targets of one rule.", "`LimitExceededException` (400).")
+    put_events_bytes: int = count(
+        256 * 1024, "bytes", "Events of one PutEvents together.", "`ValidationException` (400)."
+    )
     tags: int = count(50, "tags", "Tags of one resource.", "`InvalidParameterValueException` (400).")
     tag_key_length: int = count(128, "characters", "Length of a tag's key.", "`InvalidParameterValueException` (400).")
     tag_value_length: int = count(

@@ -7,19 +7,14 @@ import hashlib
 import hmac
 import logging
 import random
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 
-import msgspec
 from google.protobuf.descriptor import ServiceDescriptor
 
 from lambent.domain import networks
 from lambent.domain.errors import AwsError
 from lambent.domain.networks import Networks
-from lambent.domain.policies import account_of
-from lambent.domain.principals import AccessKey, KeyRing, Principal
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.connections import ConnectionsError
@@ -42,6 +37,8 @@ from lambent.infra.queue.redis_inspector import RedisInspector
 from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redaction import without_password
 from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach
+from lambent.infra.rules.redis_store import RedisRuleStore
+from lambent.infra.rules.telling import RuleTargets
 from lambent.infra.secrets import SecretBox
 from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.settings import Settings
@@ -66,6 +63,7 @@ from lambent.v1 import (
     permission_service_pb2,
     queue_service_pb2,
     recursion_service_pb2,
+    rule_service_pb2,
     runtime_management_service_pb2,
     scaling_service_pb2,
     tag_service_pb2,
@@ -75,9 +73,11 @@ from services.frontend import code_urls
 from services.frontend.buckets import Buckets
 from services.frontend.code_urls import CodeUrls
 from services.frontend.events import EventAcceptor
+from services.frontend.key_ring import key_ring
 from services.frontend.layers.redis_store import RedisLayerStore
 from services.frontend.operations.account import AccountOperations
 from services.frontend.operations.aliases import AliasOperations
+from services.frontend.operations.bus_events import BusEvents
 from services.frontend.operations.concurrency import ConcurrencyOperations
 from services.frontend.operations.configuration import runtimes
 from services.frontend.operations.editing import Editor
@@ -96,6 +96,7 @@ from services.frontend.operations.permissions import Guests, PermissionOperation
 from services.frontend.operations.provisioner import Provisioner
 from services.frontend.operations.queue import QueueOperations
 from services.frontend.operations.recursion import RecursionOperations
+from services.frontend.operations.rules import RuleOperations
 from services.frontend.operations.runtime_management import RuntimeManagementOperations
 from services.frontend.operations.scaling import ScalingOperations
 from services.frontend.operations.settling import Settler
@@ -123,55 +124,9 @@ from services.frontend.url_finder import UrlFinder
 _log = logging.getLogger(__name__)
 
 
-class _KeyEntry(msgspec.Struct, forbid_unknown_fields=True):
-    """One entry of the access-keys file."""
-
-    id: str
-    secret: str
-    account: str
-    principal: str = ""
-
-
-class _KeyFile(msgspec.Struct, forbid_unknown_fields=True):
-    """The access-keys file: [[access_keys]] tables."""
-
-    access_keys: list[_KeyEntry] = []
-
-
 def make(settings: Settings) -> Service:
     """The service."""
     return FrontendService(settings)
-
-
-def key_ring(settings: Settings) -> KeyRing:
-    """Root credentials first, then the file's keys. Raises StartError."""
-    cluster = settings.cluster
-    root_id, _, root_secret = cluster.root_credentials.partition(":")
-    keys = [AccessKey.of_user(root_id, root_secret, cluster.account)]
-    if cluster.access_keys:
-        try:
-            document = tomllib.loads(Path(cluster.access_keys).read_text())
-            entries = msgspec.convert(document, _KeyFile).access_keys
-        except (OSError, ValueError, msgspec.ValidationError) as error:
-            raise StartError(f"cannot use access keys of {cluster.access_keys}: {error}") from error
-        for entry in entries:
-            if len(entry.account) != 12 or not entry.account.isdecimal() or len(entry.secret) < 8:
-                raise StartError(
-                    f"access key {entry.id} in {cluster.access_keys} needs an account of twelve digits "
-                    "and a secret of at least 8 characters"
-                )
-            arn = entry.principal or f"arn:aws:iam::{entry.account}:user/{entry.id}"
-            if account_of(arn) != entry.account:
-                # By it the key would be let in where another account's principals are.
-                raise StartError(
-                    f"access key {entry.id} in {cluster.access_keys} needs a principal of its account, "
-                    f"arn:aws:iam::{entry.account}:user/NAME, say, not {arn}"
-                )
-            keys.append(AccessKey(entry.id, entry.secret, entry.account, Principal(entry.id, entry.account, arn)))
-    try:
-        return KeyRing(keys)
-    except ValueError as error:
-        raise StartError(f"cannot use access keys of {cluster.access_keys}: {error}") from error
 
 
 class FrontendService:
@@ -416,6 +371,7 @@ class FrontendService:
                     ids=self._ids,
                 ),
             ),
+            (rule_service_pb2, self._rules()),
             (queue_service_pb2, QueueOperations(self._queue, RedisInspector(self._redis))),
             (invocation_service_pb2, invocations),
             (log_service_pb2, LogOperations(self._store, logs, self._clock)),
@@ -427,6 +383,13 @@ class FrontendService:
             clock=self._clock,
             observe=self._requests.observe,
         )
+
+    def _rules(self) -> RuleOperations:
+        """EventBridge's rules."""
+        store, limits = RedisRuleStore(self._redis), self._settings.limits
+        targets = RuleTargets(self._queue, self._directory, self._telemetry, self._settings.queue.dedup_seconds)
+        bus = BusEvents(store=store, targets=targets, limits=limits, ids=self._ids)
+        return RuleOperations(store=store, bus=bus, limits=limits, clock=self._clock)
 
     def _scaling(self, connection: InvokerConnection, provisioner: Provisioner) -> ScalingOperations:
         """Application Auto Scaling."""

@@ -28,6 +28,8 @@ from lambent.infra.queue.port import EventQueue
 from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redaction import without_password
 from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach
+from lambent.infra.rules.redis_store import RedisDueRules, RedisRuleStore
+from lambent.infra.rules.telling import RuleTargets
 from lambent.infra.secrets import SecretBox
 from lambent.infra.settings import Settings
 from lambent.infra.sqs_queue import SqsQueue
@@ -38,6 +40,7 @@ from services.poller.attempts import Attempts
 from services.poller.outbox import Outbox
 from services.poller.poller import Poller
 from services.poller.redis_streams import RedisStreams
+from services.poller.schedules import Schedules
 from services.poller.sending import Deliveries, Sender
 from services.poller.sources.counts import SourceCounts
 from services.poller.sources.failures import Failures
@@ -84,6 +87,7 @@ class PollerService:
         self._waker: Waker | None = None
         self._poller: Poller | None = None
         self._keeper: SourceKeeper | None = None
+        self._schedules: Schedules | None = None
 
     async def start(self) -> Mapping[str, str]:
         """Connect to store and scheduler, then begin to read."""
@@ -132,6 +136,9 @@ class PollerService:
             raise StartError(f"Redis at {without_password(url)} does not answer ({error.message})") from error
         self._keeper = self._sources(attempts, connections, queue)
         self._keeper.start()
+        targets = RuleTargets(queue, self._directory, self._telemetry, settings.queue.dedup_seconds)
+        self._schedules = Schedules(RedisRuleStore(self._redis), RedisDueRules(self._redis), targets)
+        self._schedules.start()
         await self._operations.start()
         self._tasks.start("flush metrics", self._counts.keep_flushing())
         if settings.vpc.exist:
@@ -175,6 +182,8 @@ class PollerService:
     async def stop(self) -> None:
         """Read no more, let running events end, hang up."""
         seconds = self._settings.timing.drain_seconds
+        if self._schedules is not None:
+            await self._schedules.stop()
         reading = [each.stop(seconds) for each in (self._poller, self._keeper) if each is not None]
         await asyncio.gather(*reading)
         if self._directory is not None and self._waker is not None:

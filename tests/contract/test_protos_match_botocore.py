@@ -38,6 +38,15 @@ CONSTRAINT_DIFFERENCES: dict[str, tuple[str, str]] = {
     "UpdateFunctionConfigurationRequest.Runtime": ("enum", "checked by the service"),
 }
 
+# "Shape.Member" in AWS's model that there is not here → why.
+LEFT_OUT: dict[str, str] = {
+    f"Target.{member}": "of a kind of target that is refused by its ARN"
+    for member in (
+        "AppSyncParameters", "BatchParameters", "EcsParameters", "HttpParameters", "KinesisParameters",
+        "RedshiftDataParameters", "RunCommandParameters", "SageMakerPipelineParameters", "SqsParameters",
+    )
+}  # fmt: skip
+
 TYPES = {
     "string": {FieldDescriptor.TYPE_STRING},
     "integer": {FieldDescriptor.TYPE_INT32},
@@ -128,7 +137,8 @@ def compare(message: Any, shape: Any, *, is_input: bool, seen: frozenset[str] = 
     ]
     problems += [f"{name}.{field.json_name}: {rule_of(field).name}" for field in own if not is_our_header(field)]
     fields = {field.json_name: field for field in message.fields if field not in own}
-    problems += [f"{name}.{member}: missing" for member in shape.members if member not in fields]
+    missing = [member for member in shape.members if member not in fields and f"{name}.{member}" not in LEFT_OUT]
+    problems += [f"{name}.{member}: missing" for member in missing]
     problems += [f"{name}.{member}: unknown to AWS" for member in fields if member not in shape.members]
     for member, theirs in shape.members.items():
         field = fields.get(member)
@@ -239,7 +249,7 @@ def test_every_recorded_difference_is_one() -> None:
         for shape in model.shape_names
         for member in getattr(model.shape_for(shape), "members", {})
     }
-    assert CONSTRAINT_DIFFERENCES.keys() <= known
+    assert CONSTRAINT_DIFFERENCES.keys() | LEFT_OUT.keys() <= known
     for operation, (theirs, ours) in STATUS_DIFFERENCES.items():
         assert model_of(operation).http["responseCode"] == theirs != ours
 

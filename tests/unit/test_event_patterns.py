@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from lambent.domain.errors import AwsError
-from lambent.domain.event_patterns import MOST_NESTED, any_of, for_dynamodb, for_kinesis, for_queue, parse
+from lambent.domain.event_patterns import (
+    MOST_NESTED,
+    any_of,
+    event,
+    for_bus,
+    for_dynamodb,
+    for_kinesis,
+    for_queue,
+    parse,
+)
 
 REFUSED = r"InvalidParameterValueException: Invalid filter pattern definition\.$"
 
@@ -329,3 +338,49 @@ CHANGE: dict[str, Any] = {
 )  # fmt: skip
 def test_records_that_a_tables_filter_means(pattern: str, met: bool) -> None:
     assert for_dynamodb([pattern])(CHANGE) is met
+
+
+@pytest.mark.parametrize(
+    ("pattern", "met"),
+    [
+        ('{"source": ["shop"], "detail": {"n": [5.0]}}', True), ('{"source": ["shop"], "detail": {"n": [5]}}', False),
+        ('{"detail": {"path": [{"wildcard": "img/*.png"}]}}', True), ('{"detail": {"path": [{"wildcard": "img/*.pn"}]}}', False),
+        ('{"detail": {"path": [{"wildcard": "*"}]}}', True), ('{"detail": {"path": [{"wildcard": "*/a*b*.*"}]}}', True),
+        ('{"detail": {"path": [{"wildcard": "img/a*a.png"}]}}', False), ('{"detail": {"path": [{"wildcard": "img/a-b.png"}]}}', True),
+        ('{"detail": {"star": [{"wildcard": "a\\\\*b\\\\\\\\*"}]}}', True), ('{"detail": {"path": [{"wildcard": "a\\\\*b*"}]}}', False),
+        ('{"detail": {"n": [{"wildcard": "*"}]}}', False),
+        ('{"detail": {"path": [{"anything-but": {"wildcard": ["x*", "*.jpg"]}}]}}', True),
+        ('{"detail": {"path": [{"anything-but": {"wildcard": "img*"}}]}}', False),
+        ('{"detail": {"path": [{"prefix": {"equals-ignore-case": "IMG/"}}]}}', True),
+        ('{"detail": {"path": [{"suffix": {"equals-ignore-case": ".PNG"}}]}}', True),
+        ('{"detail": {"path": [{"suffix": {"equals-ignore-case": ".JPG"}}]}}', False),
+        ('{"detail": {"from": [{"cidr": "10.0.0.0/24"}]}}', True), ('{"detail": {"from": [{"cidr": "10.0.1.0/24"}]}}', False),
+        ('{"detail": {"six": [{"cidr": "2001:db8::/32"}]}}', True), ('{"detail": {"path": [{"cidr": "10.0.0.0/8"}]}}', False),
+        ('{"$or": [{"source": ["x"]}, {"detail": {"from": [{"exists": true}]}}]}', True),
+    ],
+)  # fmt: skip
+def test_events_that_a_rule_means(pattern: str, met: bool) -> None:
+    told = event(
+        '{"source": "shop", "detail": {"n": 5.0, "path": "img/a-b.png", "star": "a*b\\\\c", "from": "10.0.0.7", '
+        '"six": "2001:db8::1"}}'
+    )
+    assert for_bus(pattern)(told) is met
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        '{"a": [{"wildcard": "x**"}]}', '{"a": [{"wildcard": "x\\\\y"}]}', '{"a": [{"wildcard": 5}]}',
+        '{"a": [{"cidr": "10.0.0.0/33"}]}', '{"a": [{"anything-but": {"cidr": "10.0.0.0/8"}}]}',
+        '{"a": [{"prefix": {"x": "y"}}]}', '{"a": [{"suffix": 1}]}', "{}",
+    ],
+)  # fmt: skip
+def test_what_is_no_pattern_of_a_rule(pattern: str) -> None:
+    with pytest.raises(AwsError):
+        for_bus(pattern)
+
+
+@pytest.mark.parametrize("name", ["wildcard", "cidr"])
+def test_operators_of_rules_are_none_of_event_sources(name: str) -> None:
+    with pytest.raises(AwsError):
+        parse(f'{{"a": [{{"{name}": "10.0.0.0/8"}}]}}')

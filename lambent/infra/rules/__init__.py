@@ -1,0 +1,1 @@
+"""EventBridge's rules: where they are kept, and how their targets are told."""
