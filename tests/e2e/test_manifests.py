@@ -174,6 +174,36 @@ def test_a_template_of_sams_is_deployed_and_deployed_again(reading: Cluster, tmp
     assert again["functions"][0]["url"] == done["functions"][0]["url"]
 
 
+def test_a_function_has_the_rules_of_its_manifest(reading: Cluster, tmp_path: Path) -> None:
+    manifest = tmp_path / "serverless.yml"
+    head = "service: ruled\nprovider: {name: aws, runtime: python3.11}\nfunctions:\n  told:\n    handler: app.handler\n"
+    events = (
+        "    events:\n      - eventBridge: {pattern: {source: [a-manifest]}, inputPath: $.detail}\n"
+        "      - schedule: {rate: rate(1 day), input: {a: 1}}\n      - schedule: {rate: 'cron(0 2 * * ? *)', name: nightly-told}\n"
+    )
+    manifest.write_text(head + events)
+    (tmp_path / "app.py").write_text("def handler(event, context):\n    print('told', event['of'])\n")
+    deployed(reading, str(manifest))
+    client = reading.client("events")
+    arn = reading.client().get_function(FunctionName="ruled-dev-told")["Configuration"]["FunctionArn"]
+
+    def names(qualifier: str = "") -> list[str]:
+        listed: list[str] = client.list_rule_names_by_target(TargetArn=f"{arn}{qualifier}")["RuleNames"]
+        return listed
+
+    assert names() == ["nightly-told", "ruled-dev-told-event-1", "ruled-dev-told-schedule-2"]
+    client.put_events(Entries=[{"Source": "a-manifest", "DetailType": "d", "Detail": '{"of": "pears"}'}])
+    eventually(lambda: "told pears" in "".join(printed(reading.client("logs"), "/aws/lambda/ruled-dev-told")))
+    fewer = events.replace("      - schedule: {rate: rate(1 day), input: {a: 1}}\n", "").replace("0 2", "0 3")
+    manifest.write_text(head + "    provisionedConcurrency: 1\n" + fewer)
+    deployed(reading, str(manifest))
+    assert names() == []
+    assert names(":provisioned") == ["nightly-told", "ruled-dev-told-event-1"]
+    assert client.describe_rule(Name="nightly-told")["ScheduleExpression"] == "cron(0 3 * * ? *)"
+    left = [rule["Name"] for rule in client.list_rules(NamePrefix="ruled-dev-told")["Rules"]]
+    assert left == ["ruled-dev-told-event-1"]
+
+
 def test_a_queue_is_read_as_the_manifest_says(reading: Cluster, moto: str, tmp_path: Path) -> None:
     arn = make_queue(moto, "of-a-manifest")
     manifest = tmp_path / "serverless.yml"

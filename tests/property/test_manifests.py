@@ -31,6 +31,8 @@ SERVERLESS = {
             "events": [
                 {"sqs": {"arn": QUEUE, "filterPatterns": [{"a": [1]}]}},
                 {"stream": {"arn": QUEUE, "destinations": {"onFailure": QUEUE}}},
+                {"schedule": {"rate": ["rate(1 hour)"], "input": {"a": 1}, "inputTransformer": {"inputTemplate": "1"}}},
+                {"eventBridge": {"pattern": {"source": ["a"]}, "deadLetterQueueArn": QUEUE, "retryPolicy": {"maximumEventAge": 60}}},
             ],
             "reservedConcurrency": 1, "provisionedConcurrency": 1, "package": {"patterns": ["c"]}, "tags": {"c": "d"},
         },
@@ -51,7 +53,11 @@ TEMPLATE = {
                 "VpcConfig": {"SubnetIds": ["s"]}, "EphemeralStorage": {"Size": 512}, "DeadLetterQueue": {"TargetArn": QUEUE},
                 "EventInvokeConfig": {"DestinationConfig": {"OnFailure": {"Destination": QUEUE}}}, "FunctionUrlConfig": {"AuthType": "NONE"},
                 "ProvisionedConcurrencyConfig": {"ProvisionedConcurrentExecutions": 1},
-                "Events": {"Q": {"Type": "SQS", "Properties": {"Queue": QUEUE, "DestinationConfig": {"OnFailure": {"Destination": QUEUE}}}}},
+                "Events": {
+                    "Q": {"Type": "SQS", "Properties": {"Queue": QUEUE, "DestinationConfig": {"OnFailure": {"Destination": QUEUE}}}},
+                    "S": {"Type": "Schedule", "Properties": {"Schedule": "rate(1 hour)", "DeadLetterConfig": {"Arn": QUEUE}}},
+                    "E": {"Type": "EventBridgeRule", "Properties": {"Pattern": {"source": ["a"]}, "Target": {"Id": "x"}}},
+                },
             },
         },
     },
@@ -109,6 +115,9 @@ def test_a_manifest_is_a_plan_or_an_error_of_one_line(tmp_path_factory: Any, bas
         assert isinstance(function.name, str)
         assert all(isinstance(each, str) for each in function.configuration["Environment"]["Variables"].values())
         documents.as_json([function.configuration, function.sources, function.url, function.event_invoke])
+        for rule in function.rules:
+            assert rule.name
+            documents.as_json([rule.rule, rule.target])
 
 
 @settings(max_examples=300, deadline=None)

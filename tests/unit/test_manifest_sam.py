@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from lambent.client.manifests.plan import Files, ManifestError, Plan, PlannedFunction
+from lambent.client.manifests.plan import Files, ManifestError, Plan, PlannedFunction, PlannedRule
 from lambent.client.manifests.reading import find, read
 from lambent.client.manifests.variables import Surroundings
 
@@ -133,6 +134,45 @@ def test_queues_and_streams_are_read_and_what_else_calls_is_noted(tmp_path: Path
         "F.Events.Q.Odd is left out",
         "F.Events.A: Api calls shop-F on AWS and does not here",
     ]
+
+
+def test_schedules_and_events_are_rules(tmp_path: Path) -> None:
+    function = (
+        "Resources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      Runtime: python3.11\n      Handler: a.b\n"
+        "      Events:\n"
+    )
+    text = (
+        function + "        A: {Type: Schedule, Properties: {Schedule: rate(1 hour), Enabled: false, Odd: 1}}\n"
+        "        B: {Type: Schedule, Properties: {Schedule: !Sub 'cron(0 ${Hour} * * ? *)', Name: !Sub '${AWS::StackName}-b', State: DISABLED,"
+        f" Description: d, Input: '{{}}', RetryPolicy: {{MaximumRetryAttempts: 1}}, DeadLetterConfig: {{Arn: '{QUEUE}'}}}}}}\n"
+        "        C: {Type: EventBridgeRule, Properties: {Pattern: {source: [shop]}, InputPath: $.detail}}\n"
+        "        D: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute), RoleArn: x}}\n"
+        "        E: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute), ScheduleExpressionTimezone: Asia/Tokyo}}\n"
+        "        F: {Type: EventBridgeRule, Properties: {Pattern: {source: [shop]}, EventBusName: mine}}\n"
+    )
+    found = plan(tmp_path, text, {"Hour": "12"})
+    assert found.functions[0].rules == [
+        PlannedRule("shop-F-schedule-1", {"ScheduleExpression": "rate(1 hour)", "State": "DISABLED"}, {}),
+        PlannedRule(
+            "shop-b", {"ScheduleExpression": "cron(0 12 * * ? *)", "State": "DISABLED", "Description": "d"},
+            {"Input": "{}", "RetryPolicy": {"MaximumRetryAttempts": 1}, "DeadLetterConfig": {"Arn": QUEUE}},
+        ),
+        PlannedRule(
+            "shop-F-event-3", {"EventPattern": '{"source":["shop"]}', "State": "ENABLED"}, {"InputPath": "$.detail"}
+        ),
+        PlannedRule("shop-F-schedule-4", {"ScheduleExpression": "rate(1 minute)", "State": "ENABLED"}, {}),
+    ]  # fmt: skip
+    assert found.notes == [
+        "F.Events.A.Odd is left out",
+        "F.Events.E is left out: schedules are in UTC here, not in Asia/Tokyo",
+        "F.Events.F is of another bus than `default`: shop-F is not called",
+    ]
+    for event, says in (
+        ("{Type: Schedule}", "F.Events.A: say its `Schedule`"),
+        ("{Type: Schedule, Properties: {Schedule: x, DeadLetterConfig: {Type: SQS}}}", "say its `Arn`"),
+    ):
+        with pytest.raises(ManifestError, match=re.escape(says)):
+            plan(tmp_path, function + f"        A: {event}\n")
 
 
 def test_code_is_a_folder_a_zip_or_what_the_template_says(tmp_path: Path) -> None:

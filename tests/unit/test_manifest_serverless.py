@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lambent.client.manifests.plan import ManifestError, Plan, PlannedFunction
+from lambent.client.manifests.plan import ManifestError, Plan, PlannedFunction, PlannedRule
 from lambent.client.manifests.reading import read
+from lambent.client.manifests.rules import is_made_for
 from lambent.client.manifests.variables import Surroundings
 
 HEAD = "service: shop\nprovider: {name: aws, runtime: python3.11}\n"
@@ -101,7 +102,7 @@ def test_queues_and_streams_are_read_and_what_else_calls_is_noted(tmp_path: Path
         " enabled: false, maximumConcurrency: 4, filterPatterns: [{body: {a: [1]}}]}\n"
         f"      - stream: {{type: dynamodb, arn: '{TABLE}', startingPosition: LATEST, batchWindow: 1, parallelizationFactor: 2,"
         f" destinations: {{onFailure: '{QUEUE}'}}, bisectBatchOnFunctionError: true, consumer: true, odd: 1}}\n"
-        "      - httpApi: 'GET /a'\n      - schedule: rate(1 hour)\n      - alexaSkill\n"
+        "      - httpApi: 'GET /a'\n      - alexaSkill\n"
     )
     found = plan(tmp_path, text)
     assert found.functions[0].sources == [
@@ -121,9 +122,63 @@ def test_queues_and_streams_are_read_and_what_else_calls_is_noted(tmp_path: Path
         "functions.f.events[2].stream.odd is left out",
         "functions.f.events[2].stream.consumer is left out: the stream is read as by one without",
         "functions.f.events[3]: httpApi calls shop-dev-f on AWS and does not here",
-        "functions.f.events[4]: schedule calls shop-dev-f on AWS and does not here",
-        "functions.f.events[5]: alexaSkill calls shop-dev-f on AWS and does not here",
+        "functions.f.events[4]: alexaSkill calls shop-dev-f on AWS and does not here",
     ]
+
+
+def test_schedules_and_events_are_rules(tmp_path: Path) -> None:
+    text = HEAD + (
+        "functions:\n  f:\n    handler: a.b\n    events:\n"
+        "      - schedule: rate(1 hour)\n"
+        "      - schedule: {rate: ['cron(0 12 * * ? *)', 'rate(2 hours)'], name: noon, description: d, enabled: false,"
+        " input: {a: 1}, method: scheduler, timezone: UTC, odd: 1}\n"
+        f"      - eventBridge: {{pattern: {{source: [shop]}}, inputPath: $.detail, deadLetterQueueArn: '{QUEUE}',"
+        " retryPolicy: {maximumEventAge: 60, maximumRetryAttempts: 1}}\n"
+        "      - eventBridge: {schedule: rate(1 minute), inputTransformer: {inputPathsMap: {t: $.time}, inputTemplate: '<t>'}}\n"
+        "      - schedule: {rate: rate(1 hour), timezone: Europe/Berlin}\n"
+        "      - schedule: at(2030-01-01T00:00:00)\n"
+        "      - eventBridge: {eventBus: mine, pattern: {source: [a]}}\n"
+    )
+    found = plan(tmp_path, text)
+    enabled = {"State": "ENABLED"}
+    noon = {"State": "DISABLED", "Description": "d"}
+    assert found.functions[0].rules == [
+        PlannedRule("shop-dev-f-schedule-1", {"ScheduleExpression": "rate(1 hour)", **enabled}, {}),
+        PlannedRule("noon", {"ScheduleExpression": "cron(0 12 * * ? *)", **noon}, {"Input": '{"a":1}'}),
+        PlannedRule("noon-2", {"ScheduleExpression": "rate(2 hours)", **noon}, {"Input": '{"a":1}'}),
+        PlannedRule(
+            "shop-dev-f-event-4", {"EventPattern": '{"source":["shop"]}', **enabled},
+            {
+                "InputPath": "$.detail", "DeadLetterConfig": {"Arn": QUEUE},
+                "RetryPolicy": {"MaximumEventAgeInSeconds": 60, "MaximumRetryAttempts": 1},
+            },
+        ),
+        PlannedRule(
+            "shop-dev-f-schedule-5", {"ScheduleExpression": "rate(1 minute)", **enabled},
+            {"InputTransformer": {"InputPathsMap": {"t": "$.time"}, "InputTemplate": "<t>"}},
+        ),
+    ]  # fmt: skip
+    assert found.notes == [
+        "functions.f.events[1].schedule.odd is left out",
+        "functions.f.events[1].schedule.odd is left out",
+        "functions.f.events[4].schedule: rate(1 hour) is left out: schedules are in UTC here, not in Europe/Berlin",
+        "functions.f.events[5].schedule: at(2030-01-01T00:00:00) is left out: rules run over and over, not once",
+        "functions.f.events[6].eventBridge.eventBus is another bus than `default`: shop-dev-f is not called",
+    ]
+
+
+def test_rules_without_names_have_names_that_fit_and_are_known_again(tmp_path: Path) -> None:
+    names = {}
+    for name in ("short", "x" * 63 + "1", "x" * 63 + "2"):
+        text = HEAD + f"functions: {{f: {{handler: a.b, name: {name}, events: [schedule: rate(1 hour)]}}}}\n"
+        [rule] = plan(tmp_path, text).functions[0].rules
+        names[name] = rule.name
+        assert len(rule.name) <= 64
+    assert len(set(names.values())) == 3
+    for name, rule_name in names.items():
+        assert [each for each in names if is_made_for(rule_name, each)] == [name]
+    assert not is_made_for("short-schedule", "short")
+    assert not is_made_for("short-schedule-1x", "short")
 
 
 def test_urls_are_as_they_are_asked_for(tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ from lambent.client.manifests.plan import (
     Plan,
     PlannedFunction,
     PlannedLayer,
+    PlannedRule,
 )
+from lambent.client.manifests.rules import is_made_for
 from lambent.client.packaging import Step, package, zipped
 from lambent.client.sync import Client
 from lambent.v1 import alias_service_pb2 as aliases
@@ -35,6 +37,7 @@ from lambent.v1 import function_service_pb2 as fn
 from lambent.v1 import function_url_service_pb2 as urls
 from lambent.v1 import layer_service_pb2 as layers
 from lambent.v1 import permission_service_pb2 as permissions
+from lambent.v1 import rule_service_pb2 as rules
 from lambent.v1 import tag_service_pb2 as tags
 from lambent.v1 import version_service_pb2 as versions
 
@@ -143,6 +146,7 @@ class _Deployment:
         url = self._url()
         for source in self._planned.sources:
             self._source(source)
+        self._rules()
         return Deployed(self._planned.key, self._arn, action, version, url)
 
     def _create(self, data: bytes) -> str:
@@ -294,6 +298,34 @@ class _Deployment:
             self._say(f"changing how {arn} is read")
             self._call(sources.UpdateEventSourceMappingRequest, changes, {"UUID": found.uuid})
 
+    def _rules(self) -> None:
+        """The function as the target of its rules, and of no other that was made for it without a name of its own."""
+        alias = self._planned.alias
+        called = self._arn if alias is None else f"{self._arn}:{alias}"
+        for planned in self._planned.rules:
+            self._rule(planned, called)
+        kept = {planned.name for planned in self._planned.rules}
+        for arn in {self._arn, called}:
+            listing = rules.ListRuleNamesByTargetRequest(target_arn=arn)
+            for name in self._client.call(listing).rule_names:
+                if name not in kept and is_made_for(name, self._name):
+                    self._say(f"ending rule {name}")
+                    self._client.call(rules.RemoveTargetsRequest(rule=name, ids=[self._name]))
+                    if not self._client.call(rules.ListTargetsByRuleRequest(rule=name)).targets:
+                        self._client.call(rules.DeleteRuleRequest(name=name))
+
+    def _rule(self, planned: PlannedRule, called: str) -> None:
+        try:
+            found = self._client.call(rules.DescribeRuleRequest(name=planned.name))
+        except NotFound:
+            self._say(f"making rule {planned.name}")
+        else:
+            if differs(MessageToDict(found), planned.rule):
+                self._say(f"changing rule {planned.name}")
+        self._call(rules.PutRuleRequest, {"Name": planned.name}, planned.rule)  # as it was, it goes on counting
+        target = {"Id": self._name, "Arn": called, **planned.target}
+        self._call(rules.PutTargetsRequest, {"Rule": planned.name, "Targets": [target]})
+
     def _settled(self, mapping: sources.EventSourceMappingConfiguration) -> sources.EventSourceMappingConfiguration:
         """A mapping once no change of it is under way: until then it takes no other."""
         for _ in range(_PATIENCE):
@@ -311,6 +343,9 @@ def _check(planned: PlannedFunction) -> None:
     _message(urls.CreateFunctionUrlConfigRequest, planned.url or {}, planned.name)
     for source in planned.sources:
         _message(sources.CreateEventSourceMappingRequest, source, planned.name)
+    for each in planned.rules:
+        _message(rules.PutRuleRequest, each.rule, planned.name)
+        _message(rules.RuleTarget, each.target, planned.name)
 
 
 def _message(kind: type[_Request], document: Document, where: str) -> _Request:

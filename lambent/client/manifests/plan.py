@@ -36,6 +36,15 @@ class PlannedLayer:
 
 
 @dataclass(slots=True)
+class PlannedRule:
+    """A rule that a function is the target of."""
+
+    name: str
+    rule: Document  # PutRule, without the name
+    target: Document  # of PutTargets, without the id and the function
+
+
+@dataclass(slots=True)
 class PlannedFunction:
     """A function and what belongs to it."""
 
@@ -54,6 +63,7 @@ class PlannedFunction:
     event_invoke: Document | None = None  # PutFunctionEventInvokeConfig; None: none
     url: Document | None = None  # CreateFunctionUrlConfig; None: none is made
     sources: list[Document] = field(default_factory=list)  # CreateEventSourceMapping, without the function
+    rules: list[PlannedRule] = field(default_factory=list)  # by which it runs at set times and on events
 
 
 @dataclass(slots=True)

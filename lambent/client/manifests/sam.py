@@ -16,6 +16,7 @@ from lambent.client.deploying import Document
 from lambent.client.manifests import documents
 from lambent.client.manifests.plan import Files, ManifestError, Plan, PlannedFunction, PlannedLayer
 from lambent.client.manifests.references import References
+from lambent.client.manifests.rules import EVENT, SCHEDULE, as_text, obstacle, planned_rule, state
 from lambent.client.manifests.shapes import listed, members, whole
 from lambent.client.manifests.variables import Surroundings
 
@@ -42,6 +43,18 @@ _SOURCE = {
     "BatchSize", "Enabled", "FilterCriteria", "MaximumBatchingWindowInSeconds", "FunctionResponseTypes",
     "ScalingConfig", "StartingPosition", "StartingPositionTimestamp", "ParallelizationFactor", "MaximumRetryAttempts",
     "MaximumRecordAgeInSeconds", "BisectBatchOnFunctionError", "TumblingWindowInSeconds",
+}  # fmt: skip
+# Events that rules make, with the member that says when; and what of those goes into the API's requests as it is.
+_RULES = {
+    "Schedule": "Schedule", "ScheduleV2": "ScheduleExpression", "EventBridgeRule": "Pattern",
+    "CloudWatchEvent": "Pattern",
+}  # fmt: skip
+_TARGET = ("InputPath", "InputTransformer", "RetryPolicy")
+_RULE_READ = {
+    "Name", "RuleName", "Description", "Enabled", "State", "Input", "DeadLetterConfig", "EventBusName", *_TARGET,
+}  # fmt: skip
+_RULE_NOTHING = {
+    "ScheduleExpressionTimezone", "RoleArn", "PermissionsBoundary", "OmitName", "Target", "KmsKeyArn", "GroupName",
 }  # fmt: skip
 _LAYER = ("Description", "CompatibleRuntimes", "CompatibleArchitectures", "LicenseInfo")
 _URL = ("AuthType", "Cors", "InvokeMode")
@@ -299,6 +312,9 @@ class _Template:
 
     def _event(self, where: str, event: Document, planned: PlannedFunction) -> None:
         kind = str(event.get("Type"))
+        if kind in _RULES:
+            self._rule(where, kind, members(self._resolved(event.get("Properties"), where), where), planned)
+            return
         if kind not in _SOURCES:
             self._plan.notes.append(f"{where}: {kind} calls {planned.name} on AWS and does not here")
             return
@@ -316,6 +332,36 @@ class _Template:
             elif member != _SOURCES[kind]:
                 self._plan.notes.append(f"{where}.{member} is left out")
         planned.sources.append(source)
+
+    def _rule(self, where: str, kind: str, said: Document, planned: PlannedFunction) -> None:
+        given = _RULES[kind]
+        when = said.get(given)
+        if when is None:
+            raise ManifestError(f"{where}: say its `{given}`")
+        if given == "Pattern":
+            bus = said.get("EventBusName", "default")
+            other = str(bus).rpartition("/")[2] != "default"
+            reason = f"is of another bus than `default`: {planned.name} is not called" if other else None
+        else:
+            reason = obstacle(str(when), said.get("ScheduleExpressionTimezone"))
+        if reason is not None:
+            self._plan.notes.append(f"{where} {reason}")
+            return
+        for member in sorted(said.keys() - _RULE_READ - _RULE_NOTHING - {given}):
+            self._plan.notes.append(f"{where}.{member} is left out")
+        target = {member: said.get(member) for member in _TARGET} | {"Input": as_text(said.get("Input"))}
+        letters = members(said.get("DeadLetterConfig"), f"{where}.DeadLetterConfig")
+        if letters:
+            if letters.get("Arn") is None:
+                raise ManifestError(f"{where}.DeadLetterConfig: no queue is made; say its `Arn`")
+            target["DeadLetterConfig"] = {"Arn": letters["Arn"]}
+        rule = {
+            "EventPattern" if given == "Pattern" else "ScheduleExpression": as_text(when),
+            "State": said.get("State") or state(said.get("Enabled")),
+            "Description": said.get("Description"),
+        }
+        name = said.get("Name", said.get("RuleName"))
+        planned.rules.append(planned_rule(planned, EVENT if given == "Pattern" else SCHEDULE, name, rule, target))
 
 
 def _merged(common: Any, own: Any) -> Any:

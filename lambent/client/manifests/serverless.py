@@ -1,7 +1,7 @@
 """serverless.yml, as the Serverless Framework reads it for AWS: what it asks for, in the words of Lambda's API.
 
-What a manifest says that there is nothing for here (HTTP APIs, schedules, resources of CloudFormation) is noted and
-left out; what cannot be understood is an error. https://www.serverless.com/framework/docs/providers/aws/guide/serverless.yml
+What a manifest says that there is nothing for here (HTTP APIs, resources of CloudFormation) is noted and left out; what
+cannot be understood is an error. https://www.serverless.com/framework/docs/providers/aws/guide/serverless.yml
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lambent.client.manifests.plan import (
     PlannedLayer,
 )
 from lambent.client.manifests.references import References
+from lambent.client.manifests.rules import EVENT, SCHEDULE, as_text, obstacle, planned_rule, state
 from lambent.client.manifests.shapes import listed, members, renamed, texts, whole
 from lambent.client.manifests.variables import Surroundings, Variables
 
@@ -49,6 +50,7 @@ _FUNCTION_NOTHING = {
 }  # fmt: skip
 _PLUGINS_FOR_NOTHING = {"serverless-python-requirements", "serverless-offline", "serverless-dotenv-plugin"}
 
+_EVENTS = {"sqs", "stream", "schedule", "eventBridge"}  # those that are read
 # In an event's words and in the API's.
 _STREAM = {
     "batchSize": "BatchSize", "startingPosition": "StartingPosition", "enabled": "Enabled",
@@ -57,6 +59,10 @@ _STREAM = {
     "bisectBatchOnFunctionError": "BisectBatchOnFunctionError", "tumblingWindowInSeconds": "TumblingWindowInSeconds",
 }  # fmt: skip
 _SQS = {"batchSize": "BatchSize", "enabled": "Enabled", "maximumBatchingWindow": "MaximumBatchingWindowInSeconds"}
+_RULE = {"name", "description", "enabled"}
+_TARGET = {"inputPath": "InputPath", "deadLetterQueueArn": "DeadLetterConfig"}
+_RETRIES = {"maximumEventAge": "MaximumEventAgeInSeconds", "maximumRetryAttempts": "MaximumRetryAttempts"}
+_TRANSFORMER = {"inputPathsMap": "InputPathsMap", "inputTemplate": "InputTemplate"}
 _LAYER = {
     "description": "Description", "compatibleRuntimes": "CompatibleRuntimes", "licenseInfo": "LicenseInfo",
     "compatibleArchitectures": "CompatibleArchitectures",
@@ -154,7 +160,7 @@ class _Reader:
             place = f"{where}[{number}]"
             event = self._variables.opened(each, place)
             kind = next(iter(event), "") if isinstance(event, dict) else str(event)
-            found.append(self._variables.resolved(event, place) if kind in ("sqs", "stream") else kind)
+            found.append(self._variables.resolved(event, place) if kind in _EVENTS else kind)
         return found
 
     def plan(self) -> Plan:
@@ -341,8 +347,51 @@ class _Reader:
             planned.sources.append(self._queue(f"{where}.sqs", said))
         elif kind == "stream":
             planned.sources.append(self._stream(f"{where}.stream", said))
+        elif kind == "schedule":
+            self._schedule(f"{where}.schedule", said, planned)
+        elif kind == "eventBridge":
+            self._on_event(f"{where}.eventBridge", members(said, f"{where}.eventBridge"), planned)
         else:
             self._note(f"{where}: {kind}", f"calls {planned.name} on AWS and does not here")
+
+    def _schedule(self, where: str, said: Any, planned: PlannedFunction) -> None:
+        event = said if isinstance(said, dict) and "rate" in said else {"rate": said}
+        rates = event["rate"] if isinstance(event["rate"], list) else [event["rate"]]
+        for number, each in enumerate(rates, 1):
+            expression = self._references.text(each, f"{where}.rate")
+            if (reason := obstacle(expression, event.get("timezone"))) is not None:
+                self._note(f"{where}: {expression}", reason)
+                continue
+            name = event.get("name")
+            own = name if name is None or number == 1 else f"{name}-{number}"
+            others = {"rate", "method", "timezone"}
+            self._rule(where, {**event, "name": own}, {"ScheduleExpression": expression}, others, planned)
+
+    def _on_event(self, where: str, event: Document, planned: PlannedFunction) -> None:
+        bus = event.get("eventBus", "default")
+        if not isinstance(bus, str) or bus.rpartition("/")[2] != "default":
+            self._note(f"{where}.eventBus", f"is another bus than `default`: {planned.name} is not called")
+            return
+        source = {"EventPattern": as_text(event.get("pattern")), "ScheduleExpression": event.get("schedule")}
+        self._rule(where, event, source, {"eventBus", "pattern", "schedule"}, planned)
+
+    def _rule(self, where: str, event: Document, source: Document, others: set[str], planned: PlannedFunction) -> None:
+        target = renamed(event, _TARGET)
+        if "DeadLetterConfig" in target:
+            queue = self._references.text(target["DeadLetterConfig"], f"{where}.deadLetterQueueArn")
+            target["DeadLetterConfig"] = {"Arn": queue}
+        target["Input"] = as_text(event.get("input"))
+        for member, theirs, names in (
+            ("RetryPolicy", "retryPolicy", _RETRIES), ("InputTransformer", "inputTransformer", _TRANSFORMER),
+        ):  # fmt: skip
+            if said := members(event.get(theirs), f"{where}.{theirs}"):
+                target[member] = renamed(said, names)
+        known = {"input", "retryPolicy", "inputTransformer", *_RULE, *_TARGET, *others}
+        for name in sorted(event.keys() - known):
+            self._note(f"{where}.{name}", "is left out")
+        rule = {**source, "State": state(event.get("enabled")), "Description": event.get("description")}
+        kind = SCHEDULE if source.get("ScheduleExpression") is not None else EVENT
+        planned.rules.append(planned_rule(planned, kind, event.get("name"), rule, target))
 
     def _queue(self, where: str, said: Any) -> Document:
         event = said if isinstance(said, dict) and "arn" in said else {"arn": said}
