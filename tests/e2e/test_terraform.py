@@ -51,7 +51,10 @@ def test_what_the_how_to_declares_is_made_kept_changed_and_removed(cluster: Clus
     assert client.invoke(FunctionName="greet", Qualifier="live")["Payload"].read() == b'"first"'
     web = client.get_function_url_config(FunctionName="greet", Qualifier="live")
     assert (web["AuthType"], web["Cors"]["AllowOrigins"]) == ("AWS_IAM", ["https://www.example.com"])
-    changed = declared.replace('team = "x"', 'stage = "y"').replace("executions = 2", "executions = 3")
+    events = cluster.client("events")
+    [target] = events.list_targets_by_rule(Rule="morning")["Targets"]
+    assert target["InputTransformer"] == {"InputPathsMap": {"when": "$.time"}, "InputTemplate": '{"when": <when>}'}
+    changed = declared.replace('team = "x"', 'stage = "y"').replace("cron(0 6 ", "cron(0 7 ").replace("executions = 2", "executions = 3")
     changed = changed.replace("max_age       = 60", 'max_age       = 0\n    expose_headers = ["x-a"]')
     changed = re.sub(r"(  publish .*\n)", r"\1  memory_size = 256\n  reserved_concurrent_executions = 10\n", changed)
     declare(changed, "second")
@@ -60,7 +63,9 @@ def test_what_the_how_to_declares_is_made_kept_changed_and_removed(cluster: Clus
     assert client.invoke(FunctionName="greet", Qualifier="live")["Payload"].read() == b'"second"'
     function = client.get_function(FunctionName="greet")
     assert (function["Tags"], function["Concurrency"]) == ({"stage": "y"}, {"ReservedConcurrentExecutions": 10})
+    assert events.describe_rule(Name="morning")["ScheduleExpression"] == "cron(0 7 * * ? *)"
     terraform(cluster, tmp_path, "destroy", "-auto-approve")
+    assert "morning" not in {each["Name"] for each in events.list_rules()["Rules"]}
     assert "greet" not in {each["FunctionName"] for each in client.list_functions()["Functions"]}
 
 
