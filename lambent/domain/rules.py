@@ -10,7 +10,7 @@ https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-scheduled-rule-patte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ from lambent.domain.errors import AwsError
 from lambent.domain.event_patterns import Filter
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, Tenant, parse
-from lambent.domain.rule_inputs import Transformer
+from lambent.domain.rule_inputs import Event, Transformer
 from lambent.domain.schedules import ScheduleError
 
 ENABLED, DISABLED = "ENABLED", "DISABLED"
@@ -193,6 +193,15 @@ def filter_of(pattern: str) -> Filter:
         raise AwsError("InvalidEventPatternException", text) from None
 
 
+def matching(found: Iterable[Rule], event: Event) -> list[tuple[Rule, Event]]:
+    """Those of the rules that an event is for, each with it."""
+    return [
+        (rule, event)
+        for rule in found
+        if rule.enabled and rule.pattern is not None and filter_of(rule.pattern)(event.record)
+    ]
+
+
 # Targets
 
 
@@ -243,9 +252,14 @@ def _check(rule: Rule, target: RuleTarget) -> None:
 # Names
 
 
+def bus_arn(tenant: Tenant) -> str:
+    """The one bus's."""
+    return f"arn:aws:events:{tenant.region}:{tenant.account}:event-bus/{BUS}"
+
+
 def check_bus(name: str, tenant: Tenant) -> None:
     """Whether a bus is the one there is; `name`: empty, its name or its ARN. Raises ResourceNotFoundException."""
-    if name not in ("", BUS, f"arn:aws:events:{tenant.region}:{tenant.account}:event-bus/{BUS}"):
+    if name not in ("", BUS, bus_arn(tenant)):
         raise AwsError("ResourceNotFoundException", f"Event bus {name.rpartition('/')[2]} does not exist.")
 
 

@@ -37,6 +37,7 @@ from lambent.infra.streams import DynamoStream, KinesisStream
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry
 from services.poller.attempts import Attempts
+from services.poller.local_bus import LocalBus
 from services.poller.outbox import Outbox
 from services.poller.poller import Poller
 from services.poller.redis_streams import RedisStreams
@@ -117,8 +118,10 @@ class PollerService:
             settings.limits,
         )  # fmt: skip
         policy = RetryPolicy.standard(settings.limits)
-        sender = Sender(connections, RedisStreams(self._redis), self._clock)
         queue = redis_queue(self._redis, self._clock, self._id, settings.queue)
+        targets = RuleTargets(queue, self._directory, self._telemetry, settings.queue.dedup_seconds)
+        rules = RedisRuleStore(self._redis)
+        sender = Sender(connections, LocalBus(RedisStreams(self._redis), rules, targets), self._clock)
         self._poller = Poller(
             queue,
             attempts,
@@ -136,8 +139,7 @@ class PollerService:
             raise StartError(f"Redis at {without_password(url)} does not answer ({error.message})") from error
         self._keeper = self._sources(attempts, connections, queue)
         self._keeper.start()
-        targets = RuleTargets(queue, self._directory, self._telemetry, settings.queue.dedup_seconds)
-        self._schedules = Schedules(RedisRuleStore(self._redis), RedisDueRules(self._redis), targets)
+        self._schedules = Schedules(rules, RedisDueRules(self._redis), targets)
         self._schedules.start()
         await self._operations.start()
         self._tasks.start("flush metrics", self._counts.keep_flushing())

@@ -176,6 +176,23 @@ def test_an_event_comes_to_the_targets_of_the_rules_whose_pattern_it_has(cluster
     assert error_of(events.put_events, Entries=[large, large])[1] == "ValidationException"
 
 
+def test_what_came_of_an_event_comes_to_rules_where_the_bus_is_its_destination(cluster: Cluster) -> None:
+    events, client = cluster.client("events"), cluster.client()
+    cluster.create("after-it", TELLS)
+    cluster.create("before-it", CODE)
+    bus = "arn:aws:events:us-east-1:000000000000:event-bus/default"
+    client.put_function_event_invoke_config(
+        FunctionName="before-it", DestinationConfig={"OnSuccess": {"Destination": bus}}
+    )
+    pattern = {"source": ["lambda"], "resources": [{"prefix": f"{FUNCTION}:before-it"}]}
+    events.put_rule(Name="after-it", EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="after-it", Targets=[{"Id": "1", "Arn": f"{FUNCTION}:after-it"}])
+    client.invoke(FunctionName="before-it", InvocationType="Event", Payload=b'{"n": 1}')
+    [event] = eventually(lambda: told(cluster, "after-it"))
+    assert event["detail-type"] == "Lambda Function Invocation Result - Success"
+    assert (event["resources"][0], event["detail"]["responsePayload"]) == (bus, {"n": 1})
+
+
 def test_rules_are_their_accounts_own(cluster: Cluster) -> None:
     ours, theirs = cluster.client("events"), cluster.client("events", key=OTHER_KEY, secret=OTHER_SECRET)
     ours.put_rule(Name="private", EventPattern='{"source": ["both"]}')

@@ -54,7 +54,11 @@ def test_what_the_how_to_declares_is_made_kept_changed_and_removed(cluster: Clus
     events = cluster.client("events")
     [target] = events.list_targets_by_rule(Rule="morning")["Targets"]
     assert target["InputTransformer"] == {"InputPathsMap": {"when": "$.time"}, "InputTemplate": '{"when": <when>}'}
-    changed = declared.replace('team = "x"', 'stage = "y"').replace("cron(0 6 ", "cron(0 7 ").replace("executions = 2", "executions = 3")
+    changed = (
+        declared.replace('team = "x"', 'stage = "y"')
+        .replace("cron(0 6 ", "cron(0 7 ")
+        .replace("executions = 2", "executions = 3")
+    )
     changed = changed.replace("max_age       = 60", 'max_age       = 0\n    expose_headers = ["x-a"]')
     changed = re.sub(r"(  publish .*\n)", r"\1  memory_size = 256\n  reserved_concurrent_executions = 10\n", changed)
     declare(changed, "second")

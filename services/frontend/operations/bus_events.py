@@ -13,7 +13,6 @@ from lambent.domain.json_text import is_json
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.domain.rule_inputs import Event
-from lambent.domain.rules import Rule
 from lambent.infra.rules.port import RuleStore
 from lambent.infra.rules.telling import RuleTargets
 from lambent.v1 import rule_service_pb2 as pb
@@ -52,7 +51,7 @@ class BusEvents:
                 results.append(pb.PutEventsResultEntry(error_code=problem[0], error_message=problem[1]))
                 continue
             event = self._event(entry, call.tenant)
-            told += [(rule, event) for rule in found if _is_for(event, rule)]
+            told += rules.matching(found, event)
             results.append(pb.PutEventsResultEntry(event_id=event.id))
         if told:
             await self._targets.tell(told)
@@ -85,10 +84,6 @@ class BusEvents:
             text = f"Parameter Event is not valid. Reason: it has no {', '.join(missing)}."
             raise AwsError("ValidationException", text)
         return pb.TestEventPatternResponse(result=matches(read_event(request.event)))
-
-
-def _is_for(event: Event, rule: Rule) -> bool:
-    return rule.enabled and rule.pattern is not None and rules.filter_of(rule.pattern)(event.record)
 
 
 def _problem(entry: pb.PutEventsRequestEntry, tenant: Tenant) -> tuple[str, str] | None:
