@@ -25,7 +25,7 @@ FILES = [
 ]
 # AWS's models that the services are of: those of which the page lists what is not served, and all.
 WHOLE = ("lambda", "application-autoscaling")
-MODELS = (*WHOLE, "logs", "sts", "events")
+MODELS = (*WHOLE, "logs", "sts", "events", "scheduler")
 
 HEAD = """\
 # API reference
@@ -89,7 +89,7 @@ def page() -> str:
         f"## Not served yet ({len(missing)} of {total} in AWS's models)",
         "",
         "Of CloudWatch Logs, what tools need to read what functions wrote is served, of the Security Token Service",
-        "what they ask first, of EventBridge rules and events on the one bus that there is. No more is meant to be.",
+        "what they ask first, of EventBridge rules and schedules of functions. No more is meant to be.",
         "",
         "These answer `UnknownOperationException`, or 405 where the path is known for another method.",
         "",

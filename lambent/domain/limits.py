@@ -310,6 +310,18 @@ class Limits:
     )
     rules: int = count(300, "rules", "EventBridge rules of an account.", "`LimitExceededException` (400).")
     rule_targets: int = count(5, "targets", "Targets of one rule.", "`LimitExceededException` (400).")
+    schedules: int = count(
+        1_000_000,
+        "schedules",
+        "EventBridge Scheduler's schedules of an account.",
+        "`ServiceQuotaExceededException` (402).",
+    )
+    schedule_groups: int = count(
+        500,
+        "groups",
+        "Groups of schedules of an account, `default` included.",
+        "`ServiceQuotaExceededException` (402).",
+    )
     put_events_bytes: int = count(
         256 * 1024, "bytes", "Events of one PutEvents together.", "`ValidationException` (400)."
     )

@@ -12,22 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from lambent.domain import event_patterns, rule_inputs, schedules
-from lambent.domain.destinations import resource_of
+from lambent.domain import event_patterns, rule_inputs, schedules, turns
 from lambent.domain.errors import AwsError
 from lambent.domain.event_patterns import Filter
+from lambent.domain.function_targets import no_function, no_letter_queue
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, Tenant, parse
 from lambent.domain.rule_inputs import Event, Transformer
 from lambent.domain.schedules import ScheduleError
+from lambent.domain.turns import Turn
 
 ENABLED, DISABLED = "ENABLED", "DISABLED"
 # The one bus there is.
 BUS = "default"
-# How long a target is tried to be told that says nothing of it, in seconds.
-MOST_AGE = 86_400
 _UTC = schedules.zone_of("UTC")
 
 
@@ -43,7 +42,7 @@ class RuleTarget:
     transformer: Transformer | None = None  # how what it is told is written anew
     dead_letter_arn: str | None = None  # a queue that is told what this target could not be
     retries: int | None = None  # kept and told
-    age_seconds: int | None = None  # None: MOST_AGE
+    age_seconds: int | None = None  # how late it is told at most; None: a day
 
     def ref(self, tenant: Tenant) -> FunctionRef:
         """The function. Raises AwsError where it is none of the tenant's."""
@@ -73,6 +72,11 @@ class Rule:
         return f"arn:aws:events:{self.tenant.region}:{self.tenant.account}:rule/{self.name}"
 
     @property
+    def key(self) -> str:
+        """Its name."""
+        return self.name
+
+    @property
     def enabled(self) -> bool:
         """Whether it acts."""
         return self.state != DISABLED
@@ -91,14 +95,6 @@ class Wanted:
     state: str | None
     description: str | None
     role: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A schedule that is due."""
-
-    at: int  # epoch seconds at which it was
-    next: int | None  # when it is due again; None: never
 
 
 # Rules
@@ -136,22 +132,10 @@ def with_state(rule: Rule, state: str, now: float) -> Rule:
 
 
 def turn(rule: Rule, now: float) -> Turn | None:
-    """What an enabled rule's schedule asks for now; None: nothing yet. Of all the times that were missed, as nobody
-    looked, the last one counts."""
+    """What an enabled rule's schedule asks for now; None: nothing yet."""
     if rule.due is None or rule.schedule is None or rule.due > now:
         return None
-    due, following = rule.due, _after(rule, rule.due)
-    if following is not None and following <= now:
-        # The last time that is not after `now`: before it there is another one that is not, from it on there is none.
-        low, high = due, int(now)
-        while high - low > 1:
-            middle = (low + high) // 2
-            found = _after(rule, middle)
-            low, high = (middle, high) if found is not None and found <= now else (low, middle)
-        last = _after(rule, low)
-        assert last is not None
-        due, following = last, _after(rule, last)
-    return Turn(due, following)
+    return turns.turn(rule.due, now, partial(_after, rule))
 
 
 def acted(rule: Rule, taken: Turn) -> Rule:
@@ -226,21 +210,10 @@ def without_targets(rule: Rule, ids: Sequence[str]) -> Rule:
 
 
 def _check(rule: Rule, target: RuleTarget) -> None:
-    function = resource_of(target.arn, ("lambda",))
-    if function is None or not function.resource.startswith("function:"):
-        raise _invalid(f"Provided Arn of target {target.id} is not a function's: only functions are targets here.")
-    if (function.account, function.region) != rule.tenant:
-        raise _invalid(f"Target {target.id} is a function of another account or region: {target.arn}.")
-    try:
-        target.ref(rule.tenant)
-    except AwsError as error:
-        raise _invalid(
-            f"Provided Arn of target {target.id} is not in correct format. Reason: {error.message}"
-        ) from None
-    if target.dead_letter_arn is not None:
-        queue = resource_of(target.dead_letter_arn, ("sqs",))
-        if queue is None or queue.ordered:
-            raise _invalid(f"DeadLetterConfig of target {target.id} is not the ARN of a standard SQS queue.")
+    if (problem := no_function(target.arn, rule.tenant)) is not None:
+        raise _invalid(f"Provided Arn of target {target.id} is not valid. Reason: {problem}")
+    if target.dead_letter_arn is not None and (problem := no_letter_queue(target.dead_letter_arn)) is not None:
+        raise _invalid(f"DeadLetterConfig of target {target.id} is not valid. Reason: {problem}")
     said = [each for each in (target.input, target.input_path, target.transformer) if each is not None]
     if len(said) > 1:
         raise _invalid(f"Only one of Input, InputPath, or InputTransformer must be provided for target {target.id}.")

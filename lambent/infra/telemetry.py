@@ -89,6 +89,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("aws.events.triggeredrules", "counter", "{rule}", "Rules that were due, or had an event's pattern."),
         Metric("aws.events.invocations", "counter", "{target}", "Targets of rules that were told."),
         Metric("aws.events.failedinvocations", "counter", "{target}", "Targets of rules that could not be told."),
+        Metric("aws.scheduler.invocationattemptcount", "counter", "{attempt}", "Schedules that were due."),
+        Metric("aws.scheduler.targeterrorcount", "counter", "{error}", "Of these, those whose function was not told."),
         Metric("faas.invocations", "counter", "{invocation}", "Invocations that succeeded."),
         Metric("faas.errors", "counter", "{error}", "Invocations that ended in an error."),
         Metric("faas.timeouts", "counter", "{timeout}", "Invocations that ran out of time."),

@@ -19,6 +19,7 @@ from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.connections import ConnectionsError
 from lambent.infra.connections import load as load_connections
+from lambent.infra.due import redis_store as due_store
 from lambent.infra.event_sources.redis_store import RedisEventSourceStore
 from lambent.infra.functions.attached import RedisAttachedFunctions
 from lambent.infra.functions.directory import FunctionDirectory
@@ -37,8 +38,7 @@ from lambent.infra.queue.redis_inspector import RedisInspector
 from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redaction import without_password
 from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach
-from lambent.infra.rules.redis_store import RedisRuleStore
-from lambent.infra.rules.telling import RuleTargets
+from lambent.infra.rule_targets import RuleTargets
 from lambent.infra.secrets import SecretBox
 from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.settings import Settings
@@ -46,6 +46,7 @@ from lambent.infra.sigv4 import Verifier
 from lambent.infra.stores import code_store, log_store
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry
+from lambent.infra.telling import Teller
 from lambent.v1 import (
     account_service_pb2,
     alias_service_pb2,
@@ -66,6 +67,7 @@ from lambent.v1 import (
     rule_service_pb2,
     runtime_management_service_pb2,
     scaling_service_pb2,
+    schedule_service_pb2,
     tag_service_pb2,
     version_service_pb2,
 )
@@ -99,6 +101,7 @@ from services.frontend.operations.recursion import RecursionOperations
 from services.frontend.operations.rules import RuleOperations
 from services.frontend.operations.runtime_management import RuntimeManagementOperations
 from services.frontend.operations.scaling import ScalingOperations
+from services.frontend.operations.schedules import ScheduleOperations
 from services.frontend.operations.settling import Settler
 from services.frontend.operations.snapshots import SnapshotMaker
 from services.frontend.operations.tags import TagOperations
@@ -213,7 +216,7 @@ class FrontendService:
             )
 
         rest = RestDoor(
-            dispatch, verifier("lambda"), clock=self._clock, ids=self._ids, limits=settings.limits,
+            dispatch, verifier, clock=self._clock, ids=self._ids, limits=settings.limits,
             plain={code_urls.PREFIX: self._urls.handle},
         )  # fmt: skip
         json = JsonDoor(dispatch, verifier, clock=self._clock, ids=self._ids)
@@ -372,6 +375,15 @@ class FrontendService:
                 ),
             ),
             (rule_service_pb2, self._rules()),
+            (
+                schedule_service_pb2,
+                ScheduleOperations(
+                    store=due_store.schedules(self._redis),
+                    groups=due_store.schedule_groups(self._redis),
+                    limits=limits,
+                    clock=self._clock,
+                ),
+            ),
             (queue_service_pb2, QueueOperations(self._queue, RedisInspector(self._redis))),
             (invocation_service_pb2, invocations),
             (log_service_pb2, LogOperations(self._store, logs, self._clock)),
@@ -386,8 +398,9 @@ class FrontendService:
 
     def _rules(self) -> RuleOperations:
         """EventBridge's rules."""
-        store, limits = RedisRuleStore(self._redis), self._settings.limits
-        targets = RuleTargets(self._queue, self._directory, self._telemetry, self._settings.queue.dedup_seconds)
+        store, limits = due_store.rules(self._redis), self._settings.limits
+        teller = Teller(self._queue, self._directory, self._settings.queue.dedup_seconds)
+        targets = RuleTargets(teller, self._telemetry)
         bus = BusEvents(store=store, targets=targets, limits=limits, ids=self._ids)
         return RuleOperations(store=store, bus=bus, limits=limits, clock=self._clock)
 

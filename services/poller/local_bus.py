@@ -10,16 +10,17 @@ from lambent.domain.async_events import Condition
 from lambent.domain.destinations import Destination, bus_entry
 from lambent.domain.names import Tenant
 from lambent.domain.rule_inputs import Event
+from lambent.domain.rules import Rule
+from lambent.infra.due.port import DueStore
 from lambent.infra.queue.records import Delivery
-from lambent.infra.rules.port import RuleStore
-from lambent.infra.rules.telling import RuleTargets
+from lambent.infra.rule_targets import RuleTargets
 from services.poller.sending import BuiltIn
 
 
 class LocalBus:
     """A `BuiltIn` that tells rules too."""
 
-    def __init__(self, kept: BuiltIn, store: RuleStore, targets: RuleTargets) -> None:
+    def __init__(self, kept: BuiltIn, store: DueStore[Rule], targets: RuleTargets) -> None:
         """`kept`: where everything is kept, what comes to rules included."""
         self._kept = kept
         self._store = store

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 
 from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError
+from lambent.domain.event_schedules import Schedule
 from lambent.domain.event_sources import KINESIS, QUEUE, EventSourceMapping, source_of
+from lambent.domain.rules import Rule
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.connections import Connections, ConnectionsError
 from lambent.infra.connections import load as load_connections
+from lambent.infra.due import redis_store as due_store
 from lambent.infra.event_sources.redis_store import RedisCheckpoints, RedisEventSourceStore, RedisReaderIndex
 from lambent.infra.functions.attached import RedisAttachedFunctions
 from lambent.infra.functions.directory import FunctionDirectory
@@ -28,20 +31,19 @@ from lambent.infra.queue.port import EventQueue
 from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redaction import without_password
 from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach
-from lambent.infra.rules.redis_store import RedisDueRules, RedisRuleStore
-from lambent.infra.rules.telling import RuleTargets
+from lambent.infra.rule_targets import RuleTargets
 from lambent.infra.secrets import SecretBox
 from lambent.infra.settings import Settings
 from lambent.infra.sqs_queue import SqsQueue
 from lambent.infra.streams import DynamoStream, KinesisStream
 from lambent.infra.tasks import TaskOwner
 from lambent.infra.telemetry import Telemetry
+from lambent.infra.telling import Teller
 from services.poller.attempts import Attempts
 from services.poller.local_bus import LocalBus
 from services.poller.outbox import Outbox
 from services.poller.poller import Poller
 from services.poller.redis_streams import RedisStreams
-from services.poller.schedules import Schedules
 from services.poller.sending import Deliveries, Sender
 from services.poller.sources.counts import SourceCounts
 from services.poller.sources.failures import Failures
@@ -51,6 +53,7 @@ from services.poller.sources.queue_reader import QueueReader
 from services.poller.sources.reading import Means, SourceReader
 from services.poller.sources.room import Room
 from services.poller.sources.stream_reader import StreamReader
+from services.poller.timekeeping import Rules, Schedules, Timekeeper
 
 
 def make(settings: Settings) -> Service:
@@ -88,7 +91,7 @@ class PollerService:
         self._waker: Waker | None = None
         self._poller: Poller | None = None
         self._keeper: SourceKeeper | None = None
-        self._schedules: Schedules | None = None
+        self._timekeepers: tuple[Timekeeper[Rule], Timekeeper[Schedule]] | None = None
 
     async def start(self) -> Mapping[str, str]:
         """Connect to store and scheduler, then begin to read."""
@@ -119,8 +122,8 @@ class PollerService:
         )  # fmt: skip
         policy = RetryPolicy.standard(settings.limits)
         queue = redis_queue(self._redis, self._clock, self._id, settings.queue)
-        targets = RuleTargets(queue, self._directory, self._telemetry, settings.queue.dedup_seconds)
-        rules = RedisRuleStore(self._redis)
+        teller = Teller(queue, self._directory, settings.queue.dedup_seconds)
+        rules, targets = due_store.rules(self._redis), RuleTargets(teller, self._telemetry)
         sender = Sender(connections, LocalBus(RedisStreams(self._redis), rules, targets), self._clock)
         self._poller = Poller(
             queue,
@@ -139,8 +142,12 @@ class PollerService:
             raise StartError(f"Redis at {without_password(url)} does not answer ({error.message})") from error
         self._keeper = self._sources(attempts, connections, queue)
         self._keeper.start()
-        self._schedules = Schedules(rules, RedisDueRules(self._redis), targets)
-        self._schedules.start()
+        self._timekeepers = (
+            Timekeeper(rules, Rules(targets), teller),
+            Timekeeper(due_store.schedules(self._redis), Schedules(teller, self._telemetry), teller),
+        )
+        for timekeeper in self._timekeepers:
+            timekeeper.start()
         await self._operations.start()
         self._tasks.start("flush metrics", self._counts.keep_flushing())
         if settings.vpc.exist:
@@ -184,8 +191,8 @@ class PollerService:
     async def stop(self) -> None:
         """Read no more, let running events end, hang up."""
         seconds = self._settings.timing.drain_seconds
-        if self._schedules is not None:
-            await self._schedules.stop()
+        for timekeeper in self._timekeepers or ():
+            await timekeeper.stop()
         reading = [each.stop(seconds) for each in (self._poller, self._keeper) if each is not None]
         await asyncio.gather(*reading)
         if self._directory is not None and self._waker is not None:

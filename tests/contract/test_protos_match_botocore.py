@@ -42,7 +42,7 @@ CONSTRAINT_DIFFERENCES: dict[str, tuple[str, str]] = {
 LEFT_OUT: dict[str, str] = {
     f"Target.{member}": "of a kind of target that is refused by its ARN"
     for member in (
-        "AppSyncParameters", "BatchParameters", "EcsParameters", "HttpParameters", "KinesisParameters",
+        "AppSyncParameters", "BatchParameters", "EcsParameters", "EventBridgeParameters", "HttpParameters", "KinesisParameters",
         "RedshiftDataParameters", "RunCommandParameters", "SageMakerPipelineParameters", "SqsParameters",
     )
 }  # fmt: skip

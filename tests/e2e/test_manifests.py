@@ -180,6 +180,7 @@ def test_a_function_has_the_rules_of_its_manifest(reading: Cluster, tmp_path: Pa
     events = (
         "    events:\n      - eventBridge: {pattern: {source: [a-manifest]}, inputPath: $.detail}\n"
         "      - schedule: {rate: rate(1 day), input: {a: 1}}\n      - schedule: {rate: 'cron(0 2 * * ? *)', name: nightly-told}\n"
+        "      - schedule: {rate: 'cron(0 9 * * ? *)', timezone: Europe/Berlin}\n"
     )
     manifest.write_text(head + events)
     (tmp_path / "app.py").write_text("def handler(event, context):\n    print('told', event['of'])\n")
@@ -194,6 +195,11 @@ def test_a_function_has_the_rules_of_its_manifest(reading: Cluster, tmp_path: Pa
     assert names() == ["nightly-told", "ruled-dev-told-event-1", "ruled-dev-told-schedule-2"]
     client.put_events(Entries=[{"Source": "a-manifest", "DetailType": "d", "Detail": '{"of": "pears"}'}])
     eventually(lambda: "told pears" in "".join(printed(reading.client("logs"), "/aws/lambda/ruled-dev-told")))
+    scheduler = reading.client("scheduler")
+    [schedule] = scheduler.list_schedules(NamePrefix="ruled-dev-told")["Schedules"]
+    assert (schedule["Name"], schedule["Target"]["Arn"]) == ("ruled-dev-told-schedule-4", arn)
+    deployed(reading, str(manifest))
+    assert scheduler.get_schedule(Name=schedule["Name"])["ScheduleExpressionTimezone"] == "Europe/Berlin"
     fewer = events.replace("      - schedule: {rate: rate(1 day), input: {a: 1}}\n", "").replace("0 2", "0 3")
     manifest.write_text(head + "    provisionedConcurrency: 1\n" + fewer)
     deployed(reading, str(manifest))
@@ -202,6 +208,8 @@ def test_a_function_has_the_rules_of_its_manifest(reading: Cluster, tmp_path: Pa
     assert client.describe_rule(Name="nightly-told")["ScheduleExpression"] == "cron(0 3 * * ? *)"
     left = [rule["Name"] for rule in client.list_rules(NamePrefix="ruled-dev-told")["Rules"]]
     assert left == ["ruled-dev-told-event-1"]
+    [schedule] = scheduler.list_schedules(NamePrefix="ruled-dev-told")["Schedules"]
+    assert (schedule["Name"], schedule["Target"]["Arn"]) == ("ruled-dev-told-schedule-3", f"{arn}:provisioned")
 
 
 def test_a_queue_is_read_as_the_manifest_says(reading: Cluster, moto: str, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ SERVERLESS = {
                 {"sqs": {"arn": QUEUE, "filterPatterns": [{"a": [1]}]}},
                 {"stream": {"arn": QUEUE, "destinations": {"onFailure": QUEUE}}},
                 {"schedule": {"rate": ["rate(1 hour)"], "input": {"a": 1}, "inputTransformer": {"inputTemplate": "1"}}},
+                {"schedule": {"rate": "at(2030-01-01T00:00:00)", "timezone": "UTC"}},
                 {"eventBridge": {"pattern": {"source": ["a"]}, "deadLetterQueueArn": QUEUE, "retryPolicy": {"maximumEventAge": 60}}},
             ],
             "reservedConcurrency": 1, "provisionedConcurrency": 1, "package": {"patterns": ["c"]}, "tags": {"c": "d"},
@@ -56,6 +57,7 @@ TEMPLATE = {
                 "Events": {
                     "Q": {"Type": "SQS", "Properties": {"Queue": QUEUE, "DestinationConfig": {"OnFailure": {"Destination": QUEUE}}}},
                     "S": {"Type": "Schedule", "Properties": {"Schedule": "rate(1 hour)", "DeadLetterConfig": {"Arn": QUEUE}}},
+                    "V": {"Type": "ScheduleV2", "Properties": {"ScheduleExpression": "rate(1 hour)", "FlexibleTimeWindow": {"Mode": "OFF"}}},
                     "E": {"Type": "EventBridgeRule", "Properties": {"Pattern": {"source": ["a"]}, "Target": {"Id": "x"}}},
                 },
             },
@@ -118,6 +120,9 @@ def test_a_manifest_is_a_plan_or_an_error_of_one_line(tmp_path_factory: Any, bas
         for rule in function.rules:
             assert rule.name
             documents.as_json([rule.rule, rule.target])
+        for schedule in function.schedules:
+            assert schedule.name
+            documents.as_json([schedule.schedule, schedule.target])
 
 
 @settings(max_examples=300, deadline=None)

@@ -174,7 +174,7 @@ def http_doors(*more: tuple[Any, object]) -> tuple[HttpDoors, list[tuple[str, st
     def verifier(service: str) -> Verifier:
         return Verifier(KEYS, skew_seconds=300, presigned_max_seconds=3600, services={service})
 
-    rest = RestDoor(dispatch, verifier("lambda"), clock=clock, ids=ids, limits=Limits())
+    rest = RestDoor(dispatch, verifier, clock=clock, ids=ids, limits=Limits())
     json, query = (kind(dispatch, verifier, clock=clock, ids=ids) for kind in (JsonDoor, QueryDoor))
     return HttpDoors(rest, json, query, urls=PlainService(_no_url, 0)), outcomes
 
@@ -215,7 +215,7 @@ async def both_doors(
         presigned_max_seconds=limits.presigned_max_seconds,
         services={"lambda"},
     )
-    door = RestDoor(dispatch, verifier, clock=clock, ids=ids, limits=limits)
+    door = RestDoor(dispatch, lambda _: verifier, clock=clock, ids=ids, limits=limits)
     server = HttpServer(door, clock=clock, limits=http)
     grpc_door = GrpcDoor(dispatch, KEYS, clock=clock, ids=ids, limits=limits)
     http_port = await server.start("127.0.0.1", 0)

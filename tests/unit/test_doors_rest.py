@@ -37,7 +37,7 @@ class Bench:
         clock = SystemClock()
         self.door = RestDoor(
             Dispatch(echoes, clock=clock, observe=lambda name, outcome: self.outcomes.append((name, outcome))),
-            Verifier(KEYS, skew_seconds=300, presigned_max_seconds=3600, services={"lambda"}, regions=regions),
+            lambda name: Verifier(KEYS, skew_seconds=300, presigned_max_seconds=3600, services={name}, regions=regions),
             clock=clock,
             ids=SystemIds(),
             limits=limits,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lambent.client.manifests.plan import Files, ManifestError, Plan, PlannedFunction, PlannedRule
+from lambent.client.manifests.plan import Files, ManifestError, Plan, PlannedFunction, PlannedRule, PlannedSchedule
 from lambent.client.manifests.reading import find, read
 from lambent.client.manifests.variables import Surroundings
 
@@ -146,8 +146,9 @@ def test_schedules_and_events_are_rules(tmp_path: Path) -> None:
         "        B: {Type: Schedule, Properties: {Schedule: !Sub 'cron(0 ${Hour} * * ? *)', Name: !Sub '${AWS::StackName}-b', State: DISABLED,"
         f" Description: d, Input: '{{}}', RetryPolicy: {{MaximumRetryAttempts: 1}}, DeadLetterConfig: {{Arn: '{QUEUE}'}}}}}}\n"
         "        C: {Type: EventBridgeRule, Properties: {Pattern: {source: [shop]}, InputPath: $.detail}}\n"
-        "        D: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute), RoleArn: x}}\n"
-        "        E: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute), ScheduleExpressionTimezone: Asia/Tokyo}}\n"
+        "        D: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute), RoleArn: x, GroupName: g}}\n"
+        "        E: {Type: ScheduleV2, Properties: {ScheduleExpression: at(2030-01-01T00:00:00), ScheduleExpressionTimezone: Asia/Tokyo,"
+        " Name: e, Input: {a: 1}, FlexibleTimeWindow: {Mode: FLEXIBLE, MaximumWindowInMinutes: 5}, EndDate: '2030-01-02T00:00:00Z'}}\n"
         "        F: {Type: EventBridgeRule, Properties: {Pattern: {source: [shop]}, EventBusName: mine}}\n"
     )
     found = plan(tmp_path, text, {"Hour": "12"})
@@ -160,13 +161,27 @@ def test_schedules_and_events_are_rules(tmp_path: Path) -> None:
         PlannedRule(
             "shop-F-event-3", {"EventPattern": '{"source":["shop"]}', "State": "ENABLED"}, {"InputPath": "$.detail"}
         ),
-        PlannedRule("shop-F-schedule-4", {"ScheduleExpression": "rate(1 minute)", "State": "ENABLED"}, {}),
     ]  # fmt: skip
     assert found.notes == [
         "F.Events.A.Odd is left out",
-        "F.Events.E is left out: schedules are in UTC here, not in Asia/Tokyo",
+        "F.Events.D.GroupName is left out",
         "F.Events.F is of another bus than `default`: shop-F is not called",
     ]
+    assert found.functions[0].schedules == [
+        PlannedSchedule(
+            "shop-F-schedule-4",
+            {"ScheduleExpression": "rate(1 minute)", "State": "ENABLED", "FlexibleTimeWindow": {"Mode": "OFF"}}, {},
+        ),
+        PlannedSchedule(
+            "e",
+            {
+                "ScheduleExpression": "at(2030-01-01T00:00:00)", "ScheduleExpressionTimezone": "Asia/Tokyo",
+                "State": "ENABLED", "FlexibleTimeWindow": {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 5},
+                "EndDate": "2030-01-02T00:00:00Z",
+            },
+            {"Input": '{"a":1}'},
+        ),
+    ]  # fmt: skip
     for event, says in (
         ("{Type: Schedule}", "F.Events.A: say its `Schedule`"),
         ("{Type: Schedule, Properties: {Schedule: x, DeadLetterConfig: {Type: SQS}}}", "say its `Arn`"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lambent.client.manifests.plan import ManifestError, Plan, PlannedFunction, PlannedRule
+from lambent.client.manifests.plan import ManifestError, Plan, PlannedFunction, PlannedRule, PlannedSchedule
 from lambent.client.manifests.reading import read
 from lambent.client.manifests.rules import is_made_for
 from lambent.client.manifests.variables import Surroundings
@@ -131,12 +131,13 @@ def test_schedules_and_events_are_rules(tmp_path: Path) -> None:
         "functions:\n  f:\n    handler: a.b\n    events:\n"
         "      - schedule: rate(1 hour)\n"
         "      - schedule: {rate: ['cron(0 12 * * ? *)', 'rate(2 hours)'], name: noon, description: d, enabled: false,"
-        " input: {a: 1}, method: scheduler, timezone: UTC, odd: 1}\n"
+        " input: {a: 1}, method: eventBus, odd: 1}\n"
         f"      - eventBridge: {{pattern: {{source: [shop]}}, inputPath: $.detail, deadLetterQueueArn: '{QUEUE}',"
         " retryPolicy: {maximumEventAge: 60, maximumRetryAttempts: 1}}\n"
         "      - eventBridge: {schedule: rate(1 minute), inputTransformer: {inputPathsMap: {t: $.time}, inputTemplate: '<t>'}}\n"
-        "      - schedule: {rate: rate(1 hour), timezone: Europe/Berlin}\n"
+        "      - schedule: {rate: rate(1 hour), timezone: Europe/Berlin, name: there, input: '{}', inputPath: $.a}\n"
         "      - schedule: at(2030-01-01T00:00:00)\n"
+        "      - schedule: {rate: rate(1 hour), method: scheduler, enabled: false}\n"
         "      - eventBridge: {eventBus: mine, pattern: {source: [a]}}\n"
     )
     found = plan(tmp_path, text)
@@ -158,12 +159,21 @@ def test_schedules_and_events_are_rules(tmp_path: Path) -> None:
             {"InputTransformer": {"InputPathsMap": {"t": "$.time"}, "InputTemplate": "<t>"}},
         ),
     ]  # fmt: skip
+    off = {"FlexibleTimeWindow": {"Mode": "OFF"}}
+    there = {"ScheduleExpression": "rate(1 hour)", "ScheduleExpressionTimezone": "Europe/Berlin", **enabled, **off}
+    once = {"ScheduleExpression": "at(2030-01-01T00:00:00)", **enabled, **off}
+    assert found.functions[0].schedules == [
+        PlannedSchedule("there", there, {"Input": "{}"}),
+        PlannedSchedule("shop-dev-f-schedule-7", once, {}),
+        PlannedSchedule(
+            "shop-dev-f-schedule-8", {"ScheduleExpression": "rate(1 hour)", "State": "DISABLED", **off}, {}
+        ),
+    ]
     assert found.notes == [
         "functions.f.events[1].schedule.odd is left out",
         "functions.f.events[1].schedule.odd is left out",
-        "functions.f.events[4].schedule: rate(1 hour) is left out: schedules are in UTC here, not in Europe/Berlin",
-        "functions.f.events[5].schedule: at(2030-01-01T00:00:00) is left out: rules run over and over, not once",
-        "functions.f.events[6].eventBridge.eventBus is another bus than `default`: shop-dev-f is not called",
+        "functions.f.events[4].schedule: InputPath is left out: only rules have it, not schedules in a time zone",
+        "functions.f.events[7].eventBridge.eventBus is another bus than `default`: shop-dev-f is not called",
     ]
 
 

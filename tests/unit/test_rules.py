@@ -14,6 +14,7 @@ from lambent.domain.errors import AwsError
 from lambent.domain.limits import Limits
 from lambent.domain.rule_inputs import Event, Transformer
 from lambent.domain.rules import DISABLED, ENABLED, Rule, RuleTarget, Wanted
+from lambent.domain.turns import Turn
 from tests.records import ONE
 
 FUNCTION = "arn:aws:lambda:us-east-1:000000000001:function:f"
@@ -87,13 +88,13 @@ def test_of_the_times_that_were_missed_the_last_one_counts(schedule: str) -> Non
     rule = put(schedule)
     for missed in (0, 1, 2, 5, 28):
         taken = rules.turn(rule, times[missed] + 0.5)
-        assert taken == rules.Turn(times[missed], times[missed + 1])
+        assert taken == Turn(times[missed], times[missed + 1])
 
 
 def test_the_last_time_of_all_is_acted_on_and_nothing_follows() -> None:
     rule = put("cron(0/30 10 1 5 ? 2026)")
-    assert rules.turn(rule, NOW + 1e7) == rules.Turn(epoch("2026-05-01T10:30:00"), None)
-    assert rules.acted(rule, rules.Turn(0, None)).due is None
+    assert rules.turn(rule, NOW + 1e7) == Turn(epoch("2026-05-01T10:30:00"), None)
+    assert rules.acted(rule, Turn(0, None)).due is None
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_targets_are_added_replaced_and_taken_away() -> None:
         ({"arn": "arn:aws:lambda:us-east-1:000000000001:layer:l:1"}, "only functions"),
         ({"arn": "arn:aws:lambda:us-east-1:000000000002:function:f"}, "another account or region"),
         ({"arn": "arn:aws:lambda:eu-west-1:000000000001:function:f"}, "another account or region"),
-        ({"arn": "arn:aws:lambda:us-east-1:000000000001:function:f f"}, "correct format"),
+        ({"arn": "arn:aws:lambda:us-east-1:000000000001:function:f f"}, "regular expression"),
         ({"input": "{"}, "JSON syntax error"),
         ({"input": "1", "input_path": "$"}, "Only one of"),
         ({"input_path": "detail"}, "Invalid InputPath"),

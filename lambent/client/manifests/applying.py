@@ -25,8 +25,9 @@ from lambent.client.manifests.plan import (
     PlannedFunction,
     PlannedLayer,
     PlannedRule,
+    PlannedSchedule,
 )
-from lambent.client.manifests.rules import is_made_for
+from lambent.client.manifests.rules import beginning, is_made_for
 from lambent.client.packaging import Step, package, zipped
 from lambent.client.sync import Client
 from lambent.v1 import alias_service_pb2 as aliases
@@ -38,6 +39,7 @@ from lambent.v1 import function_url_service_pb2 as urls
 from lambent.v1 import layer_service_pb2 as layers
 from lambent.v1 import permission_service_pb2 as permissions
 from lambent.v1 import rule_service_pb2 as rules
+from lambent.v1 import schedule_service_pb2 as schedules
 from lambent.v1 import tag_service_pb2 as tags
 from lambent.v1 import version_service_pb2 as versions
 
@@ -299,11 +301,15 @@ class _Deployment:
             self._call(sources.UpdateEventSourceMappingRequest, changes, {"UUID": found.uuid})
 
     def _rules(self) -> None:
-        """The function as the target of its rules, and of no other that was made for it without a name of its own."""
+        """The function as the target of its rules and schedules, and of no other that was made for it without a name of
+        its own."""
         alias = self._planned.alias
         called = self._arn if alias is None else f"{self._arn}:{alias}"
         for planned in self._planned.rules:
             self._rule(planned, called)
+        for schedule in self._planned.schedules:
+            self._schedule(schedule, called)
+        self._end_schedules({planned.name for planned in self._planned.schedules})
         kept = {planned.name for planned in self._planned.rules}
         for arn in {self._arn, called}:
             listing = rules.ListRuleNamesByTargetRequest(target_arn=arn)
@@ -326,6 +332,27 @@ class _Deployment:
         target = {"Id": self._name, "Arn": called, **planned.target}
         self._call(rules.PutTargetsRequest, {"Rule": planned.name, "Targets": [target]})
 
+    def _schedule(self, planned: PlannedSchedule, called: str) -> None:
+        target = {"Arn": called, "RoleArn": ROLE.format(account=self._account), **planned.target}
+        request = {"Name": planned.name, **planned.schedule, "Target": target}
+        try:
+            found = self._client.call(schedules.GetScheduleRequest(name=planned.name))
+        except NotFound:
+            self._say(f"making schedule {planned.name}")
+            self._call(schedules.CreateScheduleRequest, request)
+            return
+        if differs(MessageToDict(found), request):
+            self._say(f"changing schedule {planned.name}")
+        self._call(schedules.UpdateScheduleRequest, request)  # whose times are as they were goes on counting
+
+    def _end_schedules(self, kept: set[str]) -> None:
+        listing = schedules.ListSchedulesRequest(group_name="default", name_prefix=beginning(self._name))
+        for each in self._client.call(listing).schedules:
+            ours = f"{each.target.arn}:".startswith(f"{self._arn}:") and is_made_for(each.name, self._name)
+            if ours and each.name not in kept:
+                self._say(f"ending schedule {each.name}")
+                self._client.call(schedules.DeleteScheduleRequest(name=each.name))
+
     def _settled(self, mapping: sources.EventSourceMappingConfiguration) -> sources.EventSourceMappingConfiguration:
         """A mapping once no change of it is under way: until then it takes no other."""
         for _ in range(_PATIENCE):
@@ -346,6 +373,9 @@ def _check(planned: PlannedFunction) -> None:
     for each in planned.rules:
         _message(rules.PutRuleRequest, each.rule, planned.name)
         _message(rules.RuleTarget, each.target, planned.name)
+    for schedule in planned.schedules:
+        _message(schedules.CreateScheduleRequest, schedule.schedule, planned.name)
+        _message(schedules.ScheduleTarget, schedule.target, planned.name)
 
 
 def _message(kind: type[_Request], document: Document, where: str) -> _Request:

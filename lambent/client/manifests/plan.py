@@ -45,6 +45,15 @@ class PlannedRule:
 
 
 @dataclass(slots=True)
+class PlannedSchedule:
+    """A schedule whose target a function is."""
+
+    name: str
+    schedule: Document  # CreateSchedule, without name and target
+    target: Document  # of it, without the function and the role
+
+
+@dataclass(slots=True)
 class PlannedFunction:
     """A function and what belongs to it."""
 
@@ -64,6 +73,7 @@ class PlannedFunction:
     url: Document | None = None  # CreateFunctionUrlConfig; None: none is made
     sources: list[Document] = field(default_factory=list)  # CreateEventSourceMapping, without the function
     rules: list[PlannedRule] = field(default_factory=list)  # by which it runs at set times and on events
+    schedules: list[PlannedSchedule] = field(default_factory=list)  # by which it runs at set times
 
 
 @dataclass(slots=True)

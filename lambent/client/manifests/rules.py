@@ -1,4 +1,5 @@
-"""Rules of a manifest's functions: at which times and on which events they run, in the words of EventBridge's API."""
+"""Rules and schedules of a manifest's functions: at which times and on which events they run, in the words of
+EventBridge's APIs."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lambent.client.manifests import documents
-from lambent.client.manifests.plan import PlannedFunction, PlannedRule
+from lambent.client.manifests.plan import PlannedFunction, PlannedRule, PlannedSchedule
 
 SCHEDULE, EVENT = "schedule", "event"
 _MOST = 64  # letters in a rule's name
@@ -20,25 +21,35 @@ def planned_rule(
 ) -> PlannedRule:
     """One more rule of a function. `kind`: SCHEDULE or EVENT. `name`: its own; None: it has none. `rule`, `target`:
     what is said of both; None says nothing."""
-    number = len(function.rules) + 1
-    return PlannedRule(
-        f"{_base(function.name)}-{kind}-{number}" if name is None else str(name),
-        {member: value for member, value in rule.items() if value is not None},
-        {member: value for member, value in target.items() if value is not None},
-    )
+    return PlannedRule(_named(function, kind, name), _said(rule), _said(target))
+
+
+def planned_schedule(
+    function: PlannedFunction, name: object, schedule: Mapping[str, Any], target: Mapping[str, Any]
+) -> PlannedSchedule:
+    """One more schedule of a function. As above."""
+    window = {"FlexibleTimeWindow": {"Mode": "OFF"}}
+    return PlannedSchedule(_named(function, SCHEDULE, name), window | _said(schedule), _said(target))
+
+
+def _named(function: PlannedFunction, kind: str, name: object) -> str:
+    number = len(function.rules) + len(function.schedules) + 1
+    return f"{_base(function.name)}-{kind}-{number}" if name is None else str(name)
+
+
+def _said(members: Mapping[str, Any]) -> dict[str, Any]:
+    return {member: value for member, value in members.items() if value is not None}
 
 
 def is_made_for(rule: str, function: str) -> bool:
-    """Whether a rule's name is one that a manifest's rule without a name has for a function."""
+    """Whether a rule's or a schedule's name is one that it has for a function where a manifest gives it none."""
     base = _base(function)
     return rule.startswith(base) and _ENDING.fullmatch(rule[len(base) :]) is not None
 
 
-def obstacle(expression: str, zone: object) -> str | None:
-    """Why a schedule is none of a rule's; None: it is. `zone`: of the times that it says."""
-    if zone not in (None, "UTC", "Etc/UTC"):
-        return f"is left out: schedules are in UTC here, not in {zone}"
-    return "is left out: rules run over and over, not once" if expression.startswith("at(") else None
+def beginning(function: str) -> str:
+    """What the names of such schedules of a function begin with."""
+    return f"{_base(function)}-{SCHEDULE}-"
 
 
 def state(enabled: object) -> str:

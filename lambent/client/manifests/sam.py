@@ -16,7 +16,7 @@ from lambent.client.deploying import Document
 from lambent.client.manifests import documents
 from lambent.client.manifests.plan import Files, ManifestError, Plan, PlannedFunction, PlannedLayer
 from lambent.client.manifests.references import References
-from lambent.client.manifests.rules import EVENT, SCHEDULE, as_text, obstacle, planned_rule, state
+from lambent.client.manifests.rules import EVENT, SCHEDULE, as_text, planned_rule, planned_schedule, state
 from lambent.client.manifests.shapes import listed, members, whole
 from lambent.client.manifests.variables import Surroundings
 
@@ -53,9 +53,9 @@ _TARGET = ("InputPath", "InputTransformer", "RetryPolicy")
 _RULE_READ = {
     "Name", "RuleName", "Description", "Enabled", "State", "Input", "DeadLetterConfig", "EventBusName", *_TARGET,
 }  # fmt: skip
-_RULE_NOTHING = {
-    "ScheduleExpressionTimezone", "RoleArn", "PermissionsBoundary", "OmitName", "Target", "KmsKeyArn", "GroupName",
-}  # fmt: skip
+_RULE_NOTHING = {"RoleArn", "PermissionsBoundary", "OmitName", "Target"}
+# Of a ScheduleV2 alone.
+_SCHEDULE = ("ScheduleExpressionTimezone", "StartDate", "EndDate", "FlexibleTimeWindow")
 _LAYER = ("Description", "CompatibleRuntimes", "CompatibleArchitectures", "LicenseInfo")
 _URL = ("AuthType", "Cors", "InvokeMode")
 _NO_VALUE = object()
@@ -338,16 +338,11 @@ class _Template:
         when = said.get(given)
         if when is None:
             raise ManifestError(f"{where}: say its `{given}`")
-        if given == "Pattern":
-            bus = said.get("EventBusName", "default")
-            other = str(bus).rpartition("/")[2] != "default"
-            reason = f"is of another bus than `default`: {planned.name} is not called" if other else None
-        else:
-            reason = obstacle(str(when), said.get("ScheduleExpressionTimezone"))
-        if reason is not None:
-            self._plan.notes.append(f"{where} {reason}")
+        if str(said.get("EventBusName", "default")).rpartition("/")[2] != "default":
+            self._plan.notes.append(f"{where} is of another bus than `default`: {planned.name} is not called")
             return
-        for member in sorted(said.keys() - _RULE_READ - _RULE_NOTHING - {given}):
+        schedule = {member: said.get(member) for member in _SCHEDULE} if kind == "ScheduleV2" else {}
+        for member in sorted(said.keys() - _RULE_READ - _RULE_NOTHING - schedule.keys() - {given}):
             self._plan.notes.append(f"{where}.{member} is left out")
         target = {member: said.get(member) for member in _TARGET} | {"Input": as_text(said.get("Input"))}
         letters = members(said.get("DeadLetterConfig"), f"{where}.DeadLetterConfig")
@@ -361,6 +356,9 @@ class _Template:
             "Description": said.get("Description"),
         }
         name = said.get("Name", said.get("RuleName"))
+        if schedule:
+            planned.schedules.append(planned_schedule(planned, name, {**rule, **schedule}, target))
+            return
         planned.rules.append(planned_rule(planned, EVENT if given == "Pattern" else SCHEDULE, name, rule, target))
 
 

@@ -23,7 +23,7 @@ from lambent.client.manifests.plan import (
     PlannedLayer,
 )
 from lambent.client.manifests.references import References
-from lambent.client.manifests.rules import EVENT, SCHEDULE, as_text, obstacle, planned_rule, state
+from lambent.client.manifests.rules import EVENT, SCHEDULE, as_text, planned_rule, planned_schedule, state
 from lambent.client.manifests.shapes import listed, members, renamed, texts, whole
 from lambent.client.manifests.variables import Surroundings, Variables
 
@@ -359,13 +359,13 @@ class _Reader:
         rates = event["rate"] if isinstance(event["rate"], list) else [event["rate"]]
         for number, each in enumerate(rates, 1):
             expression = self._references.text(each, f"{where}.rate")
-            if (reason := obstacle(expression, event.get("timezone"))) is not None:
-                self._note(f"{where}: {expression}", reason)
-                continue
             name = event.get("name")
-            own = name if name is None or number == 1 else f"{name}-{number}"
-            others = {"rate", "method", "timezone"}
-            self._rule(where, {**event, "name": own}, {"ScheduleExpression": expression}, others, planned)
+            own = {**event, "name": name if name is None or number == 1 else f"{name}-{number}"}
+            source: Document = {"ScheduleExpression": expression}
+            zone = event.get("timezone")
+            if zone is not None or event.get("method") == "scheduler" or expression.startswith("at("):
+                source["ScheduleExpressionTimezone"] = zone
+            self._rule(where, own, source, {"rate", "method", "timezone", "roleArn"}, planned)
 
     def _on_event(self, where: str, event: Document, planned: PlannedFunction) -> None:
         bus = event.get("eventBus", "default")
@@ -390,6 +390,12 @@ class _Reader:
         for name in sorted(event.keys() - known):
             self._note(f"{where}.{name}", "is left out")
         rule = {**source, "State": state(event.get("enabled")), "Description": event.get("description")}
+        if "ScheduleExpressionTimezone" in source:
+            for member in ("InputPath", "InputTransformer"):
+                if target.pop(member, None) is not None:
+                    self._note(f"{where}: {member}", "is left out: only rules have it, not schedules in a time zone")
+            planned.schedules.append(planned_schedule(planned, event.get("name"), rule, target))
+            return
         kind = SCHEDULE if source.get("ScheduleExpression") is not None else EVENT
         planned.rules.append(planned_rule(planned, kind, event.get("name"), rule, target))
 

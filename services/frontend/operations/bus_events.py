@@ -13,8 +13,9 @@ from lambent.domain.json_text import is_json
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.domain.rule_inputs import Event
-from lambent.infra.rules.port import RuleStore
-from lambent.infra.rules.telling import RuleTargets
+from lambent.domain.rules import Rule
+from lambent.infra.due.port import DueStore
+from lambent.infra.rule_targets import RuleTargets
 from lambent.v1 import rule_service_pb2 as pb
 from services.frontend.transport.call import Call
 
@@ -29,7 +30,7 @@ _TIME_BYTES = 14
 class BusEvents:
     """Hands events to the targets of rules."""
 
-    def __init__(self, *, store: RuleStore, targets: RuleTargets, limits: Limits, ids: Ids) -> None:
+    def __init__(self, *, store: DueStore[Rule], targets: RuleTargets, limits: Limits, ids: Ids) -> None:
         self._store = store
         self._targets = targets
         self._limits = limits

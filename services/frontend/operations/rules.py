@@ -14,7 +14,7 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.domain.rules import Rule
 from lambent.domain.tags import check_tags
-from lambent.infra.rules.port import RuleStore
+from lambent.infra.due.port import DueStore
 from lambent.v1 import rule_service_pb2 as pb
 from services.frontend.operations import paging
 from services.frontend.operations.bus_events import BusEvents
@@ -56,7 +56,7 @@ class Paged(Protocol):
 class RuleOperations:
     """The operations of lambent.v1.RuleService."""
 
-    def __init__(self, *, store: RuleStore, bus: BusEvents, limits: Limits, clock: Clock) -> None:
+    def __init__(self, *, store: DueStore[Rule], bus: BusEvents, limits: Limits, clock: Clock) -> None:
         self._store = store
         self._limits = limits
         self._clock = clock

@@ -39,20 +39,21 @@ class RestDoor:
     def __init__(
         self,
         dispatch: Dispatch,
-        verifier: Verifier,
+        verifier: Callable[[str], Verifier],
         *,
         clock: Clock,
         ids: Ids,
         limits: Limits,
         plain: Mapping[str, Handler] | None = None,
     ) -> None:
-        """`plain`: handlers outside AWS's API by path prefix, unauthenticated here: package downloads, health.
+        """`verifier`: makes the one for requests that are signed for a service of this name. `plain`: handlers outside
+        AWS's API by path prefix, unauthenticated here: package downloads, health.
 
         Raises DispatchError when two RPCs claim one route.
         """
         self._observe = dispatch.observe
         self._routes = RouteTable(dispatch.entries.values())
-        self._verifier = verifier
+        self._verifiers = {name: verifier(name) for name in {route.signing_name for route in self._routes.routes}}
         self._clock = clock
         self._ids = ids
         self._limits = limits
@@ -85,7 +86,7 @@ class RestDoor:
             headers, body = request.headers, request.body
             large = len(body) >= _ON_THREAD
             body_hash = _hash(body) if not large else await asyncio.to_thread(_hash, body)
-            signer = self._verifier.verify(
+            signer = self._verifiers[route.signing_name].verify(
                 request.method, request.raw_path, request.raw_query, headers, body_hash, self._clock.epoch()
             )
             call = Call(
@@ -115,7 +116,7 @@ class RestDoor:
         except AwsError as error:
             if not entered:
                 self._observe(_name(route), error.name)
-            response = error_answer(error, request_id)
+            response = error_answer(_told(error, route), request_id)
             if error.name == "MethodNotAllowedException" and match is not None:
                 response.headers.append((b"Allow", ", ".join(sorted(match.routes)).encode()))
             if call is not None and call.trace_out is not None:
@@ -126,7 +127,8 @@ class RestDoor:
             _log.error("request failed", extra={"request_id": request_id}, exc_info=error)
             if not entered:
                 self._observe(_name(route), "ServiceException")
-            return error_answer(AwsError("ServiceException", "An internal error occurred."), request_id)
+            defect = AwsError("ServiceException", "An internal error occurred.")
+            return error_answer(_told(defect, route), request_id)
         response.headers.append((b"x-amzn-RequestId", (call.answered_id or request_id).encode()))
         if call.trace_out is not None:
             response.headers.append((b"X-Amzn-Trace-Id", call.trace_out.encode()))
@@ -168,7 +170,7 @@ class RestDoor:
             return None
         try:
             route = _known(match, route, head)
-            self._verifier.refute(head.raw_query, head.headers, self._clock.epoch())
+            self._verifiers[route.signing_name].refute(head.raw_query, head.headers, self._clock.epoch())
         except AwsError as error:
             return self._refusal(route, error)
         return None
@@ -213,6 +215,13 @@ def _known(match: Match | None, route: Route | None, head: HttpRequest) -> Route
     if route is None:
         raise AwsError("MethodNotAllowedException", f"{head.method[:32]} is not allowed on this resource.")
     return route
+
+
+def _told(error: AwsError, route: Route | None) -> AwsError:
+    """The error as the route's service calls it."""
+    if error.name != "ServiceException" or route is None or not route.internal_error:
+        return error
+    return AwsError(route.internal_error, error.message)
 
 
 def _name(route: Route | None) -> str:

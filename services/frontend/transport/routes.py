@@ -13,9 +13,11 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from google.api import annotations_pb2
 
+from lambent.v1 import options_pb2
 from services.frontend.transport.dispatch import DispatchError, Entry
 from services.frontend.transport.restjson import RequestCodec, ResponseCodec
 
+_LAMBDA = "lambda"
 _DOTS = frozenset({b".", b".."})
 _CACHED_PATH = 512
 
@@ -31,6 +33,8 @@ class Route:
     response: ResponseCodec
     required_query: frozenset[tuple[str, str]]
     takes_payload: bool  # the body is the payload itself, as Invoke's
+    signing_name: str  # the service that requests are signed for
+    internal_error: str  # what that calls a failure of its own; empty: as Lambda does
 
 
 @dataclass(slots=True)
@@ -84,6 +88,7 @@ class RouteTable:
             else:
                 node = node.literals.setdefault(segment.encode(), _Node())
         request = RequestCodec(entry.request_class, variables)
+        service = entry.method.containing_service.GetOptions().Extensions[options_pb2.service]
         route = Route(
             verb=verb,
             template=template,
@@ -92,6 +97,8 @@ class RouteTable:
             response=ResponseCodec(entry.response_class, entry.rule.success),
             required_query=frozenset(entry.rule.required_query.items()),
             takes_payload=request.takes_payload,
+            signing_name=service.signing_name or _LAMBDA,
+            internal_error=service.internal_error,
         )
         siblings = node.routes.setdefault(verb, [])
         for other in siblings:

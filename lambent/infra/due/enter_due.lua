@@ -1,6 +1,6 @@
--- Lets a rule be looked at by the time that it is due, or earlier, and ends a claim to it.
--- KEYS: 1 rules, by the time at which they are to be looked at
--- ARGV: 1 rule, 2 when it is due
+-- Lets a record be looked at by the time that it is due, or earlier, and ends a claim to it.
+-- KEYS: 1 records, by the time at which they are to be looked at
+-- ARGV: 1 record, 2 when it is due
 local score = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 'inf')
 local due = tonumber(ARGV[2])
 if score <= due then

@@ -15,15 +15,16 @@ from lambent.domain import rules
 from lambent.domain.errors import AwsError
 from lambent.domain.names import Tenant
 from lambent.domain.rules import Rule, RuleTarget, Wanted
+from lambent.infra.due.memory_store import MemoryDueStore
+from lambent.infra.due.port import Replaced
 from lambent.infra.functions.directory import Known
 from lambent.infra.queue.memory_queue import MemoryQueue
 from lambent.infra.queue.port import Done, QueueKey, Settlement
 from lambent.infra.queue.records import DELIVERIES, decode_delivery, decode_event
-from lambent.infra.rules.memory_store import MemoryRuleStore
-from lambent.infra.rules.port import Replaced
-from lambent.infra.rules.telling import RuleTargets
+from lambent.infra.rule_targets import RuleTargets
 from lambent.infra.telemetry import Telemetry
-from services.poller.schedules import CLAIM_SECONDS, Schedules
+from lambent.infra.telling import Teller
+from services.poller.timekeeping import CLAIM_SECONDS, Rules, Timekeeper
 from tests.records import CONFIGURATION, ONE, OTHER, record
 from tests.unit.http_support import ManualClock
 
@@ -34,7 +35,7 @@ class Lost(Exception):
     """A poller ends here."""
 
 
-class Store(MemoryRuleStore):
+class Store(MemoryDueStore[Rule]):
     """One at which pollers can be lost."""
 
     before_replace: Callable[[], None] | None = None
@@ -68,9 +69,9 @@ class World:
         self.queue = MemoryQueue(self.clock, "p", dead_seconds=1e9, dead_items=100)
         self.telemetry = Telemetry("test", otlp_endpoint="", prometheus=False, instance="t")
 
-    def poller(self) -> Schedules:
-        targets = RuleTargets(self.queue, self.functions, self.telemetry, 600.0)  # type: ignore[arg-type]
-        return Schedules(self.store, self.store, targets)
+    def poller(self) -> Timekeeper[Rule]:
+        teller = Teller(self.queue, self.functions, 600.0)  # type: ignore[arg-type]
+        return Timekeeper(self.store, Rules(RuleTargets(teller, self.telemetry)), teller)
 
     async def put(self, schedule: str, name: str = "r", tenant: Tenant = ONE, **target: Any) -> Rule:
         before = await self.store.get(tenant, name)
@@ -155,7 +156,7 @@ async def test_a_rule_that_is_changed_while_it_is_acted_on_goes_by_what_it_is_th
     def change() -> None:
         world.store.before_replace = None
         after = rules.put(before, ONE, "r", Wanted("rate(3 minutes)", None, None, None, None), {}, world.clock.now)
-        world.store._rules[ONE, "r"] = after
+        world.store._records[ONE, "r"] = after
         changes.append(after)
 
     world.store.before_replace = change

@@ -1,4 +1,4 @@
-"""Every RuleStore with its DueRules answers alike: the one in Redis and its twin in memory."""
+"""Every DueStore answers alike: the one in Redis and its twin in memory; by rules, of which it keeps most."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import pytest
 from lambent.domain.names import Tenant
 from lambent.domain.rule_inputs import Transformer
 from lambent.domain.rules import DISABLED, Rule, RuleTarget
+from lambent.infra.due import redis_store
+from lambent.infra.due.memory_store import MemoryDueStore
+from lambent.infra.due.port import DueStore
 from lambent.infra.redis_client import connect
-from lambent.infra.rules.memory_store import MemoryRuleStore
-from lambent.infra.rules.port import DueRules, RuleStore
-from lambent.infra.rules.redis_store import RedisDueRules, RedisRuleStore
 from tests.records import ONE, OTHER
 
 MOST = 300
 
 
 class Stores(NamedTuple):
-    rules: RuleStore
-    due: DueRules
+    rules: DueStore[Rule]
 
     async def claimed(self, now: float, seconds: float = 30.0, most: int = 100) -> list[tuple[Tenant, str]]:
-        return [(claim.tenant, claim.name) for claim in await self.due.claim(now, seconds, most)]
+        return [(claim.tenant, claim.key) for claim in await self.rules.claim(now, seconds, most)]
 
     async def keep(self, *rules: Rule) -> None:
         for rule in rules:
@@ -35,11 +34,10 @@ class Stores(NamedTuple):
 @pytest.fixture(params=["memory", "redis", "cluster"])
 async def stores(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Stores]:
     if request.param == "memory":
-        twin = MemoryRuleStore()
-        yield Stores(twin, twin)
+        yield Stores(MemoryDueStore())
         return
     client = connect(redis_url)
-    yield Stores(RedisRuleStore(client), RedisDueRules(client))
+    yield Stores(redis_store.rules(client))
     await client.aclose()
 
 
@@ -73,6 +71,23 @@ async def test_lists_are_by_name_and_each_tenant_has_its_own(stores: Stores) -> 
     await stores.keep(rule("b"), rule("c"), rule("a"), rule("a", tenant=OTHER))
     assert [each.name for each in await stores.rules.list(ONE)] == ["a", "b", "c"]
     assert list(await stores.rules.list(OTHER)) == [rule("a", tenant=OTHER)]
+
+
+async def test_pages_are_by_key_and_of_a_prefix(stores: Stores) -> None:
+    await stores.keep(*(rule(name) for name in ("b/1", "a/2", "a/1", "ab", "c", "a/3")), rule("a/9", tenant=OTHER))
+
+    async def page(prefix: str, after: str, count: int) -> list[str]:
+        return [each.name for each in await stores.rules.page(ONE, prefix, after, count)]
+
+    assert await page("", "", 9) == ["a/1", "a/2", "a/3", "ab", "b/1", "c"]
+    assert await page("", "a/3", 2) == ["ab", "b/1"]
+    assert await page("a/", "", 2) == ["a/1", "a/2"]
+    assert await page("a/", "a/2", 2) == ["a/3"]
+    assert await page("a/", "a/3", 2) == []
+    assert await page("d", "", 2) == []
+    ended = rule("a/1")
+    assert await stores.rules.replace(ended, None, MOST) == "done"
+    assert await page("a/", "", 9) == ["a/2", "a/3"]
 
 
 async def test_only_what_is_still_as_it_was_read_is_changed(stores: Stores) -> None:
@@ -113,20 +128,20 @@ async def test_so_many_are_claimed_at_a_time(stores: Stores) -> None:
 
 async def test_whoever_claimed_a_rule_says_when_it_is_looked_at_again(stores: Stores) -> None:
     await stores.keep(rule("again", 100), rule("no-more", 100))
-    for claim in await stores.due.claim(100.0, 30.0, 9):
-        await stores.due.settle(claim, 160.0 if claim.name == "again" else None)
-        await stores.due.settle(claim, 1.0)  # it is settled
+    for claim in await stores.rules.claim(100.0, 30.0, 9):
+        await stores.rules.settle(claim, 160.0 if claim.key == "again" else None)
+        await stores.rules.settle(claim, 1.0)  # it is settled
     assert await stores.claimed(159.0) == []
     assert await stores.claimed(1000.0) == [(ONE, "again")]
 
 
 async def test_a_claim_that_somebody_else_has_by_now_settles_nothing(stores: Stores) -> None:
     await stores.keep(rule("r", 100))
-    [first] = await stores.due.claim(100.0, 30.0, 9)
-    [second] = await stores.due.claim(131.0, 30.0, 9)
-    await stores.due.settle(first, 500.0)
+    [first] = await stores.rules.claim(100.0, 30.0, 9)
+    [second] = await stores.rules.claim(131.0, 30.0, 9)
+    await stores.rules.settle(first, 500.0)
     assert await stores.claimed(160.9) == []
-    await stores.due.settle(second, 170.0)
+    await stores.rules.settle(second, 170.0)
     assert await stores.claimed(170.0) == [(ONE, "r")]
 
 
@@ -135,18 +150,18 @@ async def test_a_rule_that_is_changed_meanwhile_is_not_put_off_by_a_claim(stores
     """Whoever has the claim may have read the rule as it was before."""
     before = rule("r", 100)
     await stores.keep(before)
-    [claim] = await stores.due.claim(100.0, 30.0, 9)
+    [claim] = await stores.rules.claim(100.0, 30.0, 9)
     assert await stores.rules.replace(before, changed(before, due), MOST) == "done"
-    await stores.due.settle(claim, 500.0)
+    await stores.rules.settle(claim, 500.0)
     assert await stores.claimed(float(due)) == [(ONE, "r")]
 
 
 async def test_the_holder_of_a_claim_changes_the_rule_and_settles(stores: Stores) -> None:
     before = rule("r", 100)
     await stores.keep(before)
-    [claim] = await stores.due.claim(100.0, 30.0, 9)
+    [claim] = await stores.rules.claim(100.0, 30.0, 9)
     assert await stores.rules.replace(before, changed(before, 160), MOST, claimed=True) == "done"
-    await stores.due.settle(claim, 160)
+    await stores.rules.settle(claim, 160)
     assert await stores.claimed(159.0) == []
     assert await stores.claimed(160.0) == [(ONE, "r")]
 
@@ -155,7 +170,7 @@ async def test_a_rule_that_was_put_off_by_its_change_is_looked_at_once_too_often
     before = rule("r", 100)
     await stores.keep(before)
     assert await stores.rules.replace(before, changed(before, 1000), MOST) == "done"
-    [claim] = await stores.due.claim(100.0, 30.0, 9)
-    await stores.due.settle(claim, 1000)
+    [claim] = await stores.rules.claim(100.0, 30.0, 9)
+    await stores.rules.settle(claim, 1000)
     assert await stores.claimed(999.0) == []
     assert await stores.claimed(1000.0) == [(ONE, "r")]

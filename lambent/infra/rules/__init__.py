@@ -1,1 +1,0 @@
-"""EventBridge's rules: where they are kept, and how their targets are told."""

@@ -1,0 +1,278 @@
+"""ScheduleService: EventBridge Scheduler's schedules and their groups. What may be set is decided by
+lambent/domain/event_schedules.py; what is due, pollers act on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+from lambent.domain import event_schedules
+from lambent.domain.clock import Clock
+from lambent.domain.errors import AwsError
+from lambent.domain.event_schedules import DEFAULT, Group, Schedule
+from lambent.domain.limits import Limits
+from lambent.domain.names import Tenant
+from lambent.domain.tags import check_tags
+from lambent.infra.due.port import DueStore, R
+from lambent.v1 import schedule_service_pb2 as pb
+from services.frontend.operations import paging
+from services.frontend.operations.editing import ATTEMPTS
+from services.frontend.operations.schedule_messages import (
+    DISABLED,
+    group_message,
+    group_summary,
+    schedule_message,
+    summary,
+    wanted,
+)
+from services.frontend.transport.call import Call
+
+LARGEST_PAGE = 100
+# From the tags that there are to those that there are to be.
+_TagChange = Callable[[Mapping[str, str]], dict[str, str]]
+
+
+class Paged(Protocol):
+    """A request of one page."""
+
+    @property
+    def max_results(self) -> int: ...
+    @property
+    def next_token(self) -> str: ...
+
+
+class ScheduleOperations:
+    """The operations of lambent.v1.ScheduleService."""
+
+    def __init__(self, *, store: DueStore[Schedule], groups: DueStore[Group], limits: Limits, clock: Clock) -> None:
+        self._store = store
+        self._groups = groups
+        self._limits = limits
+        self._clock = clock
+
+    # Schedules
+
+    async def create_schedule(self, request: pb.CreateScheduleRequest, call: Call) -> pb.CreateScheduleResponse:
+        """A new one. The same request again is answered as before."""
+        group = await self._group(call.tenant, request.group_name or DEFAULT)
+        made = event_schedules.create(call.tenant, group.name, request.name, wanted(request), self._clock.epoch())
+        if not await self._replaced(self._store, None, made, self._limits.schedules):
+            there = await self._store.get(call.tenant, made.key)
+            if there is None or not made.wanted.token or there.wanted.token != made.wanted.token:
+                raise AwsError("ConflictException", f"Schedule {request.name} already exists.")
+        elif not await self._there(call.tenant, group.name):
+            # It was deleted meanwhile, with all that it had then.
+            await self._ended(call.tenant, made.key)
+            raise event_schedules.no_group(group.name)
+        return pb.CreateScheduleResponse(schedule_arn=made.arn)
+
+    async def get_schedule(self, request: pb.GetScheduleRequest, call: Call) -> pb.GetScheduleResponse:
+        """What is set."""
+        schedule = await self._store.get(call.tenant, _key(request.group_name, request.name))
+        if schedule is None:
+            raise event_schedules.no_schedule(request.name)
+        return schedule_message(schedule)
+
+    async def update_schedule(self, request: pb.UpdateScheduleRequest, call: Call) -> pb.UpdateScheduleResponse:
+        """All of it, anew."""
+        said = wanted(request)
+        for _ in range(ATTEMPTS):
+            before = await self._store.get(call.tenant, _key(request.group_name, request.name))
+            if before is None:
+                raise event_schedules.no_schedule(request.name)
+            after = event_schedules.update(before, said, self._clock.epoch())
+            if await self._replaced(self._store, before, after, 0):
+                return pb.UpdateScheduleResponse(schedule_arn=after.arn)
+        raise _too_many_changes(request.name)
+
+    async def delete_schedule(self, request: pb.DeleteScheduleRequest, call: Call) -> pb.DeleteScheduleResponse:
+        """Ends it."""
+        if not await self._ended(call.tenant, _key(request.group_name, request.name)):
+            raise event_schedules.no_schedule(request.name)
+        return pb.DeleteScheduleResponse()
+
+    async def list_schedules(self, request: pb.ListSchedulesRequest, call: Call) -> pb.ListSchedulesResponse:
+        """One page, by group and name."""
+        group, prefix = request.group_name, request.name_prefix
+        if group:
+            await self._group(call.tenant, group)
+        within = f"{group}/{prefix}" if group else ""
+
+        def chosen(schedule: Schedule) -> bool:
+            state = not request.state or schedule.wanted.enabled == (request.state != DISABLED)
+            return state and schedule.name.startswith(prefix)
+
+        found, token = await self._page(self._store, request, call.tenant, within, chosen)
+        return pb.ListSchedulesResponse(schedules=[summary(each) for each in found], next_token=token)
+
+    # Groups
+
+    async def create_schedule_group(
+        self, request: pb.CreateScheduleGroupRequest, call: Call
+    ) -> pb.CreateScheduleGroupResponse:
+        """A new one."""
+        tags = {tag.key: tag.value for tag in request.tags}
+        self._check_tags(tags)
+        group = Group(call.tenant, request.name, self._clock.epoch(), tags or None)
+        # One is always there.
+        most = self._limits.schedule_groups - 1
+        if request.name == DEFAULT or not await self._replaced(self._groups, None, group, most):
+            raise AwsError("ConflictException", f"Schedule group {request.name} already exists.")
+        return pb.CreateScheduleGroupResponse(schedule_group_arn=group.arn)
+
+    async def get_schedule_group(self, request: pb.GetScheduleGroupRequest, call: Call) -> pb.GetScheduleGroupResponse:
+        """What there is of it."""
+        return group_message(await self._group(call.tenant, request.name))
+
+    async def delete_schedule_group(
+        self, request: pb.DeleteScheduleGroupRequest, call: Call
+    ) -> pb.DeleteScheduleGroupResponse:
+        """Ends it, and all that is in it."""
+        if request.name == DEFAULT:
+            raise AwsError("ValidationException", "The default schedule group cannot be deleted.")
+        await self._group(call.tenant, request.name)
+        await self._removed(self._groups, call.tenant, request.name)
+        while schedules := await self._store.page(call.tenant, f"{request.name}/", "", LARGEST_PAGE):
+            for schedule in schedules:
+                await self._ended(call.tenant, schedule.key)
+        return pb.DeleteScheduleGroupResponse()
+
+    async def list_schedule_groups(
+        self, request: pb.ListScheduleGroupsRequest, call: Call
+    ) -> pb.ListScheduleGroupsResponse:
+        """One page, by name."""
+        size, after = _size(request), _after(request)
+        found = list(await self._groups.page(call.tenant, request.name_prefix, after, size + 1))
+        if (
+            DEFAULT.startswith(request.name_prefix)
+            and after < DEFAULT
+            and await self._kept_default(call.tenant) is None
+        ):
+            found = sorted((*found, Group(call.tenant, DEFAULT, 0.0)), key=lambda group: group.name)
+        page, token = paging.page(found, lambda group: group.name, size)
+        return pb.ListScheduleGroupsResponse(schedule_groups=[group_summary(each) for each in page], next_token=token)
+
+    # Tags of groups
+
+    async def list_tags_for_resource(
+        self, request: pb.ScheduleServiceListTagsForResourceRequest, call: Call
+    ) -> pb.ScheduleServiceListTagsForResourceResponse:
+        """Those of a group."""
+        group = await self._group(call.tenant, _group_of(request.resource_arn, call.tenant))
+        tags = [pb.ScheduleTag(key=key, value=value) for key, value in (group.tags or {}).items()]
+        return pb.ScheduleServiceListTagsForResourceResponse(tags=tags)
+
+    async def tag_resource(
+        self, request: pb.ScheduleServiceTagResourceRequest, call: Call
+    ) -> pb.ScheduleServiceTagResourceResponse:
+        """Adds some, or changes them."""
+        added = {tag.key: tag.value for tag in request.tags}
+        await self._retag(request.resource_arn, call.tenant, lambda tags: {**tags, **added})
+        return pb.ScheduleServiceTagResourceResponse()
+
+    async def untag_resource(
+        self, request: pb.ScheduleServiceUntagResourceRequest, call: Call
+    ) -> pb.ScheduleServiceUntagResourceResponse:
+        """Takes some away."""
+        gone = frozenset(request.tag_keys)
+        await self._retag(
+            request.resource_arn, call.tenant,
+            lambda tags: {key: each for key, each in tags.items() if key not in gone},
+        )  # fmt: skip
+        return pb.ScheduleServiceUntagResourceResponse()
+
+    async def _retag(self, arn: str, tenant: Tenant, change: _TagChange) -> None:
+        name = _group_of(arn, tenant)
+        for _ in range(ATTEMPTS):
+            kept = await self._groups.get(tenant, name)
+            before = kept or await self._group(tenant, name)
+            tags = change(before.tags or {})
+            self._check_tags(tags)
+            after = replace(before, tags=tags or None, revision=before.revision + 1)
+            # The default group is kept once it has something to keep.
+            if await self._replaced(self._groups, kept, after, self._limits.schedule_groups):
+                return
+        raise _too_many_changes(name)
+
+    def _check_tags(self, tags: Mapping[str, str]) -> None:
+        check_tags(tags, self._limits, partial(AwsError, "ValidationException"))
+
+    # The store
+
+    async def _group(self, tenant: Tenant, name: str) -> Group:
+        """Raises ResourceNotFoundException."""
+        group = await self._groups.get(tenant, name)
+        if group is None and name == DEFAULT:
+            return Group(tenant, DEFAULT, 0.0)
+        if group is None:
+            raise event_schedules.no_group(name)
+        return group
+
+    async def _kept_default(self, tenant: Tenant) -> Group | None:
+        return await self._groups.get(tenant, DEFAULT)
+
+    async def _there(self, tenant: Tenant, name: str) -> bool:
+        return name == DEFAULT or await self._groups.get(tenant, name) is not None
+
+    async def _ended(self, tenant: Tenant, key: str) -> bool:
+        return await self._removed(self._store, tenant, key)
+
+    async def _removed(self, store: DueStore[R], tenant: Tenant, key: str) -> bool:
+        """Whether there was one."""
+        for _ in range(ATTEMPTS):
+            before = await store.get(tenant, key)
+            if before is None:
+                return False
+            if await self._replaced(store, before, None, 0):
+                return True
+        raise _too_many_changes(key)
+
+    async def _replaced(self, store: DueStore[R], before: R | None, after: R | None, most: int) -> bool:
+        """False: it is not any more as it was read."""
+        said = await store.replace(before, after, most)
+        if said == "full":
+            raise AwsError("ServiceQuotaExceededException", "The quota of this account is reached.")
+        return said == "done"
+
+    async def _page(
+        self, store: DueStore[R], request: Paged, tenant: Tenant, prefix: str, chosen: Callable[[R], bool]
+    ) -> tuple[list[R], str | None]:
+        size, after = _size(request), _after(request)
+        found: list[R] = []
+        while len(found) <= size:
+            records = await store.page(tenant, prefix, after, LARGEST_PAGE)
+            if not records:
+                break
+            found += [record for record in records if chosen(record)]
+            after = records[-1].key
+        return paging.page(found, lambda record: record.key, size)
+
+
+def _key(group: str, name: str) -> str:
+    return f"{group or DEFAULT}/{name}"
+
+
+def _size(request: Paged) -> int:
+    return request.max_results or LARGEST_PAGE
+
+
+def _after(request: Paged) -> str:
+    """The key after which the page begins. Raises ValidationException."""
+    try:
+        return paging.key_of(request.next_token)
+    except ValueError:
+        raise AwsError("ValidationException", "NextToken is not valid.") from None
+
+
+def _group_of(arn: str, tenant: Tenant) -> str:
+    """The name of the group that an ARN means. Raises ResourceNotFoundException for what is another tenant's."""
+    prefix = Group(tenant, "", 0.0).arn
+    if not arn.startswith(prefix):
+        raise event_schedules.no_group(arn)
+    return arn.removeprefix(prefix)
+
+
+def _too_many_changes(name: str) -> AwsError:
+    return AwsError("ConflictException", f"{name} was modified concurrently; try again shortly.")
