@@ -23,7 +23,7 @@ from lambent.domain.json_text import is_json
 from lambent.domain.names import FunctionRef, Tenant, parse
 from lambent.domain.rule_inputs import written
 from lambent.domain.schedules import ScheduleError
-from lambent.domain.turns import Turn
+from lambent.domain.turns import Turn, first_revision
 
 # The group that there always is.
 DEFAULT = "default"
@@ -37,7 +37,7 @@ class Group:
     name: str
     created: float  # epoch seconds
     tags: Mapping[str, str] | None = None  # None: none
-    revision: int = 1
+    revision: int = 0  # of this record, one more at each change
 
     @property
     def key(self) -> str:
@@ -100,7 +100,7 @@ class Schedule:
     anchor: int = 0  # epoch seconds from which a rate counts
     at: int | None = None  # epoch seconds: the time that is next; None: none
     due: int | None = None  # epoch seconds at which the function is told of it: within the window
-    revision: int = 1
+    revision: int = 0  # of this record, one more at each change
 
     @property
     def key(self) -> str:
@@ -116,7 +116,7 @@ class Schedule:
 def create(tenant: Tenant, group: str, name: str, wanted: Wanted, now: float) -> Schedule:
     """A new one. Raises ValidationException."""
     _check(tenant, wanted, now)
-    return _begun(Schedule(tenant, group, name, wanted, now, now), now)
+    return _begun(Schedule(tenant, group, name, wanted, now, now, revision=first_revision(now)), now)
 
 
 def update(before: Schedule, wanted: Wanted, now: float) -> Schedule:

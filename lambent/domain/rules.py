@@ -22,7 +22,7 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, Tenant, parse
 from lambent.domain.rule_inputs import Event, Transformer
 from lambent.domain.schedules import ScheduleError
-from lambent.domain.turns import Turn
+from lambent.domain.turns import Turn, first_revision
 
 ENABLED, DISABLED = "ENABLED", "DISABLED"
 # The one bus there is.
@@ -109,7 +109,7 @@ def put(before: Rule | None, tenant: Tenant, name: str, wanted: Wanted, tags: Ma
         _schedule(wanted.schedule)
     if wanted.pattern is not None:
         filter_of(wanted.pattern)
-    rule = Rule(tenant, name, tags=dict(tags) or None) if before is None else before
+    rule = before or Rule(tenant, name, tags=dict(tags) or None, revision=first_revision(now))
     after = replace(
         rule,
         schedule=wanted.schedule,

@@ -1,4 +1,4 @@
-"""When it is a schedule's turn, where nobody may have looked for a while. Pure."""
+"""When it is the turn of what is due at set times, where nobody may have looked for a while. Pure."""
 
 from __future__ import annotations
 
@@ -29,3 +29,8 @@ def turn(due: int, now: float, after: Callable[[int], int | None]) -> Turn:
         assert last is not None
         due, following = last, after(last)
     return Turn(due, following)
+
+
+def first_revision(now: float) -> int:
+    """Of a record that is made now: none of those that one of its name had before, should there have been one."""
+    return int(now * 1000)

@@ -129,8 +129,14 @@ class Timekeeper(Generic[R]):
         await self._tasks.close()
 
     async def _look(self) -> None:
-        while await self.act() == LOOK_RECORDS:
-            pass
+        try:
+            while await self.act() == LOOK_RECORDS:
+                pass
+        except AwsError:
+            raise
+        except Exception:
+            # A defect must not end the looking.
+            _log.exception("looking at what is due failed")
 
     async def act(self) -> int:
         """Act on what is due now; answers how many there were to look at. Raises ServiceUnavailableException."""

@@ -70,7 +70,7 @@ def test_after_its_last_time_it_stays_or_goes() -> None:
     assert event_schedules.turn(once, taken.at) == taken
     stays = event_schedules.acted(once, taken)
     assert stays is not None
-    assert (stays.due, stays.revision) == (None, 2)
+    assert (stays.due, stays.revision) == (None, once.revision + 1)
     assert event_schedules.acted(made("at(2026-05-01T20:00:00)", deletes=True), taken) is None
     assert event_schedules.acted(made("rate(1 hour)", deletes=True), Turn(NOW, NOW + 3600)) is not None
 
@@ -96,7 +96,12 @@ def test_of_the_times_that_were_missed_the_last_one_counts() -> None:
 def test_one_whose_times_are_left_as_they_were_goes_on_counting() -> None:
     before = made("rate(1 hour)", token="t")
     again = event_schedules.update(before, wanted("rate(1 hour)", description="d", token="u"), NOW + 100)
-    assert (again.due, again.modified, again.revision, again.created) == (before.due, NOW + 100, 2, NOW)
+    assert (again.due, again.modified, again.revision, again.created) == (
+        before.due,
+        NOW + 100,
+        before.revision + 1,
+        NOW,
+    )
     assert (again.wanted.description, again.wanted.token) == ("d", "t")
     assert event_schedules.update(before, wanted("rate(2 hours)"), NOW + 100).due == NOW + 7300
     assert event_schedules.update(before, wanted("rate(1 hour)", enabled=False), NOW).due is None

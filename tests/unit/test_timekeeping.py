@@ -171,6 +171,25 @@ async def test_a_rule_that_is_changed_while_it_is_acted_on_goes_by_what_it_is_th
     assert await world.times() == [start + 240]
 
 
+async def test_a_rule_of_the_same_name_that_is_made_meanwhile_stays_as_it_is(world: World) -> None:
+    start = world.clock.now
+    before = await world.put("rate(1 minute)")
+
+    def again() -> None:
+        world.store.before_replace = None
+        del world.store._records[ONE, "r"]
+        made = rules.put(None, ONE, "r", Wanted("rate(1 hour)", None, None, None, None), {}, world.clock.now)
+        world.store._records[ONE, "r"] = made
+
+    world.store.before_replace = again
+    world.clock.now = start + 60
+    await world.poller().act()
+    kept = await world.store.get(ONE, "r")
+    assert kept is not None
+    assert (kept.schedule, kept.due, kept.targets) == ("rate(1 hour)", start + 3660, ())
+    assert before.targets
+
+
 async def test_rules_that_are_gone_or_disabled_are_looked_at_no_more(world: World) -> None:
     start = world.clock.now
     gone, off = await world.put("rate(1 minute)", "gone"), await world.put("rate(1 minute)", "off")

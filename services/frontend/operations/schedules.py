@@ -15,6 +15,7 @@ from lambent.domain.event_schedules import DEFAULT, Group, Schedule
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.domain.tags import check_tags
+from lambent.domain.turns import first_revision
 from lambent.infra.due.port import DueStore, R
 from lambent.v1 import schedule_service_pb2 as pb
 from services.frontend.operations import paging
@@ -115,7 +116,8 @@ class ScheduleOperations:
         """A new one."""
         tags = {tag.key: tag.value for tag in request.tags}
         self._check_tags(tags)
-        group = Group(call.tenant, request.name, self._clock.epoch(), tags or None)
+        now = self._clock.epoch()
+        group = Group(call.tenant, request.name, now, tags or None, first_revision(now))
         # One is always there.
         most = self._limits.schedule_groups - 1
         if request.name == DEFAULT or not await self._replaced(self._groups, None, group, most):
@@ -133,10 +135,10 @@ class ScheduleOperations:
         if request.name == DEFAULT:
             raise AwsError("ValidationException", "The default schedule group cannot be deleted.")
         await self._group(call.tenant, request.name)
+        # The group last, so that whoever was cut off can begin again; then what has come to it meanwhile.
+        await self._emptied(call.tenant, request.name)
         await self._removed(self._groups, call.tenant, request.name)
-        while schedules := await self._store.page(call.tenant, f"{request.name}/", "", LARGEST_PAGE):
-            for schedule in schedules:
-                await self._ended(call.tenant, schedule.key)
+        await self._emptied(call.tenant, request.name)
         return pb.DeleteScheduleGroupResponse()
 
     async def list_schedule_groups(
@@ -218,6 +220,11 @@ class ScheduleOperations:
 
     async def _ended(self, tenant: Tenant, key: str) -> bool:
         return await self._removed(self._store, tenant, key)
+
+    async def _emptied(self, tenant: Tenant, group: str) -> None:
+        while schedules := await self._store.page(tenant, f"{group}/", "", LARGEST_PAGE):
+            for schedule in schedules:
+                await self._ended(tenant, schedule.key)
 
     async def _removed(self, store: DueStore[R], tenant: Tenant, key: str) -> bool:
         """Whether there was one."""
