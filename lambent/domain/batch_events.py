@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-_OPEN, _CLOSE = b'{"Records":[', b"]"
+
+class Frame(NamedTuple):
+    """What stands before and after an event's records, without the brace that ends it."""
+
+    opening: bytes
+    closing: bytes
+
+
+RECORDS = Frame(b'{"Records":[', b"]")
 # What an event has beyond its records, and beyond each of them.
-FRAME_BYTES, BETWEEN_BYTES = len(_OPEN + _CLOSE) + 1, 1
+FRAME_BYTES, BETWEEN_BYTES = len(RECORDS.opening + RECORDS.closing) + 1, 1
 
 
 def encoded(document: Mapping[str, Any]) -> bytes:
@@ -23,9 +31,9 @@ def encoded(document: Mapping[str, Any]) -> bytes:
         return json.dumps(document, separators=(",", ":")).encode()
 
 
-def event(records: Iterable[bytes], beside: bytes = b"") -> bytes:
+def event(records: Iterable[bytes], beside: bytes = b"", frame: Frame = RECORDS) -> bytes:
     """The event of encoded records, in their order. `beside`: members that it has beside them, as JSON text."""
-    return _OPEN + b",".join(records) + _CLOSE + (b"," + beside if beside else b"") + b"}"
+    return frame.opening + b",".join(records) + frame.closing + (b"," + beside if beside else b"") + b"}"
 
 
 def failed(response: bytes, ids: Sequence[str]) -> frozenset[str]:
@@ -47,6 +55,10 @@ def failed(response: bytes, ids: Sequence[str]) -> frozenset[str]:
     named: set[str] = set()
     for each in failures:
         id_ = each.get("itemIdentifier") if isinstance(each, dict) else None
+        if isinstance(id_, dict):  # of Kafka: the partition, which a batch has one of, and the offset
+            id_ = id_.get("offset")
+        if type(id_) is int:
+            id_ = str(id_)
         if not isinstance(id_, str) or id_ not in every:
             return every
         named.add(id_)

@@ -91,6 +91,12 @@ def for_kinesis(patterns: Sequence[str]) -> Filter:
     return lambda record: met(record["kinesis"])
 
 
+def for_kafka(patterns: Sequence[str]) -> Filter:
+    """The same of a topic's records, as the function's event holds them: of what their `value` stands for. Raises
+    InvalidParameterValueException."""
+    return _of_data(patterns, "value", _decoded)
+
+
 def for_dynamodb(patterns: Sequence[str]) -> Filter:
     """The same of the records of a table's stream, as the function's event holds them. An item's numbers are texts
     there: {"N": "5"}. Raises InvalidParameterValueException."""

@@ -20,6 +20,7 @@ from typing import TypeVar
 from lambent.domain.destinations import Destination, parse, resource_of
 from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.event_patterns import any_of, for_queue
+from lambent.domain.kafka_records import KAFKA, own_servers
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, Tenant
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 # Services whose resources can be event sources.
 QUEUE, KINESIS, DYNAMODB = "sqs", "kinesis", "dynamodb"
-SOURCES = (QUEUE, KINESIS, DYNAMODB)
+SOURCES = (QUEUE, KINESIS, DYNAMODB, KAFKA)
 # Where a stream is begun to be read (StartingPosition).
 OLDEST, NEWEST, SINCE = "TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"
 BATCH_ITEM_FAILURES = "ReportBatchItemFailures"
@@ -61,11 +62,29 @@ _OF_STREAMS = frozenset(
     }
 )
 _OF_QUEUES = frozenset({"ScalingConfig"})
-_OF_BROKERS = frozenset({"Queues", "SourceAccessConfigurations", "Topics"})
+_OF_KAFKA = frozenset(
+    {
+        "AmazonManagedKafkaEventSourceConfig",
+        "SelfManagedEventSource",
+        "SelfManagedKafkaEventSourceConfig",
+        "SourceAccessConfigurations",
+        "Topics",
+    }
+)
+# Of services that are no sources here; of streams, what topics have not.
+_OF_BROKERS = frozenset({"Queues"})
+_NOT_OF_TOPICS = frozenset({"ParallelizationFactor", "TumblingWindowInSeconds"})
+_OTHERS: Mapping[str, frozenset[str]] = {
+    QUEUE: _OF_BROKERS | _OF_KAFKA | _OF_STREAMS,
+    KINESIS: _OF_BROKERS | _OF_KAFKA | _OF_QUEUES,
+    DYNAMODB: _OF_BROKERS | _OF_KAFKA | _OF_QUEUES,
+    KAFKA: _OF_BROKERS | _OF_QUEUES | _NOT_OF_TOPICS,
+}
 # What an ARN names after its account, where it names a stream.
 _STREAMS: Mapping[str, re.Pattern[str]] = {
     KINESIS: re.compile(r"stream/[a-zA-Z0-9_.-]{1,128}"),
     DYNAMODB: re.compile(r"table/[a-zA-Z0-9_.-]{3,255}/stream/[a-zA-Z0-9:.-]+"),
+    KAFKA: re.compile(r"cluster/[a-zA-Z0-9_-]{1,64}/[a-zA-Z0-9-]+|self-managed/.+"),
 }
 _CONSUMER = re.compile(r"(stream/[^/]+)/consumer/.+")
 
@@ -118,6 +137,11 @@ class EventSourceMapping:
     on_failure: str | None = None  # ARN of who is told of a batch that is given up
     tumbling_seconds: int = 0  # how long the function's state is handed from batch to batch; 0: it is not
 
+    # Of Kafka.
+    topic: str = ""
+    group: str = ""  # the consumer group whose offsets say how far it has come
+    access: tuple[tuple[str, str], ...] = ()  # SourceAccessConfigurations, which are kept and told: type and URI
+
     @property
     def arn(self) -> str:
         """`arn:aws:lambda:REGION:ACCOUNT:event-source-mapping:UUID`."""
@@ -131,7 +155,8 @@ class EventSourceMapping:
     @property
     def pair(self) -> str:
         """What no two mappings of a tenant have in common: the source and the function's ARN."""
-        return f"{self.source_arn} {self.ref.arn}"
+        topic = f" {self.topic}" if self.topic else ""
+        return f"{self.source_arn}{topic} {self.ref.arn}"
 
     @property
     def of_stream(self) -> bool:
@@ -185,6 +210,11 @@ class Wanted:
     on_failure: str | None = None  # empty: nobody is told any more
     tumbling_seconds: int | None = None
 
+    # Of Kafka.
+    topics: tuple[str, ...] = ()
+    group: str | None = None
+    access: tuple[tuple[str, str], ...] | None = None
+
 
 def source_of(arn: str) -> Destination:
     """The resource that an ARN names. Raises InvalidParameterValueException where it can be no event source here."""
@@ -229,6 +259,10 @@ def create(
     if is_stream(source):
         position, time = _begin(source, wanted, now)
         mapping = replace(mapping, batch_size=DEFAULT_STREAM_BATCH_SIZE, position=position, position_time=time)
+    if source.service == KAFKA:
+        if len(wanted.topics) != 1:
+            raise invalid_parameter("Topics must name one topic.")
+        mapping = replace(mapping, topic=wanted.topics[0], group=wanted.group or uuid)
     return _checked(_with(mapping, source, wanted), source, limits)
 
 
@@ -238,6 +272,8 @@ def update(before: EventSourceMapping, wanted: Wanted, now: float, limits: Limit
     _check_members(source, wanted)
     if before.state not in SETTLED:
         raise in_use("update")
+    if wanted.group not in (None, before.group):
+        raise invalid_parameter("ConsumerGroupId cannot be updated.")
     after = _with(before, source, wanted)
     if wanted.enabled is None or wanted.enabled == before.enabled:
         state = MappingState.UPDATING
@@ -256,9 +292,8 @@ def delete(before: EventSourceMapping, now: float) -> EventSourceMapping:
 
 def _check_members(source: Destination, wanted: Wanted) -> None:
     """That a request says only what there is for such a source. Raises InvalidParameterValueException."""
-    others = _OF_BROKERS | (_OF_QUEUES if is_stream(source) else _OF_STREAMS)
     for name in wanted.members:
-        if name in others:
+        if name in _OTHERS[source.service]:
             raise invalid_parameter(f"Unsupported {name} parameter for given event source mapping type.")
     if wanted.on_success:
         raise invalid_parameter(
@@ -304,7 +339,8 @@ def _with(mapping: EventSourceMapping, source: Destination, wanted: Wanted) -> E
         maximum_concurrency=wanted.maximum_concurrency if wanted.scaling else mapping.maximum_concurrency,
         counted=_said(wanted.counted, mapping.counted),
     )
-    return _with_stream(after, wanted) if is_stream(source) else after
+    after = _with_stream(after, wanted) if is_stream(source) else after
+    return replace(after, access=_said(wanted.access, after.access))
 
 
 def _with_stream(mapping: EventSourceMapping, wanted: Wanted) -> EventSourceMapping:
@@ -387,7 +423,10 @@ def mapping_arn(tenant: Tenant, uuid: str) -> str:
 def exists(mapping: EventSourceMapping, uuid: str) -> AwsError:
     """AWS's answer where a source and a function are mapped already, by the mapping `uuid`."""
     source, function = f'(" {mapping.source_arn} ")', f'(" {mapping.function} ")'
-    if mapping.of_stream:
+    servers = own_servers(source_of(mapping.source_arn))
+    if servers:
+        told = f"The topic {mapping.topic} of {', '.join(servers)} is mapped to function {function} already."
+    elif mapping.of_stream:
         told = f"The event source arn {source} and function {function} provided mapping already exists."
     else:
         told = f"An event source mapping with SQS arn {source} and function {function} already exists."

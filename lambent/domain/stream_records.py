@@ -17,7 +17,9 @@ from lambent.domain.destinations import Destination, dated_key, timestamp
 # Why a batch is given up, as its record says it.
 RETRIES_EXHAUSTED, TOO_OLD = "RetryAttemptsExhausted", "RecordAgeExceeded"
 # The member of a failure's record that says which batch it is, by the service of the stream.
-BATCH_MEMBERS: Mapping[str, str] = {"kinesis": "KinesisBatchInfo", "dynamodb": "DDBStreamBatchInfo"}
+BATCH_MEMBERS: Mapping[str, str] = {
+    "kinesis": "KinesisBatchInfo", "dynamodb": "DDBStreamBatchInfo", "kafka": "KafkaBatchInfo",
+}  # fmt: skip
 
 # What can be said as a date: up to the end of the year 9999, in epoch seconds.
 _LAST_SECOND = 253402300799
@@ -183,14 +185,15 @@ class GivenUp:
     now: float  # epoch seconds
     shard: str
     records: Sequence[StreamRecord]  # at least one
-    stream_arn: str
+    stream_arn: str  # empty: it has none
     service: str  # of the stream, as its ARN calls it
+    servers: str = ""  # of Kafka: its bootstrap servers
+    event_bytes: int = 0  # of Kafka: how long the event was
 
 
 def failure_record(given: GivenUp, event: bytes | None = None) -> bytes:
     """What a destination is told. `event`: that the function was invoked with, for a bucket, which keeps it as a JSON
     text; others are told where the records are."""
-    first, last = given.records[0], given.records[-1]
     told: dict[str, object] = {
         "requestContext": {
             "requestId": given.request_id,
@@ -207,19 +210,45 @@ def failure_record(given: GivenUp, event: bytes | None = None) -> bytes:
     told |= {
         "version": "1.0",
         "timestamp": timestamp(given.now),
-        BATCH_MEMBERS[given.service]: {
-            "shardId": given.shard,
-            "startSequenceNumber": first.sequence,
-            "endSequenceNumber": last.sequence,
-            "approximateArrivalOfFirstRecord": timestamp(first.arrived),
-            "approximateArrivalOfLastRecord": timestamp(last.arrived),
-            "batchSize": len(given.records),
-            "streamArn": given.stream_arn,
-        },
+        BATCH_MEMBERS[given.service]: _of_topic(given) if given.service == "kafka" else _of_shard(given),
     }
     if event is not None:
         told["payload"] = event.decode(errors="replace")
     return json.dumps(told, separators=(",", ":")).encode()
+
+
+def _of_shard(given: GivenUp) -> dict[str, object]:
+    """Where a batch is in its stream."""
+    first, last = given.records[0], given.records[-1]
+    return {
+        "shardId": given.shard,
+        "startSequenceNumber": first.sequence,
+        "endSequenceNumber": last.sequence,
+        "approximateArrivalOfFirstRecord": timestamp(first.arrived),
+        "approximateArrivalOfLastRecord": timestamp(last.arrived),
+        "batchSize": len(given.records),
+        "streamArn": given.stream_arn,
+    }
+
+
+def _of_topic(given: GivenUp) -> dict[str, object]:
+    """Where a batch is in its topic."""
+    first, last = given.records[0], given.records[-1]
+    arn = {"eventSourceArn": given.stream_arn} if given.stream_arn else {}
+    return {
+        "batchSize": len(given.records),
+        **arn,
+        "bootstrapServers": given.servers,
+        "payloadSize": given.event_bytes,
+        "recordInfo": {
+            given.shard: {
+                "firstRecordOffset": first.sequence,
+                "lastRecordOffset": last.sequence,
+                "firstRecordTimestamp": timestamp(first.arrived),
+                "lastRecordTimestamp": timestamp(last.arrived),
+            }
+        },
+    }
 
 
 def failure_key(uuid: str, shard: str, now: float, unique: str) -> str:

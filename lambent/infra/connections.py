@@ -8,6 +8,13 @@ endpoint = "https://sqs.eu-west-1.amazonaws.com"
 access_key = "AKIA..."
 secret_key = "..."
 account = "000000000000"               # only for functions of this account; left out: of every account
+
+[[connections]]
+service = "kafka"                      # or arn = "arn:aws:kafka:eu-west-1:123456789012:cluster/main/0123-4"
+endpoint = "kafka://one:9092,two:9092" # kafkas:// with TLS, and `ca` for a file of the authorities that are trusted
+access_key = "user"                    # with `mechanism` PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; left out: no login
+secret_key = "..."
+mechanism = "SCRAM-SHA-512"
 ```
 """
 
@@ -22,27 +29,37 @@ import msgspec
 
 from lambent.domain.destinations import ON_FAILURE, Destination, resource_of
 from lambent.domain.event_sources import DYNAMODB, KINESIS, QUEUE, SOURCES, names_stream
+from lambent.domain.kafka_records import KAFKA, own_servers
 from lambent.domain.names import Tenant
 from lambent.infra.sigv4_signing import Signer
 
 # What event sources are read at, by the service that their ARNs name. AWS has the streams of tables elsewhere than the
 # tables themselves.
-READ_AT: Mapping[str, str] = {QUEUE: "sqs", KINESIS: "kinesis", DYNAMODB: "dynamodbstreams"}
+READ_AT: Mapping[str, str] = {QUEUE: "sqs", KINESIS: "kinesis", DYNAMODB: "dynamodbstreams", KAFKA: KAFKA}
 # What a row may name as its service: whoever can be told something, and whatever can be read.
 SERVICES = tuple(dict.fromkeys([*ON_FAILURE, *READ_AT.values()]))
 _ENDPOINT = re.compile(r"https?://[^/\s]+")
+_BROKERS = re.compile(r"kafkas?://[^/\s,:]+:\d{1,5}(,[^/\s,:]+:\d{1,5})*")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One row."""
 
     endpoint: str
-    access_key: str
-    secret_key: str
+    access_key: str = ""
+    secret_key: str = ""
     service: str = ""
     arn: str = ""
     account: str = ""
     region: str = ""  # that requests are signed for; empty: the ARN's, else the function's
+    mechanism: str = ""  # of Kafka: how it is logged in; empty: not at all
+    ca: str = ""  # of Kafka: a file of the authorities that are trusted; empty: the system's
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """HOST:PORT of each of Kafka's."""
+        return tuple(self.endpoint.partition("://")[2].split(","))
 
     def signer(self, region: str, service: str) -> Signer:
         """Signs requests to a service there. `region`: to sign for where the row says none."""
@@ -61,7 +78,11 @@ class ConnectionsError(Exception):
 
 
 class Connections:
-    """The table."""
+    """The table.
+
+    A cluster of Kafka that its owner runs is found by its bootstrap servers: functions come to no others than the
+    operator's rows name.
+    """
 
     def __init__(self, rows: Sequence[Connection]) -> None:
         self._rows = tuple(rows)
@@ -75,6 +96,10 @@ class Connections:
         """Where an event source is that a tenant's functions read: a row for its ARN before one for its service, as
         READ_AT calls it. A row for a service leads to the tenant's own resources only: reading takes away what another
         account has there. None: nowhere."""
+        servers = set(own_servers(source))
+        if servers:
+            kafka = (row for row in self._of(tenant) if row.service == KAFKA)
+            return next((row for row in kafka if servers <= set(row.servers)), None)
         found = self._of_arn(tenant, source)
         if found is not None or source.account != tenant.account:
             return found
@@ -106,9 +131,20 @@ def load(path: str) -> Connections:
             raise ConnectionsError(f"service {row.service} in {path} is none of {', '.join(SERVICES)}")
         if row.arn and not _of_use(row.arn):
             raise ConnectionsError(f"arn {row.arn} in {path} is of nothing that can be told something or read")
-        if not _ENDPOINT.fullmatch(row.endpoint):
-            raise ConnectionsError(f"endpoint {row.endpoint} in {path} must be http(s)://HOST[:PORT], without a path")
+        _check(row, path)
     return Connections(rows)
+
+
+def _check(row: Connection, path: str) -> None:
+    kafka = row.service == KAFKA or row.arn.startswith(f"arn:aws:{KAFKA}:")
+    if kafka and not _BROKERS.fullmatch(row.endpoint):
+        raise ConnectionsError(f"endpoint {row.endpoint} in {path} must be kafka(s)://HOST:PORT[,HOST:PORT...]")
+    if not kafka and not _ENDPOINT.fullmatch(row.endpoint):
+        raise ConnectionsError(f"endpoint {row.endpoint} in {path} must be http(s)://HOST[:PORT], without a path")
+    if not kafka and not (row.access_key and row.secret_key):
+        raise ConnectionsError(f"a connection of {path} needs access_key and secret_key: {row}")
+    if (row.mechanism and not kafka) or row.mechanism not in ("", *MECHANISMS):
+        raise ConnectionsError(f"mechanism {row.mechanism} in {path} is none of {', '.join(MECHANISMS)}, of Kafka")
 
 
 def _of_use(arn: str) -> bool:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from functools import partial
 
 from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError
 from lambent.domain.event_schedules import Schedule
 from lambent.domain.event_sources import KINESIS, QUEUE, EventSourceMapping, source_of
+from lambent.domain.kafka_records import KAFKA, own_servers
+from lambent.domain.kafka_records import frame as kafka_frame
 from lambent.domain.rules import Rule
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
-from lambent.infra.connections import Connections, ConnectionsError
+from lambent.infra.connections import Connection, Connections, ConnectionsError
 from lambent.infra.connections import load as load_connections
 from lambent.infra.due import redis_store as due_store
+from lambent.infra.event_sources.port import Checkpoints
 from lambent.infra.event_sources.redis_store import RedisCheckpoints, RedisEventSourceStore, RedisReaderIndex
 from lambent.infra.functions.attached import RedisAttachedFunctions
 from lambent.infra.functions.directory import FunctionDirectory
@@ -172,6 +176,8 @@ class PollerService:
                 return None
             if source.service == QUEUE:
                 return QueueReader(mapping, lambda: SqsQueue(connection, source, tenant, clock), means)
+            if source.service == KAFKA:
+                return self._topic_reader(mapping, connection, checkpoints, failures, means)
 
             def stream(role: str) -> SourceStream:
                 if source.service == KINESIS:
@@ -182,6 +188,25 @@ class PollerService:
 
         store, index = RedisEventSourceStore(self._redis), RedisReaderIndex(self._redis)
         return SourceKeeper(store, index, checkpoints, reader, self._id, clock, settings.queue.lease_seconds)
+
+    def _topic_reader(
+        self, mapping: EventSourceMapping, connection: Connection, checkpoints: Checkpoints, failures: Failures,
+        means: Means,
+    ) -> SourceReader:  # fmt: skip
+        """What reads a topic of Kafka."""
+        from lambent.infra.kafka_topic import CommittedCheckpoints, KafkaTopic
+
+        source = source_of(mapping.source_arn)
+        servers = ",".join(own_servers(source) or connection.servers)
+
+        def topic(_: str = "") -> KafkaTopic:
+            return KafkaTopic(connection, mapping.topic, mapping.group, self._clock, self._tasks)
+
+        committed = CommittedCheckpoints(checkpoints, topic())
+        frame = partial(kafka_frame, source, servers)
+        return StreamReader(
+            mapping, topic, committed, self._id, failures, means, frame=frame, hang_up=committed.close
+        )  # fmt: skip
 
     def _unready(self) -> str | None:
         """Why no event would be run now."""

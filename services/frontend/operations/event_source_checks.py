@@ -9,11 +9,16 @@ from lambent.domain.clock import Clock
 from lambent.domain.destinations import Destination
 from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.event_sources import KINESIS, is_stream
+from lambent.domain.kafka_records import KAFKA, own_servers
 from lambent.domain.names import Tenant
 from lambent.infra.aws_json import SourceError
 from lambent.infra.connections import Connection, Connections
 from lambent.infra.sqs_queue import SqsQueue
 from lambent.infra.streams import link_to, stream_name
+from lambent.infra.tasks import TaskOwner
+
+# How long it may take to hang up.
+CHECK_SECONDS = 5.0
 
 
 class SourceChecks:
@@ -23,25 +28,28 @@ class SourceChecks:
         self._connections = connections
         self._clock = clock
 
-    async def check(self, tenant: Tenant, source: Destination, timeout_seconds: int) -> None:
-        """That a tenant's functions can read the source, and that it suits one of this timeout. Raises
-        InvalidParameterValueException and, where the source does not answer, ServiceUnavailableException."""
-        kind = "stream" if is_stream(source) else "queue"
+    async def check(self, tenant: Tenant, source: Destination, topic: str, timeout_seconds: int) -> None:
+        """That a tenant's functions can read the source, and that it suits one of this timeout. `topic`: of Kafka's.
+        Raises InvalidParameterValueException and, where the source does not answer, ServiceUnavailableException."""
+        kind = "cluster" if source.service == KAFKA else "stream" if is_stream(source) else "queue"
+        called = ", ".join(own_servers(source)) or source.arn
         connection = self._connections.source(tenant, source)
         if connection is None:
             raise invalid_parameter(
-                f"The {kind} {source.arn} cannot be read: the operator's table of connections (setting "
+                f"The {kind} {called} cannot be read: the operator's table of connections (setting "
                 "queue.connections) has no row that leads to it."
             )
         try:
-            if is_stream(source):
+            if source.service == KAFKA:
+                await self._check_topic(connection, topic)
+            elif is_stream(source):
                 await self._check_stream(connection, source)
             else:
                 await self._check_queue(connection, tenant, source, timeout_seconds)
         except SourceError as error:
             if error.code:
-                raise invalid_parameter(_told(source, error)) from None
-            text = f"The {kind} {source.arn} does not answer as it should: {error.message}"
+                raise invalid_parameter(error.message if source.service == KAFKA else _told(source, error)) from None
+            text = f"The {kind} {called} does not answer as it should: {error.message}"
             raise AwsError("ServiceUnavailableException", text) from None
 
     async def _check_queue(
@@ -52,6 +60,19 @@ class SourceChecks:
             event_sources.check_visibility(await queue.visibility_seconds(), timeout_seconds)
         finally:
             queue.close()
+
+    async def _check_topic(self, connection: Connection, topic: str) -> None:
+        # Few clusters have Kafka, whose library is not small.
+        from lambent.infra.kafka_topic import KafkaTopic
+
+        closing = TaskOwner("kafka-check")
+        asked = KafkaTopic(connection, topic, "lambent", self._clock, closing)
+        try:
+            await asked.shards()
+        finally:
+            asked.close()
+            await closing.drain(CHECK_SECONDS)
+            await closing.close()
 
     async def _check_stream(self, connection: Connection, source: Destination) -> None:
         question = _question(source)

@@ -3,10 +3,11 @@ lambent/domain/event_sources.py; what is set, pollers do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from lambent.domain import event_sources, tenancy
+from lambent.domain import event_sources, kafka_records, tenancy
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.destinations import Destination
 from lambent.domain.errors import invalid_parameter
@@ -28,6 +29,7 @@ from services.frontend.transport.call import Call
 
 _Change = pb.CreateEventSourceMappingRequest | pb.UpdateEventSourceMappingRequest
 
+_SERVER = re.compile(r"[A-Za-z0-9._-]{1,255}:\d{1,5}")
 # Members whose values say that nothing is wanted although they are neither zero nor empty, and these values.
 _NOTHING: Mapping[str, object] = {"MaximumRecordAgeInSeconds": UNBOUNDED, "MaximumRetryAttempts": UNBOUNDED}
 
@@ -52,13 +54,13 @@ class EventSourceOperations:
         """A new mapping."""
         ref = parse(request.function_name, None, call.tenant)
         refuse_unserved(request, UNSERVED_OF_EVENT_SOURCES)
-        source = event_sources.source_of(request.event_source_arn)
+        source = _source(request, call.tenant)
         wanted, tags = _wanted(request, None), dict(request.tags)
         check_tags(tags, self._limits)
         mapping = event_sources.create(
             self._ids.uuid(), source, ref, wanted, tags, self._clock.epoch(), self._limits
         )  # fmt: skip
-        await self._check(ref, source)
+        await self._check(ref, source, mapping.topic)
         taken = await self._store.create(mapping)
         if taken is not None:
             raise event_sources.exists(mapping, taken.uuid)
@@ -86,7 +88,7 @@ class EventSourceOperations:
             nonlocal checked
             after = event_sources.update(before, wanted, self._clock.epoch(), self._limits)
             if not checked:
-                await self._check(after.ref, event_sources.source_of(after.source_arn))
+                await self._check(after.ref, event_sources.source_of(after.source_arn), after.topic)
                 checked = True
             return after
 
@@ -127,7 +129,7 @@ class EventSourceOperations:
     async def _edit(self, tenant: Tenant, uuid: str, decide: MappingDecision) -> EventSourceMapping:
         return await edit_mapping(self._store, tenant, uuid, decide, event_sources.missing())
 
-    async def _check(self, ref: FunctionRef, source: Destination) -> None:
+    async def _check(self, ref: FunctionRef, source: Destination, topic: str) -> None:
         """That there is such a function and such a source, and that they go together. Raises
         InvalidParameterValueException and, where the source does not answer, ServiceUnavailableException."""
         qualifier = ref.qualifier or LATEST
@@ -137,7 +139,25 @@ class EventSourceOperations:
         if function.record.configuration.isolated:
             raise tenancy.unsupported("An event source mapping")
         timeout = _timeout(function, function.stands_for(qualifier)[0])
-        await self._checks.check(ref.tenant, source, timeout)
+        await self._checks.check(ref.tenant, source, topic, timeout)
+
+
+def _source(request: pb.CreateEventSourceMappingRequest, tenant: Tenant) -> Destination:
+    """What is to be read. Raises InvalidParameterValueException."""
+    if not request.HasField("self_managed_event_source"):
+        source = event_sources.source_of(request.event_source_arn)
+        if kafka_records.own_servers(source):
+            raise invalid_parameter("Unrecognized event source.")
+        return source
+    if request.event_source_arn:
+        raise invalid_parameter("EventSourceArn and SelfManagedEventSource cannot be given together.")
+    endpoints = request.self_managed_event_source.endpoints
+    servers = [each.string_value for each in endpoints[kafka_records.ENDPOINTS].values]
+    if set(endpoints) != {kafka_records.ENDPOINTS} or not servers or not all(map(_SERVER.fullmatch, servers)):
+        raise invalid_parameter(
+            f"SelfManagedEventSource: Endpoints must have {kafka_records.ENDPOINTS} alone, a list of HOST:PORT."
+        )
+    return kafka_records.self_managed(tenant, servers)
 
 
 def _timeout(function: Function, version: str) -> int:
@@ -171,7 +191,28 @@ def _wanted(request: _Change, ref: FunctionRef | None) -> Wanted:
             name for name, value in sent(request) if not means_nothing(value) and value != _NOTHING.get(name)
         ),
     )
-    return _with_stream(wanted, request)
+    return _with_kafka(_with_stream(wanted, request), request)
+
+
+def _with_kafka(wanted: Wanted, request: _Change) -> Wanted:
+    """The same with what a request says of what only topics have. Raises InvalidParameterValueException."""
+    groups = set()
+    for config in (request.amazon_managed_kafka_event_source_config, request.self_managed_kafka_event_source_config):
+        if config.HasField("schema_registry_config"):
+            raise invalid_parameter("SchemaRegistryConfig: schema registries are not served; records come as they are.")
+        if config.consumer_group_id:
+            groups.add(config.consumer_group_id)
+    if len(groups) > 1:
+        raise invalid_parameter("ConsumerGroupId is said twice.")
+    access = tuple((each.type, each.uri) for each in request.source_access_configurations)
+    for kind, _ in access:
+        if not kind.startswith("VPC_"):
+            raise invalid_parameter(
+                f"SourceAccessConfigurations: {kind} is not served: how brokers are logged in to is said in the "
+                "operator's table of connections (setting queue.connections)."
+            )
+    topics = tuple(request.topics) if isinstance(request, pb.CreateEventSourceMappingRequest) else ()
+    return replace(wanted, topics=topics, group=next(iter(groups), None), access=access or None)
 
 
 def _with_stream(wanted: Wanted, request: _Change) -> Wanted:
@@ -215,12 +256,13 @@ def _counted(request: _Change) -> bool | None:
 
 
 def _message(mapping: EventSourceMapping) -> pb.EventSourceMappingConfiguration:
+    servers = kafka_records.own_servers(event_sources.source_of(mapping.source_arn))
     message = pb.EventSourceMappingConfiguration(
         uuid=mapping.uuid,
         event_source_mapping_arn=mapping.arn,
         batch_size=mapping.batch_size,
         maximum_batching_window_in_seconds=mapping.window_seconds,
-        event_source_arn=mapping.source_arn,
+        event_source_arn=None if servers else mapping.source_arn,
         function_arn=mapping.ref.arn,
         function_response_types=[event_sources.BATCH_ITEM_FAILURES] if mapping.reports_failures else [],
         last_modified=timestamp(mapping.modified),
@@ -236,7 +278,27 @@ def _message(mapping: EventSourceMapping) -> pb.EventSourceMappingConfiguration:
         message.metrics_config.metrics.append(EVENT_COUNT)
     if mapping.of_stream:
         _add_stream(message, mapping)
+    if mapping.topic:
+        _add_kafka(message, mapping, servers)
     return message
+
+
+def _add_kafka(
+    message: pb.EventSourceMappingConfiguration, mapping: EventSourceMapping, servers: Sequence[str]
+) -> None:
+    """What only topics' mappings are answered with. `servers`: of a cluster that its owner runs."""
+    message.topics.append(mapping.topic)
+    for kind, uri in mapping.access:
+        message.source_access_configurations.add(type=kind, uri=uri)
+    if servers:
+        message.self_managed_kafka_event_source_config.consumer_group_id = mapping.group
+        listed = message.self_managed_event_source.endpoints[kafka_records.ENDPOINTS]
+        listed.extend(servers)
+    else:
+        message.amazon_managed_kafka_event_source_config.consumer_group_id = mapping.group
+    # Topics have neither.
+    message.ClearField("parallelization_factor")
+    message.ClearField("tumbling_window_in_seconds")
 
 
 def _add_stream(message: pb.EventSourceMappingConfiguration, mapping: EventSourceMapping) -> None:

@@ -21,12 +21,9 @@ UNSERVED: Mapping[str, str] = {
     "SourceKMSKeyArn": "encrypted packages are not served yet",
     "DurableExecutionName": "durable executions are not served",
 }
-_SOURCES = "only SQS queues, Kinesis and DynamoDB streams are event sources here"
+_SOURCES = "only SQS queues, Kinesis and DynamoDB streams, and Kafka's topics are event sources here"
 # The same of event source mappings, some of whose members are served where functions have them.
 UNSERVED_OF_EVENT_SOURCES: Mapping[str, str] = {
-    "SelfManagedEventSource": _SOURCES,
-    "AmazonManagedKafkaEventSourceConfig": _SOURCES,
-    "SelfManagedKafkaEventSourceConfig": _SOURCES,
     "DocumentDBEventSourceConfig": _SOURCES,
     "KMSKeyArn": "filters encrypted with a key of your own are not served yet",
     "LoggingConfig": "logs of event source mappings are not served yet",

@@ -21,7 +21,7 @@ class BatchRules:
     """What is set for the batches of a mapping."""
 
     size: int  # most messages
-    window_seconds: int  # how long the first message waits for more; 0: what one call brings is the batch
+    window_seconds: float  # how long the first message waits for more; 0: what one call brings is the batch
     event_bytes: int  # most bytes of the event
 
 

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 from lambent.domain.async_events import Outcome
 from lambent.domain.clock import Clock, Ids
-from lambent.domain.event_patterns import Filter, for_dynamodb, for_kinesis, for_queue
+from lambent.domain.event_patterns import Filter, for_dynamodb, for_kafka, for_kinesis, for_queue
 from lambent.domain.event_sources import DYNAMODB, KINESIS, QUEUE, EventSourceMapping, source_of
+from lambent.domain.kafka_records import KAFKA
 from lambent.domain.limits import Limits
 from lambent.domain.stream_windows import EVENT_BYTES, STATE_BYTES
 from lambent.infra.aws_json import SourceError
@@ -34,8 +35,14 @@ CALL_FAILED = "PROBLEM: Function call failed"
 # seconds for a pattern of hundreds of operators and a record of as many thousands of values.
 FILTERED_CHARACTERS = 16_384
 _FILTERS: Mapping[str, Callable[[Sequence[str]], Filter]] = {
-    QUEUE: for_queue, KINESIS: for_kinesis, DYNAMODB: for_dynamodb,
+    QUEUE: for_queue, KINESIS: for_kinesis, DYNAMODB: for_dynamodb, KAFKA: for_kafka,
 }  # fmt: skip
+# How traces call what is read.
+_SYSTEMS: Mapping[str, str] = {QUEUE: "aws_sqs", KAFKA: "kafka"}
+# How long records of a topic wait for others where nothing is set.
+TOPIC_WINDOW_SECONDS = 0.5
+# What an event of a topic has around its records, at most.
+_TOPIC_FRAME_BYTES = 16 * 1024
 # Outcomes of attempts that came to the function.
 RAN = (Outcome.SUCCEEDED, Outcome.FUNCTION_ERROR)
 
@@ -73,8 +80,10 @@ class SourceReader(ABC):
         """Go by these settings from now on."""
         self._mapping = mapping
         state = STATE_BYTES + EVENT_BYTES if mapping.tumbling_seconds else 0
-        most = self._means.limits.sync_request_bytes - state
-        self._rules = BatchRules(mapping.batch_size, mapping.window_seconds, most)
+        topic = self._source.service == KAFKA
+        most = self._means.limits.sync_request_bytes - state - (_TOPIC_FRAME_BYTES if topic else 0)
+        window = mapping.window_seconds or (TOPIC_WINDOW_SECONDS if topic else 0)
+        self._rules = BatchRules(mapping.batch_size, window, most)
         patterns = _FILTERS[self._source.service]
         self._filter: Filter | None = patterns(mapping.filters) if mapping.filters else None
 
@@ -131,11 +140,11 @@ class SourceReader(ABC):
         on with it, else it is linked to each."""
         attributes: dict[str, str | int] = {
             "messaging.operation.type": "process",
-            "messaging.destination.name": self._source.resource,
+            "messaging.destination.name": self._mapping.topic or self._source.resource,
             "messaging.batch.message_count": records,
         }
-        if self._source.service == QUEUE:
-            attributes["messaging.system"] = "aws_sqs"
+        if self._source.service in _SYSTEMS:
+            attributes["messaging.system"] = _SYSTEMS[self._source.service]
         headers = sorted(each for each in traces if each is not None)
         one = headers[0] if len(traces) == 1 and headers else None
         return Request(request_id, one, cause=Cause(attributes, () if one else tuple(headers)))

@@ -11,16 +11,18 @@ import asyncio
 import logging
 import zlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
 
 from lambent.domain import batch_events
 from lambent.domain.async_events import Outcome
+from lambent.domain.batch_events import RECORDS, Frame
 from lambent.domain.errors import AwsError
 from lambent.domain.event_sources import DYNAMODB, KINESIS, NEWEST, EventSourceMapping
-from lambent.domain.stream_records import RETRIES_EXHAUSTED, TOO_OLD, Fetched, Place, Shard, StreamRecord
+from lambent.domain.kafka_records import KAFKA
+from lambent.domain.stream_records import RETRIES_EXHAUSTED, TOO_OLD, Fetched, Shard, StreamRecord
 from lambent.domain.stream_windows import Windows
 from lambent.infra.aws_json import ExpiredPlace, SourceError
 from lambent.infra.event_sources.port import Checkpoint, Checkpoints
@@ -29,7 +31,6 @@ from services.poller.attempts import Attempt
 from services.poller.core.batches import Send, next_step
 from services.poller.core.stream_batches import (
     Batch,
-    Progress,
     RetryRules,
     Step,
     held_back,
@@ -39,44 +40,21 @@ from services.poller.core.stream_batches import (
 )
 from services.poller.sources.failures import Dropped, Failures
 from services.poller.sources.port import SourceStream
+from services.poller.sources.read_shards import Lane, ReadShard
 from services.poller.sources.reading import CALL_FAILED, PAUSE_SECONDS, RAN, Means, SourceReader
 
 _log = logging.getLogger(__name__)
 
 # How often it is looked for new shards; one that ends is a reason to look at once.
 SHARDS_SECONDS = 10.0
-# How often a shard is read that has nothing new, and one that has: services allow five calls a second.
-POLL_SECONDS: Mapping[str, float] = {KINESIS: 1.0, DYNAMODB: 0.25}
+# How often a shard is read that has nothing new, and one that has: services allow five calls a second. A call to Kafka
+# waits by itself.
+POLL_SECONDS: Mapping[str, float] = {KINESIS: 1.0, DYNAMODB: 0.25, KAFKA: 0.0}
 BEHIND_SECONDS = 0.2
 # Most records of one call: as many as a shard of Kinesis takes in a second, and few enough to read in one go.
 FETCHED_AT_ONCE = 1000
 # How many batches of each lane are read ahead of those that run.
 AHEAD = 2
-
-
-@dataclass(slots=True)
-class _Lane:
-    """Records of a shard that wait for their batch."""
-
-    waiting: deque[tuple[StreamRecord, bytes]] = field(default_factory=deque)
-    since: float = 0.0  # monotonic seconds since when the first of them has waited
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    closed: bool = False  # nothing more comes
-
-
-@dataclass(slots=True)
-class _Shard:
-    """A shard that is read."""
-
-    id: str
-    mark: Checkpoint
-    saved: Checkpoint
-    lanes: list[_Lane]
-    windows: Windows | None  # None: there are none
-    complete: float = 0.0  # epoch seconds: all records that came before that have been read
-    progress: Progress = field(default_factory=Progress)
-    room: asyncio.Event = field(default_factory=asyncio.Event)  # whether more may be read
-    saving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class StreamReader(SourceReader):
@@ -90,14 +68,19 @@ class StreamReader(SourceReader):
         name: str,
         failures: Failures,
         means: Means,
+        frame: Callable[[str], Frame] = lambda _: RECORDS,
+        hang_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`connect`: makes a stream for each shard, for a function with such a role. `name`: this poller's."""
+        """`connect`: makes a stream for each shard, for a function with such a role. `name`: this poller's. `frame`:
+        what stands around the records of a shard in an event. `hang_up`: what is to be done once it has ended."""
         self._connect = connect
         self._checkpoints = checkpoints
         self._name = name
         self._failures = failures
+        self._frame = frame
+        self._hang_up = hang_up
         self._marks: dict[str, Checkpoint] | None = None  # by shard; None: not loaded yet
-        self._reading: dict[str, _Shard] = {}
+        self._reading: dict[str, ReadShard] = {}
         self._opening: set[str] | None = None  # shards of the first look that are not opened yet; None: before it
         self._again = asyncio.Event()  # set where it is to be looked for shards at once
         super().__init__(mapping, means)
@@ -113,6 +96,11 @@ class StreamReader(SourceReader):
         if (mapping.parallel, mapping.tumbling_seconds) != (before.parallel, before.tumbling_seconds):
             self.end()
         self._use(mapping)
+
+    async def close(self, seconds: float) -> None:
+        await super().close(seconds)
+        if self._hang_up is not None:
+            await self._hang_up()
 
     @property
     def ready(self) -> bool:
@@ -162,9 +150,9 @@ class StreamReader(SourceReader):
             if mark.closed or ahead or shard.id in self._reading:
                 continue
             begun.add(shard.id)
-            lanes = [_Lane() for _ in range(self._mapping.parallel)]
+            lanes = [Lane() for _ in range(self._mapping.parallel)]
             windows = (mark.windows or Windows()) if self._mapping.tumbling_seconds else None
-            self._reading[shard.id] = _Shard(shard.id, mark, mark, lanes, windows)
+            self._reading[shard.id] = ReadShard(shard.id, mark, mark, lanes, windows)
         if self._opening is None:
             self._opening = set(begun)
         for id_ in begun:
@@ -195,8 +183,8 @@ class StreamReader(SourceReader):
         mapping = self._mapping
         if mapping.position == NEWEST:
             # Where a stream can be read from a time on, nothing is missed that comes before the first record is done.
-            kinesis = self._source.service == KINESIS
-            return Checkpoint(since=mapping.modified) if kinesis else Checkpoint(newest=True)
+            timed = self._source.service != DYNAMODB
+            return Checkpoint(since=mapping.modified) if timed else Checkpoint(newest=True)
         return Checkpoint(since=mapping.position_time)
 
     async def _role(self) -> str:
@@ -205,7 +193,7 @@ class StreamReader(SourceReader):
         runs = found.configurations if isinstance(found, Known) else ()
         return runs[0].role if runs else ""  # the versions of an alias agree in it
 
-    async def _read(self, shard: _Shard) -> None:
+    async def _read(self, shard: ReadShard) -> None:
         """Read a shard to its end, or until reading ends."""
         stream = self._connect(await self._role())
         lanes = [self._tasks.start("lane", self._run(shard, lane)) for lane in shard.lanes]
@@ -234,14 +222,14 @@ class StreamReader(SourceReader):
             self._reading.pop(shard.id, None)
             self._again.set()
 
-    async def _fetch_all(self, shard: _Shard, stream: SourceStream) -> bool:
+    async def _fetch_all(self, shard: ReadShard, stream: SourceStream) -> bool:
         """Put a shard's records into its lanes. False: reading ended before the shard did."""
         iterator: str | None = None
         while not self._ended.is_set():
             began = self._means.clock.epoch()
             try:
                 if iterator is None:
-                    iterator = await self._unless_ended(stream.iterator(shard.id, _place(shard)))
+                    iterator = await self._unless_ended(stream.iterator(shard.id, shard.place))
                     self._opened(shard)
                 if iterator is None:
                     break
@@ -260,21 +248,22 @@ class StreamReader(SourceReader):
             if fetched.next is None:
                 return True
             iterator = fetched.next
-            await self._pause(BEHIND_SECONDS if fetched.behind else POLL_SECONDS[self._source.service])
+            poll = POLL_SECONDS[self._source.service]
+            await self._pause(min(BEHIND_SECONDS, poll) if fetched.behind else poll)
         return False
 
-    def _opened(self, shard: _Shard) -> None:
+    def _opened(self, shard: ReadShard) -> None:
         if self._opening:
             self._opening.discard(shard.id)
 
-    def _read_all(self, shard: _Shard, when: float) -> None:
+    def _read_all(self, shard: ReadShard, when: float) -> None:
         """All that had come by `when`, epoch seconds, has been read: a window may be over by that."""
         shard.complete = when
         if shard.windows is not None and shard.windows.open:
             for lane in shard.lanes:
                 lane.news.set()
 
-    async def _fetch(self, shard: _Shard, stream: SourceStream, iterator: str) -> Fetched:
+    async def _fetch(self, shard: ReadShard, stream: SourceStream, iterator: str) -> Fetched:
         """The next records, once there is room for them."""
         lanes = len(shard.lanes)
         while sum(len(lane.waiting) for lane in shard.lanes) >= AHEAD * lanes * self._rules.size:
@@ -283,7 +272,7 @@ class StreamReader(SourceReader):
         await self._means.room.wait(self._mapping.uuid)
         return await stream.fetch(shard.id, iterator, min(lanes * self._rules.size, FETCHED_AT_ONCE))
 
-    async def _take(self, shard: _Shard, records: Sequence[StreamRecord]) -> None:
+    async def _take(self, shard: ReadShard, records: Sequence[StreamRecord]) -> None:
         """Put records into the lanes of their keys; those that no filter wants are done."""
         if not records:
             return
@@ -308,7 +297,7 @@ class StreamReader(SourceReader):
 
     # Lanes
 
-    async def _run(self, shard: _Shard, lane: _Lane) -> None:
+    async def _run(self, shard: ReadShard, lane: Lane) -> None:
         """Run the batches of one lane, one after the other."""
         held = 0  # bytes of the batch that runs
         try:
@@ -340,7 +329,7 @@ class StreamReader(SourceReader):
         finally:
             self._means.room.give(self._mapping.uuid, held)
 
-    async def _run_batch(self, shard: _Shard, batch: Batch) -> None:
+    async def _run_batch(self, shard: ReadShard, batch: Batch) -> None:
         """Try a batch until every record of it is done or given up."""
         left = deque([batch])
         while left and not self._ended.is_set():
@@ -352,7 +341,7 @@ class StreamReader(SourceReader):
             old = too_old(batch, self._means.clock.epoch(), self._retries)
             if old:
                 gone, rest = batch.split(old)
-                await self._give_up(shard, Dropped(shard.id, gone, TOO_OLD, request_id, None, _event(gone)))
+                await self._give_up(shard, Dropped(shard.id, gone, TOO_OLD, request_id, None, self._event(shard, gone)))
                 if rest.records:
                     left.appendleft(rest)
                 continue
@@ -360,7 +349,7 @@ class StreamReader(SourceReader):
             if windows is not None:
                 windows = windows.opened(batch.records[0].arrived, self._mapping.tumbling_seconds)
                 beside = windows.members(shard.id, self._source.arn, last=False)
-            event = _event(batch, beside)
+            event = self._event(shard, batch, beside)
             attempt = await self._attempt(request_id, batch, event)
             after = None if windows is None else windows.after(attempt.response)
             step = self._judged(batch, attempt, understood=windows is None or after is not None)
@@ -373,6 +362,10 @@ class StreamReader(SourceReader):
             left.extendleft(reversed(step.again))
             if step.wait_seconds:
                 await self._pause(step.wait_seconds)
+
+    def _event(self, shard: ReadShard, batch: Batch, beside: bytes = b"") -> bytes:
+        records = (batch_events.encoded(record.document) for record in batch.records)
+        return batch_events.event(records, beside, self._frame(shard.id))
 
     async def _attempt(self, request_id: str, batch: Batch, event: bytes) -> Attempt:
         means, ref = self._means, self._mapping.ref
@@ -403,25 +396,25 @@ class StreamReader(SourceReader):
 
     # Windows
 
-    def _window_over(self, shard: _Shard, lane: _Lane) -> bool:
+    def _window_over(self, shard: ReadShard, lane: Lane) -> bool:
         """Whether the open window's last invocation is due."""
         if shard.windows is None:
             return False
         following = lane.waiting[0][0].arrived if lane.waiting else None
         return shard.windows.over(following, inf if lane.closed else shard.complete)
 
-    def _of_window(self, shard: _Shard, lane: _Lane) -> int:
+    def _of_window(self, shard: ReadShard, lane: Lane) -> int:
         """How many of the records that wait are of one window."""
         if shard.windows is None or not lane.waiting:
             return len(lane.waiting)
         arrivals = [record.arrived for record, _ in lane.waiting]
         return shard.windows.opened(arrivals[0], self._mapping.tumbling_seconds).holds(arrivals)
 
-    async def _end_window(self, shard: _Shard) -> None:
+    async def _end_window(self, shard: ReadShard) -> None:
         """Invoke the function with what it has made of a window, which is over then, also where that fails for good."""
         windows, nothing, failures = shard.windows, Batch(()), 0
         assert windows is not None
-        event = _event(nothing, windows.members(shard.id, self._source.arn, last=True))
+        event = self._event(shard, nothing, windows.members(shard.id, self._source.arn, last=True))
         while not self._ended.is_set():
             attempt = await self._attempt(self._means.ids.uuid(), nothing, event)
             if attempt.outcome is Outcome.SUCCEEDED:
@@ -447,7 +440,7 @@ class StreamReader(SourceReader):
         shard.windows = windows.closed()
         await self._save(shard, replace(shard.mark, windows=shard.windows))
 
-    async def _give_up(self, shard: _Shard, dropped: Dropped) -> None:
+    async def _give_up(self, shard: ReadShard, dropped: Dropped) -> None:
         """Tell who is to be told, then go on behind these records."""
         while not self._ended.is_set():
             try:
@@ -460,12 +453,12 @@ class StreamReader(SourceReader):
             await self._done(shard, sequences)
             return
 
-    async def _done(self, shard: _Shard, sequences: Sequence[str]) -> None:
+    async def _done(self, shard: ReadShard, sequences: Sequence[str]) -> None:
         """Records are done."""
         if sequences and shard.progress.done(sequences):
             await self._save(shard, Checkpoint(shard.progress.reached, windows=shard.windows))
 
-    async def _save(self, shard: _Shard, mark: Checkpoint) -> None:
+    async def _save(self, shard: ReadShard, mark: Checkpoint) -> None:
         """Keep how far a shard has come. Of several that would, only the last does."""
         shard.mark = mark
         mapping = self._mapping
@@ -485,15 +478,3 @@ class StreamReader(SourceReader):
                 shard.saved = mark
         if self._marks is not None:
             self._marks[shard.id] = shard.saved
-
-
-def _event(batch: Batch, beside: bytes = b"") -> bytes:
-    return batch_events.event((batch_events.encoded(record.document) for record in batch.records), beside)
-
-
-def _place(shard: _Shard) -> Place:
-    """Where reading goes on: behind what has been read, which may be more than what is done."""
-    if shard.progress.newest is not None:
-        return Place(after=shard.progress.newest)
-    mark = shard.mark
-    return Place(after=mark.sequence, since=mark.since, newest=mark.newest)
