@@ -243,6 +243,24 @@ def test_what_can_be_no_mapping_is_refused(reads: Cluster, brokers: Brokers) -> 
     assert "cannot be updated" in error_of(client.update_event_source_mapping, UUID=uuid, **changed)[2]
 
 
+def test_a_manifest_reads_a_topic(reads: Cluster, brokers: Brokers, tmp_path: Path) -> None:
+    topic = brokers.topic("of-a-manifest")
+    brokers.put(topic, "pears")
+    manifest = tmp_path / "serverless.yml"
+    text = (
+        "service: topics\nprovider: {name: aws, runtime: python3.11}\nfunctions:\n  reader:\n    handler: app.handler\n"
+        f"    events:\n      - kafka: {{bootstrapServers: ['{brokers.servers}'], topic: {topic}, batchSize: 5}}\n"
+    )
+    (tmp_path / "app.py").write_text("def handler(event, context):\n    print('read', event['records'])\n")
+    for batch in (5, 6):
+        manifest.write_text(text.replace("batchSize: 5", f"batchSize: {batch}"))
+        done = reads.lambent("deploy", str(manifest))
+        assert done.returncode == 0, done.stderr
+        [mapping] = reads.client().list_event_source_mappings(FunctionName="topics-dev-reader")["EventSourceMappings"]
+        assert (mapping["Topics"], mapping["BatchSize"]) == ([topic], batch)
+    eventually(lambda: printed(reads.client("logs"), "/aws/lambda/topics-dev-reader", "read"))
+
+
 def test_what_the_how_to_shows_of_kafka_is_done(reads: Cluster, brokers: Brokers) -> None:
     text = (ROOT / "docs/howto/event-sources.md").read_text()
     [script] = [block for block in code_blocks(text, "sh") if "KAFKA_BOOTSTRAP_SERVERS" in block]

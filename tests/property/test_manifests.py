@@ -31,6 +31,8 @@ SERVERLESS = {
             "events": [
                 {"sqs": {"arn": QUEUE, "filterPatterns": [{"a": [1]}]}},
                 {"stream": {"arn": QUEUE, "destinations": {"onFailure": QUEUE}}},
+                {"kafka": {"bootstrapServers": ["a:1"], "topic": "t", "consumerGroupId": "g"}},
+                {"msk": {"arn": QUEUE, "topic": "t", "saslScram512": QUEUE}},
                 {"schedule": {"rate": ["rate(1 hour)"], "input": {"a": 1}, "inputTransformer": {"inputTemplate": "1"}}},
                 {"schedule": {"rate": "at(2030-01-01T00:00:00)", "timezone": "UTC"}},
                 {"eventBridge": {"pattern": {"source": ["a"]}, "deadLetterQueueArn": QUEUE, "retryPolicy": {"maximumEventAge": 60}}},

@@ -136,6 +136,23 @@ def test_queues_and_streams_are_read_and_what_else_calls_is_noted(tmp_path: Path
     ]
 
 
+def test_topics_are_read(tmp_path: Path) -> None:
+    text = (
+        "Resources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      Runtime: python3.11\n      Handler: a.b\n"
+        "      Events:\n"
+        "        K: {Type: SelfManagedKafka, Properties: {KafkaBootstrapServers: ['a:9092'], Topics: [t], ConsumerGroupId: g}}\n"
+        "        M: {Type: MSK, Properties: {Stream: 'arn:aws:kafka:r:1:cluster/c/u', Topics: [t], StartingPosition: LATEST}}\n"
+    )
+    assert plan(tmp_path, text).functions[0].sources == [
+        {
+            "SelfManagedEventSource": {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["a:9092"]}}, "Topics": ["t"],
+            "StartingPosition": "TRIM_HORIZON",
+            "SelfManagedKafkaEventSourceConfig": {"ConsumerGroupId": "g"},
+        },
+        {"EventSourceArn": "arn:aws:kafka:r:1:cluster/c/u", "Topics": ["t"], "StartingPosition": "LATEST"},
+    ]  # fmt: skip
+
+
 def test_schedules_and_events_are_rules(tmp_path: Path) -> None:
     function = (
         "Resources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      Runtime: python3.11\n      Handler: a.b\n"

@@ -126,6 +126,28 @@ def test_queues_and_streams_are_read_and_what_else_calls_is_noted(tmp_path: Path
     ]
 
 
+def test_topics_are_read(tmp_path: Path) -> None:
+    text = HEAD + (
+        "functions:\n  f:\n    handler: a.b\n    events:\n"
+        "      - kafka: {bootstrapServers: ['a:9092', 'b:9092'], topic: t, batchSize: 5, consumerGroupId: g,"
+        " accessConfigurations: {saslPlainAuth: arn}, filterPatterns: [{value: {a: [1]}}]}\n"
+        "      - msk: {arn: !Sub 'arn:aws:kafka:${AWS::Region}:1:cluster/c/u', topic: t, startingPosition: LATEST}\n"
+    )
+    found = plan(tmp_path, text)
+    assert found.functions[0].sources == [
+        {
+            "SelfManagedEventSource": {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["a:9092", "b:9092"]}}, "BatchSize": 5,
+            "Topics": ["t"], "StartingPosition": "TRIM_HORIZON",
+            "SelfManagedKafkaEventSourceConfig": {"ConsumerGroupId": "g"},
+            "FilterCriteria": {"Filters": [{"Pattern": '{"value":{"a":[1]}}'}]},
+        },
+        {"EventSourceArn": "arn:aws:kafka:eu-west-1:1:cluster/c/u", "Topics": ["t"], "StartingPosition": "LATEST"},
+    ]  # fmt: skip
+    assert found.notes == [
+        "functions.f.events[0].kafka.accessConfigurations is left out: connections say how brokers are logged in to"
+    ]
+
+
 def test_schedules_and_events_are_rules(tmp_path: Path) -> None:
     text = HEAD + (
         "functions:\n  f:\n    handler: a.b\n    events:\n"

@@ -57,6 +57,12 @@ _PUBLIC: tuple[Document, ...] = (
     },
 )  # fmt: skip
 _PATIENCE, _PAUSE = 300, 0.1  # looks at a mapping that is changing, and seconds between them
+# What makes a source what it is, beside its ARN; and what only a new mapping takes.
+_SOURCE = ("SelfManagedEventSource", "Topics")
+_OF_NEW = {
+    "EventSourceArn", "StartingPosition", "StartingPositionTimestamp", "AmazonManagedKafkaEventSourceConfig",
+    "SelfManagedKafkaEventSourceConfig", *_SOURCE,
+}  # fmt: skip
 # What only a creation takes.
 _FIXED = {"Architectures"}
 # Members of which absence means the same as being empty.
@@ -279,13 +285,15 @@ class _Deployment:
         )
 
     def _source(self, document: Document) -> None:
-        arn, function = document["EventSourceArn"], self._arn
+        arn, function = document.get("EventSourceArn"), self._arn
         called = function if self._planned.alias is None else f"{function}:{self._planned.alias}"
-        listed = self._client.call(sources.ListEventSourceMappingsRequest(event_source_arn=arn)).event_source_mappings
+        named = arn or ", ".join(document["Topics"])
+        source = {name: document[name] for name in _SOURCE if name in document}
+        listed = [each for each in self._mappings(arn) if not differs(MessageToDict(each), source)]
         # By whatever qualifier: with another one beside it, each would have a part of what comes.
         found = next((each for each in listed if f"{each.function_arn}:".startswith(f"{function}:")), None)
         if found is None:
-            self._say(f"reading {arn}")
+            self._say(f"reading {named}")
             self._call(sources.CreateEventSourceMappingRequest, document, {"FunctionName": called})
             return
         found = self._settled(found)
@@ -293,12 +301,23 @@ class _Deployment:
         current = {
             **MessageToDict(found), "Enabled": not found.state.startswith("Disab"), "FunctionName": found.function_arn,
         }  # fmt: skip
-        wanted = {key: each for key, each in document.items() if key not in ("EventSourceArn", "StartingPosition")}
+        wanted = {key: each for key, each in document.items() if key not in _OF_NEW}
         wanted["FunctionName"] = called
         changes = {key: each for key, each in wanted.items() if differs(current.get(key), each)}
         if changes:
-            self._say(f"changing how {arn} is read")
+            self._say(f"changing how {named} is read")
             self._call(sources.UpdateEventSourceMappingRequest, changes, {"UUID": found.uuid})
+
+    def _mappings(self, arn: str | None) -> Iterator[sources.EventSourceMappingConfiguration]:
+        """Those of a source; None: all of the account."""
+        marker: str | None = None
+        while True:
+            listing = sources.ListEventSourceMappingsRequest(event_source_arn=arn, marker=marker)
+            page = self._client.call(listing)
+            yield from page.event_source_mappings
+            marker = page.next_marker
+            if not marker:
+                return
 
     def _rules(self) -> None:
         """The function as the target of its rules and schedules, and of no other that was made for it without a name of

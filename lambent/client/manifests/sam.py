@@ -38,11 +38,15 @@ _NOTHING_HERE = {
     "AutoPublishAliasAllProperties", "AutoPublishCodeSha256", "VersionDescription", "DeploymentPreference",
     "CodeSigningConfigArn", "RuntimeManagementConfig",
 }  # fmt: skip
-_SOURCES = {"SQS": "Queue", "Kinesis": "Stream", "DynamoDB": "Stream"}
+_SOURCES = {
+    "SQS": "Queue", "Kinesis": "Stream", "DynamoDB": "Stream", "MSK": "Stream",
+    "SelfManagedKafka": "KafkaBootstrapServers",
+}  # fmt: skip
+_CONFIGS = {"MSK": "AmazonManagedKafkaEventSourceConfig", "SelfManagedKafka": "SelfManagedKafkaEventSourceConfig"}
 _SOURCE = {
     "BatchSize", "Enabled", "FilterCriteria", "MaximumBatchingWindowInSeconds", "FunctionResponseTypes",
     "ScalingConfig", "StartingPosition", "StartingPositionTimestamp", "ParallelizationFactor", "MaximumRetryAttempts",
-    "MaximumRecordAgeInSeconds", "BisectBatchOnFunctionError", "TumblingWindowInSeconds",
+    "MaximumRecordAgeInSeconds", "BisectBatchOnFunctionError", "TumblingWindowInSeconds", "Topics",
 }  # fmt: skip
 # Events that rules make, with the member that says when; and what of those goes into the API's requests as it is.
 _RULES = {
@@ -323,9 +327,15 @@ class _Template:
         if arn is None:
             raise ManifestError(f"{where}: say its `{_SOURCES[kind]}`")
         source: Document = {"EventSourceArn": arn}
+        if kind == "SelfManagedKafka":
+            source = {"SelfManagedEventSource": {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": listed(arn, where)}}}
+        if kind in _CONFIGS:
+            source["StartingPosition"] = "TRIM_HORIZON"
         for member, value in said.items():
             if member in _SOURCE:
                 source[member] = value == "true" if member == "Enabled" and isinstance(value, str) else value
+            elif member == "ConsumerGroupId" and kind in _CONFIGS:
+                source[_CONFIGS[kind]] = {member: value}
             elif member == "DestinationConfig":
                 failure = members(members(value, f"{where}.{member}").get("OnFailure"), f"{where}.{member}")
                 source[member] = {"OnFailure": {"Destination": failure.get("Destination")}}

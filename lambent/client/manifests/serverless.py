@@ -50,7 +50,7 @@ _FUNCTION_NOTHING = {
 }  # fmt: skip
 _PLUGINS_FOR_NOTHING = {"serverless-python-requirements", "serverless-offline", "serverless-dotenv-plugin"}
 
-_EVENTS = {"sqs", "stream", "schedule", "eventBridge"}  # those that are read
+_EVENTS = {"sqs", "stream", "msk", "kafka", "schedule", "eventBridge"}  # those that are read
 # In an event's words and in the API's.
 _STREAM = {
     "batchSize": "BatchSize", "startingPosition": "StartingPosition", "enabled": "Enabled",
@@ -59,6 +59,7 @@ _STREAM = {
     "bisectBatchOnFunctionError": "BisectBatchOnFunctionError", "tumblingWindowInSeconds": "TumblingWindowInSeconds",
 }  # fmt: skip
 _SQS = {"batchSize": "BatchSize", "enabled": "Enabled", "maximumBatchingWindow": "MaximumBatchingWindowInSeconds"}
+_TOPIC = {**_SQS, "startingPosition": "StartingPosition", "startingPositionTimestamp": "StartingPositionTimestamp"}
 _RULE = {"name", "description", "enabled"}
 _TARGET = {"inputPath": "InputPath", "deadLetterQueueArn": "DeadLetterConfig"}
 _RETRIES = {"maximumEventAge": "MaximumEventAgeInSeconds", "maximumRetryAttempts": "MaximumRetryAttempts"}
@@ -347,6 +348,8 @@ class _Reader:
             planned.sources.append(self._queue(f"{where}.sqs", said))
         elif kind == "stream":
             planned.sources.append(self._stream(f"{where}.stream", said))
+        elif kind in ("msk", "kafka"):
+            planned.sources.append(self._topic(f"{where}.{kind}", members(said, f"{where}.{kind}"), kind))
         elif kind == "schedule":
             self._schedule(f"{where}.schedule", said, planned)
         elif kind == "eventBridge":
@@ -417,8 +420,30 @@ class _Reader:
             source["DestinationConfig"] = {"OnFailure": {"Destination": destination}}
         return source
 
+    def _topic(self, where: str, event: Document, kind: str) -> Document:
+        """Of Kafka, with an ARN or without."""
+        if "topic" not in event:
+            raise ManifestError(f"{where}: say its `topic`")
+        others = {"bootstrapServers", "topic", "consumerGroupId", "accessConfigurations", "saslScram512"}
+        source = self._source(where, event, _TOPIC, others)
+        source |= {"Topics": [str(event["topic"])]}
+        source.setdefault("StartingPosition", "TRIM_HORIZON")
+        if kind == "kafka":
+            servers = texts(event.get("bootstrapServers"), f"{where}.bootstrapServers")
+            source["SelfManagedEventSource"] = {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": servers}}
+        if event.get("consumerGroupId") is not None:
+            config = "SelfManagedKafkaEventSourceConfig" if kind == "kafka" else "AmazonManagedKafkaEventSourceConfig"
+            source[config] = {"ConsumerGroupId": str(event["consumerGroupId"])}
+        for name in sorted({"accessConfigurations", "saslScram512"} & event.keys()):
+            self._note(f"{where}.{name}", "is left out: connections say how brokers are logged in to")
+        return source
+
     def _source(self, where: str, event: Document, names: Mapping[str, str], others: set[str]) -> Document:
-        source: Document = {"EventSourceArn": self._references.text(event["arn"], f"{where}.arn")}
+        source: Document = {}
+        if "bootstrapServers" not in event:
+            if "arn" not in event:
+                raise ManifestError(f"{where}: say its `arn`")
+            source["EventSourceArn"] = self._references.text(event["arn"], f"{where}.arn")
         for name in event:
             if name in names:
                 source[names[name]] = event[name]
