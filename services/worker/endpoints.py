@@ -12,8 +12,9 @@ from lambent.domain.names import Tenant
 from lambent.infra.connections import Connections
 
 _EVERY_SERVICE = "AWS_ENDPOINT_URL"
-# Services that the cluster's own API serves, and those that connections may name, as the variables call them.
-_OURS = ("LAMBDA", "CLOUDWATCH_LOGS", "APPLICATION_AUTO_SCALING", "STS")
+# Services that the cluster's own API serves, and those that connections may name, as the variables call them: a
+# connection for one of both leads there.
+_OURS = ("LAMBDA", "CLOUDWATCH_LOGS", "APPLICATION_AUTO_SCALING", "STS", "EVENTBRIDGE", "SCHEDULER")
 _CONNECTED = {
     "sqs": "SQS", "sns": "SNS", "events": "EVENTBRIDGE", "s3": "S3", "kinesis": "KINESIS",
     "dynamodbstreams": "DYNAMODB_STREAMS",

@@ -193,6 +193,21 @@ def test_what_came_of_an_event_comes_to_rules_where_the_bus_is_its_destination(c
     assert (event["resources"][0], event["detail"]["responsePayload"]) == (bus, {"n": 1})
 
 
+def test_functions_put_events(cluster: Cluster) -> None:
+    events = cluster.client("events")
+    cluster.create("put-by-it", TELLS)
+    code = (
+        "import boto3\n\ndef handler(event, context):\n    entry = {'Source': 'a-function', 'DetailType': 'd', 'Detail': '{}'}\n"
+        "    return boto3.client('events').put_events(Entries=[entry])['FailedEntryCount']\n"
+    )
+    cluster.create("putting", zipped({"app.py": code}), Timeout=30, MemorySize=512)
+    events.put_rule(Name="put-by-it", EventPattern='{"source": ["a-function"]}')
+    events.put_targets(Rule="put-by-it", Targets=[{"Id": "1", "Arn": f"{FUNCTION}:put-by-it"}])
+    assert cluster.client().invoke(FunctionName="putting")["Payload"].read() == b"0"
+    [event] = eventually(lambda: told(cluster, "put-by-it"))
+    assert event["source"] == "a-function"
+
+
 def test_rules_are_their_accounts_own(cluster: Cluster) -> None:
     ours, theirs = cluster.client("events"), cluster.client("events", key=OTHER_KEY, secret=OTHER_SECRET)
     ours.put_rule(Name="private", EventPattern='{"source": ["both"]}')

@@ -156,6 +156,8 @@ async def test_the_context_and_the_variables_are_lambdas(cluster: Cluster) -> No
         "AWS_ENDPOINT_URL_LAMBDA": "http://api.test",
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": "http://api.test",
         "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING": "http://api.test",
+        "AWS_ENDPOINT_URL_EVENTBRIDGE": "http://api.test",
+        "AWS_ENDPOINT_URL_SCHEDULER": "http://api.test",
         "AWS_ENDPOINT_URL_STS": "http://api.test",
         "AWS_ENDPOINT_URL_S3": "http://s3.test",
         "AWS_ENDPOINT_URL_SQS": "http://mine",

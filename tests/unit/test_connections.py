@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lambent.domain.destinations import Destination, resource_of
+from lambent.domain.kafka_records import self_managed
 from lambent.domain.names import Tenant
 from lambent.infra.connections import READ_AT, SERVICES, Connection, Connections, ConnectionsError, load
 
@@ -15,6 +16,7 @@ ARNS = {
     "sqs": "arn:aws:sqs:us-east-1:{}:q",
     "kinesis": "arn:aws:kinesis:us-east-1:{}:stream/s",
     "dynamodb": "arn:aws:dynamodb:us-east-1:{}:table/orders/stream/2024-01-01T00:00:00.000",
+    "kafka": "arn:aws:kafka:us-east-1:{}:cluster/main/0123-4",
 }
 
 
@@ -79,7 +81,7 @@ def file(folder: Path, line: str) -> str:
 @pytest.mark.parametrize(
     "line",
     [f'service = "{service}"' for service in ("sqs", "sns", "lambda", "events", "s3", "kinesis", "dynamodbstreams")]
-    + [f'arn = "{arn.format(OWN.account)}"' for arn in ARNS.values()],
+    + [f'arn = "{arn.format(OWN.account)}"' for name, arn in ARNS.items() if name != "kafka"],
 )
 def test_rows_that_there_may_be(line: str, tmp_path: Path) -> None:
     table = load(file(tmp_path, line))
@@ -100,3 +102,45 @@ def test_rows_that_there_may_be(line: str, tmp_path: Path) -> None:
 def test_rows_that_lead_nowhere_are_refused(line: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(ConnectionsError, match=says):
         load(file(tmp_path, line))
+
+
+@pytest.mark.parametrize("line", ['service = "kafka"', f'arn = "{ARNS["kafka"].format(OWN.account)}"'])
+def test_rows_of_brokers(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "kafka.toml"
+
+    def rows(text: str) -> Connections:
+        path.write_text(f"[[connections]]\n{line}\n{text}\n")
+        return load(str(path))
+
+    for text in (
+        'endpoint = "kafka://a:9092"', 'endpoint = "kafkas://a:9092,b:9093"\nca = "/ca.pem"',
+        'endpoint = "kafka://a:9092"\nmechanism = "SCRAM-SHA-512"\naccess_key = "u"\nsecret_key = "p"',
+    ):  # fmt: skip
+        assert rows(text).source(OWN, source("kafka", OWN)) is not None
+    for text in (
+        'endpoint = "http://a:9092"', 'endpoint = "kafka://a"', 'endpoint = "kafka://a:9092,"', 'endpoint = "kafka://a:9092/x"',
+        'endpoint = "kafka://a:9092"\nmechanism = "GSSAPI"',
+    ):  # fmt: skip
+        with pytest.raises(ConnectionsError):
+            rows(text)
+
+
+def test_of_other_services_a_row_has_keys_and_no_mechanism(tmp_path: Path) -> None:
+    path = tmp_path / "rows.toml"
+    for text in ('access_key = "k"', 'access_key = "k"\nsecret_key = "s"\nmechanism = "PLAIN"'):
+        path.write_text(f'[[connections]]\nservice = "sqs"\nendpoint = "http://a"\n{text}\n')
+        with pytest.raises(ConnectionsError):
+            load(str(path))
+
+
+def test_brokers_without_an_arn_are_those_that_a_row_names() -> None:
+    rows = (
+        Connection("kafka://a:9092,b:9092", service="kafka", account=OWN.account),
+        Connection("kafka://c:9092", service="kafka"),
+    )
+    table = Connections(rows)
+    for servers, found in ((["a:9092"], rows[0]), (["b:9092", "a:9092"], rows[0]), (["c:9092"], rows[1])):
+        assert table.source(OWN, self_managed(OWN, servers)) is found
+    for servers in (["d:9092"], ["a:9092", "c:9092"], ["a:9093"]):
+        assert table.source(OWN, self_managed(OWN, servers)) is None
+    assert table.source(OTHER, self_managed(OTHER, ["a:9092"])) is None

@@ -14,7 +14,10 @@ ROWS = [
 ]
 ENDPOINTS = Endpoints("http://api", Connections(ROWS))
 OURS = dict.fromkeys(
-    [f"AWS_ENDPOINT_URL_{name}" for name in ("LAMBDA", "CLOUDWATCH_LOGS", "APPLICATION_AUTO_SCALING", "STS")],
+    [
+        f"AWS_ENDPOINT_URL_{name}"
+        for name in ("LAMBDA", "CLOUDWATCH_LOGS", "APPLICATION_AUTO_SCALING", "STS", "EVENTBRIDGE", "SCHEDULER")
+    ],
     "http://api",
 )
 
@@ -27,6 +30,11 @@ def test_each_account_is_told_of_its_own_connections_and_of_this_cluster() -> No
 
 def test_a_function_that_says_where_every_service_is_is_told_of_none() -> None:
     assert ENDPOINTS.variables(Tenant("1", "r"), {"AWS_ENDPOINT_URL": "http://mine"}) == {}
+
+
+def test_a_bus_that_a_connection_leads_to_is_not_this_clusters() -> None:
+    endpoints = Endpoints("http://api", Connections([Connection("http://bus", "k", "s", service="events")]))
+    assert endpoints.variables(Tenant("1", "r"), {}) == {**OURS, "AWS_ENDPOINT_URL_EVENTBRIDGE": "http://bus"}
 
 
 def test_functions_are_told_where_streams_are_read() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -184,3 +185,12 @@ def test_any_text_can_be_said_in_an_event() -> None:
 )
 def test_an_answer_says_which_messages_have_failed(response: bytes, failed: str) -> None:
     assert batch_events.failed(response, ["a", "b", "c"]) == frozenset(failed)
+
+
+@pytest.mark.parametrize(
+    "identifier", ["8", 8, {"offset": 8}, {"partition": "orders-0", "offset": 8}, {"topic-partition": "orders-0", "offset": 8}]
+)  # fmt: skip
+def test_a_topics_record_has_failed_by_its_offset(identifier: Any) -> None:
+    response = json.dumps({"batchItemFailures": [{"itemIdentifier": identifier}]}).encode()
+    assert batch_events.failed(response, ["7", "8", "9"]) == {"8"}
+    assert batch_events.failed(response, ["7"]) == {"7"}, "it names none of the batch"

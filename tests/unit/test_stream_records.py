@@ -201,6 +201,29 @@ def test_a_tables_batch_is_told_by_its_own_name() -> None:
     }
 
 
+def test_a_topics_batch_is_told_by_its_partition_and_offsets() -> None:
+    given = replace(
+        GIVEN_UP, service="kafka", shard="orders-3", servers="a:9092,b:9092", event_bytes=700,
+        stream_arn="arn:aws:kafka:us-east-2:123456789012:cluster/c/u",
+    )  # fmt: skip
+    told = json.loads(failure_record(given))
+    assert told["KafkaBatchInfo"] == {
+        "batchSize": len(RECORDS),
+        "eventSourceArn": given.stream_arn,
+        "bootstrapServers": "a:9092,b:9092",
+        "payloadSize": 700,
+        "recordInfo": {
+            "orders-3": {
+                "firstRecordOffset": RECORDS[0].sequence,
+                "lastRecordOffset": RECORDS[-1].sequence,
+                "firstRecordTimestamp": BATCH["approximateArrivalOfFirstRecord"],
+                "lastRecordTimestamp": BATCH["approximateArrivalOfLastRecord"],
+            }
+        },
+    }
+    assert "eventSourceArn" not in json.loads(failure_record(replace(given, stream_arn="")))["KafkaBatchInfo"]
+
+
 def test_a_bucket_keeps_the_event_too() -> None:
     event = '{"Records":[{"a":"grüß"}]}'
     told = json.loads(failure_record(GIVEN_UP, event.encode()))
