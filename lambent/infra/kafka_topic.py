@@ -165,8 +165,11 @@ class KafkaTopic:
                 self._consumer = await asyncio.to_thread(self._connect)
             return await asyncio.to_thread(what, self._consumer)
         except KafkaException as error:
+            if self._consumer is not None:
+                self._consumer.consume(1, 0)  # it tells of what it has met with meanwhile, a refused login for one
+            trouble, self._trouble = self._trouble, None
             self.close()
-            raise self._failed(error.args[0]) from error
+            raise self._failed(trouble or error.args[0]) from error
 
     def _connect(self) -> Consumer:
         return Consumer(_settings(self._connection, self._group) | {"error_cb": self._noted})

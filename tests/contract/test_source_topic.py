@@ -6,6 +6,7 @@ import base64
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -20,7 +21,7 @@ from lambent.infra.event_sources.port import Checkpoint
 from lambent.infra.kafka_topic import UNKNOWN_TOPIC, CommittedCheckpoints, KafkaTopic
 from lambent.infra.tasks import TaskOwner
 from tests.conftest import free_port
-from tests.kafka import HAVE_KAFKA, PARTITIONS, Brokers, mock_brokers, real_brokers
+from tests.kafka import HAVE_KAFKA, PARTITIONS, PASSWORD, USER, Brokers, mock_brokers, real_brokers
 
 Connect = Callable[..., KafkaTopic]
 
@@ -177,6 +178,26 @@ async def test_what_is_gone_has_expired(connect: Connect, topic: str, brokers: B
     with pytest.raises(ExpiredPlace):
         await read_on("1")
     assert values(await read(reader, shard, Place(after="0"), 2)) == ["v3", "v4"]
+
+
+async def test_brokers_may_want_tls_and_a_login(topic: str, brokers: Brokers) -> None:
+    if not brokers.real:
+        pytest.skip("the mock lets everybody in")
+    brokers.put(topic, "v0")
+    closing = TaskOwner("test")
+    secure = Connection(
+        f"kafkas://{brokers.secure}", USER, PASSWORD, mechanism="SCRAM-SHA-512", ca=brokers.ca, service="kafka"
+    )  # fmt: skip
+    login = Connection(f"kafka://{brokers.login}", USER, PASSWORD, mechanism="PLAIN", service="kafka")
+    for connection in (secure, login):
+        reader = KafkaTopic(connection, topic, "g", SystemClock(), closing)
+        assert values(await read(reader, f"{topic}-0", Place(), 1)) == ["v0"]
+        reader.close()
+        stranger = KafkaTopic(msgspec.structs.replace(connection, secret_key="no"), topic, "g", SystemClock(), closing)
+        with pytest.raises(SourceError, match="uthentication failed"):
+            await stranger.shards()
+        stranger.close()
+    await closing.drain(20)
 
 
 async def test_a_topic_that_is_not_there_is_told(connect: Connect, brokers: Brokers) -> None:
