@@ -71,6 +71,8 @@ _OF_KAFKA = frozenset(
         "Topics",
     }
 )
+# What SourceAccessConfigurations may say: it makes no difference here, and is kept and told.
+_NETWORK = ("VPC_SUBNET", "VPC_SECURITY_GROUP")
 # Of services that are no sources here; of streams, what topics have not.
 _OF_BROKERS = frozenset({"Queues"})
 _NOT_OF_TOPICS = frozenset({"ParallelizationFactor", "TumblingWindowInSeconds"})
@@ -403,6 +405,12 @@ def _check_stream(mapping: EventSourceMapping) -> None:
             f"The destination ARN {mapping.on_failure} is invalid: it must be of an SQS standard queue, an SNS "
             "standard topic or an S3 bucket."
         )
+    for kind, _ in mapping.access:
+        if not kind.startswith(_NETWORK):
+            raise invalid_parameter(
+                f"SourceAccessConfigurations: {kind} is not served: how brokers are logged in to is said in the "
+                "operator's table of connections (setting queue.connections)."
+            )
     any_of(mapping.filters)
 
 

@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 # How often it is looked at what is due, for how many records at a time, and for how long they are claimed.
 LOOK_SECONDS, LOOK_RECORDS, CLAIM_SECONDS = 1.0, 100, 30.0
+# How many are acted on at once: each takes a connection to the store, of which a process has so many.
+AT_ONCE = 16
 
 
 class Kind(Protocol[R]):
@@ -141,7 +143,10 @@ class Timekeeper(Generic[R]):
     async def act(self) -> int:
         """Act on what is due now; answers how many there were to look at. Raises ServiceUnavailableException."""
         claims = await self._store.claim(self._teller.now(), CLAIM_SECONDS, LOOK_RECORDS)
-        outcomes = await asyncio.gather(*(self._act(claim) for claim in claims), return_exceptions=True)
+        outcomes: list[BaseException | None] = []
+        for at in range(0, len(claims), AT_ONCE):
+            acts = (self._act(claim) for claim in claims[at : at + AT_ONCE])
+            outcomes += await asyncio.gather(*acts, return_exceptions=True)
         away: AwsError | None = None
         for claim, outcome in zip(claims, outcomes, strict=True):
             if isinstance(outcome, AwsError):

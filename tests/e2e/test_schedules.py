@@ -225,7 +225,7 @@ def test_what_a_function_cannot_be_told_goes_to_the_dead_letter_queue(moto: str,
 def test_many_are_told_at_one_time(cluster: Cluster) -> None:
     scheduler = cluster.client("scheduler")
     cluster.create("of-many", TELLS)
-    at, count = soon(6), 60
+    at, count = soon(8), 150
 
     def make(number: int) -> None:
         scheduler.create_schedule(

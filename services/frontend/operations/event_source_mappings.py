@@ -144,7 +144,7 @@ class EventSourceOperations:
 
 def _source(request: pb.CreateEventSourceMappingRequest, tenant: Tenant) -> Destination:
     """What is to be read. Raises InvalidParameterValueException."""
-    if not request.HasField("self_managed_event_source"):
+    if means_nothing(request.self_managed_event_source):
         source = event_sources.source_of(request.event_source_arn)
         if kafka_records.own_servers(source):
             raise invalid_parameter("Unrecognized event source.")
@@ -205,12 +205,6 @@ def _with_kafka(wanted: Wanted, request: _Change) -> Wanted:
     if len(groups) > 1:
         raise invalid_parameter("ConsumerGroupId is said twice.")
     access = tuple((each.type, each.uri) for each in request.source_access_configurations)
-    for kind, _ in access:
-        if not kind.startswith("VPC_"):
-            raise invalid_parameter(
-                f"SourceAccessConfigurations: {kind} is not served: how brokers are logged in to is said in the "
-                "operator's table of connections (setting queue.connections)."
-            )
     topics = tuple(request.topics) if isinstance(request, pb.CreateEventSourceMappingRequest) else ()
     return replace(wanted, topics=topics, group=next(iter(groups), None), access=access or None)
 
