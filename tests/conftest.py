@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -61,6 +62,19 @@ def service(moto: str, name: str) -> Any:
     """A client of one of the services that moto plays."""
     keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s"}
     return boto3.client(name, endpoint_url=moto, region_name="us-east-1", **keys)
+
+
+# Kafka itself, beside the mock that there always is: tests/kafka.py says what it takes.
+_KAFKA = pytest.mark.skipif(not os.environ.get("TEST_KAFKA") or shutil.which("java") is None, reason="no TEST_KAFKA")
+
+
+@pytest.fixture(scope="module", params=["mock", pytest.param("kafka", marks=_KAFKA)])
+def brokers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """`tests.kafka.Brokers`."""
+    from tests.kafka import brokers_of
+
+    with brokers_of(request.param, tmp_path_factory.mktemp("kafka")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -18,8 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from tests.conftest import free_port
 
-JARS = os.environ.get("TEST_KAFKA", "")
-HAVE_KAFKA = bool(JARS) and shutil.which("java") is not None
+JARS = Path(os.environ.get("TEST_KAFKA", "")).resolve()
 # Partitions of every topic, the mock's number.
 PARTITIONS = 4
 # Who a real one lets in.
@@ -120,3 +118,10 @@ def real_brokers(folder: Path) -> Iterator[Brokers]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+@contextmanager
+def brokers_of(kind: str, folder: Path) -> Iterator[Brokers]:
+    """The mock's, or Kafka's own with their data in a folder."""
+    with mock_brokers() if kind == "mock" else real_brokers(folder) as made:
+        yield made

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
@@ -21,20 +20,9 @@ from lambent.infra.event_sources.port import Checkpoint
 from lambent.infra.kafka_topic import UNKNOWN_TOPIC, CommittedCheckpoints, KafkaTopic
 from lambent.infra.tasks import TaskOwner
 from tests.conftest import free_port
-from tests.kafka import HAVE_KAFKA, PARTITIONS, PASSWORD, USER, Brokers, mock_brokers, real_brokers
+from tests.kafka import PARTITIONS, PASSWORD, USER, Brokers
 
 Connect = Callable[..., KafkaTopic]
-
-
-@pytest.fixture(scope="module", params=["mock", pytest.param("kafka", marks=pytest.mark.skipif(not HAVE_KAFKA, reason="no TEST_KAFKA"))])  # fmt: skip
-def brokers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
-    if request.param == "mock":
-        with mock_brokers() as made:
-            yield made
-    else:
-        folder: Path = tmp_path_factory.mktemp("kafka")
-        with real_brokers(folder) as made:
-            yield made
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, TopicPartition
 from tests.conftest import free_port, service
 from tests.e2e.harness import Cluster, code_blocks, error_of, eventually, printed, zipped
 from tests.e2e.reading import ACCOUNT, FUNCTIONS, QUEUES, make_queue
-from tests.kafka import HAVE_KAFKA, Brokers, mock_brokers, real_brokers
+from tests.kafka import Brokers
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = f"arn:aws:kafka:us-east-1:{ACCOUNT}:cluster/main/0123-4"
@@ -27,16 +27,6 @@ READS = zipped(
         "            if b'bad' in base64.b64decode(record['value']):\n                raise ValueError(record['offset'])\n"
     }
 )
-
-
-@pytest.fixture(scope="module", params=["mock", pytest.param("kafka", marks=pytest.mark.skipif(not HAVE_KAFKA, reason="no TEST_KAFKA"))])  # fmt: skip
-def brokers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
-    if request.param == "mock":
-        with mock_brokers() as made:
-            yield made
-    else:
-        with real_brokers(tmp_path_factory.mktemp("kafka")) as made:
-            yield made
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def target(name: str, **members: Any) -> dict[str, Any]:
     return {"Arn": f"{FUNCTION}:{name}", "RoleArn": ROLE, **members}
 
 
-def soon(seconds: float = 2.0) -> str:
+def soon(seconds: float = 5.0) -> str:
     """An expression of a time that comes."""
     return f"at({datetime.now(UTC) + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S})"
 
@@ -203,7 +203,7 @@ def test_what_a_function_cannot_be_told_goes_to_the_dead_letter_queue(moto: str,
     queue = service(moto, "sqs").get_queue_url(QueueName="schedule-letters")["QueueUrl"]
     with reading_cluster(moto, tmp_path) as cluster:
         cluster.client("scheduler").create_schedule(
-            Name="lost", ScheduleExpression=soon(1.0), FlexibleTimeWindow=OFF,
+            Name="lost", ScheduleExpression=soon(), FlexibleTimeWindow=OFF,
             Target={
                 "Arn": f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:gone", "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/r",
                 "Input": '{"n": 1}', "DeadLetterConfig": {"Arn": f"{QUEUES}:schedule-letters"},
@@ -225,7 +225,7 @@ def test_what_a_function_cannot_be_told_goes_to_the_dead_letter_queue(moto: str,
 def test_many_are_told_at_one_time(cluster: Cluster) -> None:
     scheduler = cluster.client("scheduler")
     cluster.create("of-many", TELLS)
-    at, count = soon(8), 150
+    at, count = soon(20), 150
 
     def make(number: int) -> None:
         scheduler.create_schedule(
@@ -235,6 +235,6 @@ def test_many_are_told_at_one_time(cluster: Cluster) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(make, range(count)))
-    eventually(lambda: len(told(cluster, "of-many")) == count)
+    eventually(lambda: len(told(cluster, "of-many")) == count, seconds=60.0)
     assert sorted(event["n"] for event in told(cluster, "of-many")) == list(range(count))
     eventually(lambda: not scheduler.list_schedules(NamePrefix="many-")["Schedules"])

@@ -36,17 +36,8 @@ def rule_message(rule: Rule) -> pb.Rule:
 
 def described(rule: Rule) -> pb.DescribeRuleResponse:
     """A rule by itself."""
-    return pb.DescribeRuleResponse(
-        name=rule.name,
-        arn=rule.arn,
-        event_pattern=rule.pattern,
-        state=rule.state,
-        description=rule.description,
-        schedule_expression=rule.schedule,
-        role_arn=rule.role,
-        event_bus_name=BUS,
-        created_by=rule.tenant.account,
-    )
+    listed = {field.name: value for field, value in rule_message(rule).ListFields()}
+    return pb.DescribeRuleResponse(**listed, created_by=rule.tenant.account)
 
 
 def target_of(message: pb.RuleTarget) -> RuleTarget:
