@@ -6,15 +6,17 @@ import dataclasses
 import json
 import random
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from lambent.domain import rules
+from lambent.domain import event_schedules, rules
 from lambent.domain.errors import AwsError
+from lambent.domain.event_schedules import Schedule, ScheduleTarget
 from lambent.domain.names import Tenant
 from lambent.domain.rules import Rule, RuleTarget, Wanted
+from lambent.domain.turns import Turn
 from lambent.infra.due.memory_store import MemoryDueStore
 from lambent.infra.due.port import Replaced
 from lambent.infra.functions.directory import Known
@@ -24,7 +26,7 @@ from lambent.infra.queue.records import DELIVERIES, decode_delivery, decode_even
 from lambent.infra.rule_targets import RuleTargets
 from lambent.infra.telemetry import Telemetry
 from lambent.infra.telling import Teller
-from services.poller.timekeeping import CLAIM_SECONDS, Rules, Timekeeper
+from services.poller.timekeeping import CLAIM_SECONDS, LOOK_RECORDS, Rules, Schedules, Timekeeper
 from tests.records import CONFIGURATION, ONE, OTHER, record
 from tests.unit.http_support import ManualClock
 
@@ -277,3 +279,41 @@ async def test_histories_of_losses_and_changes_tell_each_time_once(world: World,
     assert set(told) <= set(wanted)
     # A loss costs the time of a claim, which is less than that between two times.
     assert wanted[:29] == told[:29]
+
+
+async def test_a_schedule_that_ends_with_its_last_time_ends_whoever_is_lost(world: World) -> None:
+    schedules, start = MemoryDueStore[Schedule](), world.clock.now
+    teller = Teller(world.queue, world.functions, 600.0)  # type: ignore[arg-type]
+    target = ScheduleTarget("arn:aws:lambda:us-east-1:000000000001:function:f", "arn:aws:iam::000000000001:role/r")
+    at = datetime.fromtimestamp(start + 60, UTC)
+    wanted = event_schedules.Wanted(f"at({at:%Y-%m-%dT%H:%M:%S})", target, deletes=True)
+    made = event_schedules.create(ONE, "default", "s", wanted, start)
+    assert await schedules.replace(None, made, 9) == "done"
+
+    class Losing(Schedules):
+        """Its poller is lost before it has noted anything."""
+
+        def acted(self, record: Schedule, taken: Turn) -> Schedule | None:
+            raise Lost
+
+    world.clock.now = start + 60
+    await Timekeeper(schedules, Losing(teller, world.telemetry), teller).act()
+    assert await world.times() == [start + 60]
+    assert await schedules.get(ONE, made.key) == made
+    world.clock.now += CLAIM_SECONDS
+    poller = Timekeeper(schedules, Schedules(teller, world.telemetry), teller)
+    assert await poller.act() == 1
+    assert await world.times() == []
+    assert await schedules.get(ONE, made.key) is None
+    world.clock.now += 1000
+    assert await poller.act() == 0
+
+
+async def test_more_than_are_claimed_at_a_time_are_acted_on_at_once(world: World) -> None:
+    start, count = world.clock.now, LOOK_RECORDS * 2 + 7
+    for number in range(count):
+        await world.put("rate(1 minute)", f"r{number}")
+    world.clock.now = start + 60
+    acted = [await world.poller().act() for _ in range(4)]
+    assert acted == [LOOK_RECORDS, LOOK_RECORDS, 7, 0]
+    assert len(await world.times()) == count
