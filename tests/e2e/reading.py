@@ -28,8 +28,9 @@ BARE = {
 
 
 @contextmanager
-def reading_cluster(moto: str, folder: Path) -> Iterator[Cluster]:
-    """Of two accounts; where a queue and a stream are that are called away, nobody listens. `folder`: for its tables."""
+def reading_cluster(moto: str, folder: Path, *more: str) -> Iterator[Cluster]:
+    """Of two accounts; where a queue and a stream are that are called away, nobody listens. `folder`: for its tables.
+    `more`: rows of connections."""
     connections, keys = folder / "connections.toml", folder / "keys.toml"
     rows = [f'service = "sqs"\nendpoint = "{moto}"\naccount = "{account}"' for account in (ACCOUNT, "111111111111")]
     rows += [
@@ -38,6 +39,7 @@ def reading_cluster(moto: str, folder: Path) -> Iterator[Cluster]:
     rows.append(f'arn = "{QUEUES}:shared"\nendpoint = "{moto}"')
     for away in (f"{QUEUES}:away", f"{STREAMS}/away"):
         rows.append(f'arn = "{away}"\nendpoint = "http://127.0.0.1:{free_port()}"')
+    rows += more
     connections.write_text("".join(f'[[connections]]\n{row}\naccess_key = "k"\nsecret_key = "s"\n' for row in rows))
     others = [(OTHER_KEY, "111111111111"), ("LAMBENTTHIRD", "222222222222")]
     keys.write_text(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from tests.conftest import service
 from tests.e2e.harness import Cluster, code_blocks, run, zipped
 from tests.e2e.reading import ACCOUNT, CODE, make_queue, reading_cluster
+from tests.kafka import Brokers, mock_brokers
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "howto" / "terraform.md"
@@ -73,16 +75,24 @@ def test_what_the_how_to_declares_is_made_kept_changed_and_removed(cluster: Clus
     assert "greet" not in {each["FunctionName"] for each in client.list_functions()["Functions"]}
 
 
-def test_event_sources_are_declared_as_their_how_to_says(moto: str, tmp_path: Path) -> None:
+@pytest.fixture
+def mock() -> Iterator[Brokers]:
+    with mock_brokers() as made:
+        yield made
+
+
+def test_event_sources_are_declared_as_their_how_to_says(moto: str, mock: Brokers, tmp_path: Path) -> None:
     provider, _, _ = code_blocks(PAGE.read_text(), "terraform")[0].partition("resource ")
-    [declared] = code_blocks((ROOT / "docs" / "howto" / "event-sources.md").read_text(), "terraform")
+    declared, of_kafka = code_blocks((ROOT / "docs" / "howto" / "event-sources.md").read_text(), "terraform")
     folder = tmp_path / "connections"
     folder.mkdir()
     declared = declared.replace("000000000000", ACCOUNT)
     make_queue(moto, "orders")
     service(moto, "kinesis").create_stream(StreamName="clicks", ShardCount=1)
-    with reading_cluster(moto, folder) as cluster:
-        for name in ("orders", "clicks"):
+    declared += of_kafka.replace("kafka.example.com:9092", mock.servers)
+    mock.topic("payments")
+    with reading_cluster(moto, folder, f'service = "kafka"\nendpoint = "kafka://{mock.servers}"') as cluster:
+        for name in ("orders", "clicks", "payments"):
             cluster.create(name, CODE, Timeout=20)
         (tmp_path / "main.tf").write_text(provider + declared)
         terraform(cluster, tmp_path, "init")
