@@ -56,8 +56,11 @@ def test_what_the_how_to_declares_is_made_kept_changed_and_removed(cluster: Clus
     events = cluster.client("events")
     [target] = events.list_targets_by_rule(Rule="morning")["Targets"]
     assert target["InputTransformer"] == {"InputPathsMap": {"when": "$.time"}, "InputTemplate": '{"when": <when>}'}
+    scheduler = cluster.client("scheduler")
+    assert scheduler.get_schedule(Name="evening")["Target"]["Input"] == '{"name":"evening"}'
     changed = (
         declared.replace('team = "x"', 'stage = "y"')
+        .replace('"Europe/Berlin"', '"Asia/Tokyo"')
         .replace("cron(0 6 ", "cron(0 7 ")
         .replace("executions = 2", "executions = 3")
     )
@@ -70,7 +73,9 @@ def test_what_the_how_to_declares_is_made_kept_changed_and_removed(cluster: Clus
     function = client.get_function(FunctionName="greet")
     assert (function["Tags"], function["Concurrency"]) == ({"stage": "y"}, {"ReservedConcurrentExecutions": 10})
     assert events.describe_rule(Name="morning")["ScheduleExpression"] == "cron(0 7 * * ? *)"
+    assert scheduler.get_schedule(Name="evening")["ScheduleExpressionTimezone"] == "Asia/Tokyo"
     terraform(cluster, tmp_path, "destroy", "-auto-approve")
+    assert "evening" not in {each["Name"] for each in scheduler.list_schedules()["Schedules"]}
     assert "morning" not in {each["Name"] for each in events.list_rules()["Rules"]}
     assert "greet" not in {each["FunctionName"] for each in client.list_functions()["Functions"]}
 
