@@ -70,7 +70,8 @@ class Kept:
             self._client.delete(key)
 
     def restore(self, found: Iterable[Value]) -> int:
-        """Put values where nothing is; answers how many. Raises BackupError."""
+        """Put values; answers how many. What a cluster that runs has written meanwhile, such as who its pollers are,
+        makes room. Raises BackupError."""
         count, batch = 0, list[Value]()
         for value in found:
             batch.append(value)
@@ -89,7 +90,7 @@ class Kept:
     def _put(self, batch: Sequence[Value]) -> int:
         pipeline = self._client.pipeline(transaction=False)
         for value in batch:
-            cast(Any, pipeline).restore(value.key, value.expires, value.dump, absttl=bool(value.expires))
+            cast(Any, pipeline).restore(value.key, value.expires, value.dump, absttl=bool(value.expires), replace=True)
         try:
             pipeline.execute()
         except ResponseError as error:
