@@ -36,8 +36,9 @@ def event(records: Iterable[bytes], beside: bytes = b"", frame: Frame = RECORDS)
     return frame.opening + b",".join(records) + frame.closing + (b"," + beside if beside else b"") + b"}"
 
 
-def failed(response: bytes, ids: Sequence[str]) -> frozenset[str]:
-    """Which of a batch's messages its function says have failed: all of them where that cannot be understood."""
+def failed(response: bytes, ids: Sequence[str], *, offsets: bool = False) -> frozenset[str]:
+    """Which of a batch's messages its function says have failed: all of them where that cannot be understood.
+    `offsets`: they are records of a topic, which are named by their offsets in one of several ways."""
     every = frozenset(ids)
     try:
         answer = json.loads(response) if response.strip() else None
@@ -55,11 +56,15 @@ def failed(response: bytes, ids: Sequence[str]) -> frozenset[str]:
     named: set[str] = set()
     for each in failures:
         id_ = each.get("itemIdentifier") if isinstance(each, dict) else None
-        if isinstance(id_, dict):  # of Kafka: the partition, which a batch has one of, and the offset
-            id_ = id_.get("offset")
-        if type(id_) is int:
-            id_ = str(id_)
+        if offsets:
+            id_ = _offset_in(id_)
         if not isinstance(id_, str) or id_ not in every:
             return every
         named.add(id_)
     return frozenset(named)
+
+
+def _offset_in(identifier: Any) -> Any:
+    """The offset as a text: of a number, or of an object that says the partition too, which a batch has one of."""
+    offset = identifier.get("offset") if isinstance(identifier, dict) else identifier
+    return str(offset) if type(offset) is int else offset

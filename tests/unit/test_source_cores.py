@@ -192,5 +192,11 @@ def test_an_answer_says_which_messages_have_failed(response: bytes, failed: str)
 )  # fmt: skip
 def test_a_topics_record_has_failed_by_its_offset(identifier: Any) -> None:
     response = json.dumps({"batchItemFailures": [{"itemIdentifier": identifier}]}).encode()
-    assert batch_events.failed(response, ["7", "8", "9"]) == {"8"}
-    assert batch_events.failed(response, ["7"]) == {"7"}, "it names none of the batch"
+    assert batch_events.failed(response, ["7", "8", "9"], offsets=True) == {"8"}
+    assert batch_events.failed(response, ["7"], offsets=True) == {"7"}, "it names none of the batch"
+
+
+@pytest.mark.parametrize("identifier", [8, {"offset": 8}])
+def test_elsewhere_only_a_text_names_a_record(identifier: Any) -> None:
+    response = json.dumps({"batchItemFailures": [{"itemIdentifier": identifier}]}).encode()
+    assert batch_events.failed(response, ["7", "8"]) == {"7", "8"}

@@ -387,7 +387,12 @@ class StreamReader(SourceReader):
         ids = [record.sequence for record in batch.records]
         failed = frozenset(ids)
         if attempt.outcome is Outcome.SUCCEEDED and understood:
-            failed = batch_events.failed(attempt.response, ids) if mapping.reports_failures else frozenset()
+            of_topic = self._source.service == KAFKA
+            failed = (
+                batch_events.failed(attempt.response, ids, offsets=of_topic)
+                if mapping.reports_failures
+                else frozenset()
+            )
         step = ran(batch, failed, self._retries)
         counts.add(mapping, "invoked", len(ids))
         counts.add(mapping, "failedinvoke", len(ids) - step.done)
