@@ -193,6 +193,25 @@ def test_what_came_of_an_event_comes_to_rules_where_the_bus_is_its_destination(c
     assert (event["resources"][0], event["detail"]["responsePayload"]) == (bus, {"n": 1})
 
 
+def test_a_detail_that_is_nested_too_deeply_is_malformed_and_any_other_is_told(cluster: Cluster) -> None:
+    events = cluster.client("events")
+    cluster.create("on-deep", TELLS)
+    events.put_rule(Name="on-deep", EventPattern='{"source": ["deep"]}')
+    targets = [
+        {"Id": "1", "Arn": f"{FUNCTION}:on-deep"},
+        {"Id": "2", "Arn": f"{FUNCTION}:on-deep", "InputPath": "$.detail"},
+    ]
+    events.put_targets(Rule="on-deep", Targets=targets)
+    codes = []
+    for depth in (100, *range(800, 1010, 6)):
+        detail = '{"a":' * depth + "1" + "}" * depth
+        [entry] = events.put_events(Entries=[{"Source": "deep", "DetailType": "d", "Detail": detail}])["Entries"]
+        codes.append(entry.get("ErrorCode"))
+    assert codes[0] is None
+    assert codes[-1] == "MalformedDetail"
+    assert set(codes) == {None, "MalformedDetail"}
+
+
 def test_functions_put_events(cluster: Cluster) -> None:
     events = cluster.client("events")
     cluster.create("put-by-it", TELLS)
