@@ -10,7 +10,6 @@ https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,8 +19,8 @@ from lambent.domain import schedules, turns
 from lambent.domain.errors import AwsError
 from lambent.domain.function_targets import no_function, no_letter_queue
 from lambent.domain.json_text import is_json
-from lambent.domain.names import FunctionRef, Tenant, parse
-from lambent.domain.rule_inputs import written
+from lambent.domain.names import Tenant
+from lambent.domain.rule_inputs import Event, written
 from lambent.domain.schedules import ScheduleError
 from lambent.domain.turns import Turn, first_revision
 
@@ -65,10 +64,6 @@ class ScheduleTarget:
     dead_letter_arn: str | None = None  # a queue that is told what the function could not be
     retries: int | None = None  # kept and told
     age_seconds: int | None = None  # how late it is told at most; None: a day
-
-    def ref(self, tenant: Tenant) -> FunctionRef:
-        """The function. Raises AwsError where it is none of the tenant's."""
-        return parse(self.arn, None, tenant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +143,10 @@ def body(schedule: Schedule, at: int, execution: str) -> bytes:
     """What the function is told, JSON. `execution`: the id of this time."""
     said = schedule.wanted.target.input
     if said is None:
-        tenant = schedule.tenant
-        event = {
-            "version": "0",
-            "id": execution,
-            "detail-type": "Scheduled Event",
-            "source": "aws.scheduler",
-            "account": tenant.account,
-            "time": written(at),
-            "region": tenant.region,
-            "resources": [schedule.arn],
-            "detail": "{}",
-        }
-        return json.dumps(event, separators=(",", ":")).encode()
+        account, region = schedule.tenant
+        about = ("aws.scheduler", "Scheduled Event", account, region)
+        # Its detail is a text, as AWS has it.
+        return Event(execution, *about, at, (schedule.arn,), '"{}"').text.encode()
     return _filled(said, schedule.arn, at, execution).encode()
 
 
@@ -244,6 +230,14 @@ def _check(tenant: Tenant, wanted: Wanted, now: float) -> None:
 
 def _invalid(text: str) -> AwsError:
     return AwsError("ValidationException", text)
+
+
+def group_of(kept: Group | None, tenant: Tenant, name: str) -> Group:
+    """The group of that name. `kept`: as the store has it, which need not have the default one. Raises
+    ResourceNotFoundException."""
+    if kept is None and name != DEFAULT:
+        raise no_group(name)
+    return kept or Group(tenant, DEFAULT, 0.0)
 
 
 def no_schedule(name: str) -> AwsError:

@@ -161,6 +161,11 @@ class EventSourceMapping:
         return f"{self.source_arn}{topic} {self.ref.arn}"
 
     @property
+    def servers(self) -> tuple[str, ...]:
+        """Of Kafka, where the cluster has no ARN: its bootstrap servers."""
+        return own_servers(source_of(self.source_arn))
+
+    @property
     def of_stream(self) -> bool:
         """Whether its source is a stream."""
         return is_stream(source_of(self.source_arn))
@@ -431,9 +436,8 @@ def mapping_arn(tenant: Tenant, uuid: str) -> str:
 def exists(mapping: EventSourceMapping, uuid: str) -> AwsError:
     """AWS's answer where a source and a function are mapped already, by the mapping `uuid`."""
     source, function = f'(" {mapping.source_arn} ")', f'(" {mapping.function} ")'
-    servers = own_servers(source_of(mapping.source_arn))
-    if servers:
-        told = f"The topic {mapping.topic} of {', '.join(servers)} is mapped to function {function} already."
+    if mapping.servers:
+        told = f"The topic {mapping.topic} of {', '.join(mapping.servers)} is mapped to function {function} already."
     elif mapping.of_stream:
         told = f"The event source arn {source} and function {function} provided mapping already exists."
     else:

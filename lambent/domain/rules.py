@@ -19,7 +19,7 @@ from lambent.domain.errors import AwsError
 from lambent.domain.event_patterns import Filter
 from lambent.domain.function_targets import no_function, no_letter_queue
 from lambent.domain.limits import Limits
-from lambent.domain.names import FunctionRef, Tenant, parse
+from lambent.domain.names import Tenant
 from lambent.domain.rule_inputs import Event, Transformer
 from lambent.domain.schedules import ScheduleError
 from lambent.domain.turns import Turn, first_revision
@@ -43,10 +43,6 @@ class RuleTarget:
     dead_letter_arn: str | None = None  # a queue that is told what this target could not be
     retries: int | None = None  # kept and told
     age_seconds: int | None = None  # how late it is told at most; None: a day
-
-    def ref(self, tenant: Tenant) -> FunctionRef:
-        """The function. Raises AwsError where it is none of the tenant's."""
-        return parse(self.arn, None, tenant)
 
 
 @dataclass(frozen=True, slots=True)

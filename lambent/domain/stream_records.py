@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,11 +16,6 @@ from lambent.domain.destinations import Destination, dated_key, timestamp
 
 # Why a batch is given up, as its record says it.
 RETRIES_EXHAUSTED, TOO_OLD = "RetryAttemptsExhausted", "RecordAgeExceeded"
-# The member of a failure's record that says which batch it is, by the service of the stream.
-BATCH_MEMBERS: Mapping[str, str] = {
-    "kinesis": "KinesisBatchInfo", "dynamodb": "DDBStreamBatchInfo", "kafka": "KafkaBatchInfo",
-}  # fmt: skip
-
 # What can be said as a date: up to the end of the year 9999, in epoch seconds.
 _LAST_SECOND = 253402300799
 
@@ -207,11 +202,8 @@ def failure_record(given: GivenUp, event: bytes | None = None) -> bytes:
         if given.error is not None:
             response["functionError"] = given.error
         told["responseContext"] = response
-    told |= {
-        "version": "1.0",
-        "timestamp": timestamp(given.now),
-        BATCH_MEMBERS[given.service]: _of_topic(given) if given.service == "kafka" else _of_shard(given),
-    }
+    member, batch = _BATCHES[given.service]
+    told |= {"version": "1.0", "timestamp": timestamp(given.now), member: batch(given)}
     if event is not None:
         told["payload"] = event.decode(errors="replace")
     return json.dumps(told, separators=(",", ":")).encode()
@@ -249,6 +241,14 @@ def _of_topic(given: GivenUp) -> dict[str, object]:
             }
         },
     }
+
+
+# The member of a failure's record that says which batch it is, and what it says, by the service of the stream.
+_BATCHES: Mapping[str, tuple[str, Callable[[GivenUp], dict[str, object]]]] = {
+    "kinesis": ("KinesisBatchInfo", _of_shard),
+    "dynamodb": ("DDBStreamBatchInfo", _of_shard),
+    "kafka": ("KafkaBatchInfo", _of_topic),
+}
 
 
 def failure_key(uuid: str, shard: str, now: float, unique: str) -> str:

@@ -1,4 +1,4 @@
-"""Tags of functions, event source mappings and rules: what may be set.
+"""Tags of functions, event source mappings, rules and groups of schedules: what may be set.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-tags.html
 """

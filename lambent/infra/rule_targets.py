@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
+from functools import partial
 
 from lambent.domain import rule_inputs
-from lambent.domain.names import Tenant
+from lambent.domain.names import Tenant, parse
 from lambent.domain.rule_inputs import Event
 from lambent.domain.rules import Rule, RuleTarget
 from lambent.infra.telemetry import Telemetry, by_function
@@ -24,7 +25,7 @@ class RuleTargets:
         for name, counts in (
             ("triggeredrules", self._triggered), ("invocations", self._invoked), ("failedinvocations", self._failed),
         ):  # fmt: skip
-            telemetry.observe(f"aws.events.{name}", lambda counts=counts: by_function(counts, "RuleName"))  # type: ignore[misc]
+            telemetry.observe(f"aws.events.{name}", partial(by_function, counts, "RuleName"))
 
     def now(self) -> float:
         """The time that events go by, epoch seconds."""
@@ -49,7 +50,7 @@ class RuleTargets:
 def _telling(rule: Rule, target: RuleTarget, event: Event, once: bool) -> Telling:
     """What one of them is told."""
     return Telling(
-        ref=target.ref(rule.tenant),
+        ref=parse(target.arn, None, rule.tenant),
         request_id=str(uuid.uuid5(uuid.UUID(event.id), f"{rule.name}:{target.id}")),
         body=rule_inputs.payload(event, (rule.arn, rule.name), target.input, target.input_path, target.transformer),
         since=event.ingested,

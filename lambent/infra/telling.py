@@ -15,8 +15,8 @@ from lambent.infra.queue.records import DELIVERIES, Delivery, Event, encode
 
 _log = logging.getLogger(__name__)
 
-# How late a function is told that says nothing of it, in seconds.
-MOST_AGE = 86_400
+# How late a function is told where nothing says it, in seconds; and how often it would be tried, which is told only.
+MOST_AGE, MOST_RETRIES = 86_400, 185
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Teller:
         for telling in tellings:
             failure = await self._obstacle(telling, now)
             answers.append(failure is None)
-            item = self._item(telling, now) if failure is None else _letter(telling, failure, now)
+            item = _event(telling, now) if failure is None else _letter(telling, failure, now)
             if item is None:
                 continue
             items.append(item)
@@ -74,10 +74,6 @@ class Teller:
         if items:
             await self._queue.append(tenant, items, now, terms)
         return answers
-
-    def _item(self, telling: Telling, now: float) -> Item:
-        event = Event(now, telling.ref.qualifier, telling.trace)
-        return Item(telling.ref.name, telling.request_id, encode(event, telling.body))
 
     async def _obstacle(self, telling: Telling, now: float) -> _Failure | None:
         age = MOST_AGE if telling.age_seconds is None else telling.age_seconds
@@ -90,6 +86,12 @@ class Teller:
         if known.record.configuration.isolated:
             return _Failure("INVALID_PARAMETER", tenancy.MISSING)
         return None
+
+
+def _event(telling: Telling, now: float) -> Item:
+    """What the function is told by."""
+    event = Event(now, telling.ref.qualifier, telling.trace)
+    return Item(telling.ref.name, telling.request_id, encode(event, telling.body))
 
 
 def _letter(telling: Telling, failure: _Failure, now: float) -> Item | None:

@@ -28,9 +28,8 @@ class LocalBus:
 
     async def keep(self, tenant: Tenant, destination: Destination, delivery: Delivery, body: bytes) -> None:
         if destination.arn == rules.bus_arn(tenant):
-            told = rules.matching(await self._store.list(tenant), _event(tenant, destination, delivery, body))
-            if told:
-                await self._targets.tell(told, once=True)
+            event = _event(tenant, destination, delivery, body)
+            await self._targets.tell(rules.matching(await self._store.list(tenant), event), once=True)
         await self._kept.keep(tenant, destination, delivery, body)
 
 

@@ -10,12 +10,13 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
+from functools import partial
 from typing import Generic, Protocol
 
 from lambent.domain import event_schedules, rules
 from lambent.domain.errors import AwsError
 from lambent.domain.event_schedules import Schedule
-from lambent.domain.names import Tenant
+from lambent.domain.names import Tenant, parse
 from lambent.domain.rule_inputs import Event
 from lambent.domain.rules import Rule
 from lambent.domain.turns import Turn
@@ -60,7 +61,7 @@ class Rules:
 
     async def tell(self, record: Rule, at: int) -> None:
         event = Event(
-            id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"{record.arn}@{at}")),
+            id=_id(record.arn, at),
             source="aws.events",
             detail_type="Scheduled Event",
             account=record.tenant.account,
@@ -84,17 +85,17 @@ class Schedules:
         self._attempts: Counter[tuple[Tenant, str]] = Counter()
         self._errors: Counter[tuple[Tenant, str]] = Counter()
         for name, counts in (("invocationattemptcount", self._attempts), ("targeterrorcount", self._errors)):
-            telemetry.observe(f"aws.scheduler.{name}", lambda counts=counts: by_function(counts, "ScheduleGroup"))  # type: ignore[misc]
+            telemetry.observe(f"aws.scheduler.{name}", partial(by_function, counts, "ScheduleGroup"))
 
     def turn(self, record: Schedule, now: float) -> Turn | None:
         return event_schedules.turn(record, now)
 
     async def tell(self, record: Schedule, at: int) -> None:
-        execution = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{record.arn}@{at}"))
+        execution = _id(record.arn, at)
         target = record.wanted.target
         body = event_schedules.body(record, at, execution)
         telling = Telling(
-            ref=target.ref(record.tenant),
+            ref=parse(target.arn, None, record.tenant),
             request_id=execution,
             body=body,
             since=at,
@@ -111,6 +112,11 @@ class Schedules:
 
     def acted(self, record: Schedule, taken: Turn) -> Schedule | None:
         return event_schedules.acted(record, taken)
+
+
+def _id(arn: str, at: int) -> str:
+    """Of a time of a rule's or a schedule's: the same whoever acts on it."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{arn}@{at}"))
 
 
 class Timekeeper(Generic[R]):

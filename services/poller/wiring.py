@@ -11,7 +11,7 @@ from lambent.domain.async_events import RetryPolicy
 from lambent.domain.errors import AwsError
 from lambent.domain.event_schedules import Schedule
 from lambent.domain.event_sources import KINESIS, QUEUE, EventSourceMapping, source_of
-from lambent.domain.kafka_records import KAFKA, own_servers
+from lambent.domain.kafka_records import KAFKA
 from lambent.domain.kafka_records import frame as kafka_frame
 from lambent.domain.rules import Rule
 from lambent.infra.certificates import certificates
@@ -197,7 +197,7 @@ class PollerService:
         from lambent.infra.kafka_topic import CommittedCheckpoints, KafkaTopic
 
         source = source_of(mapping.source_arn)
-        servers = ",".join(own_servers(source) or connection.servers)
+        servers = ",".join(mapping.servers or connection.servers)
 
         def topic(_: str = "") -> KafkaTopic:
             return KafkaTopic(connection, mapping.topic, mapping.group, self._clock, self._tasks)

@@ -1,4 +1,5 @@
-"""Records that are due at times, in Redis. Keys of one tenant share a hash tag; KIND is rules or schedules.
+"""Records that are due at times, in Redis. Keys of one tenant share a hash tag; KIND is rules, schedules or
+schedule-groups.
 
 lambent:{ACCOUNT:REGION}:KIND        hash: record (JSON) by its key
 lambent:{ACCOUNT:REGION}:KIND-keys   sorted set of the keys, all with the score 0: in their order

@@ -1,5 +1,5 @@
-"""Changes of what a function has published, of concurrency, of event source mappings: read, decide, commit, and again
-if somebody was quicker.
+"""Changes of what a function has published, of concurrency, of event source mappings, of rules and schedules: read,
+decide, commit, and again if somebody was quicker.
 
 The decision is a plain function of what was read; the commit is atomic and refused if any of it has changed since.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
+from typing import Generic
 from weakref import WeakValueDictionary
 
 from lambent.domain import event_sources
@@ -19,6 +20,7 @@ from lambent.domain.event_sources import EventSourceMapping
 from lambent.domain.functions import Function
 from lambent.domain.limits import Limits
 from lambent.domain.names import FunctionRef, Tenant, not_found
+from lambent.infra.due.port import DueStore, R
 from lambent.infra.event_sources.port import EventSourceStore, Taken
 from lambent.infra.functions.concurrency_settings import SettingsLink
 from lambent.infra.functions.directory import FunctionDirectory
@@ -103,3 +105,29 @@ async def edit_mapping(
         if done:
             return after
     raise event_sources.too_many_changes()
+
+
+class RecordEditor(Generic[R]):
+    """Changes records that are due at times."""
+
+    def __init__(self, store: DueStore[R], *, full: Callable[[], AwsError], crowded: Callable[[str], AwsError]) -> None:
+        """`full`: where a tenant has as many as it may. `crowded`: of a key, where others are quicker again and
+        again."""
+        self._store = store
+        self._full = full
+        self._crowded = crowded
+
+    async def edit(self, tenant: Tenant, key: str, decide: Callable[[R | None], R | None], most: int = 0) -> R | None:
+        """Make of a record, or of there being none, what `decide` says; answers that. `most`: records that there may
+        be, where one may come to them. Raises what `decide` does."""
+        for _ in range(ATTEMPTS):
+            before = await self._store.get(tenant, key)
+            after = decide(before)
+            if after is before:
+                return after
+            said = await self._store.replace(before, after, most)
+            if said == "full":
+                raise self._full()
+            if said == "done":
+                return after
+        raise self._crowded(key)

@@ -48,7 +48,7 @@ class SourceChecks:
                 await self._check_queue(connection, tenant, source, timeout_seconds)
         except SourceError as error:
             if error.code:
-                raise invalid_parameter(error.message if source.service == KAFKA else _told(source, error)) from None
+                raise invalid_parameter(_told(source, error)) from None
             text = f"The {kind} {called} does not answer as it should: {error.message}"
             raise AwsError("ServiceUnavailableException", text) from None
 
@@ -105,6 +105,8 @@ def _question(source: Destination) -> _Question:
 
 def _told(source: Destination, error: SourceError) -> str:
     """What an error of a source's own is called, as AWS words it."""
+    if source.service == KAFKA:
+        return error.message
     if not is_stream(source):
         name, operation = "SQS", "ReceiveMessage"
     elif error.code == "ResourceNotFoundException":

@@ -4,7 +4,7 @@ lambent/domain/event_sources.py; what is set, pollers do."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from lambent.domain import event_sources, kafka_records, tenancy
@@ -250,13 +250,12 @@ def _counted(request: _Change) -> bool | None:
 
 
 def _message(mapping: EventSourceMapping) -> pb.EventSourceMappingConfiguration:
-    servers = kafka_records.own_servers(event_sources.source_of(mapping.source_arn))
     message = pb.EventSourceMappingConfiguration(
         uuid=mapping.uuid,
         event_source_mapping_arn=mapping.arn,
         batch_size=mapping.batch_size,
         maximum_batching_window_in_seconds=mapping.window_seconds,
-        event_source_arn=None if servers else mapping.source_arn,
+        event_source_arn=None if mapping.servers else mapping.source_arn,
         function_arn=mapping.ref.arn,
         function_response_types=[event_sources.BATCH_ITEM_FAILURES] if mapping.reports_failures else [],
         last_modified=timestamp(mapping.modified),
@@ -273,21 +272,19 @@ def _message(mapping: EventSourceMapping) -> pb.EventSourceMappingConfiguration:
     if mapping.of_stream:
         _add_stream(message, mapping)
     if mapping.topic:
-        _add_kafka(message, mapping, servers)
+        _add_kafka(message, mapping)
     return message
 
 
-def _add_kafka(
-    message: pb.EventSourceMappingConfiguration, mapping: EventSourceMapping, servers: Sequence[str]
-) -> None:
-    """What only topics' mappings are answered with. `servers`: of a cluster that its owner runs."""
+def _add_kafka(message: pb.EventSourceMappingConfiguration, mapping: EventSourceMapping) -> None:
+    """What only topics' mappings are answered with."""
     message.topics.append(mapping.topic)
     for kind, uri in mapping.access:
         message.source_access_configurations.add(type=kind, uri=uri)
-    if servers:
+    if mapping.servers:
         message.self_managed_kafka_event_source_config.consumer_group_id = mapping.group
         listed = message.self_managed_event_source.endpoints[kafka_records.ENDPOINTS]
-        listed.extend(servers)
+        listed.extend(mapping.servers)
     else:
         message.amazon_managed_kafka_event_source_config.consumer_group_id = mapping.group
     # Topics have neither.

@@ -70,7 +70,7 @@ class LogGroupOperations:
         if prefix and part:
             raise _invalid("LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters.")
         named = {_group_of(each, call.tenant) for each in request.log_group_identifiers}
-        after = _after(request.next_token) if request.HasField("next_token") else ""
+        after = paging.key_of(request.next_token, log_events.invalid_token()) if request.HasField("next_token") else ""
         size = self._page_size(request)
 
         def describe() -> tuple[list[pb.LogGroup], str | None]:
@@ -118,7 +118,7 @@ class LogGroupOperations:
         matching = [each for each in streams.values() if each.name.startswith(request.log_stream_name_prefix)]
         ordered = sorted(matching, key=key, reverse=request.descending)
         if request.HasField("next_token"):
-            after = _after(request.next_token)
+            after = paging.key_of(request.next_token, log_events.invalid_token())
             ordered = [each for each in ordered if (key(each) < after if request.descending else key(each) > after)]
         page, token = paging.page(ordered, key, self._page_size(request))
         arn = _arn(call.tenant, group)
@@ -306,13 +306,6 @@ def _arn(tenant: Tenant, group: str) -> str:
 def _group_of(identifier: str, tenant: Tenant) -> str:
     """The name that a name or an ARN, with or without `:*`, means; what is not the caller's means nothing that is."""
     return identifier.removeprefix(_arn(tenant, "")).removesuffix(":*")
-
-
-def _after(token: str) -> str:
-    try:
-        return paging.key_of(token)
-    except ValueError:
-        raise log_events.invalid_token() from None
 
 
 def _directed(token: str) -> tuple[bool, Boundary]:

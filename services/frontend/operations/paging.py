@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from lambent.domain.errors import validation
+from lambent.domain.errors import AwsError, validation
 from lambent.domain.limits import Limits
 
 T = TypeVar("T")
@@ -30,19 +30,18 @@ def page_size(request: PageRequest, limits: Limits, most: int | None = None) -> 
 
 def marker_after(request: PageRequest) -> str:
     """The key after which the page begins; empty: at the beginning. Raises ValidationException."""
+    text = (
+        f"Value '{request.marker}' at 'marker' failed to satisfy constraint: Member must be a marker from a page before"
+    )
+    return key_of(request.marker, validation([text]))
+
+
+def key_of(marker: str, error: AwsError) -> str:
+    """The key that a marker, or a token as others call it, carries. Raises `error` where it is none."""
     try:
-        return key_of(request.marker)
+        return base64.b64decode(marker.encode(), altchars=b"-_", validate=True).decode()
     except ValueError:
-        text = (
-            f"Value '{request.marker}' at 'marker' failed to satisfy constraint: "
-            "Member must be a marker from a page before"
-        )
-        raise validation([text]) from None
-
-
-def key_of(marker: str) -> str:
-    """The key that a marker carries. Raises ValueError."""
-    return base64.b64decode(marker.encode(), altchars=b"-_", validate=True).decode()
+        raise error from None
 
 
 def page(items: Iterable[T], key: Callable[[T], str], size: int) -> tuple[list[T], str | None]:

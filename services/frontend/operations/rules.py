@@ -18,7 +18,7 @@ from lambent.infra.due.port import DueStore
 from lambent.v1 import rule_service_pb2 as pb
 from services.frontend.operations import paging
 from services.frontend.operations.bus_events import BusEvents
-from services.frontend.operations.editing import ATTEMPTS
+from services.frontend.operations.editing import RecordEditor
 from services.frontend.operations.rule_messages import (
     described,
     rule_message,
@@ -58,6 +58,7 @@ class RuleOperations:
 
     def __init__(self, *, store: DueStore[Rule], bus: BusEvents, limits: Limits, clock: Clock) -> None:
         self._store = store
+        self._editor = RecordEditor(store, full=_full, crowded=_too_many_changes)
         self._limits = limits
         self._clock = clock
         self._bus = bus
@@ -69,12 +70,13 @@ class RuleOperations:
         rules.check_bus(request.event_bus_name, call.tenant)
         tags = tags_of(request.tags)
         self._check_tags(tags)
-        for _ in range(ATTEMPTS):
-            before = await self._store.get(call.tenant, request.name)
-            after = rules.put(before, call.tenant, request.name, wanted(request), tags, self._clock.epoch())
-            if await self._replaced(before, after):
-                return pb.PutRuleResponse(rule_arn=after.arn)
-        raise _too_many_changes(request.name)
+        said = wanted(request)
+
+        def decide(before: Rule | None) -> Rule:
+            return rules.put(before, call.tenant, request.name, said, tags, self._clock.epoch())
+
+        await self._editor.edit(call.tenant, request.name, decide, self._limits.rules)
+        return pb.PutRuleResponse(rule_arn=Rule(call.tenant, request.name).arn)
 
     async def describe_rule(self, request: pb.DescribeRuleRequest, call: Call) -> pb.DescribeRuleResponse:
         """What is set."""
@@ -224,31 +226,24 @@ class RuleOperations:
         await self._change(call.tenant, name, decide)
 
     async def _change(self, tenant: Tenant, name: str, decide: _Decision) -> None:
-        """Change a rule as `decide` says, and again if somebody was quicker."""
-        for _ in range(ATTEMPTS):
-            before = await self._store.get(tenant, name)
+        """Change a rule as `decide` says. Raises ResourceNotFoundException where there is none."""
+
+        def decide_if_there(before: Rule | None) -> Rule | None:
             if before is None:
                 raise rules.missing(name)
-            after = decide(before)
-            if after is before or await self._replaced(before, after):
-                return
-        raise _too_many_changes(name)
+            return decide(before)
 
-    async def _replaced(self, before: Rule | None, after: Rule | None) -> bool:
-        """False: it is not any more as it was read."""
-        said = await self._store.replace(before, after, self._limits.rules)
-        if said == "full":
-            raise AwsError("LimitExceededException", "The requested resource exceeds the maximum number allowed.")
-        return said == "done"
+        await self._editor.edit(tenant, name, decide_if_there)
 
 
 def _page(request: Paged, items: Iterable[T], key: Callable[[T], str]) -> tuple[list[T], str | None]:
     """One page of what is in order of its keys, and the token of the next one. Raises ValidationException."""
-    try:
-        after = paging.key_of(request.next_token)
-    except ValueError:
-        raise AwsError("ValidationException", "Parameter NextToken is not valid.") from None
+    after = paging.key_of(request.next_token, AwsError("ValidationException", "Parameter NextToken is not valid."))
     return paging.page((each for each in items if key(each) > after), key, request.limit or LARGEST_PAGE)
+
+
+def _full() -> AwsError:
+    return AwsError("LimitExceededException", "The requested resource exceeds the maximum number allowed.")
 
 
 def _too_many_changes(name: str) -> AwsError:

@@ -367,10 +367,8 @@ def _page(
     if not 1 <= size <= LARGEST_PAGE:
         raise invalid(f"MaxResults must be between 1 and {LARGEST_PAGE}")
     if request.next_token:
-        try:
-            after = paging.key_of(request.next_token)
-        except ValueError:
-            raise AwsError("InvalidNextTokenException", "The next token is not one of a page before") from None
+        error = AwsError("InvalidNextTokenException", "The next token is not one of a page before")
+        after = paging.key_of(request.next_token, error)
         if newest_first:
             position = next((number for number, each in enumerate(items) if key(each) == after), len(items) - 1)
             items = items[position + 1 :]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lambent.domain.errors import AwsError
 from lambent.domain.event_schedules import Group, Schedule, ScheduleTarget, Wanted
+from lambent.infra.telling import MOST_AGE, MOST_RETRIES
 from lambent.v1 import schedule_service_pb2 as pb
 from services.frontend.operations.timestamps import timestamp
 
@@ -50,8 +51,8 @@ def _target_of(message: pb.ScheduleTarget) -> ScheduleTarget:
 def _target_message(target: ScheduleTarget) -> pb.ScheduleTarget:
     message = pb.ScheduleTarget(arn=target.arn, role_arn=target.role, input=target.input)
     # What is not said is told as what it stands for, as AWS tells it.
-    message.retry_policy.maximum_event_age_in_seconds = target.age_seconds or 86_400
-    message.retry_policy.maximum_retry_attempts = 185 if target.retries is None else target.retries
+    message.retry_policy.maximum_event_age_in_seconds = target.age_seconds or MOST_AGE
+    message.retry_policy.maximum_retry_attempts = MOST_RETRIES if target.retries is None else target.retries
     if target.dead_letter_arn is not None:
         message.dead_letter_config.arn = target.dead_letter_arn
     return message

@@ -16,10 +16,10 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.domain.tags import check_tags
 from lambent.domain.turns import first_revision
-from lambent.infra.due.port import DueStore, R
+from lambent.infra.due.port import DueStore
 from lambent.v1 import schedule_service_pb2 as pb
 from services.frontend.operations import paging
-from services.frontend.operations.editing import ATTEMPTS
+from services.frontend.operations.editing import RecordEditor
 from services.frontend.operations.schedule_messages import (
     DISABLED,
     group_message,
@@ -49,7 +49,9 @@ class ScheduleOperations:
 
     def __init__(self, *, store: DueStore[Schedule], groups: DueStore[Group], limits: Limits, clock: Clock) -> None:
         self._store = store
+        self._schedule_editor = RecordEditor(store, full=_full, crowded=_too_many_changes)
         self._groups = groups
+        self._group_editor = RecordEditor(groups, full=_full, crowded=_too_many_changes)
         self._limits = limits
         self._clock = clock
 
@@ -58,14 +60,22 @@ class ScheduleOperations:
     async def create_schedule(self, request: pb.CreateScheduleRequest, call: Call) -> pb.CreateScheduleResponse:
         """A new one. The same request again is answered as before."""
         group = await self._group(call.tenant, request.group_name or DEFAULT)
-        made = event_schedules.create(call.tenant, group.name, request.name, wanted(request), self._clock.epoch())
-        if not await self._replaced(self._store, None, made, self._limits.schedules):
-            there = await self._store.get(call.tenant, made.key)
-            if there is None or not made.wanted.token or there.wanted.token != made.wanted.token:
+        said = wanted(request)
+
+        def decide(before: Schedule | None) -> Schedule:
+            made = event_schedules.create(call.tenant, group.name, request.name, said, self._clock.epoch())
+            if before is None:
+                return made
+            if not said.token or said.token != before.wanted.token:
                 raise AwsError("ConflictException", f"Schedule {request.name} already exists.")
-        elif not await self._there(call.tenant, group.name):
+            return before
+
+        key = _key(group.name, request.name)
+        made = await self._schedule_editor.edit(call.tenant, key, decide, self._limits.schedules)
+        assert made is not None
+        if group.name != DEFAULT and await self._groups.get(call.tenant, group.name) is None:
             # It was deleted meanwhile, with all that it had then.
-            await self._ended(call.tenant, made.key)
+            await self._ended(call.tenant, key)
             raise event_schedules.no_group(group.name)
         return pb.CreateScheduleResponse(schedule_arn=made.arn)
 
@@ -79,19 +89,24 @@ class ScheduleOperations:
     async def update_schedule(self, request: pb.UpdateScheduleRequest, call: Call) -> pb.UpdateScheduleResponse:
         """All of it, anew."""
         said = wanted(request)
-        for _ in range(ATTEMPTS):
-            before = await self._store.get(call.tenant, _key(request.group_name, request.name))
+
+        def decide(before: Schedule | None) -> Schedule:
             if before is None:
                 raise event_schedules.no_schedule(request.name)
-            after = event_schedules.update(before, said, self._clock.epoch())
-            if await self._replaced(self._store, before, after, 0):
-                return pb.UpdateScheduleResponse(schedule_arn=after.arn)
-        raise _too_many_changes(request.name)
+            return event_schedules.update(before, said, self._clock.epoch())
+
+        updated = await self._schedule_editor.edit(call.tenant, _key(request.group_name, request.name), decide)
+        assert updated is not None
+        return pb.UpdateScheduleResponse(schedule_arn=updated.arn)
 
     async def delete_schedule(self, request: pb.DeleteScheduleRequest, call: Call) -> pb.DeleteScheduleResponse:
         """Ends it."""
-        if not await self._ended(call.tenant, _key(request.group_name, request.name)):
-            raise event_schedules.no_schedule(request.name)
+
+        def decide(before: Schedule | None) -> None:
+            if before is None:
+                raise event_schedules.no_schedule(request.name)
+
+        await self._schedule_editor.edit(call.tenant, _key(request.group_name, request.name), decide)
         return pb.DeleteScheduleResponse()
 
     async def list_schedules(self, request: pb.ListSchedulesRequest, call: Call) -> pb.ListSchedulesResponse:
@@ -105,7 +120,7 @@ class ScheduleOperations:
             state = not request.state or schedule.wanted.enabled == (request.state != DISABLED)
             return state and schedule.name.startswith(prefix)
 
-        found, token = await self._page(self._store, request, call.tenant, within, chosen)
+        found, token = await self._page(request, call.tenant, within, chosen)
         return pb.ListSchedulesResponse(schedules=[summary(each) for each in found], next_token=token)
 
     # Groups
@@ -117,12 +132,16 @@ class ScheduleOperations:
         tags = {tag.key: tag.value for tag in request.tags}
         self._check_tags(tags)
         now = self._clock.epoch()
-        group = Group(call.tenant, request.name, now, tags or None, first_revision(now))
+
+        def decide(before: Group | None) -> Group:
+            if request.name == DEFAULT or before is not None:
+                raise AwsError("ConflictException", f"Schedule group {request.name} already exists.")
+            return Group(call.tenant, request.name, now, tags or None, first_revision(now))
+
         # One is always there.
-        most = self._limits.schedule_groups - 1
-        if request.name == DEFAULT or not await self._replaced(self._groups, None, group, most):
-            raise AwsError("ConflictException", f"Schedule group {request.name} already exists.")
-        return pb.CreateScheduleGroupResponse(schedule_group_arn=group.arn)
+        made = await self._group_editor.edit(call.tenant, request.name, decide, self._limits.schedule_groups - 1)
+        assert made is not None
+        return pb.CreateScheduleGroupResponse(schedule_group_arn=made.arn)
 
     async def get_schedule_group(self, request: pb.GetScheduleGroupRequest, call: Call) -> pb.GetScheduleGroupResponse:
         """What there is of it."""
@@ -137,7 +156,7 @@ class ScheduleOperations:
         await self._group(call.tenant, request.name)
         # The group last, so that whoever was cut off can begin again; then what has come to it meanwhile.
         await self._emptied(call.tenant, request.name)
-        await self._removed(self._groups, call.tenant, request.name)
+        await self._group_editor.edit(call.tenant, request.name, lambda _: None)
         await self._emptied(call.tenant, request.name)
         return pb.DeleteScheduleGroupResponse()
 
@@ -150,7 +169,7 @@ class ScheduleOperations:
         if (
             DEFAULT.startswith(request.name_prefix)
             and after < DEFAULT
-            and await self._kept_default(call.tenant) is None
+            and await self._groups.get(call.tenant, DEFAULT) is None
         ):
             found = sorted((*found, Group(call.tenant, DEFAULT, 0.0)), key=lambda group: group.name)
         page, token = paging.page(found, lambda group: group.name, size)
@@ -187,16 +206,15 @@ class ScheduleOperations:
 
     async def _retag(self, arn: str, tenant: Tenant, change: _TagChange) -> None:
         name = _group_of(arn, tenant)
-        for _ in range(ATTEMPTS):
-            kept = await self._groups.get(tenant, name)
-            before = kept or await self._group(tenant, name)
+
+        def decide(kept: Group | None) -> Group:
+            # The default group is kept once it has something to keep.
+            before = event_schedules.group_of(kept, tenant, name)
             tags = change(before.tags or {})
             self._check_tags(tags)
-            after = replace(before, tags=tags or None, revision=before.revision + 1)
-            # The default group is kept once it has something to keep.
-            if await self._replaced(self._groups, kept, after, self._limits.schedule_groups):
-                return
-        raise _too_many_changes(name)
+            return replace(before, tags=tags or None, revision=before.revision + 1)
+
+        await self._group_editor.edit(tenant, name, decide, self._limits.schedule_groups)
 
     def _check_tags(self, tags: Mapping[str, str]) -> None:
         check_tags(tags, self._limits, partial(AwsError, "ValidationException"))
@@ -205,56 +223,28 @@ class ScheduleOperations:
 
     async def _group(self, tenant: Tenant, name: str) -> Group:
         """Raises ResourceNotFoundException."""
-        group = await self._groups.get(tenant, name)
-        if group is None and name == DEFAULT:
-            return Group(tenant, DEFAULT, 0.0)
-        if group is None:
-            raise event_schedules.no_group(name)
-        return group
+        return event_schedules.group_of(await self._groups.get(tenant, name), tenant, name)
 
-    async def _kept_default(self, tenant: Tenant) -> Group | None:
-        return await self._groups.get(tenant, DEFAULT)
-
-    async def _there(self, tenant: Tenant, name: str) -> bool:
-        return name == DEFAULT or await self._groups.get(tenant, name) is not None
-
-    async def _ended(self, tenant: Tenant, key: str) -> bool:
-        return await self._removed(self._store, tenant, key)
+    async def _ended(self, tenant: Tenant, key: str) -> None:
+        await self._schedule_editor.edit(tenant, key, lambda _: None)
 
     async def _emptied(self, tenant: Tenant, group: str) -> None:
         while schedules := await self._store.page(tenant, f"{group}/", "", LARGEST_PAGE):
             for schedule in schedules:
                 await self._ended(tenant, schedule.key)
 
-    async def _removed(self, store: DueStore[R], tenant: Tenant, key: str) -> bool:
-        """Whether there was one."""
-        for _ in range(ATTEMPTS):
-            before = await store.get(tenant, key)
-            if before is None:
-                return False
-            if await self._replaced(store, before, None, 0):
-                return True
-        raise _too_many_changes(key)
-
-    async def _replaced(self, store: DueStore[R], before: R | None, after: R | None, most: int) -> bool:
-        """False: it is not any more as it was read."""
-        said = await store.replace(before, after, most)
-        if said == "full":
-            raise AwsError("ServiceQuotaExceededException", "The quota of this account is reached.")
-        return said == "done"
-
     async def _page(
-        self, store: DueStore[R], request: Paged, tenant: Tenant, prefix: str, chosen: Callable[[R], bool]
-    ) -> tuple[list[R], str | None]:
+        self, request: Paged, tenant: Tenant, prefix: str, chosen: Callable[[Schedule], bool]
+    ) -> tuple[list[Schedule], str | None]:
         size, after = _size(request), _after(request)
-        found: list[R] = []
+        found: list[Schedule] = []
         while len(found) <= size:
-            records = await store.page(tenant, prefix, after, LARGEST_PAGE)
-            if not records:
+            schedules = await self._store.page(tenant, prefix, after, LARGEST_PAGE)
+            if not schedules:
                 break
-            found += [record for record in records if chosen(record)]
-            after = records[-1].key
-        return paging.page(found, lambda record: record.key, size)
+            found += [schedule for schedule in schedules if chosen(schedule)]
+            after = schedules[-1].key
+        return paging.page(found, lambda schedule: schedule.key, size)
 
 
 def _key(group: str, name: str) -> str:
@@ -267,10 +257,7 @@ def _size(request: Paged) -> int:
 
 def _after(request: Paged) -> str:
     """The key after which the page begins. Raises ValidationException."""
-    try:
-        return paging.key_of(request.next_token)
-    except ValueError:
-        raise AwsError("ValidationException", "NextToken is not valid.") from None
+    return paging.key_of(request.next_token, AwsError("ValidationException", "NextToken is not valid."))
 
 
 def _group_of(arn: str, tenant: Tenant) -> str:
@@ -279,6 +266,10 @@ def _group_of(arn: str, tenant: Tenant) -> str:
     if not arn.startswith(prefix):
         raise event_schedules.no_group(arn)
     return arn.removeprefix(prefix)
+
+
+def _full() -> AwsError:
+    return AwsError("ServiceQuotaExceededException", "The quota of this account is reached.")
 
 
 def _too_many_changes(name: str) -> AwsError:

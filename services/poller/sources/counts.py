@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Literal
 
 from lambent.domain.event_sources import EventSourceMapping
@@ -19,7 +20,7 @@ class SourceCounts:
     def __init__(self, telemetry: Telemetry) -> None:
         self._counts: dict[Kind, Counter[tuple[str, str, str]]] = {kind: Counter() for kind in _KINDS}
         for kind in _KINDS:
-            telemetry.observe(f"aws.lambda.{kind}eventcount", lambda kind=kind: self._readings(kind))  # type: ignore[misc]
+            telemetry.observe(f"aws.lambda.{kind}eventcount", partial(self._readings, kind))
 
         self._ages = telemetry.histogram("aws.lambda.iteratorage")
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from lambent.domain import destinations
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.event_sources import EventSourceMapping, source_of
-from lambent.domain.kafka_records import own_servers
 from lambent.domain.names import function_arn
 from lambent.domain.stream_records import GivenUp, failure_key, failure_record
 from lambent.infra.queue.port import EventQueue, Item
@@ -43,7 +42,7 @@ class Failures:
         if destination is None:
             return
         now, source, attempt = self._clock.epoch(), source_of(mapping.source_arn), dropped.attempt
-        servers = own_servers(source)
+        servers = mapping.servers
         given_up = GivenUp(
             request_id=dropped.request_id,
             function_arn=function_arn(mapping.tenant, mapping.function),
