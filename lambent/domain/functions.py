@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from lambent.domain.event_invoke import EventInvokeConfig
 from lambent.domain.function_urls import FunctionUrl
+from lambent.domain.images import RUNTIME, ImageSettings, parse_name
 from lambent.domain.lineage import TERMINATE, RecursiveLoop
 from lambent.domain.names import LATEST, Tenant
 from lambent.domain.policies import Policy
@@ -32,12 +33,18 @@ class UpdateStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A package in the code store."""
+    """A package in the code store, or an image in its registry."""
 
-    sha256: str  # lower-case hex
-    size: int  # bytes, zipped
+    sha256: str  # lower-case hex; of the package, or of the image's manifest
+    size: int  # bytes, zipped; 0 for images
     # Bytes when unpacked; 0: not counted, as in records that are older than the count. The digest says it all.
     unzipped: int = field(default=0, compare=False)
+    image: str | None = field(default=None, compare=False)  # its URI as it was asked for; None: it is a package
+
+    @property
+    def resolved(self) -> str:
+        """The URI of the image by digest; empty: it is a package."""
+        return "" if self.image is None else parse_name(self.image).resolved(self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,12 @@ class Configuration:
     layers: tuple[AttachedLayer, ...] = ()  # in the order in which they are unpacked into /opt
     vpc: VpcAttachment | None = None  # None: never set
     isolated: bool = False  # environments are each for one tenant of its callers'; for the function's life
+    image: ImageSettings | None = None  # None: its code is a zip package; for the function's life
+
+    @property
+    def runs_on(self) -> str:
+        """The name of its runtime, as whoever chooses a worker knows it."""
+        return self.runtime if self.image is None else RUNTIME
 
     @property
     def attached(self) -> bool:

@@ -75,6 +75,25 @@ class Limits:
         "Layers of one function; their content unzipped counts with the package's.",
         "`InvalidParameterValueException` (400).",
     )
+    image_bytes: int = count(
+        10 * 1024 * 1024 * 1024,
+        "bytes",
+        "Container image, its layers unpacked together.",
+        "`InvalidParameterValueException` (400) where the packed layers are larger already, else environments do not "
+        "start.",
+    )
+    image_entries: int = count(
+        500_000,
+        "entries",
+        "Files and folders in a container image; Lambent's own guard.",
+        "Environments do not start.",
+    )
+    image_settings_bytes: int = count(
+        16 * 1024,
+        "bytes",
+        "What a function says of its image (ImageConfig).",
+        "`InvalidParameterValueException` (400).",
+    )
     zip_entries: int = count(
         65_535,
         "entries",

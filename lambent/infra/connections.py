@@ -15,6 +15,13 @@ endpoint = "kafka://one:9092,two:9092" # kafkas:// with TLS, and `ca` for a file
 access_key = "user"                    # with `mechanism` PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; left out: no login
 secret_key = "..."
 mechanism = "SCRAM-SHA-512"
+
+[[connections]]
+service = "ecr"                        # a registry of container images
+endpoint = "https://registry.example.com:5000"
+registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com" # as ImageUris call it; left out: as the endpoint does
+access_key = "user"                    # left out: nobody, for what everybody may read
+secret_key = "..."
 ```
 """
 
@@ -24,6 +31,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -36,8 +44,9 @@ from lambent.infra.sigv4_signing import Signer
 # What event sources are read at, by the service that their ARNs name. AWS has the streams of tables elsewhere than the
 # tables themselves.
 READ_AT: Mapping[str, str] = {QUEUE: "sqs", KINESIS: "kinesis", DYNAMODB: "dynamodbstreams", KAFKA: KAFKA}
+REGISTRY = "ecr"
 # What a row may name as its service: whoever can be told something, and whatever can be read.
-SERVICES = tuple(dict.fromkeys([*ON_FAILURE, *READ_AT.values()]))
+SERVICES = tuple(dict.fromkeys([*ON_FAILURE, *READ_AT.values(), REGISTRY]))
 _ENDPOINT = re.compile(r"https?://[^/\s]+")
 _BROKERS = re.compile(r"kafkas?://[^/\s,:]+:\d{1,5}(,[^/\s,:]+:\d{1,5})*")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -54,12 +63,18 @@ class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     account: str = ""
     region: str = ""  # that requests are signed for; empty: the ARN's, else the function's
     mechanism: str = ""  # of Kafka: how it is logged in; empty: not at all
-    ca: str = ""  # of Kafka: a file of the authorities that are trusted; empty: the system's
+    ca: str = ""  # of Kafka and registries: a file of the authorities that are trusted; empty: the system's
+    registry: str = ""  # of registries: HOST[:PORT] as images' names have it; empty: the endpoint's
 
     @property
     def servers(self) -> tuple[str, ...]:
         """HOST:PORT of each of Kafka's."""
         return tuple(self.endpoint.partition("://")[2].split(","))
+
+    @property
+    def registry_host(self) -> str:
+        """HOST[:PORT] that the images of a registry are named after."""
+        return self.registry or urlsplit(self.endpoint).netloc
 
     def signer(self, region: str, service: str) -> Signer:
         """Signs requests to a service there. `region`: to sign for where the row says none."""
@@ -80,8 +95,8 @@ class ConnectionsError(Exception):
 class Connections:
     """The table.
 
-    A cluster of Kafka that its owner runs is found by its bootstrap servers: functions come to no others than the
-    operator's rows name.
+    A cluster of Kafka that its owner runs is found by its bootstrap servers, a registry by its host: functions come to
+    no others than the operator's rows name.
     """
 
     def __init__(self, rows: Sequence[Connection]) -> None:
@@ -108,6 +123,11 @@ class Connections:
     def of_service(self, tenant: Tenant, service: str) -> Connection | None:
         """Where a service is for a tenant's functions. None: built in."""
         return next((row for row in self._of(tenant) if row.service == service), None)
+
+    def registry_of(self, tenant: Tenant, host: str) -> Connection | None:
+        """Where the registry is that images of a tenant's functions are named after. None: nowhere."""
+        registries = (row for row in self._of(tenant) if row.service == REGISTRY)
+        return next((row for row in registries if row.registry_host == host), None)
 
     def _of_arn(self, tenant: Tenant, resource: Destination) -> Connection | None:
         return next((row for row in self._of(tenant) if row.arn == resource.arn), None)
@@ -141,8 +161,12 @@ def _check(row: Connection, path: str) -> None:
         raise ConnectionsError(f"endpoint {row.endpoint} in {path} must be kafka(s)://HOST:PORT[,HOST:PORT...]")
     if not kafka and not _ENDPOINT.fullmatch(row.endpoint):
         raise ConnectionsError(f"endpoint {row.endpoint} in {path} must be http(s)://HOST[:PORT], without a path")
-    if not kafka and not (row.access_key and row.secret_key):
+    registry = row.service == REGISTRY
+    nobody = registry and not (row.access_key or row.secret_key)
+    if not (kafka or nobody) and not (row.access_key and row.secret_key):
         raise ConnectionsError(f"a connection of {path} needs access_key and secret_key: {row}")
+    if row.registry and not registry:
+        raise ConnectionsError(f"registry {row.registry} in {path} is of service {REGISTRY} alone")
     if (row.mechanism and not kafka) or row.mechanism not in ("", *MECHANISMS):
         raise ConnectionsError(f"mechanism {row.mechanism} in {path} is none of {', '.join(MECHANISMS)}, of Kafka")
 

@@ -67,3 +67,4 @@ def configure(service: str, *, level: str, form: str, stream: TextIO = sys.stder
     root.setLevel(level.upper())
     # grpc logs every reconnection attempt; ours say the same with more meaning.
     logging.getLogger("grpc").setLevel(logging.CRITICAL)
+    logging.getLogger("urllib3").setLevel(logging.WARNING)  # it tells of redirections, whose URLs let people in

@@ -75,6 +75,7 @@ from services.frontend import code_urls
 from services.frontend.buckets import Buckets
 from services.frontend.code_urls import CodeUrls
 from services.frontend.events import EventAcceptor
+from services.frontend.images import Images
 from services.frontend.key_ring import key_ring
 from services.frontend.layers.redis_store import RedisLayerStore
 from services.frontend.operations.account import AccountOperations
@@ -272,10 +273,12 @@ class FrontendService:
         provisioner = Provisioner(editor, limits, self._clock)
         publisher = Publisher(self._snapshots, self._clock, self._ids)
         buckets = Buckets(self._connections, self._clock, most_bytes=limits.unzipped_bytes)
+        self._images = Images(self._connections, limits)
         uploads, layers = Uploads(self._code, buckets, limits), RedisLayerStore(self._redis)
         functions = FunctionOperations(
             store=self._store,
             uploads=uploads,
+            images=self._images,
             layers=LayerAttacher(layers, limits),
             settler=self._settler,
             lookups=lookups,
@@ -454,6 +457,7 @@ class FrontendService:
             await self._waker.close()
             await self._directory.close()
             await self._events.close()
+            self._images.close()
         if self._connection is not None:
             await self._connection.close()
             await self._scheduler_calls.close()

@@ -90,8 +90,8 @@ class EnvironmentLog:
 
     # The platform's lines
 
-    def init_start(self, runtime: str, arn: str, phase: str, now: float) -> None:
-        """The init phase begins."""
+    def init_start(self, runtime: str | None, arn: str | None, phase: str, now: float) -> None:
+        """The init phase begins. `runtime`, `arn`: of its runtime's version; None: nobody knows."""
         if self._recorded:
             record = {
                 "initializationType": self._initialization,
@@ -101,8 +101,9 @@ class EnvironmentLog:
                 "functionName": self._function,
                 "functionVersion": self._version,
             }
-            self._platform("initStart", record, now)
-        if not self._json:
+            known = {name: value for name, value in record.items() if value is not None}
+            self._platform("initStart", known, now)
+        if not self._json and runtime is not None:
             self._line(f"INIT_START Runtime Version: {runtime}\tRuntime Version ARN: {arn}", now)
 
     def restore_start(self, runtime: str, arn: str, now: float) -> None:

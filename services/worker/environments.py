@@ -17,7 +17,9 @@ from lambent.domain.limits import Limits
 from lambent.infra.log_store import LogWriter
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
-from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable, Unpacked
+from services.worker.artifacts.cache import Unpacked
+from services.worker.artifacts.deployments import Artifacts
+from services.worker.artifacts.making import PackageUnavailable
 from services.worker.core import zygote_tree as tree
 from services.worker.core.environment import State
 from services.worker.core.reasons import Reason
@@ -86,7 +88,7 @@ class Environments:
     def __init__(
         self,
         shared: Shared,
-        artifacts: ArtifactCache,
+        artifacts: Artifacts,
         most: int,
         *,
         snapshots: SnapshotSettings | None = None,
@@ -154,7 +156,7 @@ class Environments:
         except DecodeError:
             self._failed(environment_id, Reason.NO_PACKAGE, "the deployment cannot be read")
             return
-        unpacked = self._artifacts.known(deployment.code_sha256, deployment.layer_sha256)
+        unpacked = self._artifacts.known(deployment)
         if unpacked is not None and not deployment.snap_start:
             self._make(environment_id, generation, deployment, unpacked, provisioned=provisioned)
             return
@@ -168,7 +170,7 @@ class Environments:
 
     async def _fetch(self, environment_id: str, generation: int, deployment: Deployment, *, provisioned: bool) -> None:
         try:
-            unpacked = await self._artifacts.unpacked(deployment.code_sha256, deployment.layer_sha256)
+            unpacked = await self._artifacts.unpacked(deployment)
         except PackageUnavailable as error:
             self._failed(environment_id, Reason.NO_PACKAGE, str(error))
         else:

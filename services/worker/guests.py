@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from lambent.domain.clock import Clock, Ids
+from lambent.domain.images import RUNTIME, Built, ImageSettings, command_of, working_directory_of
 from lambent.domain.limits import Limits
 from lambent.domain.runtimes import family
 from lambent.infra.frames import Invoke
@@ -27,7 +28,7 @@ from services.worker.environment_log import Tap
 from services.worker.guest import wire
 from services.worker.runtime_api.core import Identity
 from services.worker.runtime_api.guest import ApiGuest, Owner
-from services.worker.sandbox.port import Sandbox
+from services.worker.sandbox.port import Sandbox, SandboxSpec
 
 _encode = msgspec.json.Encoder().encode
 _WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
@@ -167,14 +168,22 @@ class Programs:
     """The programs that are runtimes, beside those that a function or a layer brings."""
 
     interpreters: Mapping[str, Path]  # runtime name → interpreter
+    images: bool = False  # whether container images can run here
 
     def have(self, runtime: str) -> bool:
         """Whether functions of this runtime can run here."""
+        if runtime == RUNTIME:
+            return self.images
         return is_native(runtime) or family(runtime) == "provided" or runtime in self.interpreters
 
-    def commands(self, deployment: Deployment, sandbox: Sandbox, limits: Limits) -> list[list[str]]:
-        """Commands of which the first whose program exists is the function's runtime, one that they have."""
+    def commands(
+        self, deployment: Deployment, built: Built | None, sandbox: Sandbox, limits: Limits
+    ) -> list[list[str]]:
+        """Commands of which the first whose program exists is the function's runtime, one that they have. `built`: what
+        its image says of itself, where it is one."""
         kind = family(deployment.runtime)
+        if built is not None:
+            return [command_of(built, settings_of(deployment))]
         if kind == "provided":
             return [[f"{sandbox.task_root}/bootstrap"], [f"{sandbox.opt_root}/bootstrap"]]
         interpreter = self.interpreters[deployment.runtime]
@@ -190,6 +199,11 @@ class Programs:
         return [[wrapper, *command] if wrapper else command]
 
 
+def settings_of(deployment: Deployment) -> ImageSettings:
+    """What a function says of its image."""
+    return ImageSettings(tuple(deployment.entry_point), tuple(deployment.command), deployment.working_directory)
+
+
 class Shared(Protocol):
     """What guests of a worker share."""
 
@@ -202,11 +216,10 @@ class Shared(Protocol):
 
 
 def guest_for(
-    shared: Shared, owner: Owner, sandbox: Sandbox, deployment: Deployment, environ: Mapping[str, str],
-    *, restored: bool, program: bool,
+    shared: Shared, owner: Owner, sandbox: Sandbox, spec: SandboxSpec, deployment: Deployment,
+    environ: Mapping[str, str], *, restored: bool,
 ) -> tuple[Guest, Mapping[str, Any]]:  # fmt: skip
-    """The guest of a fresh sandbox and the task that it begins with. `restored`: a snapshot's copy is in it. `program`:
-    its runtime is to be started as one."""
+    """The guest of a fresh sandbox and the task that it begins with. `restored`: a snapshot's copy is in it."""
     limit = shared.limits.sync_response_bytes
     native = is_native(deployment.runtime)
     task: dict[str, Any] = {
@@ -226,12 +239,14 @@ def guest_for(
     identity = Identity(
         deployment.function_name, deployment.version, deployment.handler, deployment.account, deployment.tenant_id
     )
+    program, built = spec.program, spec.image
     guest = ApiGuest(shared.loop, shared.tasks, sandbox, identity, shared.limits, owner, shared.clock, shared.ids)
     return guest, {
         "environ": environ,
         "own_network": sandbox.own_network,
         "extensions": f"{sandbox.opt_root}/extensions",
         "hidden_from_extensions": HIDDEN_FROM_EXTENSIONS,
-        "commands": shared.programs.commands(deployment, sandbox, shared.limits) if program else [],
+        "commands": shared.programs.commands(deployment, built, sandbox, shared.limits) if program else [],
+        "directory": None if built is None else working_directory_of(built, settings_of(deployment)),
         "python": None if program else task,
     }

@@ -139,10 +139,9 @@ class Origin:
             initialization=self.initialization,
             endpoints=host.endpoints.variables(self.tenant, deployment.variables),
             credentials=host.credentials.variables(owner, at_most),
+            image=self.spec.image,
         )
-        return guest_for(
-            host, owner, sandbox, deployment, environ, restored=snapshot is not None, program=self.spec.program
-        )
+        return guest_for(host, owner, sandbox, self.spec, deployment, environ, restored=snapshot is not None)
 
     def prepared(self, failed: Outcome | None, reason: str, used_mb: int, *, stillborn: bool) -> tuple[Result, bytes]:
         """What an environment in which nothing runs says of its init phase. `failed`: it did not go well; that of a
@@ -156,7 +155,11 @@ class Origin:
 
     def say_begun(self, log: EnvironmentLog, snapshot: Environment | None) -> None:
         """That the environment begins."""
-        version, now = runtime_version(self.deployment.runtime), self.host.clock.epoch()
+        now = self.host.clock.epoch()
+        if self.spec.image is not None:
+            log.init_start(None, None, "init", now)  # what an image runs on, AWS has no version of
+            return
+        version = runtime_version(self.deployment.runtime)
         arn = runtime_arn(self.deployment.region, version)
         if snapshot is None:
             log.init_start(version, arn, "init", now)

@@ -100,6 +100,7 @@ def spec_of(
         program=needs_program(deployment, unpacked.code, unpacked.opt),
         background=background,
         snapshot=snapshot,
+        image=unpacked.built,
     )
 
 

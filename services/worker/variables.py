@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
+from lambent.domain.images import Built
 from lambent.domain.runtimes import family
 from lambent.internal.v1.deployment_pb2 import Deployment
+
+# Of an image that says nothing of it.
+_IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Places(Protocol):
@@ -52,30 +56,37 @@ def environment_variables(
     initialization: str,
     endpoints: Mapping[str, str],
     credentials: Mapping[str, str],
+    image: Built | None = None,
 ) -> dict[str, str]:
     """What the function's process finds in its environment.
 
     `initialization`: AWS's name for how it starts (`on-demand`, `provisioned-concurrency`, `snap-start`); `endpoints`,
-    `credentials`: the variables for those, of which the function's own replace the former.
+    `credentials`: the variables for those, of which the function's own replace the former; `image`: what the function's
+    image says of itself, whose variables take the place of those that a runtime has.
     """
     task_root, opt_root, root = places.task_root, places.opt_root, places.runtime_root
     kind = family(deployment.runtime)
     path = f"/usr/local/bin:/usr/bin/:/bin:{opt_root}/bin"
     free = {
-        "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
-        "PATH": path if kind == "provided" else f"/var/lang/bin:{path}",
-        "LD_LIBRARY_PATH": (
-            f"/var/lang/lib:/lib64:/usr/lib64:{root}:{root}/lib:{task_root}:{task_root}/lib:{opt_root}/lib"
-        ),
-        "PWD": task_root,
-        "SHLVL": "0",
         "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
         "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000",
         "_AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1",
         "_AWS_XRAY_DAEMON_PORT": "2000",
         **endpoints,
     }
+    if image is not None:
+        free |= {"PATH": _IMAGE_PATH, **image.environ()}
+    else:
+        free |= {
+            "LANG": "en_US.UTF-8",
+            "PATH": path if kind == "provided" else f"/var/lang/bin:{path}",
+            "LD_LIBRARY_PATH": (
+                f"/var/lang/lib:/lib64:/usr/lib64:{root}:{root}/lib:{task_root}:{task_root}/lib:{opt_root}/lib"
+            ),
+            "PWD": task_root,
+            "SHLVL": "0",
+        }
     if kind == "python":
         free["PYTHONPATH"] = root
     elif kind == "nodejs":
@@ -94,11 +105,12 @@ def environment_variables(
         "AWS_LAMBDA_LOG_FORMAT": deployment.log_format or "Text",
         "LAMBDA_TASK_ROOT": task_root,
         "LAMBDA_RUNTIME_DIR": root,
-        "_HANDLER": deployment.handler,
         **credentials,
     }
-    if kind != "provided":
-        reserved["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{deployment.runtime}"
+    if image is None:
+        reserved["_HANDLER"] = deployment.handler  # an image's is what it is started with
+        if kind != "provided":
+            reserved["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{deployment.runtime}"
     if deployment.log_format == "JSON":
         reserved["AWS_LAMBDA_LOG_LEVEL"] = deployment.application_log_level or "INFO"
     return {**free, **deployment.variables, **reserved}

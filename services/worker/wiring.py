@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lambent.domain.clock import Clock, Ids
+from lambent.domain.images import RUNTIME
 from lambent.domain.limits import Limits
 from lambent.domain.runtimes import SERVED
 from lambent.infra.certificates import Certificates
@@ -28,6 +29,8 @@ from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import worker_service_pb2 as pb
 from services.worker.agent import SchedulerAgent
 from services.worker.artifacts.cache import ArtifactCache
+from services.worker.artifacts.deployments import Artifacts
+from services.worker.artifacts.images import ImageCache
 from services.worker.counters import InvocationRecord, WorkerCounters
 from services.worker.credentials import Credentials
 from services.worker.endpoints import Endpoints
@@ -37,6 +40,7 @@ from services.worker.guests import Programs, is_native
 from services.worker.invocations import InvocationServer
 from services.worker.sandbox.native import NativeConfig, NativePool
 from services.worker.sandbox.port import SandboxPool
+from services.worker.sandbox.promises import ASIDE
 from services.worker.snapshots import SnapshotSettings
 
 _log = logging.getLogger(__name__)
@@ -112,10 +116,14 @@ class Worker:
         self._tasks = TaskOwner("worker")
         packages = config.data_dir.resolve() / "packages"
         pythons = {name: path for name, path in config.interpreters.items() if is_native(name)}
-        self._artifacts = ArtifactCache(code, packages, config.limits, pythons.values())
+        architecture = ARCHITECTURES.get(platform.machine(), "")
+        self._artifacts = Artifacts(
+            ArtifactCache(code, packages, config.limits, pythons.values()),
+            ImageCache(config.connections, packages, config.limits, architecture),
+        )
         # What is no Python is started by a launcher, which the newest Python is as good for as any.
         newest = pythons[max(pythons, key=version_of)]
-        launched = {name: newest for name in SERVED if not is_native(name)}
+        launched = {name: newest for name in (*SERVED, RUNTIME) if not is_native(name)}
         self.pool: SandboxPool = pool or NativePool(
             NativeConfig(
                 worker_id=config.worker_id,
@@ -176,7 +184,7 @@ class Worker:
             limits=config.limits,
             logs=self._logs,
             pool=self.pool,
-            programs=Programs(config.interpreters),
+            programs=self._programs(),
             ids=self._ids,
             tasks=self._tasks,
             counters=self.counters,
@@ -199,6 +207,9 @@ class Worker:
         self._tasks.start("flush-logs", self._flush_logs())
         self._agent.start()
 
+    def _programs(self) -> Programs:
+        return Programs(self.config.interpreters, images=self.pool.level in ASIDE)
+
     def _hello(self) -> pb.WorkerHello:
         return pb.WorkerHello(
             worker_id=self.config.worker_id,
@@ -208,7 +219,7 @@ class Worker:
             isolation=self.pool.level,
             pool=self.config.pool,
             architecture=ARCHITECTURES.get(platform.machine(), ""),
-            runtimes=sorted(self.config.interpreters),
+            runtimes=[name for name in sorted({*SERVED, RUNTIME}) if self._programs().have(name)],
         )
 
     async def _flush_logs(self) -> None:

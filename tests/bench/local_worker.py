@@ -26,6 +26,8 @@ from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.artifacts.cache import ArtifactCache
+from services.worker.artifacts.deployments import Artifacts
+from services.worker.artifacts.images import ImageCache
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
 from services.worker.credentials import Credentials
@@ -175,7 +177,11 @@ async def local_worker(
         os.chmod(folder, 0o755)  # functions run as users of their own
         store, limits, tasks = MemoryCodeStore(), Limits(), TaskOwner("bench")
         digest = store.put(package(source))
-        artifacts = ArtifactCache(store, folder / "packages", limits, [INTERPRETER])
+        packages = folder / "packages"
+        artifacts = Artifacts(
+            ArtifactCache(store, packages, limits, [INTERPRETER]),
+            ImageCache(Connections(()), packages, limits, ""),
+        )
         pool = NativePool(
             NativeConfig(
                 f"bench-{os.getpid()}-{folder.name}", folder / "packages", folder / "run", {RUNTIME: INTERPRETER}, stems=pool_size,
@@ -195,7 +201,7 @@ async def local_worker(
         )  # fmt: skip
         environments = Environments(shared, artifacts, most, snapshots=SnapshotSettings(1024, 1 << 30, 3600.0, copies))
         try:
-            await artifacts.unpacked(digest)
+            await artifacts.unpacked(deployment)
             await pool.start()
             yield LocalWorker(pool, environments, deployment.SerializeToString())
         finally:

@@ -17,7 +17,8 @@ import pytest
 from lambent.domain.limits import Limits
 from lambent.infra.code_store import MemoryCodeStore
 from lambent.infra.packages import Fault, PackageError, check, unpack
-from services.worker.artifacts.cache import ArtifactCache, PackageUnavailable, Unpacked
+from services.worker.artifacts.cache import ArtifactCache, Unpacked
+from services.worker.artifacts.making import PackageUnavailable
 
 Entry = tuple[str, bytes, int]
 

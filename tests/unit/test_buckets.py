@@ -8,18 +8,18 @@ from lambent.domain.errors import AwsError
 from lambent.infra.http_client import Answer
 from lambent.v1 import function_service_pb2 as pb
 from services.frontend.buckets import BucketObject, refusal
-from services.frontend.operations.uploads import source_of
+from services.frontend.operations.uploads import package_of
 
 THERE = BucketObject("packages", "one.zip", None)
 ABSENT = "<Error><Code>NoSuchKey</Code><Message>It&apos;s not there.</Message><Key>one.zip</Key></Error>"
 
 
 def test_a_package_is_there_or_elsewhere() -> None:
-    assert source_of(pb.FunctionCode(zip_file=b"PK")) == b"PK"
-    assert source_of(pb.FunctionCode(zip_file=b"")) == b""
-    assert source_of(pb.FunctionCode(s3_bucket="packages", s3_key="one.zip")) == THERE
+    assert package_of(pb.FunctionCode(zip_file=b"PK")) == b"PK"
+    assert package_of(pb.FunctionCode(zip_file=b"")) == b""
+    assert package_of(pb.FunctionCode(s3_bucket="packages", s3_key="one.zip")) == THERE
     versioned = pb.UpdateFunctionCodeRequest(s3_bucket="packages", s3_key="one.zip", s3_object_version="v")
-    assert source_of(versioned) == BucketObject("packages", "one.zip", "v")
+    assert package_of(versioned) == BucketObject("packages", "one.zip", "v")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_package_is_there_or_elsewhere() -> None:
 )
 def test_no_source_and_two_are_refused(code: pb.FunctionCode, says: str) -> None:
     with pytest.raises(AwsError) as refused:
-        source_of(code)
+        package_of(code)
     assert (refused.value.name, refused.value.message) == ("InvalidParameterValueException", says)
 
 

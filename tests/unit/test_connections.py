@@ -52,6 +52,19 @@ def test_a_row_for_an_arn_comes_first_and_leads_to_other_accounts_too(service: s
         assert told(table, OWN, source(service, tenant)) == tenant.account
 
 
+def test_a_registry_is_found_by_the_host_that_images_are_named_after() -> None:
+    def registry(endpoint: str, **more: str) -> Connection:
+        return Connection(endpoint, service="ecr", **more)
+
+    named = registry("https://harbor.example", registry="123.dkr.ecr.us-east-1.amazonaws.com")
+    own, open_ = registry("http://one:5000", account=OWN.account), registry("http://one:5000")
+    table = Connections([row("queue", service="sqs"), named, own, open_])
+    assert table.registry_of(OWN, "one:5000") is own
+    assert table.registry_of(OTHER, "one:5000") is open_
+    assert table.registry_of(OTHER, "123.dkr.ecr.us-east-1.amazonaws.com") is named
+    assert [table.registry_of(OWN, host) for host in ("harbor.example", "queue", "one")] == [None, None, None]
+
+
 @pytest.mark.parametrize("service", ARNS)
 def test_an_account_restricts_a_row_to_its_own_functions(service: str) -> None:
     table = Connections([
@@ -131,6 +144,22 @@ def test_of_other_services_a_row_has_keys_and_no_mechanism(tmp_path: Path) -> No
         path.write_text(f'[[connections]]\nservice = "sqs"\nendpoint = "http://a"\n{text}\n')
         with pytest.raises(ConnectionsError):
             load(str(path))
+
+
+def test_rows_of_registries(tmp_path: Path) -> None:
+    path = tmp_path / "registries.toml"
+
+    def rows(text: str) -> Connections:
+        path.write_text(f"[[connections]]\n{text}\n")
+        return load(str(path))
+
+    one = 'service = "ecr"\nendpoint = "https://one:5000"\n'
+    for text in ("", 'access_key = "u"\nsecret_key = "p"', 'ca = "/ca.pem"'):
+        assert rows(one + text).registry_of(OWN, "one:5000") is not None
+    for text in (one + 'access_key = "u"', one + 'secret_key = "p"', one.replace("5000", "5000/v2"),
+                 'service = "sqs"\nendpoint = "http://q"\naccess_key = "k"\nsecret_key = "s"\nregistry = "one"'):  # fmt: skip
+        with pytest.raises(ConnectionsError):
+            rows(text)
 
 
 def test_brokers_without_an_arn_are_those_that_a_row_names() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lambent.domain.functions import Deployed, Function, State
+from lambent.domain.images import ImageSettings
 from lambent.domain.names import LATEST, Tenant
 from lambent.infra.functions.variables import open_variables
 from lambent.infra.invoker.invoker import Target
@@ -41,7 +42,7 @@ def target_of(secrets: SecretBox, function: Function, version: str, *, pending: 
         memory_mb=deployed.configuration.memory_mb,
         deployment=_deployment(secrets, record.tenant, record.name, version, deployed).SerializeToString(),
         architecture=deployed.configuration.architecture,
-        runtime=deployed.configuration.runtime,
+        runtime=deployed.configuration.runs_on,
         vpc=deployed.configuration.vpc,
         isolated=deployed.configuration.isolated,
     )
@@ -51,13 +52,14 @@ def _deployment(
     secrets: SecretBox, tenant: Tenant, name: str, version: str, deployed: Deployed
 ) -> deployment_pb2.Deployment:
     configuration = deployed.configuration
+    image = configuration.image or ImageSettings()
     return deployment_pb2.Deployment(
         account=tenant.account,
         region=tenant.region,
         function_name=name,
         version=version,
         deployment_id=deployed.deployment_id,
-        runtime=configuration.runtime,
+        runtime=configuration.runs_on,
         handler=configuration.handler,
         code_sha256=deployed.code.sha256,
         memory_mb=configuration.memory_mb,
@@ -70,5 +72,9 @@ def _deployment(
         log_group=configuration.log_group,
         layer_sha256=[layer.code.sha256 for layer in configuration.layers],
         role=configuration.role,
+        image=deployed.code.resolved,
+        entry_point=image.entry_point,
+        command=image.command,
+        working_directory=image.working_directory,
         snap_start=version != LATEST and configuration.snap_start == "PublishedVersions",
     )

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lambent/internal/v1/deployment.proto\x12\x13lambent.internal.v1\"\x8d\x04\n\nDeployment\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rfunction_name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x15\n\rdeployment_id\x18\x05 \x01(\t\x12\x0f\n\x07runtime\x18\x06 \x01(\t\x12\x0f\n\x07handler\x18\x07 \x01(\t\x12\x13\n\x0b\x63ode_sha256\x18\x08 \x01(\t\x12\x11\n\tmemory_mb\x18\t \x01(\x05\x12\x17\n\x0ftimeout_seconds\x18\n \x01(\x05\x12\x1c\n\x14\x65phemeral_storage_mb\x18\x0b \x01(\x05\x12\x41\n\tvariables\x18\x0c \x03(\x0b\x32..lambent.internal.v1.Deployment.VariablesEntry\x12\x12\n\nlog_format\x18\r \x01(\t\x12\x1d\n\x15\x61pplication_log_level\x18\x0e \x01(\t\x12\x11\n\tlog_group\x18\x0f \x01(\t\x12\x14\n\x0clayer_sha256\x18\x10 \x03(\t\x12\x18\n\x10system_log_level\x18\x11 \x01(\t\x12\x0c\n\x04role\x18\x12 \x01(\t\x12\x12\n\nsnap_start\x18\x13 \x01(\x08\x12\x11\n\ttenant_id\x18\x14 \x01(\t\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lambent/internal/v1/deployment.proto\x12\x13lambent.internal.v1\"\xdd\x04\n\nDeployment\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rfunction_name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x15\n\rdeployment_id\x18\x05 \x01(\t\x12\x0f\n\x07runtime\x18\x06 \x01(\t\x12\x0f\n\x07handler\x18\x07 \x01(\t\x12\x13\n\x0b\x63ode_sha256\x18\x08 \x01(\t\x12\x11\n\tmemory_mb\x18\t \x01(\x05\x12\x17\n\x0ftimeout_seconds\x18\n \x01(\x05\x12\x1c\n\x14\x65phemeral_storage_mb\x18\x0b \x01(\x05\x12\x41\n\tvariables\x18\x0c \x03(\x0b\x32..lambent.internal.v1.Deployment.VariablesEntry\x12\x12\n\nlog_format\x18\r \x01(\t\x12\x1d\n\x15\x61pplication_log_level\x18\x0e \x01(\t\x12\x11\n\tlog_group\x18\x0f \x01(\t\x12\x14\n\x0clayer_sha256\x18\x10 \x03(\t\x12\x18\n\x10system_log_level\x18\x11 \x01(\t\x12\x0c\n\x04role\x18\x12 \x01(\t\x12\x12\n\nsnap_start\x18\x13 \x01(\x08\x12\x11\n\ttenant_id\x18\x14 \x01(\t\x12\r\n\x05image\x18\x15 \x01(\t\x12\x13\n\x0b\x65ntry_point\x18\x16 \x03(\t\x12\x0f\n\x07\x63ommand\x18\x17 \x03(\t\x12\x19\n\x11working_directory\x18\x18 \x01(\t\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYMENT_VARIABLESENTRY']._loaded_options = None
   _globals['_DEPLOYMENT_VARIABLESENTRY']._serialized_options = b'8\001'
   _globals['_DEPLOYMENT']._serialized_start=62
-  _globals['_DEPLOYMENT']._serialized_end=587
-  _globals['_DEPLOYMENT_VARIABLESENTRY']._serialized_start=539
-  _globals['_DEPLOYMENT_VARIABLESENTRY']._serialized_end=587
+  _globals['_DEPLOYMENT']._serialized_end=667
+  _globals['_DEPLOYMENT_VARIABLESENTRY']._serialized_start=619
+  _globals['_DEPLOYMENT_VARIABLESENTRY']._serialized_end=667
 # @@protoc_insertion_point(module_scope)

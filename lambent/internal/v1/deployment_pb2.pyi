@@ -66,6 +66,10 @@ class Deployment(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     SNAP_START_FIELD_NUMBER: _builtins.int
     TENANT_ID_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    ENTRY_POINT_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Tenant: twelve digits."""
     region: _builtins.str
@@ -94,6 +98,11 @@ class Deployment(_message.Message):
     """Environments start from a snapshot that is made after one init phase. Never of $LATEST."""
     tenant_id: _builtins.str
     """The one tenant that environments are for, where the function keeps its callers' tenants apart; else empty."""
+    image: _builtins.str
+    """A container image by digest, HOST/REPOSITORY@sha256:DIGEST, whose digest code_sha256 is then; empty: the code is a
+    package.
+    """
+    working_directory: _builtins.str
     @_builtins.property
     def variables(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The user's environment variables, in the clear: this message travels between our own processes only."""
@@ -102,6 +111,12 @@ class Deployment(_message.Message):
     def layer_sha256(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Layers in the order in which they are unpacked, as digests of their packages like code_sha256."""
 
+    @_builtins.property
+    def entry_point(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What replaces the image's own; empty: nothing does."""
+
+    @_builtins.property
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -125,10 +140,14 @@ class Deployment(_message.Message):
         role: _builtins.str = ...,
         snap_start: _builtins.bool = ...,
         tenant_id: _builtins.str = ...,
+        image: _builtins.str = ...,
+        entry_point: _abc.Iterable[_builtins.str] | None = ...,
+        command: _abc.Iterable[_builtins.str] | None = ...,
+        working_directory: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "application_log_level", b"application_log_level", "code_sha256", b"code_sha256", "deployment_id", b"deployment_id", "ephemeral_storage_mb", b"ephemeral_storage_mb", "function_name", b"function_name", "handler", b"handler", "layer_sha256", b"layer_sha256", "log_format", b"log_format", "log_group", b"log_group", "memory_mb", b"memory_mb", "region", b"region", "role", b"role", "runtime", b"runtime", "snap_start", b"snap_start", "system_log_level", b"system_log_level", "tenant_id", b"tenant_id", "timeout_seconds", b"timeout_seconds", "variables", b"variables", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "application_log_level", b"application_log_level", "code_sha256", b"code_sha256", "command", b"command", "deployment_id", b"deployment_id", "entry_point", b"entry_point", "ephemeral_storage_mb", b"ephemeral_storage_mb", "function_name", b"function_name", "handler", b"handler", "image", b"image", "layer_sha256", b"layer_sha256", "log_format", b"log_format", "log_group", b"log_group", "memory_mb", b"memory_mb", "region", b"region", "role", b"role", "runtime", b"runtime", "snap_start", b"snap_start", "system_log_level", b"system_log_level", "tenant_id", b"tenant_id", "timeout_seconds", b"timeout_seconds", "variables", b"variables", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

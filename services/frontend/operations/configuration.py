@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 
-from lambent.domain import destinations, tenancy
+from lambent.domain import destinations, images, tenancy
 from lambent.domain.errors import invalid_parameter
-from lambent.domain.functions import Configuration, FunctionRecord, Snapshot, State, UpdateStatus, VersionRecord
+from lambent.domain.functions import Code, Configuration, FunctionRecord, Snapshot, State, UpdateStatus, VersionRecord
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, Tenant, function_arn
 from lambent.domain.networks import Networks
@@ -69,9 +69,8 @@ def from_create(
     secrets: SecretBox,
 ) -> Configuration:
     """The configuration that a CreateFunction asks for, with AWS's defaults."""
-    if request.package_type == "Image":
-        raise invalid_parameter("PackageType Image is not served yet; use Zip.")
-    if not request.HasField("runtime") or not request.HasField("handler"):
+    of_image = request.package_type == images.PACKAGE_TYPE
+    if not of_image and not (request.HasField("runtime") and request.HasField("handler")):
         raise invalid_parameter(
             "Runtime and Handler are mandatory parameters for functions created with deployment packages."
         )
@@ -95,6 +94,7 @@ def from_create(
         system_log_level=None,
         log_group=f"/aws/lambda/{name}",
         isolated=request.tenancy_config.tenant_isolation_mode == tenancy.PER_TENANT,
+        image=images.ImageSettings() if of_image else None,
     )
     return merge(blank, request, tenant, name, limits, served, networks, secrets)
 
@@ -111,6 +111,12 @@ def merge(
 ) -> Configuration:
     """`current` with the members that `request` carries; maps are replaced whole."""
     changes: dict[str, object] = {}
+    if current.image is not None and (request.HasField("runtime") or request.HasField("handler") or request.layers):
+        raise invalid_parameter(
+            "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image."
+        )
+    if request.HasField("image_config"):
+        changes["image"] = _image_settings(current, request.image_config, limits)
     if request.HasField("runtime"):
         check_runtime(request.runtime, served)
         changes["runtime"] = request.runtime
@@ -152,6 +158,8 @@ def _check_snap_start(wanted: Configuration, limits: Limits) -> None:
     """
     if wanted.snap_start == "None":
         return
+    if wanted.image is not None:
+        raise invalid_parameter("PackageType Image is not supported for SnapStart enabled functions.")
     if family(wanted.runtime) != "python":
         raise invalid_parameter(f"{wanted.runtime} is not supported for SnapStart enabled functions.")
     if wanted.ephemeral_storage_mb > limits.default_ephemeral_storage_mb:
@@ -161,6 +169,20 @@ def _check_snap_start(wanted: Configuration, limits: Limits) -> None:
         )
     if wanted.isolated:
         raise tenancy.unsupported("SnapStart")
+
+
+def _image_settings(current: Configuration, wanted: pb.ImageConfig, limits: Limits) -> images.ImageSettings | None:
+    """What is said of the image instead of what was."""
+    settings = images.ImageSettings(tuple(wanted.entry_point), tuple(wanted.command), wanted.working_directory)
+    if current.image is None:
+        if settings.given:
+            raise invalid_parameter("Please don't provide ImageConfig when the function's PackageType is Zip.")
+        return None
+    if settings.size > limits.image_settings_bytes:
+        raise invalid_parameter(f"ImageConfig must have at most {limits.image_settings_bytes} bytes.")
+    if any("\0" in text for text in (*settings.entry_point, *settings.command, settings.working_directory)):
+        raise invalid_parameter("ImageConfig cannot have the character NUL.")
+    return settings
 
 
 def _dead_letter_target(arn: str) -> str | None:
@@ -199,6 +221,11 @@ def _logging(current: Configuration, wanted: pb.LoggingConfig) -> dict[str, obje
     return changes
 
 
+def shown_digest(code: Code) -> str:
+    """A digest as CodeSha256 has it: base64 of a package's, hexadecimal of an image's."""
+    return code.sha256 if code.image is not None else base64.b64encode(bytes.fromhex(code.sha256)).decode()
+
+
 def version_view(record: FunctionRecord, version: VersionRecord) -> FunctionRecord:
     """A published version in the place of $LATEST, to be shown."""
     if not record.away:
@@ -227,26 +254,20 @@ def to_message(
     message = pb.FunctionConfiguration(
         function_name=record.name,
         function_arn=function_arn(record.tenant, record.name, qualifier),
-        runtime=configuration.runtime,
         role=configuration.role,
-        handler=configuration.handler,
         code_size=record.code.size,
         description=configuration.description,
         timeout=configuration.timeout,
         memory_size=configuration.memory_mb,
         last_modified=written(record.last_modified),
-        code_sha256=base64.b64encode(bytes.fromhex(record.code.sha256)).decode(),
+        code_sha256=shown_digest(record.code),
         version=version,
         tracing_config=pb.TracingConfigResponse(mode=configuration.tracing_mode),
         revision_id=record.revision_id,
         state=record.state,
-        package_type="Zip",
         architectures=[configuration.architecture],
         ephemeral_storage=pb.EphemeralStorage(size=configuration.ephemeral_storage_mb),
         snap_start=pb.SnapStartResponse(apply_on=configuration.snap_start, optimization_status=taken),
-        runtime_version_config=pb.RuntimeVersionConfig(
-            runtime_version_arn=runtime_arn(record.tenant.region, runtime_version(configuration.runtime))
-        ),
         logging_config=pb.LoggingConfig(
             log_format=configuration.log_format,
             log_group=configuration.log_group,
@@ -254,6 +275,22 @@ def to_message(
             system_log_level=configuration.system_log_level,
         ),
     )
+    if configuration.image is not None:
+        message.package_type = images.PACKAGE_TYPE
+        if configuration.image.given:
+            message.image_config_response.image_config.CopyFrom(
+                pb.ImageConfig(
+                    entry_point=configuration.image.entry_point,
+                    command=configuration.image.command,
+                    working_directory=configuration.image.working_directory or None,
+                )
+            )
+    else:
+        message.package_type = "Zip"
+        message.runtime, message.handler = configuration.runtime, configuration.handler
+        message.runtime_version_config.runtime_version_arn = runtime_arn(
+            record.tenant.region, runtime_version(configuration.runtime)
+        )
     if configuration.variables is not None:
         message.environment.CopyFrom(_environment(record, secrets))
     if configuration.dead_letter_target is not None:

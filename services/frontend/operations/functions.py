@@ -8,7 +8,7 @@ from lambent.domain import concurrency
 from lambent.domain.clock import Clock, Ids
 from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.errors import AwsError, conflict, invalid_parameter
-from lambent.domain.functions import Function, FunctionRecord, State, UpdateStatus, VersionRecord
+from lambent.domain.functions import Code, Configuration, Function, FunctionRecord, State, UpdateStatus, VersionRecord
 from lambent.domain.layers import check_size
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, FunctionRef, Tenant, is_version, not_found, parse
@@ -18,6 +18,7 @@ from lambent.infra.functions.port import EVERY_VERSION, NOBODY, Edit, FunctionSt
 from lambent.infra.secrets import SecretBox
 from lambent.v1 import function_service_pb2 as pb
 from services.frontend.code_urls import CodeUrls
+from services.frontend.images import Images
 from services.frontend.operations import configuration as conf
 from services.frontend.operations import paging
 from services.frontend.operations.editing import Editor
@@ -38,6 +39,7 @@ class FunctionOperations:
         *,
         store: FunctionStore,
         uploads: Uploads,
+        images: Images,
         layers: LayerAttacher,
         settler: Settler,
         lookups: Lookups,
@@ -58,6 +60,7 @@ class FunctionOperations:
         self._attached = attached
         self._store = store
         self._uploads = uploads
+        self._images = images
         self._layers = layers
         self._settler = settler
         self._lookups = lookups
@@ -82,7 +85,7 @@ class FunctionOperations:
         configuration = dataclasses.replace(configuration, layers=await self._layers.attach(request.layers, call))
         if await self._store.get(ref.tenant, ref.name) is not None:
             raise _exists(ref)
-        code = await self._uploads.keep(source_of(request.code), ref.tenant, configuration.layers)
+        code = await self._code(request.code, ref.tenant, configuration)
         now = self._clock.epoch()
         record = FunctionRecord(
             tenant=ref.tenant,
@@ -118,7 +121,7 @@ class FunctionOperations:
         record, version, snapshot = await self._lookups.qualified(ref)
         response = pb.GetFunctionResponse(
             configuration=conf.to_message(record, self._secrets, ref.qualifier, version, snapshot),
-            code=pb.FunctionCodeLocation(repository_type="S3", location=self._urls.make(record.code.sha256)),
+            code=self._location(record.code),
         )
         if ref.qualifier is None:
             function = await self._store.find(ref.tenant, ref.name, LATEST)
@@ -174,12 +177,11 @@ class FunctionOperations:
         """New code for $LATEST."""
         ref = function_ref(request.function_name, call)
         refuse_unserved(request)
-        source = source_of(request)
         record = await self._lookups.changeable(ref, request.revision_id if request.HasField("revision_id") else None)
         configuration = record.configuration
-        code = await self._uploads.keep(source, ref.tenant, configuration.layers, dry_run=request.dry_run)
         if request.architectures:
             configuration = dataclasses.replace(configuration, architecture=request.architectures[0])
+        code = await self._code(request, ref.tenant, configuration, dry_run=request.dry_run)
         changed = dataclasses.replace(record, code=code, configuration=configuration)
         if request.dry_run:
             return conf.to_message(changed, self._secrets)
@@ -227,7 +229,28 @@ class FunctionOperations:
     ) -> FunctionRef:
         return parse(request.function_name, request.qualifier if request.HasField("qualifier") else None, call.tenant)
 
+    def _location(self, code: Code) -> pb.FunctionCodeLocation:
+        if code.image is not None:
+            return pb.FunctionCodeLocation(
+                repository_type="ECR", image_uri=code.image, resolved_image_uri=code.resolved
+            )  # fmt: skip
+        return pb.FunctionCodeLocation(repository_type="S3", location=self._urls.make(code.sha256))
+
     # Changing
+
+    async def _code(
+        self,
+        request: pb.FunctionCode | pb.UpdateFunctionCodeRequest,
+        tenant: Tenant,
+        configuration: Configuration,
+        *,
+        dry_run: bool = False,
+    ) -> Code:
+        """The code that a request brings or names for a function of this configuration."""
+        source = source_of(request, of_image=configuration.image is not None)
+        if isinstance(source, str):
+            return await self._images.find(tenant, source, configuration.architecture)
+        return await self._uploads.keep(source, tenant, configuration.layers, dry_run=dry_run)
 
     async def _change(
         self, before: FunctionRecord, after: FunctionRecord, *, publish: bool

@@ -23,7 +23,7 @@ from services.frontend.operations.editing import ATTEMPTS
 from services.frontend.operations.lookups import check_revision, storage_exceeded
 from services.frontend.operations.timestamps import written
 from services.frontend.operations.unserved import refuse_unserved
-from services.frontend.operations.uploads import Uploads, source_of
+from services.frontend.operations.uploads import Uploads, package_of
 from services.frontend.transport.call import Call
 
 _Sharing = (
@@ -70,7 +70,7 @@ class LayerOperations:
         """Keep a package as the layer's next version."""
         layer = _layer(request.layer_name, call, "lambda:PublishLayerVersion")
         refuse_unserved(request.content)
-        code = await self._uploads.keep(source_of(request.content), layer.tenant)
+        code = await self._uploads.keep(package_of(request.content), layer.tenant)
         content = LayerContent(
             description=request.description,
             created=self._clock.epoch(),

@@ -91,7 +91,8 @@ class Settler:
             _log.warning("a change waits for its second half", extra={"function": record.name, "reason": str(error)})
 
     async def _settle(self, record: FunctionRecord) -> FunctionRecord:
-        codes = [record.code, *(layer.code for layer in record.configuration.layers)]
+        kept = [record.code, *(layer.code for layer in record.configuration.layers)]
+        codes = [code for code in kept if code.image is None]  # images are where they were found
         present = await asyncio.to_thread(lambda: all(code.sha256 in self._code for code in codes))
         settled = settle(record, code_present=present, revision_id=self._ids.uuid(), deployment_id=self._ids.token(16))
         outdates = NOBODY if record.away else LATEST

@@ -13,11 +13,9 @@ from lambent.domain.errors import invalid_parameter
 UNSERVED: Mapping[str, str] = {
     "PublishTo": "managed instances are not served",
     "FileSystemConfigs": "file systems are not served yet",
-    "ImageConfig": "container images are not served yet; use PackageType Zip",
     "CodeSigningConfigArn": "code signing is not served yet",
     "CapacityProviderConfig": "managed instances are not served",
     "DurableConfig": "durable executions are not served",
-    "ImageUri": "container images are not served yet; send a zip package",
     "SourceKMSKeyArn": "encrypted packages are not served yet",
     "DurableExecutionName": "durable executions are not served",
 }

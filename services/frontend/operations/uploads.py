@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from typing import Literal
 
 from lambent.domain import layers
 from lambent.domain.errors import AwsError, invalid_parameter
@@ -22,11 +23,32 @@ Packaged = (
     | layer_service_pb2.LayerVersionContentInput
 )
 Source = bytes | BucketObject
+_IN_BUCKET: tuple[Literal["s3_bucket", "s3_key", "s3_object_version"], ...] = (
+    "s3_bucket", "s3_key", "s3_object_version",
+)  # fmt: skip
 
 
-def source_of(request: Packaged) -> Source:
+def source_of(
+    request: function_service_pb2.FunctionCode | function_service_pb2.UpdateFunctionCodeRequest, *, of_image: bool
+) -> Source | str:
+    """What a function is to be made of: a package, or where it is; or, of a function `of_image`, the image's URI.
+    Raises InvalidParameterValueException where there is none of its kind."""
+    doing = "updating" if isinstance(request, function_service_pb2.UpdateFunctionCodeRequest) else "creating"
+    if not of_image:
+        if request.image_uri:
+            text = f"Please don't provide ImageUri when {doing} a function with packageType Zip."
+            raise invalid_parameter(text)
+        return package_of(request)
+    if not request.image_uri:
+        raise invalid_parameter(f"Please provide ImageUri when {doing} a function with packageType Image.")
+    if request.HasField("zip_file") or any(request.HasField(name) for name in _IN_BUCKET):
+        raise invalid_parameter("Please do not provide other FunctionCode parameters when providing an ImageUri.")
+    return request.image_uri
+
+
+def package_of(request: Packaged) -> Source:
     """A request's package, or where it is. Raises InvalidParameterValueException where that is neither or both."""
-    elsewhere = any(request.HasField(name) for name in ("s3_bucket", "s3_key", "s3_object_version"))
+    elsewhere = any(request.HasField(name) for name in _IN_BUCKET)
     if request.HasField("zip_file"):
         if elsewhere:
             raise invalid_parameter("Please do not provide other FunctionCode parameters when providing a ZipFile.")

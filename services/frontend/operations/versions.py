@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 
 from lambent.domain.clock import Clock, Ids
@@ -142,7 +141,7 @@ def _check_publishable(record: FunctionRecord, expected_digest: str | None) -> N
             "The operation cannot be performed at this time. "
             f"The function is currently in the following state: {State.FAILED}"
         )
-    actual = base64.b64encode(bytes.fromhex(record.code.sha256)).decode()
+    actual = conf.shown_digest(record.code)
     if expected_digest not in (None, actual):
         raise invalid_parameter(
             f"CodeSHA256 ({expected_digest}) is different from current CodeSHA256 in $LATEST ({actual}). "

@@ -7,17 +7,17 @@ import contextlib
 import hashlib
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lambent.domain.errors import AwsError
+from lambent.domain.images import Built
 from lambent.domain.limits import Limits
 from lambent.infra.code_store import PackageSource
 from lambent.infra.packages import PackageError, unpack
-from lambent.infra.tasks import TaskOwner
 from services.worker.artifacts import layer_sets
+from services.worker.artifacts.making import Making, PackageUnavailable
 
 _PRECOMPILE = Path(__file__).resolve().parent.parent / "guest" / "precompile.py"
 _PRECOMPILE_SECONDS = 15.0
@@ -26,16 +26,13 @@ _TASK_ROOT, _LAYER_ROOT = "/var/task", "/opt"  # where functions see their packa
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class PackageUnavailable(Exception):
-    """The code store does not have the package, or it is refused."""
-
-
 @dataclass(frozen=True, slots=True)
 class Unpacked:
     """The folders of one deployment."""
 
     code: Path
     opt: Path | None  # of its layers together; None: it has none
+    built: Built | None = None  # what the image says of itself that `code` is the root of; None: it is a package
 
 
 class ArtifactCache:
@@ -47,48 +44,27 @@ class ArtifactCache:
         self._interpreters = sorted(set(interpreters))
         self._store = store
         self._limits = limits
-        self._known: dict[str, Path] = {}  # by name of the folder
-        self._coming: dict[str, asyncio.Task[Path]] = {}
-        self._tasks = TaskOwner("artifacts")
-        # Two: an unpacking holds a core, and the loop needs one.
-        self._threads = ThreadPoolExecutor(2, "artifacts")
+        self._made: Making[Path] = Making("artifacts")
 
     def known(self, code: str, layers: Sequence[str] = ()) -> Unpacked | None:
         """The folders, if package and layers, named by their digests, have been unpacked."""
-        package = self._known.get(code)
-        opt = self._known.get(_together(layers)) if layers else None
+        known = self._made.known
+        package = known.get(code)
+        opt = known.get(_together(layers)) if layers else None
         return None if package is None or (layers and opt is None) else Unpacked(package, opt)
 
     async def unpacked(self, code: str, layers: Sequence[str] = ()) -> Unpacked:
         """The folders of a package and of layers in their order, made now if need be. Raises PackageUnavailable."""
-        package = self._obtain(code, lambda: self._unpack(code, code, _TASK_ROOT))
+        package = self._made.obtain(code, lambda: self._unpack(code, code, _TASK_ROOT))
         if not layers:
             return Unpacked(await package, None)
         path, *single = await asyncio.gather(package, *(self._layer(digest) for digest in layers))
-        return Unpacked(path, await self._obtain(_together(layers), lambda: self._join(single, _together(layers))))
+        name = _together(layers)
+        return Unpacked(path, await self._made.obtain(name, lambda: self._join(single, name)))
 
     async def _layer(self, digest: str) -> Path:
         name = _together([digest])
-        return await self._obtain(name, lambda: self._unpack(digest, name, _LAYER_ROOT))
-
-    async def _obtain(self, name: str, make: Callable[[], Path]) -> Path:
-        """The folder of this name: the one that is there, or that is coming, or made now."""
-        found = self._known.get(name)
-        if found is not None:
-            return found
-        coming = self._coming.get(name)
-        if coming is None:
-            coming = self._coming[name] = self._tasks.start(name[:24], self._make(name, make))
-        # Whoever gives up waiting does not take the folder from the others.
-        return await asyncio.shield(coming)
-
-    async def _make(self, name: str, make: Callable[[], Path]) -> Path:
-        try:
-            path = await asyncio.get_running_loop().run_in_executor(self._threads, make)
-            self._known[name] = path
-            return path
-        finally:
-            self._coming.pop(name, None)
+        return await self._made.obtain(name, lambda: self._unpack(digest, name, _LAYER_ROOT))
 
     def _unpack(self, digest: str, name: str, root: str) -> Path:
         """Unpack what has this digest as a folder of this name; functions see it at `root`."""
@@ -136,8 +112,7 @@ class ArtifactCache:
 
     async def close(self) -> None:
         """Give up what is under way."""
-        await self._tasks.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._made.close()
 
 
 def _together(layers: Sequence[str]) -> str:

@@ -88,10 +88,11 @@ def make(layers: Sequence[Path], target: Path) -> None:
                 folder.mkdir()
                 folder.chmod(0o755)
             for name, position in plan[path].items():
-                _link(layers[position] / path / name, folder / name)
+                link(layers[position] / path / name, folder / name)
 
 
-def _link(source: Path, place: Path) -> None:
+def link(source: Path, place: Path) -> None:
+    """Have what lies at `source`, which is never written to again, at `place` too. Raises OSError."""
     if source.is_symlink():
         place.symlink_to(source.readlink())
         return

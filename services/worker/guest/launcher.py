@@ -27,6 +27,10 @@ PORT = 9001  # where the network is the sandbox's own
 _DELIVERY_SECONDS = 5.0
 _DELIVERIES = 64  # batches of telemetry that wait; more are dropped
 _BACKLOG = 16
+_POST = (
+    "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    "Connection: close\r\n\r\n"
+)
 
 
 class Launcher:
@@ -150,6 +154,13 @@ class Launcher:
             self.runtime = self.fork_python()
             return
         candidates: List[List[str]] = self.task["commands"]
+        if self.task["directory"] is not None:
+            try:
+                os.chdir(self.task["directory"])
+            except OSError as error:
+                self.failed("chdir %s" % self.task["directory"], error, "Runtime.InvalidWorkingDir")
+                return
+            candidates = [[self.which(command[0]), *command[1:]] for command in candidates if command]
         found = [command for command in candidates if os.path.lexists(command[0])]
         if not found:
             tried = " ".join(command[0] for command in candidates)
@@ -161,6 +172,13 @@ class Launcher:
             self.runtime = self.spawn(command, self.environ, telemetry=True)
         except OSError as error:
             self.failed("fork/exec %s" % command[0], error)
+
+    def which(self, program: str) -> str:
+        """Where a program is that an image names."""
+        if "/" in program:
+            return program
+        places = [os.path.join(folder, program) for folder in self.environ.get("PATH", "").split(":")]
+        return next((place for place in places if os.access(place, os.X_OK) and os.path.isfile(place)), program)
 
     def fork_python(self) -> int:
         """The Python runtime of our own: this process has it already."""
@@ -177,9 +195,9 @@ class Launcher:
         finally:
             os._exit(code)
 
-    def failed(self, what: str, error: OSError) -> None:
+    def failed(self, what: str, error: OSError, kind: str = "Runtime.InvalidEntrypoint") -> None:
         text = "%s: %s" % (what, (error.strerror or str(error)).lower())
-        self.send(wire.LAUNCH_FAILED, {"type": "Runtime.InvalidEntrypoint", "message": text})
+        self.send(wire.LAUNCH_FAILED, {"type": kind, "message": text})
 
     def spawn(self, command: List[str], environ: Dict[str, str], telemetry: bool) -> int:
         """Start a program. Raises OSError where it cannot. `telemetry`: it is the runtime, not an extension, and may
@@ -231,20 +249,19 @@ class Launcher:
             self.deliveries.put_nowait((port, path, kind, payload))
 
     def post_all(self) -> None:
-        import http.client  # here, as every zygote and what comes of it would have it and what it needs
-
+        # By hand: within an image there is no module to import any more.
         while True:
             port, path, kind, payload = self.deliveries.get()
-            if kind == "TCP":
-                place = ("127.0.0.1", port)
-                with contextlib.suppress(OSError), socket.create_connection(place, _DELIVERY_SECONDS) as connection:
+            with contextlib.suppress(OSError), socket.socket() as connection:
+                connection.settimeout(_DELIVERY_SECONDS)
+                connection.connect(("127.0.0.1", port))
+                if kind == "TCP":
                     connection.sendall(payload)
-                continue
-            connection_http = http.client.HTTPConnection("127.0.0.1", port, timeout=_DELIVERY_SECONDS)
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                connection_http.request("POST", path, payload, {"Content-Type": "application/json"})
-                connection_http.getresponse().read()
-            connection_http.close()
+                    continue
+                head = _POST % (path, port, len(payload))
+                connection.sendall(head.encode("ascii", "replace") + payload)
+                while connection.recv(65536):
+                    pass  # an answer is wanted, whatever it says
 
 
 def serve(channel: socket.socket, client: Callable[[], Any]) -> int:

@@ -8,6 +8,8 @@
 /var/runtime                                         the SDKs that every function finds, where they are installed
 /run/lambent/guest                                   programs of ours that run a function; see bootstraps there
 PACKAGES                                             every unpacked package; each sandbox detaches it at its claim
+
+A sandbox of a container image leaves all this for the image's own at its claim.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ _MASKED = tuple(
 )
 _PROC = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC  # the flags of its mounts
 _OWN = kernel.MS_NOSUID | kernel.MS_NODEV  # of a function's
+_FOUND = ("resolv.conf", "hosts")  # of /etc, in images
 _ETC = (
     "ssl",
     "pki",
@@ -117,6 +120,26 @@ def fill(claim: Dict[str, Any], kept: int) -> None:
     if claim["opt"] is not None:
         kernel.bind(PACKAGES + "/" + claim["opt"], "/opt", flags=_OWN, kept=kept)
     kernel.unmount(PACKAGES)
+
+
+def enter_image(claim: Dict[str, Any], kept: int) -> None:
+    """Leave that file system for a function's image, with its own /tmp, and what is ours of /dev, /etc and /proc.
+
+    The image has something at each of these places, and links at none.
+    """
+    image = "/var/task"
+    kernel.bind(PACKAGES + "/" + claim["package"], image, flags=_OWN, kept=kept)
+    kernel.mount("tmpfs", image + "/tmp", "tmpfs", _OWN, "size=%dm,mode=1777" % claim["tmp_mb"])
+    kernel.mount("/dev", image + "/dev", "", kernel.MS_BIND | kernel.MS_REC)
+    for name in _FOUND:
+        if os.path.isfile("/etc/" + name):
+            kernel.bind("/etc/" + name, image + "/etc/" + name, flags=_OWN)
+    # Under its own, as everywhere, lies one that is whole: without it none could be mounted anew.
+    kernel.unmount("/proc")
+    kernel.mount("/proc", image + "/proc", "", kernel.MS_BIND)
+    os.chdir(image)
+    kernel.pivot_root_here()
+    mount_proc()
 
 
 def readable(prefixes: List[str]) -> List[str]:

@@ -12,7 +12,7 @@ channel:
 
     {"package": folder name, "opt": folder name or null, "tmp_mb": n, "uid": n or null, "descriptors": n,
      "processes": n or null, "tmp": folder, "task": folder, "layers": folder or null, "joins": bool, "launcher": bool,
-     "snapshot": bool}
+     "snapshot": bool, "image": bool}
 
 `tmp`, `task` and `layers` name host folders and matter where a sandbox has no file system of its own. A claim that
 joins brings the mount namespace of a sandbox that has died, so that its /tmp lives on; that of a snapshot brings the
@@ -336,8 +336,8 @@ class Stem:
             roots.mount_proc()
             fresh = os.path.ismount(roots.PACKAGES)  # its process ended before it had settled
         if fresh:
-            roots.fill(claim, self.packages_flags)
-        os.chdir("/var/task")
+            (roots.enter_image if claim["image"] else roots.fill)(claim, self.packages_flags)
+        os.chdir("/" if claim["image"] else "/var/task")
         uid = claim["uid"]
         if uid is not None:
             most = claim["processes"]

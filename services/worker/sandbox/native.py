@@ -287,6 +287,7 @@ class NativePool:
             "task": str(spec.code),
             "layers": None if spec.opt is None else str(spec.opt),
             "snapshot": spec.snapshot,
+            "image": spec.image is not None,
         }
 
     def _below(self, folder: Path) -> str:

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lambent.domain.images import Built
+
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """What one environment's sandbox must be like."""
+    """What one environment's sandbox must be like. That of an image has the image's file system, and needs a level
+    with a file system of its own."""
 
     environment_id: str
     slot: int  # number on this worker, from 0; the unprivileged user id is derived from it
@@ -28,6 +31,7 @@ class SandboxSpec:
     launcher: bool = False  # the guest is a launcher (guest/launcher.py), not the Python runtime
     program: bool = False  # the launcher starts the function's runtime as a program, whichever it is
     snapshot: bool = False  # its function's init phase is followed by `restore`s instead of invocations
+    image: Built | None = None  # what the image says of itself whose root is `code`; None: it is a package
     background: bool = False  # nobody waits for its init phase, which yields to everything else where it can
 
 

@@ -1,0 +1,223 @@
+"""Container images unpacked once on this worker, layer by layer: what several images have in common is fetched and kept
+once.
+
+    image-layer-DIGEST/   entries.json, and the content of each file under its number
+    image-DIGEST/         built.json, and root: the image's file system, out of links to the layers' files
+
+Files belong to the worker and keep their permissions, but for the right to be another user. Functions run as users of
+their own, and can do with a file what everybody can, as on AWS.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+import msgspec
+
+from lambent.domain.images import Built, Fault, ImageError, Layer, parse_name
+from lambent.domain.limits import Limits
+from lambent.domain.names import Tenant
+from lambent.infra.connections import Connections
+from lambent.infra.packages import whole_folder
+from lambent.infra.registries import Registry
+from services.worker.artifacts.cache import Unpacked
+from services.worker.artifacts.image_tree import Entry, Kind, Tree
+from services.worker.artifacts.layer_sets import link
+from services.worker.artifacts.making import Making, PackageUnavailable
+
+_log = logging.getLogger(__name__)
+
+# Where sandboxes mount something (services/worker/guest/roots.py).
+_MOUNTED_FOLDERS, _MOUNTED_FILES = ("proc", "dev", "tmp"), ("etc/resolv.conf", "etc/hosts")
+_ENTRIES, _BUILT, _ROOT = "entries.json", "built.json", "root"
+_CHUNK = 1024 * 1024
+_MODE = 0o777  # what is kept of permissions
+# What reading a tar file raises that is none.
+_NO_TAR = (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError, UnicodeError)
+_HAS_OWNER = 0o700  # the worker takes folders away again
+
+
+class ImageCache:
+    """The images of one worker."""
+
+    def __init__(self, connections: Connections, folder: Path, limits: Limits, architecture: str) -> None:
+        """`connections`: where registries are. `architecture`: AWS's name for this machine's processors."""
+        self._architecture = architecture
+        self._connections = connections
+        self._folder = folder
+        self._limits = limits
+        self._made: Making[Unpacked] = Making("images")
+        self._registries: dict[tuple[str, str], Registry] = {}  # by account and host
+
+    def known(self, uri: str) -> Unpacked | None:
+        """An image by its resolved URI, if it has been unpacked."""
+        return self._made.known.get(uri)
+
+    async def unpacked(self, tenant: Tenant, uri: str) -> Unpacked:
+        """An image by its resolved URI, fetched now if need be. Raises PackageUnavailable."""
+        return await self._made.obtain(uri, lambda: self._make(tenant, uri))
+
+    def _make(self, tenant: Tenant, uri: str) -> Unpacked:
+        try:
+            name = parse_name(uri)
+            if name.digest is None:
+                raise ImageError(Fault.MALFORMED, "no digest")
+            target = self._folder / f"image-{name.digest}"
+            if not target.is_dir():
+                registry = self._registry(tenant, name.host)
+                found = registry.resolve(name, self._architecture)
+                room = Room(self._limits.image_bytes)
+                layers = [
+                    self._layer(layer, _Download(registry.blob(name, layer.blob, room.most)), room)
+                    for layer in found.manifest.layers
+                ]
+                _build(layers, found.built, target, self._limits.image_entries)
+                _log.info("image unpacked", extra={"image": uri, "bytes": room.used})
+            built = msgspec.json.decode((target / _BUILT).read_bytes(), type=Built)
+        except ImageError as error:
+            raise PackageUnavailable(f"image {uri} cannot be had: {error}") from error
+        except (OSError, msgspec.MsgspecError) as error:
+            raise PackageUnavailable(f"image {uri} cannot be unpacked: {error}") from error
+        return Unpacked(target / _ROOT, None, built)
+
+    def _registry(self, tenant: Tenant, host: str) -> Registry:
+        connection = self._connections.registry_of(tenant, host)
+        if connection is None:
+            raise ImageError(Fault.UNCONNECTED, f"no connection of this worker leads to {host}")
+        key = tenant.account, host
+        found = self._registries.get(key)
+        if found is None:
+            found = self._registries[key] = Registry(connection)
+        return found
+
+    def _layer(self, layer: Layer, download: _Download, room: Room) -> Path:
+        """The folder of a layer, made now if need be."""
+        target = self._folder / f"image-layer-{layer.blob.digest}"
+        if target.is_dir():
+            for entry in entries_of(target):
+                room.take(os.stat(target / str(entry.number)).st_size if entry.kind is Kind.FILE else 0)
+            return target
+        with whole_folder(target) as partial:
+            unpack(cast(IO[bytes], download), layer.compressed, partial, room)
+            download.finish()
+        return target
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        await self._made.close()
+
+
+class Room:
+    """How much an image may have, all layers together."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.used = 0
+
+    def take(self, size: int) -> None:
+        """Count so many bytes. Raises ImageError."""
+        self.used += size
+        if self.used > self.most:
+            raise ImageError(Fault.TOO_LARGE, f"unpacked it has more than {self.most} bytes")
+
+
+class _Download:
+    """What comes in pieces, read as a file is."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none: that was all."""
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._rest = piece
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
+
+    def finish(self) -> None:
+        """Take what nobody has read: whether all is right is known at the end."""
+        for _ in self._pieces:
+            pass
+
+
+def unpack(source: IO[bytes], compressed: bool, folder: Path, room: Room) -> None:
+    """Put the files of a layer into a folder, and what else it has into its list. Raises ImageError and OSError."""
+    entries: list[Entry] = []
+    try:
+        with tarfile.open(fileobj=source, mode="r|gz" if compressed else "r|") as archive:
+            for member in archive:
+                archive.members = []  # type: ignore[attr-defined]  # it would keep every one
+                entry = _entry(member, len(entries))
+                if entry is None:
+                    continue
+                if entry.kind is Kind.FILE:
+                    content = archive.extractfile(member)
+                    assert content is not None
+                    _write(content, folder / str(entry.number), entry.mode, room)
+                entries.append(entry)
+    except _NO_TAR as error:
+        raise ImageError(Fault.MALFORMED, f"a layer is no archive that can be read: {error}") from error
+    # The standard library's, since names may have bytes that are no text, which others refuse.
+    (folder / _ENTRIES).write_text(json.dumps([msgspec.to_builtins(entry) for entry in entries]))
+
+
+def _entry(member: tarfile.TarInfo, number: int) -> Entry | None:
+    """What an archive's member is; None: nothing that functions have."""
+    if member.isreg():
+        return Entry(member.name, Kind.FILE, member.mode & _MODE, number=number)
+    if member.isdir():
+        return Entry(member.name, Kind.FOLDER, member.mode & _MODE)
+    if member.issym():
+        return Entry(member.name, Kind.LINK, target=member.linkname)
+    return Entry(member.name, Kind.SAME, target=member.linkname) if member.islnk() else None
+
+
+def _write(content: IO[bytes], place: Path, mode: int, room: Room) -> None:
+    with place.open("xb") as file:
+        while piece := content.read(_CHUNK):
+            room.take(len(piece))
+            file.write(piece)
+        os.fchmod(file.fileno(), mode)
+
+
+def entries_of(layer: Path) -> list[Entry]:
+    """The list of an unpacked layer."""
+    return msgspec.convert(json.loads((layer / _ENTRIES).read_text()), list[Entry])
+
+
+def _build(layers: list[Path], built: Built, target: Path, most: int) -> None:
+    """Make an image's folder, whole or not at all."""
+    tree = Tree(most)
+    for layer in layers:
+        tree.add(entries_of(layer))
+    tree.make_room(_MOUNTED_FOLDERS, _MOUNTED_FILES)
+    with whole_folder(target) as partial:
+        (partial / _BUILT).write_bytes(msgspec.json.encode(built))
+        root = partial / _ROOT
+        root.mkdir()
+        folders = [(root, 0o755)]
+        for path, node in tree.walk():
+            place = root / path
+            if node.kind is Kind.FOLDER:
+                place.mkdir()
+                folders.append((place, node.mode | _HAS_OWNER))
+            elif node.kind is Kind.LINK:
+                place.symlink_to(node.target)
+            elif node.number < 0:
+                place.touch()
+                place.chmod(node.mode)
+            else:
+                link(layers[node.layer] / str(node.number), place)
+        for place, mode in folders:
+            place.chmod(mode)

@@ -1,0 +1,51 @@
+"""Folders that are made once on this worker, however many environments ask for them at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+from lambent.infra.tasks import TaskOwner
+
+T = TypeVar("T")
+
+
+class PackageUnavailable(Exception):
+    """What a function is made of cannot be had, or is refused; the text is one line."""
+
+
+class Making(Generic[T]):
+    """What there is by name, and what is coming."""
+
+    def __init__(self, owner: str) -> None:
+        self.known: dict[str, T] = {}
+        self._coming: dict[str, asyncio.Task[T]] = {}
+        self._tasks = TaskOwner(owner)
+        # Two: an unpacking holds a core, and the loop needs one.
+        self._threads = ThreadPoolExecutor(2, owner)
+
+    async def obtain(self, name: str, make: Callable[[], T]) -> T:
+        """What has this name: it is there, or it is coming, or it is made now, by a thread."""
+        found = self.known.get(name)
+        if found is not None:
+            return found
+        coming = self._coming.get(name)
+        if coming is None:
+            coming = self._coming[name] = self._tasks.start(name[:24], self._make(name, make))
+        # Whoever gives up waiting does not take it from the others.
+        return await asyncio.shield(coming)
+
+    async def _make(self, name: str, make: Callable[[], T]) -> T:
+        try:
+            made = await asyncio.get_running_loop().run_in_executor(self._threads, make)
+            self.known[name] = made
+            return made
+        finally:
+            self._coming.pop(name, None)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        await self._tasks.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
