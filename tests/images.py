@@ -37,7 +37,11 @@ def base_layers() -> tuple[bytes, bytes]:
     programs = [_INTERPRETER, *(path for path in libraries if ".so" in path)]
     client: dict[str, bytes | None] = {}
     for name in _PACKAGES:
-        client |= _below(_place(name).parent, f"client/{name}")
+        place = _place(name)
+        if place.name == "__init__.py":
+            client |= _below(place.parent, f"client/{name}")
+        else:
+            client[f"client/{place.name}"] = place.read_bytes()
     compiled = _place("runtime_client")
     client[f"client/{compiled.name}"] = compiled.read_bytes()
     programs.append(str(compiled))

@@ -96,9 +96,10 @@ def digest_of(data: bytes) -> str:
 class Registry:
     """One registry, and who writes to it."""
 
-    def __init__(self, port: int, *, real: bool, login: bool = False) -> None:
+    def __init__(self, port: int, *, login: bool = False, twin: _Twin | None = None) -> None:
+        """`twin`: the one in this process; None: a real one."""
         self.host = f"127.0.0.1:{port}"
-        self.real = real
+        self.twin = twin
         self.login = login  # whether USER alone is let in
         self._http = urllib3.PoolManager(retries=10)
         self._headers = urllib3.make_headers(basic_auth=f"{USER}:{PASSWORD}") if login else {}
@@ -224,7 +225,7 @@ def twin(*, login: bool = False) -> Iterator[Registry]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield Registry(server.server_address[1], real=False, login=login)
+        yield Registry(server.server_address[1], login=login, twin=server)
     finally:
         server.shutdown()
         server.server_close()
@@ -250,7 +251,7 @@ def real(folder: Path, *, login: bool = False) -> Iterator[Registry]:
         urllib3.PoolManager(retries=urllib3.Retry(30, backoff_factor=0.1, backoff_max=0.5)).request(
             "GET", f"http://127.0.0.1:{port}/"
         )
-        yield Registry(port, real=True, login=login)
+        yield Registry(port, login=login)
     finally:
         process.terminate()
         process.wait(20)

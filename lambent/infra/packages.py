@@ -24,6 +24,7 @@ from pathlib import Path
 from lambent.domain.limits import Limits
 
 _CHUNK = 1024 * 1024
+PARTIAL = ".partial-"  # before the names of folders that are being made
 _MAX_LINK = 4096
 _MAX_PATH = 4096
 _MAX_FOLDERS = 255  # within each other; what walks a tree may do it by recursion
@@ -83,7 +84,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     Somebody else may make the same meanwhile: names say all about what is in such folders.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
+    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=PARTIAL))
     try:
         yield partial
         partial.chmod(0o755)

@@ -124,6 +124,13 @@ class Worker:
     )
     environments: int = setting(1000, "Most environments on one worker.", unit="environments", minimum=1)
     pool: int = setting(4, "Sandboxes made in advance for each interpreter.", unit="sandboxes", minimum=0)
+    images_mb: int = setting(
+        20_480,
+        "Disk that unpacked container images may take together; beyond it those go that no environment uses, the one "
+        "used longest ago first.",
+        unit="MB",
+        minimum=0,
+    )
     snapshots_mb: int = setting(
         1024,
         "Memory that snapshots of functions (SnapStart) may use together, of what no environment has been promised; 0: "

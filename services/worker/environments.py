@@ -180,6 +180,8 @@ class Environments:
             self._make(environment_id, generation, deployment, unpacked, provisioned=provisioned, found=found)
         finally:
             self._starting.pop(environment_id, None)
+        if deployment.image and not self._starting:
+            self._artifacts.trim(environment.deployment for environment in self.by_id.values())
 
     def _make(
         self,

@@ -105,6 +105,7 @@ class WorkerService:
             pool=settings.internal.worker_pool,
             pool_size=settings.worker.pool,
             uid_base=settings.worker.uid_base,
+            images_mb=settings.worker.images_mb,
             snapshots_mb=settings.worker.snapshots_mb,
             snapshot_copies=settings.worker.snapshot_copies,
             snapshot_idle_seconds=settings.worker.snapshot_idle_seconds,

@@ -30,6 +30,7 @@ from lambent.internal.v1 import worker_service_pb2 as pb
 from services.worker.agent import SchedulerAgent
 from services.worker.artifacts.cache import ArtifactCache
 from services.worker.artifacts.deployments import Artifacts
+from services.worker.artifacts.image_shelf import ImageShelf
 from services.worker.artifacts.images import ImageCache
 from services.worker.counters import InvocationRecord, WorkerCounters
 from services.worker.credentials import Credentials
@@ -75,6 +76,7 @@ class WorkerConfig:
     max_environments: int = 1000
     pool_size: int = 4  # sandboxes made in advance, for each interpreter
     uid_base: int = 200_000
+    images_mb: int = 20_480  # that unpacked container images may take together on the disk, where none is in use
     snapshots_mb: int = 1024  # that snapshots may use together; 0: there are none
     snapshot_idle_seconds: float = 3600.0  # that one is kept without environments
     snapshot_copies: int = 2  # of each that are made in advance
@@ -119,8 +121,11 @@ class Worker:
         architecture = ARCHITECTURES.get(platform.machine(), "")
         self._artifacts = Artifacts(
             ArtifactCache(code, packages, config.limits, pythons.values()),
-            ImageCache(config.connections, packages, config.limits, architecture),
-        )
+            ImageCache(
+                config.connections, packages, config.limits, architecture,
+                ImageShelf(packages, config.images_mb * 1024 * 1024, clock),
+            ),
+        )  # fmt: skip
         # What is no Python is started by a launcher, which the newest Python is as good for as any.
         newest = pythons[max(pythons, key=version_of)]
         launched = {name: newest for name in (*SERVED, RUNTIME) if not is_native(name)}

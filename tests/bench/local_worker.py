@@ -27,6 +27,7 @@ from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.artifacts.cache import ArtifactCache
 from services.worker.artifacts.deployments import Artifacts
+from services.worker.artifacts.image_shelf import ImageShelf
 from services.worker.artifacts.images import ImageCache
 from services.worker.core.reasons import Reason
 from services.worker.counters import WorkerCounters
@@ -180,7 +181,7 @@ async def local_worker(
         packages = folder / "packages"
         artifacts = Artifacts(
             ArtifactCache(store, packages, limits, [INTERPRETER]),
-            ImageCache(Connections(()), packages, limits, ""),
+            ImageCache(Connections(()), packages, limits, "", ImageShelf(packages, 0, SystemClock())),
         )
         pool = NativePool(
             NativeConfig(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lambent.domain.names import Tenant
 from lambent.internal.v1.deployment_pb2 import Deployment
 from services.worker.artifacts.cache import ArtifactCache, Unpacked
@@ -26,6 +28,11 @@ class Artifacts:
         if deployment.image:
             return await self._images.unpacked(Tenant(deployment.account, deployment.region), deployment.image)
         return await self._packages.unpacked(deployment.code_sha256, deployment.layer_sha256)
+
+    def trim(self, in_use: Iterable[Deployment]) -> None:
+        """Take images away that are too much, of those that no deployment `in_use` is made of. Nobody else may be about
+        to use one."""
+        self._images.trim({deployment.image for deployment in in_use if deployment.image})
 
     async def close(self) -> None:
         """Give up what is under way."""

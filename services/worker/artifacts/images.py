@@ -2,7 +2,7 @@
 once.
 
     image-layer-DIGEST/   entries.json, and the content of each file under its number
-    image-DIGEST/         built.json, and root: the image's file system, out of links to the layers' files
+    image-DIGEST/         note.json, and root: the image's file system, out of links to the layers' files
 
 Files belong to the worker and keep their permissions, but for the right to be another user. Functions run as users of
 their own, and can do with a file what everybody can, as on AWS.
@@ -15,19 +15,20 @@ import logging
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, cast
 
 import msgspec
 
-from lambent.domain.images import Built, Fault, ImageError, Layer, parse_name
+from lambent.domain.images import Fault, ImageError, ImageName, Layer, parse_name
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.infra.connections import Connections
 from lambent.infra.packages import whole_folder
 from lambent.infra.registries import Registry
 from services.worker.artifacts.cache import Unpacked
+from services.worker.artifacts.image_shelf import ROOT, ImageShelf, Note, read_note, write_note
 from services.worker.artifacts.image_tree import Entry, Kind, Tree
 from services.worker.artifacts.layer_sets import link
 from services.worker.artifacts.making import Making, PackageUnavailable
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 # Where sandboxes mount something (services/worker/guest/roots.py).
 _MOUNTED_FOLDERS, _MOUNTED_FILES = ("proc", "dev", "tmp"), ("etc/resolv.conf", "etc/hosts")
-_ENTRIES, _BUILT, _ROOT = "entries.json", "built.json", "root"
+_ENTRIES = "entries.json"
 _CHUNK = 1024 * 1024
 _MODE = 0o777  # what is kept of permissions
 # What reading a tar file raises that is none.
@@ -47,22 +48,39 @@ _HAS_OWNER = 0o700  # the worker takes folders away again
 class ImageCache:
     """The images of one worker."""
 
-    def __init__(self, connections: Connections, folder: Path, limits: Limits, architecture: str) -> None:
+    def __init__(
+        self, connections: Connections, folder: Path, limits: Limits, architecture: str, shelf: ImageShelf
+    ) -> None:
         """`connections`: where registries are. `architecture`: AWS's name for this machine's processors."""
         self._architecture = architecture
         self._connections = connections
         self._folder = folder
         self._limits = limits
+        self._shelf = shelf
         self._made: Making[Unpacked] = Making("images")
         self._registries: dict[tuple[str, str], Registry] = {}  # by account and host
 
     def known(self, uri: str) -> Unpacked | None:
         """An image by its resolved URI, if it has been unpacked."""
-        return self._made.known.get(uri)
+        found = self._made.known.get(uri)
+        if found is not None:
+            self._shelf.used(found.code.parent.name)
+        return found
 
     async def unpacked(self, tenant: Tenant, uri: str) -> Unpacked:
         """An image by its resolved URI, fetched now if need be. Raises PackageUnavailable."""
-        return await self._made.obtain(uri, lambda: self._make(tenant, uri))
+        found = await self._made.obtain(uri, lambda: self._make(tenant, uri))
+        self._shelf.used(found.code.parent.name)
+        return found
+
+    def trim(self, in_use: Collection[str]) -> None:
+        """Take images away that are too much, of those that no URI `in_use` stands for. Nobody else may be about to use
+        one."""
+        if self._made.idle:
+            kept = {f"image-{parse_name(uri).digest}" for uri in in_use}
+            gone = self._shelf.trim(kept)
+            for uri in [uri for uri, found in self._made.known.items() if found.code.parent.name in gone]:
+                del self._made.known[uri]
 
     def _make(self, tenant: Tenant, uri: str) -> Unpacked:
         try:
@@ -71,21 +89,26 @@ class ImageCache:
                 raise ImageError(Fault.MALFORMED, "no digest")
             target = self._folder / f"image-{name.digest}"
             if not target.is_dir():
-                registry = self._registry(tenant, name.host)
-                found = registry.resolve(name, self._architecture)
-                room = Room(self._limits.image_bytes)
-                layers = [
-                    self._layer(layer, _Download(registry.blob(name, layer.blob, room.most)), room)
-                    for layer in found.manifest.layers
-                ]
-                _build(layers, found.built, target, self._limits.image_entries)
-                _log.info("image unpacked", extra={"image": uri, "bytes": room.used})
-            built = msgspec.json.decode((target / _BUILT).read_bytes(), type=Built)
+                self._fetch(tenant, name, target)
+            built = read_note(target).built
         except ImageError as error:
             raise PackageUnavailable(f"image {uri} cannot be had: {error}") from error
         except (OSError, msgspec.MsgspecError) as error:
             raise PackageUnavailable(f"image {uri} cannot be unpacked: {error}") from error
-        return Unpacked(target / _ROOT, None, built)
+        return Unpacked(target / ROOT, None, built)
+
+    def _fetch(self, tenant: Tenant, name: ImageName, target: Path) -> None:
+        registry = self._registry(tenant, name.host)
+        found = registry.resolve(name, self._architecture)
+        room, sizes = Room(self._limits.image_bytes), {}
+        layers = []
+        for layer in found.manifest.layers:
+            before = room.used
+            download = _Download(registry.blob(name, layer.blob, room.most))
+            layers.append(self._layer(layer, download, room))
+            sizes[layers[-1].name] = room.used - before
+        _build(layers, Note(found.built, sizes), target, self._limits.image_entries)
+        _log.info("image unpacked", extra={"image": name.resolved(found.digest), "bytes": room.used})
 
     def _registry(self, tenant: Tenant, host: str) -> Registry:
         connection = self._connections.registry_of(tenant, host)
@@ -112,6 +135,7 @@ class ImageCache:
     async def close(self) -> None:
         """Give up what is under way."""
         await self._made.close()
+        self._shelf.close()
 
 
 class Room:
@@ -196,15 +220,15 @@ def entries_of(layer: Path) -> list[Entry]:
     return msgspec.convert(json.loads((layer / _ENTRIES).read_text()), list[Entry])
 
 
-def _build(layers: list[Path], built: Built, target: Path, most: int) -> None:
+def _build(layers: list[Path], note: Note, target: Path, most: int) -> None:
     """Make an image's folder, whole or not at all."""
     tree = Tree(most)
     for layer in layers:
         tree.add(entries_of(layer))
     tree.make_room(_MOUNTED_FOLDERS, _MOUNTED_FILES)
     with whole_folder(target) as partial:
-        (partial / _BUILT).write_bytes(msgspec.json.encode(built))
-        root = partial / _ROOT
+        write_note(partial, note)
+        root = partial / ROOT
         root.mkdir()
         folders = [(root, 0o755)]
         for path, node in tree.walk():
