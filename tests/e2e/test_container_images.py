@@ -282,6 +282,29 @@ def test_levels_of_isolation_that_have_images(
         assert answer(cluster, "levels", {"list": "/etc"}) == ["hosts", "resolv.conf"]
 
 
+def test_a_manifest_names_images(shelf: registry.Registry, pulling: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "serverless.yml").write_text(
+        "service: shop\nprovider: {name: aws, runtime: python3.11}\nfunctions:\n"
+        f"  orders: {{image: {{uri: '{shelf.host}/shop/manifest:v1', command: [app.other]}}, timeout: 5}}\n"
+    )
+
+    def deployed() -> Any:
+        done = pulling.lambent("deploy", str(tmp_path), "--output", "json")
+        assert done.returncode == 0, done.stderr
+        [function] = json.loads(done.stdout)["functions"]
+        return function["action"], answer(pulling, "shop-dev-orders")
+
+    shelf.push("shop/manifest:v1", function(TELLS))
+    assert deployed() == ("created", "other")
+    assert deployed() == ("unchanged", "other")
+    shelf.push("shop/manifest:v1", function(TELLS.replace('"other"', '"changed"')))
+    assert deployed() == ("updated", "changed")
+    manifest = (tmp_path / "serverless.yml").read_text()
+    (tmp_path / "serverless.yml").write_text(manifest.replace(", command: [app.other]", ""))
+    action, told = deployed()
+    assert (action, told["cwd"]) == ("updated", "/var/task")
+
+
 def test_an_index_of_several_leads_to_the_one_for_the_function(shelf: registry.Registry, pulling: Cluster) -> None:
     images = {name: function(TELLS, architecture=name) for name in ("arm64", "amd64")}
     digests = {name: shelf.push("shop/both", image) for name, image in images.items()}

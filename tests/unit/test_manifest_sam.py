@@ -38,7 +38,7 @@ def one(tmp_path: Path, properties: str, before: str = "") -> PlannedFunction:
 
 def test_a_function_has_the_models_defaults(tmp_path: Path) -> None:
     function = one(tmp_path, "")
-    assert (function.name, function.files) == ("shop-F", Files(tmp_path))
+    assert (function.name, function.code) == ("shop-F", Files(tmp_path))
     assert function.configuration == {
         "Runtime": "python3.11", "Handler": "app.handler", "Description": "", "MemorySize": 128, "Timeout": 3,
         "EphemeralStorage": {"Size": 512}, "Environment": {"Variables": {}}, "TracingConfig": {"Mode": "PassThrough"},
@@ -76,7 +76,7 @@ def test_globals_parameters_mappings_and_conditions_are_what_they_are_on_aws(tmp
     assert first.tags == {"team": "x", "own": "a/eu-west-1"}
     assert settings["TracingConfig"] == {"Mode": "Active"}
     assert settings["VpcConfig"] == {"SubnetIds": ["b"], "SecurityGroupIds": []}
-    assert first.files == Files(tmp_path / "src")
+    assert first.code == Files(tmp_path / "src")
     [layer] = found.layers
     assert (layer.files, layer.request) == (
         Files(tmp_path / "layer"),
@@ -209,9 +209,20 @@ def test_schedules_and_events_are_rules(tmp_path: Path) -> None:
 
 def test_code_is_a_folder_a_zip_or_what_the_template_says(tmp_path: Path) -> None:
     (tmp_path / "f.zip").touch()
-    assert one(tmp_path, "      CodeUri: f.zip\n").files == Files(tmp_path, artifact=tmp_path / "f.zip")
-    inline = one(tmp_path, "      InlineCode: |\n        def handler(event, context): return 1\n").files
+    assert one(tmp_path, "      CodeUri: f.zip\n").code == Files(tmp_path, artifact=tmp_path / "f.zip")
+    inline = one(tmp_path, "      InlineCode: |\n        def handler(event, context): return 1\n").code
+    assert isinstance(inline, Files)
     assert inline.inline == ("index.py", "def handler(event, context): return 1\n")
+
+
+def test_an_image_is_named_with_what_runs_in_it(tmp_path: Path) -> None:
+    image = one(
+        tmp_path,
+        "      PackageType: Image\n      ImageUri: !Sub h/${AWS::Region}:1\n      ImageConfig: {Command: [a.b]}\n",
+    )
+    assert image.code == "h/eu-west-1:1"
+    assert image.configuration["ImageConfig"] == {"EntryPoint": [], "Command": ["a.b"], "WorkingDirectory": ""}
+    assert not {"Runtime", "Handler"} & image.configuration.keys()
 
 
 def test_the_stack_is_who_says_so_first(tmp_path: Path) -> None:
@@ -250,7 +261,12 @@ def test_a_folder_has_a_manifest_or_is_a_functions(tmp_path: Path) -> None:
         ("      Description: !ImportValue x\n", "", "F.Description: Fn::ImportValue is not known here"),
         ("      Description: !Select [3, [a]]\n", "", "F.Description: there is no item 3"),
         ("      CodeUri: s3://bucket/key\n", "", "F.CodeUri: code in a bucket is not fetched"),
-        ("      PackageType: Image\n", "", "F: container images are not run here"),
+        ("      PackageType: Image\n", "", "F: no image is built here; push it, and say its `ImageUri`"),
+        (
+            "      PackageType: Image\n      ImageUri: h/i\n      ImageConfig: {Command: x}\n",
+            "",
+            "F.ImageConfig.Command: this must be a list",
+        ),
         (
             "      ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: 1}\n",
             "",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lambent.client.manifests.plan import ManifestError, Plan, PlannedFunction, PlannedRule, PlannedSchedule
+from lambent.client.manifests.plan import Files, ManifestError, Plan, PlannedFunction, PlannedRule, PlannedSchedule
 from lambent.client.manifests.reading import read
 from lambent.client.manifests.rules import is_made_for
 from lambent.client.manifests.variables import Surroundings
@@ -264,10 +264,35 @@ def test_resources_are_what_is_said_of_them(tmp_path: Path) -> None:
 
 def test_packages_are_of_the_folder_or_ready_made(tmp_path: Path) -> None:
     head = HEAD + "package: {patterns: ['!**', 'src/**'], exclude: [old]}\n"
-    files = one(tmp_path, "package: {patterns: [more]}", head).files
+    files = one(tmp_path, "package: {patterns: [more]}", head).code
+    assert isinstance(files, Files)
     assert (files.root, files.artifact) == (tmp_path, None)
     assert files.patterns[-4:] == ("!old", "!**", "src/**", "more")
-    assert one(tmp_path, "package: {artifact: dist/f.zip}", head).files.artifact == tmp_path / "dist" / "f.zip"
+    made = one(tmp_path, "package: {artifact: dist/f.zip}", head).code
+    assert isinstance(made, Files)
+    assert made.artifact == tmp_path / "dist" / "f.zip"
+
+
+def test_images_are_named_in_each_of_the_frameworks_ways(tmp_path: Path) -> None:
+    head = (
+        "service: shop\nprovider:\n  name: aws\n  runtime: python3.11\n"
+        "  ecr: {images: {base: 'h/base:1', other: {uri: 'h/other:2'}}}\n"
+    )
+    nothing = {"EntryPoint": [], "Command": [], "WorkingDirectory": ""}
+    for image, uri, config in (
+        ("h/own@sha256:0", "h/own@sha256:0", {}),
+        ("base", "h/base:1", {}),
+        ("{name: other, command: [a.b]}", "h/other:2", {"Command": ["a.b"]}),
+        (
+            "{uri: h/i, entryPoint: [/e, x], workingDirectory: /w}", "h/i",
+            {"EntryPoint": ["/e", "x"], "WorkingDirectory": "/w"},
+        ),
+    ):  # fmt: skip
+        [function] = plan(tmp_path, f"{head}functions: {{f: {{image: {image}, timeout: 9}}}}\n").functions
+        assert function.code == uri
+        assert function.configuration["ImageConfig"] == nothing | config
+        assert not {"Runtime", "Handler"} & function.configuration.keys()
+        assert function.configuration["Timeout"] == 9
 
 
 def test_params_are_the_stages_then_the_defaults(tmp_path: Path) -> None:
@@ -313,7 +338,9 @@ def test_what_is_not_read_may_stand_for_what_cannot_be_had(tmp_path: Path) -> No
         ("service: a\nprovider: google\n", "provider.name: 'google' is another cloud"),
         ("service: a\nprovider: aws\nfunctions: {f: {handler: a.b}}\n", "functions.f: say its `runtime`"),
         (HEAD + "functions: {f: {}}\n", "functions.f: say its `handler`"),
-        (HEAD + "functions: {f: {image: x}}\n", "functions.f: container images are not run here"),
+        (HEAD + "functions: {f: {image: {command: [a]}}}\n", "functions.f.image: no image is built here"),
+        (HEAD + "functions: {f: {image: {name: no}}}\n", "functions.f.image: provider.ecr.images has no no"),
+        (HEAD + "functions: {f: {image: {uri: h/i, command: a}}}\n", "functions.f.image.command: this must be a list"),
         (HEAD + "functions: {f: [1]}\n", "functions.f: this must have members"),
         (HEAD + "functions: {f: {handler: a.b, timeout: soon}}\n", "functions.f.timeout: 'soon' is no whole number"),
         (

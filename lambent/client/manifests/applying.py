@@ -66,7 +66,7 @@ _OF_NEW = {
 # What only a creation takes.
 _FIXED = {"Architectures"}
 # Members of which absence means the same as being empty.
-_EMPTY = {"VpcConfig", "DeadLetterConfig"}
+_EMPTY = {"VpcConfig", "DeadLetterConfig", "ImageConfig"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ def apply(client: Client, plan: Plan, account: str, step: Step) -> Iterator[Depl
     published = {each.key: _layer(client, each, made(each.files), step) for each in plan.layers}
     for function in plan.functions:
         arns = [published.get(each, each) for each in function.layers]
-        yield _Deployment(client, function, arns, account, step).run(made(function.files))
+        code = made(function.code) if isinstance(function.code, Files) else function.code
+        yield _Deployment(client, function, arns, account, step).run(code)
 
 
 def _zipped(files: Files, step: Step) -> bytes:
@@ -138,14 +139,14 @@ class _Deployment:
     def _say(self, text: str) -> None:
         self._step(f"{self._name}: {text}")
 
-    def run(self, data: bytes) -> Deployed:
-        """Everything."""
+    def run(self, code: bytes | str) -> Deployed:
+        """Everything. `code`: a package, or an image's URI."""
         try:
             there = self._client.get_function(self._name)
         except NotFound:
-            action = self._create(data)
+            action = self._create(code)
         else:
-            action = self._update(there, data)
+            action = self._update(there, code)
         self._arn = self._client.wait_until_ready(self._name).function_arn
         self._concurrency()
         version = self._publish()
@@ -157,34 +158,42 @@ class _Deployment:
         self._rules()
         return Deployed(self._planned.key, self._arn, action, version, url)
 
-    def _create(self, data: bytes) -> str:
+    def _create(self, code: bytes | str) -> str:
         self._say("creating")
         document = {name: value for name, value in self._planned.configuration.items() if _says(name, value)}
         request = _message(fn.CreateFunctionRequest, document, self._name)
         request.function_name, request.role = self._name, ROLE.format(account=self._account)
-        request.code.zip_file = data
+        if isinstance(code, str):
+            request.package_type, request.code.image_uri = "Image", code
+        else:
+            request.code.zip_file = code
         request.layers.extend(self._layers)
         request.tags.update(self._planned.tags)
         self._client.create_function(request)
         return "created"
 
-    def _update(self, there: fn.GetFunctionResponse, data: bytes) -> str:
+    def _update(self, there: fn.GetFunctionResponse, code: bytes | str) -> str:
         action = "unchanged"
         current = there.configuration
         architectures = self._planned.configuration.get("Architectures", list(current.architectures))
-        if current.code_sha256 != digest(data) or architectures != list(current.architectures):
+        request = fn.UpdateFunctionCodeRequest(function_name=self._name, architectures=architectures)
+        if isinstance(code, str):
+            request.image_uri, request.dry_run = code, True
+            wanted = self._client.update_function_code(request).code_sha256  # what its tag leads to now
+            request.dry_run = False
+        else:
+            request.zip_file, wanted = code, digest(code)
+        if current.code_sha256 != wanted or architectures != list(current.architectures):
             self._say("sending the code")
-            self._client.update_function_code(
-                fn.UpdateFunctionCodeRequest(function_name=self._name, zip_file=data, architectures=architectures)
-            )
+            self._client.update_function_code(request)
             self._client.wait_until_ready(self._name)
             action = "updated"
         changes = self._changes(MessageToDict(current))
         if changes:
             self._say(f"changing {', '.join(sorted(changes))}")
-            request = _message(fn.UpdateFunctionConfigurationRequest, changes, self._name)
-            request.function_name = self._name
-            self._client.update_function_configuration(request)
+            change = _message(fn.UpdateFunctionConfigurationRequest, changes, self._name)
+            change.function_name = self._name
+            self._client.update_function_configuration(change)
             action = "updated"
         if missing := {name: each for name, each in self._planned.tags.items() if there.tags.get(name) != each}:
             self._client.call(tags.TagResourceRequest(resource=current.function_arn, tags=missing))
@@ -194,6 +203,7 @@ class _Deployment:
     def _changes(self, current: Document) -> Document:
         """Members of the configuration that are to be others."""
         wanted = {name: value for name, value in self._planned.configuration.items() if name not in _FIXED}
+        current = {**current, "ImageConfig": current.get("ImageConfigResponse", {}).get("ImageConfig")}
         changes = differing(current, wanted)
         if [each["Arn"] for each in current.get("Layers", [])] != self._layers:
             changes["Layers"] = self._layers or [""]  # one empty item stands for none

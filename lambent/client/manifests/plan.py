@@ -59,7 +59,7 @@ class PlannedFunction:
 
     key: str  # in the manifest
     name: str
-    files: Files
+    code: Files | str  # of its package, or the URI of its image
     configuration: (
         Document  # CreateFunction, without code, role, layers and tags; all that the manifest can say is there
     )

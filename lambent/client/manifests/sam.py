@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lambent.client.deploying import Document
-from lambent.client.manifests import documents
+from lambent.client.manifests import documents, images
 from lambent.client.manifests.plan import Files, ManifestError, Plan, PlannedFunction, PlannedLayer
 from lambent.client.manifests.references import References
 from lambent.client.manifests.rules import EVENT, SCHEDULE, as_text, planned_rule, planned_schedule, state
@@ -31,7 +31,7 @@ _READ = {
     "FunctionName", "CodeUri", "InlineCode", "MemorySize", "Timeout", "EphemeralStorage", "Environment", "VpcConfig",
     "Tracing", "DeadLetterQueue", "Architectures", "Layers", "Tags", "ReservedConcurrentExecutions", "SnapStart",
     "ProvisionedConcurrencyConfig", "AutoPublishAlias", "EventInvokeConfig", "FunctionUrlConfig", "Events",
-    "PackageType", *_AS_THEY_ARE,
+    "PackageType", "ImageUri", "ImageConfig", *_AS_THEY_ARE,
 }  # fmt: skip
 _NOTHING_HERE = {
     "Role", "Policies", "AssumeRolePolicyDocument", "PermissionsBoundary", "RolePath", "KmsKeyArn", "PropagateTags",
@@ -224,16 +224,18 @@ class _Template:
             for member, value in said.items()
         }
         said = {member: value for member, value in said.items() if value is not _NO_VALUE}
-        if said.get("PackageType", "Zip") != "Zip":
-            raise ManifestError(f"{name}: container images are not run here")
+        image = said.get("PackageType", "Zip") == "Image"
         for member in ("Runtime", "Handler"):
-            if not said.get(member):
+            if image:
+                said.pop(member, None)  # of all functions, which are packages else
+            elif not said.get(member):
                 raise ManifestError(f"{name}: say its `{member}`")
         for member in sorted(set(said) - _READ - _NOTHING_HERE):
             self._plan.notes.append(f"{where}{member} is left out")
-        planned = PlannedFunction(
-            name, self._names[name], self._code(name, said), self._configuration(name, said), layers
-        )
+        configuration = self._configuration(name, said)
+        if image:
+            configuration["ImageConfig"] = images.settings(said.get("ImageConfig"), images.SAM, f"{where}ImageConfig")
+        planned = PlannedFunction(name, self._names[name], self._code(name, said), configuration, layers)
         tags = members(said.get("Tags"), f"{where}Tags")
         planned.tags = {key: self._references.text(value, f"{where}Tags.{key}") for key, value in tags.items()}
         planned.reserved = whole(said.get("ReservedConcurrentExecutions"), f"{where}ReservedConcurrentExecutions")
@@ -254,7 +256,11 @@ class _Template:
             self._event(f"{where}Events.{event}", members(source, f"{where}Events.{event}"), planned)
         return planned
 
-    def _code(self, name: str, said: Document) -> Files:
+    def _code(self, name: str, said: Document) -> Files | str:
+        if said.get("PackageType") == "Image":
+            if not said.get("ImageUri"):
+                raise ManifestError(f"{name}: no image is built here; push it, and say its `ImageUri`")
+            return str(said["ImageUri"])
         inline = said.get("InlineCode")
         if inline is None:
             return self._files(f"{name}.CodeUri", said.get("CodeUri", "."))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lambent.client.deploying import Document
-from lambent.client.manifests import documents
+from lambent.client.manifests import documents, images
 from lambent.client.manifests.patterns import LEFT_OUT
 from lambent.client.manifests.plan import (
     PROVISIONED,
@@ -41,8 +41,9 @@ _FUNCTION_READ = {
     "handler", "name", "description", "runtime", "memorySize", "timeout", "ephemeralStorageSize", "environment",
     "reservedConcurrency", "provisionedConcurrency", "layers", "tags", "architecture", "tracing", "vpc", "onError",
     "destinations", "maximumEventAge", "maximumRetryAttempts", "url", "snapStart", "package", "events", "logs",
+    "image",
 }  # fmt: skip
-_PROVIDER_READ = {"name", "versionFunctions"}  # beside what functions have
+_PROVIDER_READ = {"name", "versionFunctions", "ecr"}  # beside what functions have
 _FUNCTION_NOTHING = {
     "role", "iamRoleStatements", "iamRoleStatementsName", "iamRoleStatementsInherit", "kmsKeyArn", "awsKmsKeyArn",
     "versionFunction", "dependsOn", "condition", "disableLogs", "logRetentionInDays", "logDataProtectionPolicy",
@@ -198,15 +199,18 @@ class _Reader:
 
     def _function(self, key: str, function: Document) -> PlannedFunction:
         where = f"functions.{key}"
-        if "image" in function:
-            raise ManifestError(f"{where}: container images are not run here")
-        if "handler" not in function:
-            raise ManifestError(f"{where}: say its `handler`")
+        if "handler" not in function and "image" not in function:
+            raise ManifestError(f"{where}: say its `handler`, or its `image`")
         for name in sorted(set(function) - _FUNCTION_READ - _FUNCTION_NOTHING):
             self._note(f"{where}.{name}", "is left out")
-        planned = PlannedFunction(
-            key, self._names[key], self._files(where, function), self._configuration(where, function)
-        )
+        configuration = self._configuration(where, function)
+        code: Files | str = ""
+        if "image" in function:
+            known = members(self._provider.get("ecr"), "provider.ecr").get("images")
+            code, configuration["ImageConfig"] = images.of_serverless(function["image"], known, f"{where}.image")
+        else:
+            code = self._files(where, function)
+        planned = PlannedFunction(key, self._names[key], code, configuration)
         layers = listed(self._said(function, "layers"), f"{where}.layers")
         planned.layers = [self._references.layer(each, f"{where}.layers[{n}]") for n, each in enumerate(layers)]
         tags = {
@@ -231,12 +235,8 @@ class _Reader:
         return function.get(name, self._provider.get(name))
 
     def _configuration(self, where: str, function: Document) -> Document:
-        runtime = self._said(function, "runtime")
-        if runtime is None:
-            raise ManifestError(f"{where}: say its `runtime`, or that of all in `provider`")
         configuration: Document = {
-            "Runtime": str(runtime),
-            "Handler": str(function["handler"]).removeprefix("./"),
+            **self._program(where, function),
             "Description": str(function.get("description") or ""),
             "MemorySize": whole(self._said(function, "memorySize"), f"{where}.memorySize") or _MEMORY_MB,
             "Timeout": whole(self._said(function, "timeout"), f"{where}.timeout") or _TIMEOUT,
@@ -265,6 +265,15 @@ class _Reader:
         logs = {**lambdas, **members(function.get("logs"), f"{where}.logs")}
         logging = {member: str(value) for member, value in renamed(logs, _LOGS).items()}
         return configuration | ({"LoggingConfig": logging} if logging else {})
+
+    def _program(self, where: str, function: Document) -> Document:
+        """What runs of a package; an image says that itself."""
+        if "image" in function:
+            return {}
+        runtime = self._said(function, "runtime")
+        if runtime is None:
+            raise ManifestError(f"{where}: say its `runtime`, or that of all in `provider`")
+        return {"Runtime": str(runtime), "Handler": str(function["handler"]).removeprefix("./")}
 
     def _environment(self, where: str, function: Document) -> dict[str, str]:
         said = {
