@@ -3,37 +3,33 @@ project's own where TEST_REGISTRY names its program."""
 
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
 import io
 import json
 import os
-import re
 import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import urllib3
 
 from tests.conftest import free_port
+from tests.registry_twin import PASSWORD, USER, Twin, digest_of
+
+__all__ = ["PASSWORD", "USER"]
 
 PROGRAM = os.environ.get("TEST_REGISTRY", "")
-# Who is let in where not everybody is.
-USER, PASSWORD = "puller", "s3cret"
 _BCRYPT = "$2b$05$8esUyYg0N.AT4tcOQ/Iy2ONG4tVvsXCKrb6HP.a8Hpq5PqQo..vAW"  # of PASSWORD
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
-_PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>blobs|manifests)/(?P<reference>[^/]+)")
 
 # What a layer has: by path, a file's bytes; a link's target after "->"; what is the same as another file after "=="; None:
 # a folder. Members for what else there may be.
@@ -88,17 +84,13 @@ def described(data: bytes) -> dict[str, Any]:
     return {"digest": digest_of(data), "size": len(data)}
 
 
-def digest_of(data: bytes) -> str:
-    """As registries have it."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
 class Registry:
     """One registry, and who writes to it."""
 
-    def __init__(self, port: int, *, login: bool = False, twin: _Twin | None = None) -> None:
-        """`twin`: the one in this process; None: a real one."""
-        self.host = f"127.0.0.1:{port}"
+    def __init__(self, port: int, *, login: bool = False, twin: Twin | None = None, name: str = "") -> None:
+        """`twin`: the one in this process; None: another. `name`: how others reach it; empty: as here."""
+        self._here = f"127.0.0.1:{port}"
+        self.host = name or self._here
         self.twin = twin
         self.login = login  # whether USER alone is let in
         self._http = urllib3.PoolManager(retries=10)
@@ -119,109 +111,23 @@ class Registry:
 
     def _put_blob(self, name: str, data: bytes) -> None:
         repository = name.partition(":")[0]
-        url = f"http://{self.host}/v2/{repository}/blobs/uploads/"
+        url = f"http://{self._here}/v2/{repository}/blobs/uploads/"
         begun = self._http.request("POST", url, headers=self._headers)
         assert begun.status == 202, begun.data
         place = begun.headers["location"]
-        path = place if place.startswith("/") else place.partition(self.host)[2]
+        path = place if place.startswith("/") else place.partition(self._here)[2]
         separator = "&" if "?" in path else "?"
         self._put(f"{path}{separator}digest={digest_of(data)}", data, {"Content-Type": "application/octet-stream"})
 
     def _put(self, path: str, data: bytes, headers: Mapping[str, str]) -> None:
-        done = self._http.request("PUT", f"http://{self.host}{path}", body=data, headers={**headers, **self._headers})
+        done = self._http.request("PUT", f"http://{self._here}{path}", body=data, headers={**headers, **self._headers})
         assert done.status == 201, done.data
-
-
-class _Twin(ThreadingHTTPServer):
-    """Keeps what is put there in memory."""
-
-    daemon_threads = True
-
-    def __init__(self, login: bool) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.login = login
-        self.blobs: dict[str, bytes] = {}
-        self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
-        self.asked: list[str] = []  # paths, in their order
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Twin
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        self._answer(202, headers={"Location": self.path + "one"} if self._let_in("push") else {})
-
-    def do_PUT(self) -> None:
-        data = self.rfile.read(int(self.headers["content-length"]))
-        path = urlsplit(self.path)
-        digest = parse_qs(path.query).get("digest")
-        if digest:
-            assert digest == [digest_of(data)]
-            self.server.blobs[digest[0]] = data
-        else:
-            found = _PATH.fullmatch(path.path)
-            assert found is not None
-            for reference in {found["reference"], digest_of(data)}:
-                self.server.manifests[found["name"], reference] = (self.headers["content-type"], data)
-        self._answer(201)
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        path = urlsplit(self.path)
-        if path.path == "/token":
-            self._token(parse_qs(path.query)["scope"][0])
-            return
-        if path.path.startswith("/elsewhere/"):
-            # As where blobs are kept: who sends credentials of the registry along is refused.
-            refused = "authorization" in self.headers
-            self._answer(*((400,) if refused else (200, self.server.blobs[path.path[11:]])))
-            return
-        found = _PATH.fullmatch(path.path)
-        if found is None or not self._let_in("pull"):
-            return
-        if found["kind"] == "blobs":
-            known = found["reference"] in self.server.blobs
-            host = self.headers["host"].replace("127.0.0.1", "localhost")
-            self._answer(307 if known else 404, headers={"Location": f"http://{host}/elsewhere/{found['reference']}"})
-            return
-        kind, data = self.server.manifests.get((found["name"], found["reference"]), ("", b""))
-        self._answer(200 if data else 404, data, {"Content-Type": kind})
-
-    def _token(self, scope: str) -> None:
-        known = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        if self.headers.get("authorization") == known:
-            self._answer(200, json.dumps({"token": f"for {scope}".replace(" ", "-")}).encode())
-        else:
-            self._answer(401)
-
-    def _let_in(self, what: str) -> bool:
-        if not self.server.login or what == "push":
-            return True
-        name = _PATH.fullmatch(self.path)["name"]  # type: ignore[index]
-        scope = f"repository:{name}:pull"
-        if self.headers.get("authorization") == f"Bearer for-{scope}":
-            return True
-        realm = f'Bearer realm="http://{self.headers["host"]}/token",service="twin",scope="{scope}"'
-        self._answer(401, headers={"WWW-Authenticate": realm})
-        return False
-
-    def _answer(self, status: int, data: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
 
 
 @contextmanager
 def twin(*, login: bool = False) -> Iterator[Registry]:
     """The one in this process. It sends blobs from elsewhere, as hosted registries do."""
-    server = _Twin(login)
+    server = Twin("127.0.0.1", 0, login=login)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -27,8 +27,8 @@ def list_functions(connection: Connection, output: str) -> None:
         ["NAME", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "SIZE", "MODIFIED"],
         [
             [
-                f.function_name, f.runtime, f.handler, f"{f.memory_size} MB", f"{f.timeout} s", f"{f.code_size}",
-                f.last_modified[:19].replace("T", " "),
+                f.function_name, f.runtime or f.package_type.lower(), f.handler, f"{f.memory_size} MB",
+                f"{f.timeout} s", f"{f.code_size}", f.last_modified[:19].replace("T", " "),
             ]
             for f in functions
         ],

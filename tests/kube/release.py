@@ -154,6 +154,10 @@ class Release:
             self._endpoints[port] = found
         return found
 
+    def forwarded(self, service: str, port: int) -> int:
+        """A port here that leads to a Service."""
+        return int(self._forward(service, port).rpartition(":")[2])
+
     def _forward(self, service: str, port: int) -> str:
         command = ["kubectl", "-n", self.namespace, "port-forward", f"service/{service}", f":{port}"]
         forward = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
