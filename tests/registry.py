@@ -88,11 +88,10 @@ class Registry:
     """One registry, and who writes to it."""
 
     def __init__(self, port: int, *, login: bool = False, twin: Twin | None = None, name: str = "") -> None:
-        """`twin`: the one in this process; None: another. `name`: how others reach it; empty: as here."""
+        """`login`: USER alone may write, too. `twin`: the one in this process; None: another. `name`: how others reach it; empty: as here."""
         self._here = f"127.0.0.1:{port}"
         self.host = name or self._here
         self.twin = twin
-        self.login = login  # whether USER alone is let in
         self._http = urllib3.PoolManager(retries=10)
         self._headers = urllib3.make_headers(basic_auth=f"{USER}:{PASSWORD}") if login else {}
 
@@ -125,13 +124,13 @@ class Registry:
 
 
 @contextmanager
-def twin(*, login: bool = False) -> Iterator[Registry]:
-    """The one in this process. It sends blobs from elsewhere, as hosted registries do."""
-    server = Twin("127.0.0.1", 0, login=login)
+def twin(login: str = "") -> Iterator[Registry]:
+    """The one in this process. `login`: who alone may read, USER:PASSWORD; empty: everybody."""
+    server = Twin("127.0.0.1", 0, login)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield Registry(server.server_address[1], login=login, twin=server)
+        yield Registry(server.server_address[1], twin=server)
     finally:
         server.shutdown()
         server.server_close()

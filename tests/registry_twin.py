@@ -29,8 +29,8 @@ class Twin(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, *, login: bool) -> None:
-        """`login`: whether USER alone may read."""
+    def __init__(self, host: str, port: int, login: str = "") -> None:
+        """`login`: who alone may read, USER:PASSWORD; empty: everybody."""
         super().__init__((host, port), _Handler)
         self.login = login
         self.blobs: dict[str, bytes] = {}
@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200 if data else 404, data, {"Content-Type": kind})
 
     def _token(self, scope: str) -> None:
-        known = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        known = f"Basic {base64.b64encode(self.server.login.encode()).decode()}"
         if self.headers.get("authorization") == known:
             self._answer(200, json.dumps({"token": f"for {scope}".replace(" ", "-")}).encode())
         else:
@@ -112,4 +112,4 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    Twin(sys.argv[1], int(sys.argv[2]), login=False).serve_forever()
+    Twin(sys.argv[1], int(sys.argv[2])).serve_forever()

@@ -20,7 +20,7 @@ mechanism = "SCRAM-SHA-512"
 service = "ecr"                        # a registry of container images
 endpoint = "https://registry.example.com:5000"
 registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com" # as ImageUris call it; left out: as the endpoint does
-access_key = "user"                    # left out: nobody, for what everybody may read
+access_key = "user"                    # of Amazon's own: AWS's keys; left out: nobody, for what everybody may read
 secret_key = "..."
 ```
 """
@@ -64,6 +64,7 @@ class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     region: str = ""  # that requests are signed for; empty: the ARN's, else the function's
     mechanism: str = ""  # of Kafka: how it is logged in; empty: not at all
     ca: str = ""  # of Kafka and registries: a file of the authorities that are trusted; empty: the system's
+    tokens: str = ""  # of registries: where passwords are asked for as of ECR; empty: at AWS, for its own
     registry: str = ""  # of registries: HOST[:PORT] as images' names have it; empty: the endpoint's
 
     @property
@@ -165,8 +166,10 @@ def _check(row: Connection, path: str) -> None:
     nobody = registry and not (row.access_key or row.secret_key)
     if not (kafka or nobody) and not (row.access_key and row.secret_key):
         raise ConnectionsError(f"a connection of {path} needs access_key and secret_key: {row}")
-    if row.registry and not registry:
-        raise ConnectionsError(f"registry {row.registry} in {path} is of service {REGISTRY} alone")
+    if (row.registry or row.tokens) and not registry:
+        raise ConnectionsError(f"registry and tokens in {path} are of service {REGISTRY} alone: {row}")
+    if row.tokens and (nobody or not _ENDPOINT.fullmatch(row.tokens)):
+        raise ConnectionsError(f"tokens {row.tokens} in {path} must be http(s)://HOST[:PORT], asked with AWS's keys")
     if (row.mechanism and not kafka) or row.mechanism not in ("", *MECHANISMS):
         raise ConnectionsError(f"mechanism {row.mechanism} in {path} is none of {', '.join(MECHANISMS)}, of Kafka")
 

@@ -18,6 +18,7 @@ import msgspec
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from lambent.domain.clock import Clock
 from lambent.domain.images import (
     ACCEPTED,
     Blob,
@@ -30,6 +31,7 @@ from lambent.domain.images import (
     read_manifest,
 )
 from lambent.infra.connections import Connection
+from lambent.infra.ecr_login import EcrLogin
 
 _CHUNK = 1024 * 1024
 _DOCUMENT_BYTES = 4 * 1024 * 1024  # most of a manifest or configuration, as registries have it
@@ -53,16 +55,17 @@ class Resolved(NamedTuple):
 class Registry:
     """One registry, as a connection has it."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, clock: Clock) -> None:
         self._endpoint = connection.endpoint
         self._http = urllib3.PoolManager(
             num_pools=4, retries=_RETRIES, timeout=_TIMEOUT, ca_certs=connection.ca or None
         )
-        self._basic = (
+        self._own = (
             urllib3.make_headers(basic_auth=f"{connection.access_key}:{connection.secret_key}")
             if connection.access_key
             else {}
         )
+        self._ecr = EcrLogin.of(connection, self._http, clock)
         self._known: dict[str, Mapping[str, str]] = {}  # by repository: the headers that it lets us in with
 
     def resolve(self, name: ImageName, architecture: str) -> Resolved:
@@ -108,8 +111,8 @@ class Registry:
         try:
             known = self._known.get(name.repository, {})
             answer = self._http.request("GET", url, headers={**headers, **known}, preload_content=False)
-            if answer.status == 401:
-                challenge = answer.headers.get("www-authenticate", "")
+            if answer.status == 401 or (answer.status == 403 and known):  # ECR's, of a password that has ended
+                challenge = answer.headers.get("www-authenticate", "Basic" if self._ecr is not None else "")
                 answer.drain_conn()
                 known = self._known[name.repository] = self._let_in(challenge, name)
                 answer = self._http.request("GET", url, headers={**headers, **known}, preload_content=False)
@@ -125,8 +128,9 @@ class Registry:
         """The headers that a challenge asks for."""
         scheme, _, rest = challenge.partition(" ")
         said = dict(_CHALLENGE.findall(rest))
-        if scheme.lower() == "basic" and self._basic:
-            return self._basic
+        login = self._own if self._ecr is None else self._ecr.headers()
+        if scheme.lower() == "basic" and login:
+            return login
         realm = urlsplit(said.get("realm", ""))
         if scheme.lower() != "bearer" or realm.scheme not in ("https", urlsplit(self._endpoint).scheme):
             self._refused(name, 401)
@@ -134,7 +138,7 @@ class Registry:
         if "service" in said:
             asked["service"] = said["service"]
         separator = "&" if realm.query else "?"
-        answer = self._http.request("GET", f"{said['realm']}{separator}{urlencode(asked)}", headers=self._basic)
+        answer = self._http.request("GET", f"{said['realm']}{separator}{urlencode(asked)}", headers=login)
         if answer.status != 200:
             self._refused(name, answer.status)
         try:

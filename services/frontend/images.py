@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.functions import Code
 from lambent.domain.images import Fault, ImageError, ImageName, parse_name
@@ -50,7 +51,8 @@ _TOLD: Mapping[Fault, Callable[[str, str], AwsError]] = {
 class Images:
     """Looks images up."""
 
-    def __init__(self, connections: Connections, limits: Limits) -> None:
+    def __init__(self, connections: Connections, limits: Limits, clock: Clock) -> None:
+        self._clock = clock
         self._connections = connections
         self._limits = limits
         self._registries: dict[str, Registry] = {}  # by endpoint and user
@@ -90,7 +92,7 @@ class Images:
         key = f"{tenant.account} {name.host}"
         found = self._registries.get(key)
         if found is None:
-            found = self._registries[key] = Registry(connection)
+            found = self._registries[key] = Registry(connection, self._clock)
         return found
 
     def close(self) -> None:

@@ -273,7 +273,7 @@ class FrontendService:
         provisioner = Provisioner(editor, limits, self._clock)
         publisher = Publisher(self._snapshots, self._clock, self._ids)
         buckets = Buckets(self._connections, self._clock, most_bytes=limits.unzipped_bytes)
-        self._images = Images(self._connections, limits)
+        self._images = Images(self._connections, limits, self._clock)
         uploads, layers = Uploads(self._code, buckets, limits), RedisLayerStore(self._redis)
         functions = FunctionOperations(
             store=self._store,

@@ -123,7 +123,7 @@ class Worker:
             ArtifactCache(code, packages, config.limits, pythons.values()),
             ImageCache(
                 config.connections, packages, config.limits, architecture,
-                ImageShelf(packages, config.images_mb * 1024 * 1024, clock),
+                ImageShelf(packages, config.images_mb * 1024 * 1024, clock), clock,
             ),
         )  # fmt: skip
         # What is no Python is started by a launcher, which the newest Python is as good for as any.

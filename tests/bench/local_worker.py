@@ -181,7 +181,7 @@ async def local_worker(
         packages = folder / "packages"
         artifacts = Artifacts(
             ArtifactCache(store, packages, limits, [INTERPRETER]),
-            ImageCache(Connections(()), packages, limits, "", ImageShelf(packages, 0, SystemClock())),
+            ImageCache(Connections(()), packages, limits, "", ImageShelf(packages, 0, SystemClock()), SystemClock()),
         )
         pool = NativePool(
             NativeConfig(

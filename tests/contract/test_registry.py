@@ -7,10 +7,14 @@ import hashlib
 import json
 from collections.abc import Iterator
 
+import msgspec
 import pytest
+import urllib3
 
 from lambent.domain.images import Blob, Fault, ImageError, parse_name
+from lambent.infra.clock import SystemClock
 from lambent.infra.connections import Connection
+from lambent.infra.ecr_login import EcrLogin
 from lambent.infra.registries import Registry
 from tests import registry
 from tests.conftest import free_port
@@ -25,7 +29,7 @@ HELLO = Image(
 @pytest.fixture(params=["twin", "real"], scope="module")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[registry.Registry]:
     if request.param == "twin":
-        with registry.twin(login=True) as made:
+        with registry.twin(f"{registry.USER}:{registry.PASSWORD}") as made:
             yield made
     elif not registry.PROGRAM:
         pytest.skip("TEST_REGISTRY names no registry")
@@ -35,7 +39,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def reader(place: registry.Registry, password: str = registry.PASSWORD) -> Registry:
-    return Registry(Connection(f"http://{place.host}", registry.USER, password, "ecr"))
+    return Registry(Connection(f"http://{place.host}", registry.USER, password, "ecr"), SystemClock())
 
 
 def test_an_image_is_found_by_its_tag_and_by_its_digest(place: registry.Registry) -> None:
@@ -77,7 +81,7 @@ def test_what_is_not_there_is_missing(place: registry.Registry) -> None:
 def test_who_may_not_read_is_told_so(place: registry.Registry) -> None:
     place.push("team/closed:v1", HELLO)
     name = parse_name(f"{place.host}/team/closed:v1")
-    for reading in (reader(place, "wrong"), Registry(Connection(f"http://{place.host}", service="ecr"))):
+    for reading in (reader(place, "wrong"), Registry(Connection(f"http://{place.host}", service="ecr"), SystemClock())):
         with pytest.raises(ImageError) as error:
             reading.resolve(name, "x86_64")
         assert error.value.fault is Fault.DENIED
@@ -86,7 +90,9 @@ def test_who_may_not_read_is_told_so(place: registry.Registry) -> None:
 def test_a_registry_that_is_not_there_is_unreachable() -> None:
     host = f"127.0.0.1:{free_port()}"
     with pytest.raises(ImageError) as error:
-        Registry(Connection(f"http://{host}", service="ecr")).resolve(parse_name(f"{host}/some:v1"), "x86_64")
+        Registry(Connection(f"http://{host}", service="ecr"), SystemClock()).resolve(
+            parse_name(f"{host}/some:v1"), "x86_64"
+        )
     assert (error.value.fault, str(error.value)) == (
         Fault.UNREACHABLE, f"{host} cannot be reached: NewConnectionError",
     )  # fmt: skip
@@ -109,3 +115,32 @@ def test_an_index_leads_to_the_image_for_the_processors(place: registry.Registry
     with pytest.raises(ImageError) as error:
         reader(place).resolve(alone, "x86_64")
     assert error.value.fault is Fault.ARCHITECTURE
+
+
+def test_passwords_of_ecr_are_asked_for_with_the_keys_of_aws(moto: str) -> None:
+    with registry.twin("AWS:123456789012-auth-token") as ecr:
+        ecr.push("team/hello:v1", HELLO)
+        name = parse_name(f"{ecr.host}/team/hello:v1")
+        connection = Connection(f"http://{ecr.host}", "k", "s", "ecr", tokens=moto)
+        assert Registry(connection, SystemClock()).resolve(name, "x86_64").built.command == ("a", "b")
+        elsewhere = msgspec.structs.replace(connection, tokens=f"http://127.0.0.1:{free_port()}")
+        with pytest.raises(ImageError) as error:
+            Registry(elsewhere, SystemClock()).resolve(name, "x86_64")
+        assert error.value.fault is Fault.UNREACHABLE
+        none = msgspec.structs.replace(connection, tokens=f"http://{ecr.host}")
+        with pytest.raises(ImageError) as error:
+            Registry(none, SystemClock()).resolve(name, "x86_64")
+        assert error.value.fault is Fault.DENIED
+
+
+def test_which_connections_ask_for_them() -> None:
+    def place(endpoint: str, **more: str) -> str | None:
+        found = EcrLogin.of(Connection(endpoint, "k", "s", "ecr", **more), urllib3.PoolManager(), SystemClock())
+        return None if found is None else found.place
+
+    assert place("https://123456789012.dkr.ecr.eu-west-1.amazonaws.com") == "https://api.ecr.eu-west-1.amazonaws.com"
+    china = "https://123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn"
+    assert place(china) == "https://api.ecr.cn-north-1.amazonaws.com.cn"
+    assert place("https://harbor.example") is None
+    assert place("https://harbor.example", tokens="http://moto") == "http://moto"
+    assert EcrLogin.of(Connection(china, service="ecr"), urllib3.PoolManager(), SystemClock()) is None

@@ -46,7 +46,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[registry.Registr
         with registry.real(tmp_path_factory.mktemp("registry"), login=True) as made:
             yield made
     else:
-        with registry.twin(login=True) as made:
+        with registry.twin(f"{registry.USER}:{registry.PASSWORD}") as made:
             yield made
 
 

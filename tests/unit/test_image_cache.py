@@ -37,7 +37,7 @@ async def make(shelf: registry.Registry, tmp_path: Path) -> AsyncIterator[Make]:
     def made(most: int = 1 << 30, limits: Limits | None = None) -> ImageCache:
         table = Connections([Connection(f"http://{shelf.host}", service="ecr")])
         room = ImageShelf(tmp_path, most, SystemClock())
-        caches.append(ImageCache(table, tmp_path, limits or Limits(), "x86_64", room))
+        caches.append(ImageCache(table, tmp_path, limits or Limits(), "x86_64", room, SystemClock()))
         return caches[-1]
 
     yield made

@@ -21,6 +21,7 @@ from typing import IO, cast
 
 import msgspec
 
+from lambent.domain.clock import Clock
 from lambent.domain.images import Fault, ImageError, ImageName, Layer, parse_name
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
@@ -49,7 +50,7 @@ class ImageCache:
     """The images of one worker."""
 
     def __init__(
-        self, connections: Connections, folder: Path, limits: Limits, architecture: str, shelf: ImageShelf
+        self, connections: Connections, folder: Path, limits: Limits, architecture: str, shelf: ImageShelf, clock: Clock
     ) -> None:
         """`connections`: where registries are. `architecture`: AWS's name for this machine's processors."""
         self._architecture = architecture
@@ -57,6 +58,7 @@ class ImageCache:
         self._folder = folder
         self._limits = limits
         self._shelf = shelf
+        self._clock = clock
         self._made: Making[Unpacked] = Making("images")
         self._registries: dict[tuple[str, str], Registry] = {}  # by account and host
 
@@ -117,7 +119,7 @@ class ImageCache:
         key = tenant.account, host
         found = self._registries.get(key)
         if found is None:
-            found = self._registries[key] = Registry(connection)
+            found = self._registries[key] = Registry(connection, self._clock)
         return found
 
     def _layer(self, layer: Layer, download: _Download, room: Room) -> Path:
