@@ -12,8 +12,8 @@ import pytest
 
 from tests import registry
 from tests.e2e.conftest import OTHER_KEY, OTHER_SECRET
-from tests.e2e.harness import ROLE, ROOT, Cluster, code_blocks, error_of, run, zipped
-from tests.images import function
+from tests.e2e.harness import ROLE, ROOT, Cluster, code_blocks, error_of, eventually, run, zipped
+from tests.images import CLIENT, function
 
 TELLS = """\
 import os, sys
@@ -241,6 +241,46 @@ def test_a_function_is_of_one_kind_for_its_life(shelf: registry.Registry, pullin
     ]
     for call, name, changes, text in refused:
         assert error_of(call, FunctionName=name, **changes) == (400, "InvalidParameterValueException", text)
+
+
+# Subscribes to telemetry over HTTP, and keeps what it is told where the function sees it.
+EXTENSION = """\
+import http.server, json, os, threading, urllib.request
+BASE = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"]
+def call(method, path, document=None, **headers):
+    data = None if document is None else json.dumps(document).encode()
+    return urllib.request.urlopen(urllib.request.Request(BASE + path, data, headers, method=method))
+class Listener(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        told = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with open("/tmp/told", "a") as file:
+            file.writelines(each["type"] + "\\n" for each in told)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *_): pass
+server = http.server.HTTPServer(("127.0.0.1", 4243), Listener)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+answer = call("POST", "/2020-01-01/extension/register", {"events": ["INVOKE"]}, **{"Lambda-Extension-Name": "tells"})
+me = {"Lambda-Extension-Identifier": answer.headers["Lambda-Extension-Identifier"]}
+destination = {"protocol": "HTTP", "URI": "http://sandbox.localdomain:4243/"}
+subscription = {"schemaVersion": "2022-12-13", "types": ["platform"], "destination": destination,
+                "buffering": {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 25}}
+call("PUT", "/2022-07-01/telemetry", subscription, **me)
+while True:
+    call("GET", "/2020-01-01/extension/event/next", **me).read()
+"""
+
+
+def test_extensions_of_an_image_are_started_and_told(shelf: registry.Registry, pulling: Cluster) -> None:
+    program = f"#!{CLIENT[0]}\n{EXTENSION}".encode()
+    shelf.push("shop/extended:v1", function(TELLS, {"opt/extensions/tells": program}))
+    create(pulling, "extended", f"{shelf.host}/shop/extended:v1", MemorySize=256)
+    eventually(lambda: "platform.report" in answer(pulling, "extended", {"read": "/tmp/told"}))
+    told = answer(pulling, "extended", {"read": "/tmp/told"}).split()
+    assert told[:2] == ["platform.initStart", "platform.telemetrySubscription"]
+    assert "platform.runtimeDone" in told
 
 
 def test_the_page_is_run_as_it_stands(shelf: registry.Registry, pulling: Cluster, tmp_path: Path) -> None:
