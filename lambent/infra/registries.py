@@ -30,7 +30,8 @@ from lambent.domain.images import (
     read_config,
     read_manifest,
 )
-from lambent.infra.connections import Connection
+from lambent.domain.names import Tenant
+from lambent.infra.connections import Connection, Connections
 from lambent.infra.ecr_login import EcrLogin
 
 _CHUNK = 1024 * 1024
@@ -52,10 +53,32 @@ class Resolved(NamedTuple):
     built: Built
 
 
+class Registries:
+    """Those that connections lead to."""
+
+    def __init__(self, connections: Connections, clock: Clock) -> None:
+        self._connections = connections
+        self._clock = clock
+        self._known: dict[tuple[str, str], Registry] = {}  # by account and host
+
+    def of(self, tenant: Tenant, host: str) -> Registry:
+        """The one that images of a tenant's functions are named after. Raises ImageError."""
+        found = self._known.get((tenant.account, host))
+        if found is None:
+            connection = self._connections.registry_of(tenant, host)
+            if connection is None:
+                raise ImageError(
+                    Fault.UNCONNECTED, f"no connection of this cluster leads to {host}; the operator's table has them"
+                )
+            found = self._known[tenant.account, host] = Registry(connection, self._clock)
+        return found
+
+
 class Registry:
     """One registry, as a connection has it."""
 
     def __init__(self, connection: Connection, clock: Clock) -> None:
+        self.whose = connection.account or "all"  # the account that alone may have what is there
         self._endpoint = connection.endpoint
         self._http = urllib3.PoolManager(
             num_pools=4, retries=_RETRIES, timeout=_TIMEOUT, ca_certs=connection.ca or None

@@ -8,14 +8,12 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from lambent.domain.clock import Clock
 from lambent.domain.errors import AwsError, invalid_parameter
 from lambent.domain.functions import Code
-from lambent.domain.images import Fault, ImageError, ImageName, parse_name
+from lambent.domain.images import Fault, ImageError, parse_name
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
-from lambent.infra.connections import Connections
-from lambent.infra.registries import Registry
+from lambent.infra.registries import Registries
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +34,7 @@ _TOLD: Mapping[Fault, Callable[[str, str], AwsError]] = {
     Fault.UNSUPPORTED: lambda uri, why: invalid_parameter(
         f"The image manifest, config or layer media type for the source image {uri} is not supported. ({why})"
     ),
-    Fault.UNCONNECTED: lambda uri, why: invalid_parameter(f"ImageUri: {why}"),
+    Fault.UNCONNECTED: lambda uri, why: invalid_parameter(f"ImageUri: {why}."),
     Fault.DENIED: lambda uri, why: AwsError(
         "AccessDeniedException",
         f"Lambda does not have permission to access the ECR image. Check the ECR permissions. ({why})",
@@ -51,11 +49,9 @@ _TOLD: Mapping[Fault, Callable[[str, str], AwsError]] = {
 class Images:
     """Looks images up."""
 
-    def __init__(self, connections: Connections, limits: Limits, clock: Clock) -> None:
-        self._clock = clock
-        self._connections = connections
+    def __init__(self, registries: Registries, limits: Limits) -> None:
+        self._registries = registries
         self._limits = limits
-        self._registries: dict[str, Registry] = {}  # by endpoint and user
         self._threads = ThreadPoolExecutor(_AT_ONCE, "images")
 
     async def find(self, tenant: Tenant, uri: str, architecture: str) -> Code:
@@ -66,7 +62,7 @@ class Images:
         """
         try:
             name = parse_name(uri)
-            registry = self._registry(tenant, name)
+            registry = self._registries.of(tenant, name.host)
             looking = asyncio.get_running_loop().run_in_executor(
                 self._threads, registry.resolve, name, architecture
             )  # fmt: skip
@@ -81,19 +77,6 @@ class Images:
         except TimeoutError as error:
             raise _TOLD[Fault.UNREACHABLE](uri, "the registry takes too long") from error
         return Code(found.digest, 0, image=uri)
-
-    def _registry(self, tenant: Tenant, name: ImageName) -> Registry:
-        connection = self._connections.registry_of(tenant, name.host)
-        if connection is None:
-            raise ImageError(
-                Fault.UNCONNECTED, f"no connection of this cluster leads to {name.host}; the operator's table has them."
-            )
-        # One for each tenant: what lets the one in does not let in the other.
-        key = f"{tenant.account} {name.host}"
-        found = self._registries.get(key)
-        if found is None:
-            found = self._registries[key] = Registry(connection, self._clock)
-        return found
 
     def close(self) -> None:
         """Give up what is under way."""

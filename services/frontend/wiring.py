@@ -38,6 +38,7 @@ from lambent.infra.queue.redis_inspector import RedisInspector
 from lambent.infra.queue.redis_queue import redis_queue
 from lambent.infra.redaction import without_password
 from lambent.infra.redis_client import START_SECONDS, StoreUnreachable, connect, reach
+from lambent.infra.registries import Registries
 from lambent.infra.rule_targets import RuleTargets
 from lambent.infra.secrets import SecretBox
 from lambent.infra.session_credentials import SessionKeys
@@ -273,7 +274,7 @@ class FrontendService:
         provisioner = Provisioner(editor, limits, self._clock)
         publisher = Publisher(self._snapshots, self._clock, self._ids)
         buckets = Buckets(self._connections, self._clock, most_bytes=limits.unzipped_bytes)
-        self._images = Images(self._connections, limits, self._clock)
+        self._images = Images(Registries(self._connections, self._clock), limits)
         uploads, layers = Uploads(self._code, buckets, limits), RedisLayerStore(self._redis)
         functions = FunctionOperations(
             store=self._store,

@@ -13,6 +13,7 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.infra.clock import SystemClock
 from lambent.infra.connections import Connection, Connections
+from lambent.infra.registries import Registries
 from services.worker.artifacts.image_shelf import ImageShelf, surplus
 from services.worker.artifacts.images import ImageCache
 from services.worker.artifacts.making import PackageUnavailable
@@ -37,7 +38,7 @@ async def make(shelf: registry.Registry, tmp_path: Path) -> AsyncIterator[Make]:
     def made(most: int = 1 << 30, limits: Limits | None = None) -> ImageCache:
         table = Connections([Connection(f"http://{shelf.host}", service="ecr")])
         room = ImageShelf(tmp_path, most, SystemClock())
-        caches.append(ImageCache(table, tmp_path, limits or Limits(), "x86_64", room, SystemClock()))
+        caches.append(ImageCache(Registries(table, SystemClock()), tmp_path, limits or Limits(), "x86_64", room))
         return caches[-1]
 
     yield made
@@ -85,16 +86,28 @@ async def test_what_images_have_in_common_is_fetched_once(shelf: registry.Regist
     cache = make()
     one, two = pushed(shelf, "one", layer({"app": b"1"})), pushed(shelf, "two", layer({"app": b"2"}))
     first, same = await asyncio.gather(cache.unpacked(TENANT, one), cache.unpacked(TENANT, one))
-    assert first is same is cache.known(one)
+    assert first is same is cache.known(TENANT, one)
     assert blobs_asked(shelf) == 3  # its configuration and two layers
     second = await cache.unpacked(TENANT, two)
     assert blobs_asked(shelf) == 5
     assert (second.code / "bin/sh").samefile(first.code / "bin/sh")
     # A worker that starts anew finds it.
     again = make()
-    assert again.known(one) is None
+    assert again.known(TENANT, one) is None
     assert (await again.unpacked(TENANT, one)).built == first.built
     assert blobs_asked(shelf) == 5
+
+
+async def test_what_is_an_accounts_own_is_not_shared(shelf: registry.Registry, tmp_path: Path) -> None:
+    rows = [Connection(f"http://{shelf.host}", service="ecr", account=account) for account in ("1" * 12, "2" * 12)]
+    room = ImageShelf(tmp_path, 1 << 30, SystemClock())
+    cache = ImageCache(Registries(Connections(rows), SystemClock()), tmp_path, Limits(), "x86_64", room)
+    uri = pushed(shelf, "one")
+    one, two = [await cache.unpacked(Tenant(account, "r"), uri) for account in ("1" * 12, "2" * 12)]
+    assert one.code != two.code
+    assert not (one.code / "bin/sh").samefile(two.code / "bin/sh")
+    assert cache.known(TENANT, uri) is None
+    await cache.close()
 
 
 async def test_what_cannot_be_had_leaves_nothing(shelf: registry.Registry, make: Make, tmp_path: Path) -> None:
@@ -114,7 +127,7 @@ async def test_what_cannot_be_had_leaves_nothing(shelf: registry.Registry, make:
     shelf.twin.blobs = {digest: data[:-1] for digest, data in shelf.twin.blobs.items()}
     with pytest.raises(PackageUnavailable, match="something else"):
         await make().unpacked(TENANT, uri)
-    with pytest.raises(PackageUnavailable, match=r"no connection of this worker leads to other\.example"):
+    with pytest.raises(PackageUnavailable, match=r"no connection of this cluster leads to other\.example"):
         await make().unpacked(TENANT, f"other.example/a@sha256:{'0' * 64}")
     assert not [name for name in os.listdir(tmp_path) if "layer" not in name and name.startswith((".part", "image-"))]
 
@@ -125,14 +138,14 @@ async def test_images_go_that_are_too_much_and_not_in_use(shelf: registry.Regist
     for uri in uris:
         await cache.unpacked(TENANT, uri)
     one, two, six = uris
-    cache.known(one)
-    cache.trim([six])  # 1,003 bytes that they share and 750 of each
-    assert [cache.known(uri) is not None for uri in uris] == [True, False, True]
+    cache.known(TENANT, one)
+    cache.trim([(TENANT, six)])  # 1,003 bytes that they share and 750 of each
+    assert [cache.known(TENANT, uri) is not None for uri in uris] == [True, False, True]
     names = set(os.listdir(tmp_path))
     assert len([name for name in names if name.startswith("image-layer-")]) == 3
-    assert f"image-{two[-64:]}" not in names
-    cache.trim(uris)
-    assert cache.known(one) is not None
+    assert f"image-all-{two[-64:]}" not in names
+    cache.trim([(TENANT, uri) for uri in uris])
+    assert cache.known(TENANT, one) is not None
     assert (await cache.unpacked(TENANT, two)).code.is_dir()
 
 
@@ -142,10 +155,10 @@ async def test_of_workers_that_share_a_folder_none_takes_any_away(shelf: registr
     await cache.unpacked(TENANT, uri)
     other = make(most=0)
     cache.trim([])
-    assert cache.known(uri) is not None
+    assert cache.known(TENANT, uri) is not None
     await other.close()
     cache.trim([])
-    assert cache.known(uri) is None
+    assert cache.known(TENANT, uri) is None
 
 
 def test_what_is_shared_goes_with_the_last_that_has_it() -> None:

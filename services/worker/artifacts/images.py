@@ -1,8 +1,8 @@
 """Container images unpacked once on this worker, layer by layer: what several images have in common is fetched and kept
 once.
 
-    image-layer-DIGEST/   entries.json, and the content of each file under its number
-    image-DIGEST/         note.json, and root: the image's file system, out of links to the layers' files
+    image-layer-WHOSE-DIGEST/   entries.json, and the content of each file under its number
+    image-WHOSE-DIGEST/         note.json, and root: the image's file system, out of links to the layers' files
 
 Files belong to the worker and keep their permissions, but for the right to be another user. Functions run as users of
 their own, and can do with a file what everybody can, as on AWS.
@@ -15,19 +15,17 @@ import logging
 import os
 import tarfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
 import msgspec
 
-from lambent.domain.clock import Clock
 from lambent.domain.images import Fault, ImageError, ImageName, Layer, parse_name
 from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
-from lambent.infra.connections import Connections
 from lambent.infra.packages import whole_folder
-from lambent.infra.registries import Registry
+from lambent.infra.registries import Registries, Registry
 from services.worker.artifacts.cache import Unpacked
 from services.worker.artifacts.image_shelf import ROOT, ImageShelf, Note, read_note, write_note
 from services.worker.artifacts.image_tree import Entry, Kind, Tree
@@ -50,48 +48,48 @@ class ImageCache:
     """The images of one worker."""
 
     def __init__(
-        self, connections: Connections, folder: Path, limits: Limits, architecture: str, shelf: ImageShelf, clock: Clock
+        self, registries: Registries, folder: Path, limits: Limits, architecture: str, shelf: ImageShelf
     ) -> None:
-        """`connections`: where registries are. `architecture`: AWS's name for this machine's processors."""
+        """`architecture`: AWS's name for this machine's processors."""
         self._architecture = architecture
-        self._connections = connections
+        self._registries = registries
         self._folder = folder
         self._limits = limits
         self._shelf = shelf
-        self._clock = clock
         self._made: Making[Unpacked] = Making("images")
-        self._registries: dict[tuple[str, str], Registry] = {}  # by account and host
 
-    def known(self, uri: str) -> Unpacked | None:
+    def known(self, tenant: Tenant, uri: str) -> Unpacked | None:
         """An image by its resolved URI, if it has been unpacked."""
-        found = self._made.known.get(uri)
+        found = self._made.known.get(_key(tenant, uri))
         if found is not None:
             self._shelf.used(found.code.parent.name)
         return found
 
     async def unpacked(self, tenant: Tenant, uri: str) -> Unpacked:
         """An image by its resolved URI, fetched now if need be. Raises PackageUnavailable."""
-        found = await self._made.obtain(uri, lambda: self._make(tenant, uri))
+        found = await self._made.obtain(_key(tenant, uri), lambda: self._make(tenant, uri))
         self._shelf.used(found.code.parent.name)
         return found
 
-    def trim(self, in_use: Collection[str]) -> None:
-        """Take images away that are too much, of those that no URI `in_use` stands for. Nobody else may be about to use
-        one."""
+    def trim(self, in_use: Iterable[tuple[Tenant, str]]) -> None:
+        """Take images away that are too much, of those that no tenant's URI `in_use` stands for. Nobody else may be
+        about to use one."""
         if self._made.idle:
-            kept = {f"image-{parse_name(uri).digest}" for uri in in_use}
-            gone = self._shelf.trim(kept)
-            for uri in [uri for uri, found in self._made.known.items() if found.code.parent.name in gone]:
-                del self._made.known[uri]
+            known = self._made.known
+            used = [known[key] for key in {_key(tenant, uri) for tenant, uri in in_use} if key in known]
+            gone = self._shelf.trim({found.code.parent.name for found in used})
+            for key in [key for key, found in known.items() if found.code.parent.name in gone]:
+                del known[key]
 
     def _make(self, tenant: Tenant, uri: str) -> Unpacked:
         try:
             name = parse_name(uri)
             if name.digest is None:
                 raise ImageError(Fault.MALFORMED, "no digest")
-            target = self._folder / f"image-{name.digest}"
+            registry = self._registries.of(tenant, name.host)
+            target = self._folder / f"image-{registry.whose}-{name.digest}"
             if not target.is_dir():
-                self._fetch(tenant, name, target)
+                self._fetch(registry, name, target)
             built = read_note(target).built
         except ImageError as error:
             raise PackageUnavailable(f"image {uri} cannot be had: {error}") from error
@@ -99,45 +97,38 @@ class ImageCache:
             raise PackageUnavailable(f"image {uri} cannot be unpacked: {error}") from error
         return Unpacked(target / ROOT, None, built)
 
-    def _fetch(self, tenant: Tenant, name: ImageName, target: Path) -> None:
-        registry = self._registry(tenant, name.host)
+    def _fetch(self, registry: Registry, name: ImageName, target: Path) -> None:
         found = registry.resolve(name, self._architecture)
         room, sizes = Room(self._limits.image_bytes), {}
         layers = []
         for layer in found.manifest.layers:
             before = room.used
-            download = _Download(registry.blob(name, layer.blob, room.most))
-            layers.append(self._layer(layer, download, room))
+            place = self._folder / f"image-layer-{registry.whose}-{layer.blob.digest}"
+            self._layer(place, layer, _Download(registry.blob(name, layer.blob, room.most)), room)
+            layers.append(place)
             sizes[layers[-1].name] = room.used - before
         _build(layers, Note(found.built, sizes), target, self._limits.image_entries)
         _log.info("image unpacked", extra={"image": name.resolved(found.digest), "bytes": room.used})
 
-    def _registry(self, tenant: Tenant, host: str) -> Registry:
-        connection = self._connections.registry_of(tenant, host)
-        if connection is None:
-            raise ImageError(Fault.UNCONNECTED, f"no connection of this worker leads to {host}")
-        key = tenant.account, host
-        found = self._registries.get(key)
-        if found is None:
-            found = self._registries[key] = Registry(connection, self._clock)
-        return found
-
-    def _layer(self, layer: Layer, download: _Download, room: Room) -> Path:
-        """The folder of a layer, made now if need be."""
-        target = self._folder / f"image-layer-{layer.blob.digest}"
-        if target.is_dir():
-            for entry in entries_of(target):
-                room.take(os.stat(target / str(entry.number)).st_size if entry.kind is Kind.FILE else 0)
-            return target
-        with whole_folder(target) as partial:
+    def _layer(self, place: Path, layer: Layer, download: _Download, room: Room) -> None:
+        """Make the folder of a layer, where it is not there already."""
+        if place.is_dir():
+            for entry in entries_of(place):
+                room.take(os.stat(place / str(entry.number)).st_size if entry.kind is Kind.FILE else 0)
+            return
+        with whole_folder(place) as partial:
             unpack(cast(IO[bytes], download), layer.compressed, partial, room)
             download.finish()
-        return target
 
     async def close(self) -> None:
         """Give up what is under way."""
         await self._made.close()
         self._shelf.close()
+
+
+def _key(tenant: Tenant, uri: str) -> str:
+    """What one account may have, another need not be let to."""
+    return f"{tenant.account} {uri}"
 
 
 class Room:
