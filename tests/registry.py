@@ -79,6 +79,17 @@ class Image:
         ).encode()
 
 
+def index(images: Mapping[str, Image]) -> bytes:
+    """One for several kinds of processors, by their names, with what builders put beside them."""
+    entries = [
+        {"mediaType": MANIFEST, "platform": {"os": "linux", "architecture": name}, **described(image.manifest())}
+        for name, image in images.items()
+    ]
+    provenance = {"mediaType": MANIFEST, "platform": {"os": "unknown", "architecture": "unknown"}}
+    document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*entries, {**entries[0], **provenance}]}
+    return json.dumps(document).encode()
+
+
 def described(data: bytes) -> dict[str, Any]:
     """How a manifest names a part."""
     return {"digest": digest_of(data), "size": len(data)}

@@ -156,16 +156,16 @@ def read_manifest(document: bytes, media_type: str, architecture: str) -> Manife
     """The parts of an image; or, of an index of several, the manifest that is for processors of AWS's name
     `architecture`. `media_type`: as the registry has it, where the document does not say itself. Raises ImageError."""
     content = _object(document)
-    kind = content.get("mediaType") or media_type.partition(";")[0].strip()
+    kind = str(content.get("mediaType") or media_type.partition(";")[0].strip())
     if kind in _INDEXES:
         return _choose(content, architecture)
     if kind not in _MANIFESTS:
         raise ImageError(Fault.UNSUPPORTED, f"a manifest of type {kind}")
     layers = _list(content.get("layers"))
-    for layer in layers:
-        if layer.get("mediaType") not in _LAYERS:
-            raise ImageError(Fault.UNSUPPORTED, f"a layer of type {layer.get('mediaType')}")
-    found = tuple(Layer(_blob(layer), _LAYERS[layer["mediaType"]]) for layer in layers)
+    kinds = [str(layer.get("mediaType")) for layer in layers]
+    if unknown := [each for each in kinds if each not in _LAYERS]:
+        raise ImageError(Fault.UNSUPPORTED, f"a layer of type {unknown[0]}")
+    found = tuple(Layer(_blob(layer), _LAYERS[each]) for layer, each in zip(layers, kinds, strict=True))
     return Manifest(_blob(content.get("config")), found)
 
 

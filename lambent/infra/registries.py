@@ -161,11 +161,13 @@ class Registry:
         if "service" in said:
             asked["service"] = said["service"]
         separator = "&" if realm.query else "?"
-        answer = self._http.request("GET", f"{said['realm']}{separator}{urlencode(asked)}", headers=login)
+        url = f"{said['realm']}{separator}{urlencode(asked)}"
+        answer = self._http.request("GET", url, headers=login, preload_content=False)
         if answer.status != 200:
+            answer.close()
             self._refused(name, answer.status)
         try:
-            token = msgspec.json.decode(answer.data, type=dict[str, object])
+            token = msgspec.json.decode(b"".join(_pieces(name, answer, _DOCUMENT_BYTES)), type=dict[str, object])
         except msgspec.MsgspecError:
             token = {}
         text = token.get("token") or token.get("access_token")

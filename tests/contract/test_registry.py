@@ -4,7 +4,6 @@ project's own."""
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 
 import msgspec
@@ -101,13 +100,7 @@ def test_a_registry_that_is_not_there_is_unreachable() -> None:
 def test_an_index_leads_to_the_image_for_the_processors(place: registry.Registry) -> None:
     images = {name: Image(HELLO.layers, HELLO.config, name) for name in ("amd64", "arm64")}
     digests = {name: place.push(f"team/both:{name}", image) for name, image in images.items()}
-    entries = [
-        {"mediaType": registry.MANIFEST, "platform": {"os": "linux", "architecture": name},
-         **registry.described(image.manifest())}
-        for name, image in images.items()
-    ]  # fmt: skip
-    document = json.dumps({"schemaVersion": 2, "mediaType": registry.INDEX, "manifests": entries}).encode()
-    place.put_manifest("team/both:all", document, registry.INDEX)
+    place.put_manifest("team/both:all", registry.index(images), registry.INDEX)
     name = parse_name(f"{place.host}/team/both:all")
     assert reader(place).resolve(name, "x86_64").digest == digests["amd64"]
     assert reader(place).resolve(name, "arm64").digest == digests["arm64"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 from tests import registry
 from tests.e2e.conftest import OTHER_KEY, OTHER_SECRET
+from tests.e2e.connected import connected_cluster
 from tests.e2e.harness import ROLE, ROOT, Cluster, code_blocks, error_of, eventually, run, zipped
 from tests.images import CLIENT, function
 
@@ -53,23 +53,13 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[registry.Registr
 @pytest.fixture(scope="module")
 def pulling(shelf: registry.Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster whose first account has images there, also as it would call them on AWS; another account has none."""
-    files = tmp_path_factory.mktemp("files")
-    connections, keys = files / "connections.toml", files / "keys.toml"
-    row = f'[[connections]]\nservice = "ecr"\nendpoint = "http://{shelf.host}"\naccount = "000000000000"\n'
+    row = f'service = "ecr"\nendpoint = "http://{shelf.host}"\naccount = "000000000000"\n'
     known = f'access_key = "{registry.USER}"\nsecret_key = "{registry.PASSWORD}"\n'
     unknown = 'access_key = "nobody"\nsecret_key = "wrong"\n'
-    connections.write_text(
-        f'{row}{known}\n{row}{known}registry = "{ON_AWS}"\n{row}{unknown}registry = "closed.example"\n'
-        '[[connections]]\nservice = "ecr"\nendpoint = "http://127.0.0.1:1"\nregistry = "gone.example"\n'
-    )
-    keys.write_text(f'[[access_keys]]\nid = "{OTHER_KEY}"\nsecret = "{OTHER_SECRET}"\naccount = "111111111111"\n')
-    with tempfile.TemporaryDirectory(prefix="li-", dir="/tmp") as folder:
-        cluster = Cluster(
-            Path(folder) / "data", "--no-examples", LAMBENT_QUEUE_CONNECTIONS=str(connections),
-            LAMBENT_ACCESS_KEYS=str(keys),
-        )  # fmt: skip
-        yield cluster.start()
-        cluster.stop()
+    rows = [row + known, f'{row}{known}registry = "{ON_AWS}"', f'{row}{unknown}registry = "closed.example"']
+    rows.append('service = "ecr"\nendpoint = "http://127.0.0.1:1"\nregistry = "gone.example"')
+    with connected_cluster(tmp_path_factory.mktemp("files"), *rows) as cluster:
+        yield cluster
 
 
 ON_AWS = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
@@ -348,13 +338,7 @@ def test_a_manifest_names_images(shelf: registry.Registry, pulling: Cluster, tmp
 def test_an_index_of_several_leads_to_the_one_for_the_function(shelf: registry.Registry, pulling: Cluster) -> None:
     images = {name: function(TELLS, architecture=name) for name in ("arm64", "amd64")}
     digests = {name: shelf.push("shop/both", image) for name, image in images.items()}
-    entries = [
-        {"mediaType": registry.MANIFEST, "platform": {"os": "linux", "architecture": name},
-         **registry.described(image.manifest())}
-        for name, image in images.items()
-    ]  # fmt: skip
-    document = json.dumps({"schemaVersion": 2, "mediaType": registry.INDEX, "manifests": entries}).encode()
-    shelf.put_manifest("shop/both:v1", document, registry.INDEX)
+    shelf.put_manifest("shop/both:v1", registry.index(images), registry.INDEX)
     made = create(pulling, "both", f"{shelf.host}/shop/both:v1")
     assert made["CodeSha256"] == digests["amd64"]
     assert answer(pulling, "both")["cwd"] == "/var/task"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from base64 import b64encode
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import OTHER_KEY, OTHER_SECRET
+from tests.e2e.connected import connected_cluster
 from tests.e2e.harness import ROLE, ROOT, Cluster, code_blocks, error_of, run, zipped
 
 HELLO = zipped({"app.py": "def handler(event, context):\n    return 'hello'\n"})
@@ -23,20 +23,9 @@ FAULT = "Error occurred while GetObject. S3 Error Code: {}. S3 Error Message: {}
 @pytest.fixture(scope="module")
 def reading(moto: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster whose first account has packages in moto's buckets; another account has none."""
-    files = tmp_path_factory.mktemp("files")
-    connections, keys = files / "connections.toml", files / "keys.toml"
-    connections.write_text(
-        f'[[connections]]\nservice = "s3"\nendpoint = "{moto}"\naccess_key = "k"\nsecret_key = "s"\n'
-        'account = "000000000000"\n'
-    )
-    keys.write_text(f'[[access_keys]]\nid = "{OTHER_KEY}"\nsecret = "{OTHER_SECRET}"\naccount = "111111111111"\n')
-    with tempfile.TemporaryDirectory(prefix="lp-", dir="/tmp") as folder:
-        cluster = Cluster(
-            Path(folder) / "data", "--no-examples", LAMBENT_QUEUE_CONNECTIONS=str(connections),
-            LAMBENT_ACCESS_KEYS=str(keys),
-        )  # fmt: skip
-        yield cluster.start()
-        cluster.stop()
+    row = f'service = "s3"\nendpoint = "{moto}"\naccess_key = "k"\nsecret_key = "s"\naccount = "000000000000"'
+    with connected_cluster(tmp_path_factory.mktemp("files"), row) as cluster:
+        yield cluster
 
 
 def create(client: Any, name: str, **code: str) -> Any:
