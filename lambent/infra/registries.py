@@ -53,6 +53,20 @@ class Resolved(NamedTuple):
     built: Built
 
 
+def connection_to(connections: Connections, tenant: Tenant, host: str) -> Connection:
+    """Where the registry is that images of a tenant's functions are named after. Raises ImageError."""
+    found = connections.registry_of(tenant, host)
+    if found is None:
+        text = f"no connection of this cluster leads to {host}; the operator's table has them"
+        raise ImageError(Fault.UNCONNECTED, text)
+    return found
+
+
+def whose(connection: Connection) -> str:
+    """The account that alone may have what a connection leads to, or a word for everybody."""
+    return connection.account or "all"
+
+
 class Registries:
     """Those that connections lead to."""
 
@@ -65,11 +79,7 @@ class Registries:
         """The one that images of a tenant's functions are named after. Raises ImageError."""
         found = self._known.get((tenant.account, host))
         if found is None:
-            connection = self._connections.registry_of(tenant, host)
-            if connection is None:
-                raise ImageError(
-                    Fault.UNCONNECTED, f"no connection of this cluster leads to {host}; the operator's table has them"
-                )
+            connection = connection_to(self._connections, tenant, host)
             found = self._known[tenant.account, host] = Registry(connection, self._clock)
         return found
 
@@ -78,7 +88,6 @@ class Registry:
     """One registry, as a connection has it."""
 
     def __init__(self, connection: Connection, clock: Clock) -> None:
-        self.whose = connection.account or "all"  # the account that alone may have what is there
         self._endpoint = connection.endpoint
         self._http = urllib3.PoolManager(
             num_pools=4, retries=_RETRIES, timeout=_TIMEOUT, ca_certs=connection.ca or None

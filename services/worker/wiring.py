@@ -24,7 +24,6 @@ from lambent.infra.certificates import Certificates
 from lambent.infra.code_store import PackageSource
 from lambent.infra.connections import Connections
 from lambent.infra.log_store import LogWriter
-from lambent.infra.registries import Registries
 from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1 import worker_service_pb2 as pb
@@ -123,7 +122,7 @@ class Worker:
         self._artifacts = Artifacts(
             ArtifactCache(code, packages, config.limits, pythons.values()),
             ImageCache(
-                Registries(config.connections, clock), packages, config.limits, architecture,
+                config.connections, packages, config.limits, architecture,
                 ImageShelf(packages, config.images_mb * 1024 * 1024, clock),
             ),
         )  # fmt: skip

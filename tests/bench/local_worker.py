@@ -22,7 +22,6 @@ from lambent.infra.connections import Connections
 from lambent.infra.frames import Invoke, Result
 from lambent.infra.interpreters import INSTALLED_RUNTIMES
 from lambent.infra.log_store import LogChunk, LogWriter
-from lambent.infra.registries import Registries
 from lambent.infra.session_credentials import SessionKeys
 from lambent.infra.tasks import TaskOwner
 from lambent.internal.v1.deployment_pb2 import Deployment
@@ -182,9 +181,7 @@ async def local_worker(
         packages = folder / "packages"
         artifacts = Artifacts(
             ArtifactCache(store, packages, limits, [INTERPRETER]),
-            ImageCache(
-                Registries(Connections(()), SystemClock()), packages, limits, "", ImageShelf(packages, 0, SystemClock())
-            ),
+            ImageCache(Connections(()), packages, limits, "", ImageShelf(packages, 0, SystemClock())),
         )
         pool = NativePool(
             NativeConfig(

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambent.domain.images import Fault, ImageError
+from services.worker.artifacts.image_fetch import Room, entries_of, unpack
 from services.worker.artifacts.image_tree import Tree
-from services.worker.artifacts.images import Room, entries_of, unpack
 from tests.registry import layer
 
 PLAIN = layer(

@@ -13,7 +13,6 @@ from lambent.domain.limits import Limits
 from lambent.domain.names import Tenant
 from lambent.infra.clock import SystemClock
 from lambent.infra.connections import Connection, Connections
-from lambent.infra.registries import Registries
 from services.worker.artifacts.image_shelf import ImageShelf, surplus
 from services.worker.artifacts.images import ImageCache
 from services.worker.artifacts.making import PackageUnavailable
@@ -38,7 +37,7 @@ async def make(shelf: registry.Registry, tmp_path: Path) -> AsyncIterator[Make]:
     def made(most: int = 1 << 30, limits: Limits | None = None) -> ImageCache:
         table = Connections([Connection(f"http://{shelf.host}", service="ecr")])
         room = ImageShelf(tmp_path, most, SystemClock())
-        caches.append(ImageCache(Registries(table, SystemClock()), tmp_path, limits or Limits(), "x86_64", room))
+        caches.append(ImageCache(table, tmp_path, limits or Limits(), "x86_64", room))
         return caches[-1]
 
     yield made
@@ -101,7 +100,7 @@ async def test_what_images_have_in_common_is_fetched_once(shelf: registry.Regist
 async def test_what_is_an_accounts_own_is_not_shared(shelf: registry.Registry, tmp_path: Path) -> None:
     rows = [Connection(f"http://{shelf.host}", service="ecr", account=account) for account in ("1" * 12, "2" * 12)]
     room = ImageShelf(tmp_path, 1 << 30, SystemClock())
-    cache = ImageCache(Registries(Connections(rows), SystemClock()), tmp_path, Limits(), "x86_64", room)
+    cache = ImageCache(Connections(rows), tmp_path, Limits(), "x86_64", room)
     uri = pushed(shelf, "one")
     one, two = [await cache.unpacked(Tenant(account, "r"), uri) for account in ("1" * 12, "2" * 12)]
     assert one.code != two.code

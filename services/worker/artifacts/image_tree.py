@@ -129,6 +129,8 @@ class Tree:
                 raise ImageError(Fault.MALFORMED, f"the entry {entry.path!r} is the same as nothing")
             here[name] = same
         elif entry.kind is Kind.LINK:
+            if not 0 < len(entry.target) < _MOST_PATH or "\0" in entry.target:
+                raise ImageError(Fault.MALFORMED, f"the entry {entry.path!r} leads nowhere")
             here[name] = Node(Kind.LINK, target=entry.target)
         else:
             here[name] = Node(Kind.FILE, entry.mode, layer=self._layers, number=entry.number)
