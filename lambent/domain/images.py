@@ -201,14 +201,13 @@ def read_config(document: bytes, architecture: str) -> Built:
         raise ImageError(Fault.MALFORMED, f"its configuration is malformed: {error}") from None
 
 
-def command_of(built: Built, wanted: ImageSettings) -> list[str]:
-    """What is started, with its arguments; empty: nobody says. Either of the two is replaced by itself."""
-    return [*(wanted.entry_point or built.entry_point), *(wanted.command or built.command)]
-
-
-def working_directory_of(built: Built, wanted: ImageSettings) -> str:
-    """Where that is started."""
-    return wanted.working_directory or built.working_directory or "/"
+def started_as(built: Built, wanted: ImageSettings) -> ImageSettings:
+    """What is started, and where: each of the three is the function's, else the image's."""
+    return ImageSettings(
+        wanted.entry_point or built.entry_point,
+        wanted.command or built.command,
+        wanted.working_directory or built.working_directory or "/",
+    )
 
 
 def _object(document: bytes) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from lambent.domain.clock import Clock, Ids
-from lambent.domain.images import RUNTIME, Built, ImageSettings, command_of, working_directory_of
+from lambent.domain.images import RUNTIME, Built, ImageSettings, started_as
 from lambent.domain.limits import Limits
 from lambent.domain.runtimes import family
 from lambent.infra.frames import Invoke
@@ -176,14 +176,9 @@ class Programs:
             return self.images
         return is_native(runtime) or family(runtime) == "provided" or runtime in self.interpreters
 
-    def commands(
-        self, deployment: Deployment, built: Built | None, sandbox: Sandbox, limits: Limits
-    ) -> list[list[str]]:
-        """Commands of which the first whose program exists is the function's runtime, one that they have. `built`: what
-        its image says of itself, where it is one."""
+    def commands(self, deployment: Deployment, sandbox: Sandbox, limits: Limits) -> list[list[str]]:
+        """Commands of which the first whose program exists is the function's runtime, one that they have."""
         kind = family(deployment.runtime)
-        if built is not None:
-            return [command_of(built, settings_of(deployment))]
         if kind == "provided":
             return [[f"{sandbox.task_root}/bootstrap"], [f"{sandbox.opt_root}/bootstrap"]]
         interpreter = self.interpreters[deployment.runtime]
@@ -199,9 +194,11 @@ class Programs:
         return [[wrapper, *command] if wrapper else command]
 
 
-def settings_of(deployment: Deployment) -> ImageSettings:
-    """What a function says of its image."""
-    return ImageSettings(tuple(deployment.entry_point), tuple(deployment.command), deployment.working_directory)
+def _image_task(deployment: Deployment, built: Built) -> Mapping[str, Any]:
+    """What a launcher starts of an image that says this of itself."""
+    said = ImageSettings(tuple(deployment.entry_point), tuple(deployment.command), deployment.working_directory)
+    start = started_as(built, said)
+    return {"entry_point": start.entry_point, "command": start.command, "directory": start.working_directory}
 
 
 class Shared(Protocol):
@@ -246,7 +243,7 @@ def guest_for(
         "own_network": sandbox.own_network,
         "extensions": f"{sandbox.opt_root}/extensions",
         "hidden_from_extensions": HIDDEN_FROM_EXTENSIONS,
-        "commands": shared.programs.commands(deployment, built, sandbox, shared.limits) if program else [],
-        "directory": None if built is None else working_directory_of(built, settings_of(deployment)),
+        "commands": shared.programs.commands(deployment, sandbox, shared.limits) if program and built is None else [],
+        "image": None if built is None else _image_task(deployment, built),
         "python": None if program else task,
     }

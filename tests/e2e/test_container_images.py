@@ -118,6 +118,9 @@ def test_a_function_says_what_runs_in_its_image(shelf: registry.Registry, pullin
         pulling.client().update_function_configuration(FunctionName="said", ImageConfig=wrong)
         pulling.updated("said")
         assert answer(pulling, "said")["errorType"] == error
+    logged = pulling.lambent("logs", "said").stdout
+    entry = f"Entry Point: [{' '.join(CLIENT)}]\tCmd: [app.handler]\tWorkingDir: [/no/such]"
+    assert f"IMAGE\tLaunch error: chdir /no/such: no such file or directory\t{entry}" in logged
     made = pulling.client().update_function_configuration(FunctionName="said", ImageConfig={})
     assert "ImageConfigResponse" not in made
     pulling.updated("said")

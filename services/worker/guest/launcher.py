@@ -27,6 +27,7 @@ PORT = 9001  # where the network is the sandbox's own
 _DELIVERY_SECONDS = 5.0
 _DELIVERIES = 64  # batches of telemetry that wait; more are dropped
 _BACKLOG = 16
+_IMAGE_LINE = "IMAGE\tLaunch error: %s\tEntry Point: [%s]\tCmd: [%s]\tWorkingDir: [%s]\n"
 _POST = (
     "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
     "Connection: close\r\n\r\n"
@@ -154,18 +155,19 @@ class Launcher:
             self.runtime = self.fork_python()
             return
         candidates: List[List[str]] = self.task["commands"]
-        if self.task["directory"] is not None:
+        image = self.task["image"]
+        if image is not None:
             try:
-                os.chdir(self.task["directory"])
+                os.chdir(image["directory"])
             except OSError as error:
-                self.failed("chdir %s" % self.task["directory"], error, "Runtime.InvalidWorkingDir")
+                self.failed("chdir %s" % image["directory"], error, "Runtime.InvalidWorkingDir")
                 return
-            candidates = [[self.which(command[0]), *command[1:]] for command in candidates if command]
+            command = [*image["entry_point"], *image["command"]]
+            candidates = [[self.which(command[0]), *command[1:]]] if command else []
         found = [command for command in candidates if os.path.lexists(command[0])]
         if not found:
             tried = " ".join(command[0] for command in candidates)
-            text = "Couldn't find valid bootstrap(s): [%s]" % tried
-            self.send(wire.LAUNCH_FAILED, {"type": "Runtime.InvalidEntrypoint", "message": text})
+            self.give_up("Runtime.InvalidEntrypoint", "Couldn't find valid bootstrap(s): [%s]" % tried)
             return
         command = found[0]
         try:
@@ -196,7 +198,14 @@ class Launcher:
             os._exit(code)
 
     def failed(self, what: str, error: OSError, kind: str = "Runtime.InvalidEntrypoint") -> None:
-        text = "%s: %s" % (what, (error.strerror or str(error)).lower())
+        self.give_up(kind, "%s: %s" % (what, (error.strerror or str(error)).lower()))
+
+    def give_up(self, kind: str, text: str) -> None:
+        image = self.task["image"]
+        if image is not None:  # as AWS's log has it
+            entry, command = " ".join(image["entry_point"]), " ".join(image["command"])
+            line = _IMAGE_LINE % (text, entry, command, image["directory"])
+            os.write(1, line.encode("utf-8", "replace"))
         self.send(wire.LAUNCH_FAILED, {"type": kind, "message": text})
 
     def spawn(self, command: List[str], environ: Dict[str, str], telemetry: bool) -> int:
