@@ -137,6 +137,22 @@ BY_PATH: Mapping[str, Schema] = {
     "workers.max": {"type": "integer", "minimum": 1},
     "workers.memoryMb": {"type": "integer", "minimum": 128},
     "workers.environments": {"type": "integer", "minimum": 1},
+    "fileSystems": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["arn", "claim"],
+            "properties": {
+                "arn": {
+                    "type": "string",
+                    "pattern": "^arn:aws[a-z-]*:elasticfilesystem:[a-z0-9-]+:[0-9]{12}:access-point/fsap-[a-f0-9]{17}$",
+                },
+                "claim": {"type": "string", "pattern": f"^{_NAME}$"},
+                "subPath": {"type": "string"},
+            },
+        },
+    },
     "vpc.subnets": {
         "type": "array",
         "items": {
@@ -185,12 +201,12 @@ OF_ALL_POOLS = (
 )  # fmt: skip
 # Settings that follow from other values of the chart.
 _CHARTS_OWN = frozenset(
-    ("account", "region", "regions", "runtimes", "data", "http", "grpc", "public_url", "root_credentials",
-     "access_keys", "schedulers", "redis_url", "examples", "timing.drain_seconds", "timing.leadership_seconds",
-     "timing.leave_seconds", "queue.connections", "worker.isolation", "worker.minimum_isolation", "worker.network",
-     "worker.unreachable", "worker.memory_mb", "worker.environments", "telemetry.otlp_endpoint",
-     "telemetry.prometheus", "telemetry.sample", "telemetry.log_level", "telemetry.log_format", "storage.code",
-     "storage.logs"),
+    ("account", "region", "regions", "runtimes", "file_systems", "data", "http", "grpc", "public_url",
+     "root_credentials", "access_keys", "schedulers", "redis_url", "examples", "timing.drain_seconds",
+     "timing.leadership_seconds", "timing.leave_seconds", "queue.connections", "worker.isolation",
+     "worker.minimum_isolation", "worker.network", "worker.unreachable", "worker.memory_mb", "worker.environments",
+     "telemetry.otlp_endpoint", "telemetry.prometheus", "telemetry.sample", "telemetry.log_level",
+     "telemetry.log_format", "storage.code", "storage.logs"),
 )  # fmt: skip
 _CHARTS_OWN_GROUPS = frozenset(("internal", "kubernetes", "vpc"))
 _OF_TYPE: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}

@@ -66,6 +66,14 @@ class VpcAttachment:
 
 
 @dataclass(frozen=True, slots=True)
+class FileSystemMount:
+    """A file system of a function. Source: API_FileSystemConfig."""
+
+    arn: str  # of the access point
+    path: str  # where the function finds it, a folder in /mnt
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """Everything about a function that its user sets, but its code."""
 
@@ -89,6 +97,7 @@ class Configuration:
     layers: tuple[AttachedLayer, ...] = ()  # in the order in which they are unpacked into /opt
     vpc: VpcAttachment | None = None  # None: never set
     isolated: bool = False  # environments are each for one tenant of its callers'; for the function's life
+    file_system: FileSystemMount | None = None
     image: ImageSettings | None = None  # None: its code is a zip package; for the function's life
 
     @property

@@ -65,6 +65,11 @@ class Cluster:
         "redis+cluster://HOST:PORT,... for a Redis Cluster. "
         "Empty: an embedded one is started.",
     )
+    file_systems: str = setting(
+        "",
+        "File systems that FileSystemConfigs may name: ARN=/FOLDER,... with ARNs of access points (elasticfilesystem) "
+        "and folders of the workers, in which all of these see the same. Empty: there are none.",
+    )
     runtimes: str = setting(
         "",
         "Runtimes that functions may be created with, separated by commas; empty: all that Lambent runs. A function "

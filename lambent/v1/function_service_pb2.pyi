@@ -1021,7 +1021,7 @@ class UpdateFunctionConfigurationRequest(_message.Message):
 
     @_builtins.property
     def file_system_configs(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileSystemConfig]:
-        """File systems to mount."""
+        """File systems to mount. An empty list takes the function's away."""
 
     @_builtins.property
     def image_config(self) -> Global___ImageConfig:

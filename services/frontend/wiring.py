@@ -12,8 +12,9 @@ from types import ModuleType
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from lambent.domain import networks
+from lambent.domain import file_systems, networks
 from lambent.domain.errors import AwsError
+from lambent.domain.file_systems import FileSystems
 from lambent.domain.networks import Networks
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
@@ -83,7 +84,7 @@ from services.frontend.operations.account import AccountOperations
 from services.frontend.operations.aliases import AliasOperations
 from services.frontend.operations.bus_events import BusEvents
 from services.frontend.operations.concurrency import ConcurrencyOperations
-from services.frontend.operations.configuration import runtimes
+from services.frontend.operations.configuration import Offer, runtimes
 from services.frontend.operations.editing import Editor
 from services.frontend.operations.event_invoke_configs import EventInvokeConfigOperations
 from services.frontend.operations.event_source_mappings import EventSourceOperations
@@ -140,9 +141,11 @@ class FrontendService:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         try:
-            self._runtimes = runtimes(settings.cluster.runtimes)
-            self._networks = Networks(
-                networks.parse(settings.vpc.subnets), networks.parse(settings.vpc.security_groups)
+            self._offer = Offer(
+                settings.limits,
+                runtimes(settings.cluster.runtimes),
+                Networks(networks.parse(settings.vpc.subnets), networks.parse(settings.vpc.security_groups)),
+                FileSystems(file_systems.parse(settings.cluster.file_systems)),
             )
             self._connections = load_connections(settings.queue.connections)
         except (ValueError, ConnectionsError) as error:
@@ -287,9 +290,7 @@ class FrontendService:
             publisher=publisher,
             secrets=secrets,
             urls=self._urls,
-            limits=limits,
-            runtimes=self._runtimes,
-            networks=self._networks,
+            offer=self._offer,
             attached=self._attached,
             clock=self._clock,
             ids=self._ids,

@@ -101,7 +101,7 @@ class Environment:
 
     def start(self) -> None:
         """Take a sandbox and begin the init phase. Raises SandboxUnavailable."""
-        if self._host.programs.have(self.deployment.runtime):
+        if not self._host.programs.missing(self.deployment):
             sandbox, snapshot = self._origin.first()
             self._adopt(sandbox, snapshot)
             self._origin.say_begun(self._log, snapshot)  # within an invocation AWS's log has no such line
@@ -296,9 +296,10 @@ class Environment:
         self._guest.begin(task)
 
     def _lacks_runtime(self) -> None:
-        """This worker has no interpreter for the function's runtime."""
+        """This worker lacks what the function needs."""
         if self._core.allows(Event.INIT_FAILED):
-            outcome = runtime_unavailable(self._core.request_id, self.deployment.runtime)
+            missing = self._host.programs.missing(self.deployment)
+            outcome = runtime_unavailable(self._core.request_id, missing)
             self._act(self._core.init_failed(outcome.error_type, outcome.document))
 
     # What the guest does

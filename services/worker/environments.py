@@ -199,7 +199,10 @@ class Environments:
         if slot is None:
             self._failed(environment_id, Reason.FULL, "no slot is free")
             return
-        spec = spec_of(environment_id, slot, deployment, unpacked, self._shared.limits, background=provisioned)
+        spec = spec_of(
+            environment_id, slot, deployment, unpacked, self._shared.limits, background=provisioned,
+            mounted=self._shared.programs.mounted(deployment),
+        )  # fmt: skip
         environment = Environment(
             self._shared, spec, deployment, generation, self._shared.ids.token(16), provisioned=provisioned,
             snapshot=snapshot, copy=copy,

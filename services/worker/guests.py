@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -168,13 +168,32 @@ class Programs:
     """The programs that are runtimes, beside those that a function or a layer brings."""
 
     interpreters: Mapping[str, Path]  # runtime name → interpreter
-    images: bool = False  # whether container images can run here
+    aside: bool = False  # whether sandboxes have a file system of their own, which images and what is mounted need
+    file_systems: Mapping[str, Path] = field(default_factory=dict)  # ARN of an access point → its folder here
 
     def have(self, runtime: str) -> bool:
         """Whether functions of this runtime can run here."""
         if runtime == RUNTIME:
-            return self.images
+            return self.aside
         return is_native(runtime) or family(runtime) == "provided" or runtime in self.interpreters
+
+    def missing(self, deployment: Deployment) -> str:
+        """What this worker lacks that a deployment needs, as one line; empty: nothing."""
+        runtime, arn = deployment.runtime, deployment.file_system_arn
+        if not self.have(runtime):
+            if runtime == RUNTIME:
+                return "The worker cannot make the file system that a container image needs; see worker.isolation"
+            return f"The worker has no interpreter for the runtime {runtime}; see worker.interpreters"
+        if arn and arn not in self.file_systems:
+            return f"The worker has no folder for {arn}; see file_systems"
+        if arn and not self.aside:
+            return "The worker cannot mount file systems; see worker.isolation"
+        return ""
+
+    def mounted(self, deployment: Deployment) -> tuple[Path, str] | None:
+        """The folder of a deployment's file system, and where it is inside; None: it has none."""
+        arn = deployment.file_system_arn
+        return (self.file_systems[arn], deployment.file_system_path) if arn in self.file_systems else None
 
     def commands(self, deployment: Deployment, sandbox: Sandbox, limits: Limits) -> list[list[str]]:
         """Commands of which the first whose program exists is the function's runtime, one that they have."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from opentelemetry.trace import SpanKind, StatusCode
 
 from lambent.domain import tracing
+from lambent.domain.file_systems import parse as parse_file_systems
 from lambent.infra.certificates import certificates
 from lambent.infra.clock import SystemClock, SystemIds
 from lambent.infra.config import ConfigError
@@ -79,6 +80,7 @@ class WorkerService:
             found, warnings = interpreters(settings.worker.interpreters)
             runtimes = runtime_dir(settings.worker.runtime_dir)
             connections = load(settings.queue.connections)
+            mounts = file_systems(settings.cluster.file_systems)
         except (UnusableInterpreter, ConnectionsError, ConfigError) as error:
             raise StartError(str(error)) from None
         for warning in warnings:
@@ -95,6 +97,7 @@ class WorkerService:
             run_dir=here.run / "worker",
             interpreters=found,
             runtime_dir=runtimes,
+            file_systems=mounts,
             limits=settings.limits,
             isolation=settings.worker.isolation,
             minimum_isolation=settings.worker.minimum_isolation,
@@ -197,3 +200,14 @@ class WorkerService:
             span.set_status(StatusCode.ERROR)
             span.set_attribute("error.type", record.error_type)
         span.end(start + int(record.duration_ms * 1e6))
+
+
+def file_systems(named: str) -> dict[str, Path]:
+    """The folders of access points, by ARN. Raises ConfigError."""
+    try:
+        found = {arn: Path(folder) for arn, folder in parse_file_systems(named).items()}
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if missing := [folder for folder in found.values() if not folder.is_dir()]:
+        raise ConfigError(f"file_systems: there is no folder {missing[0]} on this worker; mount it, or make it")
+    return {arn: folder.resolve() for arn, folder in found.items()}

@@ -84,9 +84,9 @@ class _Held:
 
 def spec_of(
     identity: str, slot: int, deployment: Deployment, unpacked: Unpacked, limits: Limits, *,
-    background: bool = False, snapshot: bool = False,
+    background: bool = False, snapshot: bool = False, mounted: tuple[Path, str] | None = None,
 ) -> SandboxSpec:  # fmt: skip
-    """What a deployment's sandbox must be like."""
+    """What a deployment's sandbox must be like. `mounted`: as in SandboxSpec."""
     return SandboxSpec(
         environment_id=identity,
         slot=slot,
@@ -101,6 +101,7 @@ def spec_of(
         background=background,
         snapshot=snapshot,
         image=unpacked.built,
+        mounted=mounted,
     )
 
 

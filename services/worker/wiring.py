@@ -64,6 +64,7 @@ class WorkerConfig:
     run_dir: Path  # sockets and temporary folders
     interpreters: Mapping[str, Path]  # runtime name → interpreter; at least one Python
     runtime_dir: Path | None = None  # the SDKs that functions find at /var/runtime
+    file_systems: Mapping[str, Path] = field(default_factory=dict)  # ARN of an access point → its folder
     advertised_address: str = ""  # what callers dial, where it differs from `address`
     limits: Limits = field(default_factory=Limits)
     isolation: str = "auto"  # auto, namespaces, user-namespace, landlock or process
@@ -137,6 +138,7 @@ class Worker:
                 interpreters={**pythons, **launched},
                 runtime_dir=config.runtime_dir,
                 folders=folders_of(config.interpreters),
+                mounted=tuple(dict.fromkeys(config.file_systems.values())),
                 level=config.isolation,
                 minimum=config.minimum_isolation,
                 network=config.network,
@@ -213,7 +215,7 @@ class Worker:
         self._agent.start()
 
     def _programs(self) -> Programs:
-        return Programs(self.config.interpreters, images=self.pool.level in ASIDE)
+        return Programs(self.config.interpreters, self.pool.level in ASIDE, self.config.file_systems)
 
     def _hello(self) -> pb.WorkerHello:
         return pb.WorkerHello(

@@ -217,6 +217,29 @@ def test_what_functions_in_a_subnet_reach_is_what_their_groups_say() -> None:
     assert pod(objects, "pool/default") == pod(without, "pool/default"), "workers stay when networks are added"
 
 
+def test_file_systems_are_claims_that_workers_mount() -> None:
+    arn = "arn:aws:elasticfilesystem:us-east-1:000000000000:access-point/fsap-0123456789abcdef"
+    named = [{"arn": f"{arn}0", "claim": "models"}, {"arn": f"{arn}1", "claim": "shared", "subPath": "a/b"}]
+    objects = rendered(f"fileSystems={json.dumps(named)}")
+    settings = tomllib.loads(one(objects, "ConfigMap", "lambent")["data"]["lambent.toml"])
+    assert settings["file_systems"] == f"{arn}0=/mnt/lambent/0,{arn}1=/mnt/lambent/1"
+    spec = pod(objects, "pool/default")["spec"]
+    claims = {
+        each["name"]: each["persistentVolumeClaim"]["claimName"]
+        for each in spec["volumes"]
+        if "persistentVolumeClaim" in each
+    }
+    assert claims == {"file-system-0": "models", "file-system-1": "shared"}
+    mounts = [each for each in spec["containers"][0]["volumeMounts"] if each["name"] in claims]
+    assert mounts == [
+        {"name": "file-system-0", "mountPath": "/mnt/lambent/0"},
+        {"name": "file-system-1", "mountPath": "/mnt/lambent/1", "subPath": "a/b"},
+    ]
+    for component in COMPONENTS:
+        volumes = pod(objects, f"Deployment/lambent-{component}")["spec"]["volumes"]
+        assert not any(each["name"] in claims for each in volumes)
+
+
 def test_certificates() -> None:
     made = rendered("tls.enabled=true")
     assert (

@@ -65,6 +65,7 @@ BAD = (
     ('workers.pools=[{"name": "a", "rule": {"subnets": ["subnet-1"]}}]', "pool a: subnet-1 is not in vpc.subnets"),
     ('vpc.subnets=[{"id": "subnet-1", "vpc": "vpc-1"}]', "no pool's rule names subnet-1"),
     ('vpc.subnets=[{"id": "subnet_1", "vpc": "vpc-1"}]', "/vpc/subnets/0/id"),
+    ('fileSystems=[{"arn": "models", "claim": "models"}]', "/fileSystems/0/arn"),
     (
         'workers={"isolation": "restricted", "minimumIsolation": "namespaces"}',
         "pool default: isolation=restricted gives landlock at best",

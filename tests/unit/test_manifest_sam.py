@@ -43,6 +43,7 @@ def test_a_function_has_the_models_defaults(tmp_path: Path) -> None:
         "Runtime": "python3.11", "Handler": "app.handler", "Description": "", "MemorySize": 128, "Timeout": 3,
         "EphemeralStorage": {"Size": 512}, "Environment": {"Variables": {}}, "TracingConfig": {"Mode": "PassThrough"},
         "VpcConfig": {"SubnetIds": [], "SecurityGroupIds": []}, "DeadLetterConfig": {"TargetArn": ""},
+        "FileSystemConfigs": [],
     }  # fmt: skip
     assert (function.reserved, function.provisioned, function.alias, function.publish) == (None, None, None, False)
 

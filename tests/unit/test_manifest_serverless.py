@@ -35,6 +35,7 @@ def test_a_function_has_the_frameworks_defaults(tmp_path: Path) -> None:
         "Runtime": "python3.11", "Handler": "app.handler", "Description": "", "MemorySize": 1024, "Timeout": 6,
         "EphemeralStorage": {"Size": 512}, "Environment": {"Variables": {}}, "TracingConfig": {"Mode": "PassThrough"},
         "VpcConfig": {"SubnetIds": [], "SecurityGroupIds": []}, "DeadLetterConfig": {"TargetArn": ""},
+        "FileSystemConfigs": [],
     }  # fmt: skip
     assert (function.reserved, function.provisioned, function.alias, function.publish) == (None, None, None, True)
     assert (function.event_invoke, function.url, function.sources, function.layers) == (None, None, [], [])

@@ -16,6 +16,9 @@
 {{- if .Values.accessKeys.existingSecret }}
 {{- $_ := set $cluster "access_keys" (printf "/etc/lambent-access-keys/%s" .Values.accessKeys.existingSecretKey) }}
 {{- end }}
+{{- $mounted := list }}
+{{- range $number, $each := .Values.fileSystems }}{{ $mounted = append $mounted (printf "%s=/mnt/lambent/%d" $each.arn $number) }}{{ end }}
+{{- $_ := set $cluster "file_systems" (join "," $mounted) }}
 {{- $settings := dict
   "storage" (dict "code" .Values.storage.code "logs" .Values.storage.logs)
   "timing" (dict "drain_seconds" (float64 .Values.drainSeconds) "leave_seconds" (float64 .Values.leaveSeconds) "leadership_seconds" (float64 .Values.scheduler.leadershipSeconds))
@@ -55,7 +58,7 @@
 {{/* What of the settings a worker goes by: a change of others leaves its pods as they are. */}}
 {{- define "lambent.workerSettings" -}}
 {{- $settings := include "lambent.settings" . | fromYaml }}
-{{- $cluster := pick $settings.cluster "data" "account" "region" }}
+{{- $cluster := pick $settings.cluster "data" "account" "region" "file_systems" }}
 {{- toJson (merge (dict "cluster" $cluster) (omit $settings "kubernetes" "scheduling" "cluster" "vpc")) }}
 {{- end }}
 

@@ -153,6 +153,13 @@ spec:
         {{- toYaml (mustMergeOverwrite (mustDeepCopy $profile.container) (mustDeepCopy $pool.securityContext)) | nindent 8 }}
       volumeMounts:
         {{- include "lambent.mounts" $root | nindent 8 }}
+        {{- range $number, $each := $root.Values.fileSystems }}
+        - name: file-system-{{ $number }}
+          mountPath: /mnt/lambent/{{ $number }}
+          {{- with $each.subPath }}
+          subPath: {{ . }}
+          {{- end }}
+        {{- end }}
         {{- with $pool.extraVolumeMounts }}
         {{- tpl (toYaml .) $root | nindent 8 }}
         {{- end }}
@@ -161,6 +168,11 @@ spec:
     {{- end }}
   volumes:
     {{- include "lambent.volumes" (dict "root" $root) | nindent 4 }}
+    {{- range $number, $each := $root.Values.fileSystems }}
+    - name: file-system-{{ $number }}
+      persistentVolumeClaim:
+        claimName: {{ $each.claim }}
+    {{- end }}
     {{- with $pool.extraVolumes }}
     {{- tpl (toYaml .) $root | nindent 4 }}
     {{- end }}

@@ -205,6 +205,8 @@ class _Deployment:
         wanted = {name: value for name, value in self._planned.configuration.items() if name not in _FIXED}
         current = {**current, "ImageConfig": current.get("ImageConfigResponse", {}).get("ImageConfig")}
         changes = differing(current, wanted)
+        if changes.get("FileSystemConfigs") == []:
+            changes["FileSystemConfigs"] = [{}]  # one empty item stands for none
         if [each["Arn"] for each in current.get("Layers", [])] != self._layers:
             changes["Layers"] = self._layers or [""]  # one empty item stands for none
         if "SnapStart" not in wanted and current.get("SnapStart", {}).get("ApplyOn", "None") != "None":

@@ -31,7 +31,7 @@ _READ = {
     "FunctionName", "CodeUri", "InlineCode", "MemorySize", "Timeout", "EphemeralStorage", "Environment", "VpcConfig",
     "Tracing", "DeadLetterQueue", "Architectures", "Layers", "Tags", "ReservedConcurrentExecutions", "SnapStart",
     "ProvisionedConcurrencyConfig", "AutoPublishAlias", "EventInvokeConfig", "FunctionUrlConfig", "Events",
-    "PackageType", "ImageUri", "ImageConfig", *_AS_THEY_ARE,
+    "PackageType", "ImageUri", "ImageConfig", "FileSystemConfigs", *_AS_THEY_ARE,
 }  # fmt: skip
 _NOTHING_HERE = {
     "Role", "Policies", "AssumeRolePolicyDocument", "PermissionsBoundary", "RolePath", "KmsKeyArn", "PropagateTags",
@@ -295,6 +295,7 @@ class _Template:
                 "TargetArn": members(said.get("DeadLetterQueue"), f"{where}DeadLetterQueue").get("TargetArn", "")
             },
         }
+        configuration["FileSystemConfigs"] = listed(said.get("FileSystemConfigs"), f"{where}FileSystemConfigs")
         for member in ("Architectures", "SnapStart"):
             if said.get(member) is not None:
                 configuration[member] = said[member]

@@ -41,7 +41,7 @@ _FUNCTION_READ = {
     "handler", "name", "description", "runtime", "memorySize", "timeout", "ephemeralStorageSize", "environment",
     "reservedConcurrency", "provisionedConcurrency", "layers", "tags", "architecture", "tracing", "vpc", "onError",
     "destinations", "maximumEventAge", "maximumRetryAttempts", "url", "snapStart", "package", "events", "logs",
-    "image",
+    "image", "fileSystemConfig",
 }  # fmt: skip
 _PROVIDER_READ = {"name", "versionFunctions", "ecr"}  # beside what functions have
 _FUNCTION_NOTHING = {
@@ -257,6 +257,17 @@ class _Reader:
             ]
             for name, member in (("subnetIds", "SubnetIds"), ("securityGroupIds", "SecurityGroupIds"))
         }
+        mount = members(function.get("fileSystemConfig"), f"{where}.fileSystemConfig")
+        configuration["FileSystemConfigs"] = (
+            []
+            if not mount
+            else [
+                {
+                    member: self._references.text(mount.get(name), f"{where}.fileSystemConfig.{name}")
+                    for name, member in (("arn", "Arn"), ("localMountPath", "LocalMountPath"))
+                }
+            ]
+        )
         failed = function.get("onError")
         configuration["DeadLetterConfig"] = {
             "TargetArn": "" if failed is None else self._references.text(failed, f"{where}.onError")

@@ -52,7 +52,7 @@ def _deployment(
     secrets: SecretBox, tenant: Tenant, name: str, version: str, deployed: Deployed
 ) -> deployment_pb2.Deployment:
     configuration = deployed.configuration
-    image = configuration.image or ImageSettings()
+    image, mount = configuration.image or ImageSettings(), configuration.file_system
     return deployment_pb2.Deployment(
         account=tenant.account,
         region=tenant.region,
@@ -76,5 +76,7 @@ def _deployment(
         entry_point=image.entry_point,
         command=image.command,
         working_directory=image.working_directory,
+        file_system_arn="" if mount is None else mount.arn,
+        file_system_path="" if mount is None else mount.path,
         snap_start=version != LATEST and configuration.snap_start == "PublishedVersions",
     )

@@ -70,6 +70,8 @@ class Deployment(_message.Message):
     ENTRY_POINT_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
+    FILE_SYSTEM_ARN_FIELD_NUMBER: _builtins.int
+    FILE_SYSTEM_PATH_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Tenant: twelve digits."""
     region: _builtins.str
@@ -103,6 +105,9 @@ class Deployment(_message.Message):
     package.
     """
     working_directory: _builtins.str
+    file_system_arn: _builtins.str
+    """ARN of the access point of a file system, and where it is mounted; empty: none is."""
+    file_system_path: _builtins.str
     @_builtins.property
     def variables(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The user's environment variables, in the clear: this message travels between our own processes only."""
@@ -144,10 +149,12 @@ class Deployment(_message.Message):
         entry_point: _abc.Iterable[_builtins.str] | None = ...,
         command: _abc.Iterable[_builtins.str] | None = ...,
         working_directory: _builtins.str = ...,
+        file_system_arn: _builtins.str = ...,
+        file_system_path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "application_log_level", b"application_log_level", "code_sha256", b"code_sha256", "command", b"command", "deployment_id", b"deployment_id", "entry_point", b"entry_point", "ephemeral_storage_mb", b"ephemeral_storage_mb", "function_name", b"function_name", "handler", b"handler", "image", b"image", "layer_sha256", b"layer_sha256", "log_format", b"log_format", "log_group", b"log_group", "memory_mb", b"memory_mb", "region", b"region", "role", b"role", "runtime", b"runtime", "snap_start", b"snap_start", "system_log_level", b"system_log_level", "tenant_id", b"tenant_id", "timeout_seconds", b"timeout_seconds", "variables", b"variables", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "application_log_level", b"application_log_level", "code_sha256", b"code_sha256", "command", b"command", "deployment_id", b"deployment_id", "entry_point", b"entry_point", "ephemeral_storage_mb", b"ephemeral_storage_mb", "file_system_arn", b"file_system_arn", "file_system_path", b"file_system_path", "function_name", b"function_name", "handler", b"handler", "image", b"image", "layer_sha256", b"layer_sha256", "log_format", b"log_format", "log_group", b"log_group", "memory_mb", b"memory_mb", "region", b"region", "role", b"role", "runtime", b"runtime", "snap_start", b"snap_start", "system_log_level", b"system_log_level", "tenant_id", b"tenant_id", "timeout_seconds", b"timeout_seconds", "variables", b"variables", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,7 @@ import dataclasses
 
 from lambent.domain import destinations, images, tenancy
 from lambent.domain.errors import invalid_parameter
+from lambent.domain.file_systems import FileSystems
 from lambent.domain.functions import Code, Configuration, FunctionRecord, Snapshot, State, UpdateStatus, VersionRecord
 from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, Tenant, function_arn
@@ -59,16 +60,21 @@ def check_runtime(runtime: str, served: frozenset[str]) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Offer:
+    """What functions may be given in this cluster."""
+
+    limits: Limits
+    runtimes: frozenset[str]
+    networks: Networks
+    file_systems: FileSystems
+
+
 def from_create(
-    request: pb.CreateFunctionRequest,
-    tenant: Tenant,
-    name: str,
-    limits: Limits,
-    served: frozenset[str],
-    networks: Networks,
-    secrets: SecretBox,
+    request: pb.CreateFunctionRequest, tenant: Tenant, name: str, offer: Offer, secrets: SecretBox
 ) -> Configuration:
     """The configuration that a CreateFunction asks for, with AWS's defaults."""
+    limits = offer.limits
     of_image = request.package_type == images.PACKAGE_TYPE
     if not of_image and not (request.HasField("runtime") and request.HasField("handler")):
         raise invalid_parameter(
@@ -96,7 +102,7 @@ def from_create(
         isolated=request.tenancy_config.tenant_isolation_mode == tenancy.PER_TENANT,
         image=images.ImageSettings() if of_image else None,
     )
-    return merge(blank, request, tenant, name, limits, served, networks, secrets)
+    return merge(blank, request, tenant, name, offer, secrets)
 
 
 def merge(
@@ -104,12 +110,11 @@ def merge(
     request: pb.CreateFunctionRequest | pb.UpdateFunctionConfigurationRequest,
     tenant: Tenant,
     name: str,
-    limits: Limits,
-    served: frozenset[str],
-    networks: Networks,
+    offer: Offer,
     secrets: SecretBox,
 ) -> Configuration:
     """`current` with the members that `request` carries; maps are replaced whole."""
+    limits = offer.limits
     changes: dict[str, object] = {}
     if current.image is not None and (request.HasField("runtime") or request.HasField("handler") or request.layers):
         raise invalid_parameter(
@@ -118,7 +123,7 @@ def merge(
     if request.HasField("image_config"):
         changes["image"] = _image_settings(current, request.image_config, limits)
     if request.HasField("runtime"):
-        check_runtime(request.runtime, served)
+        check_runtime(request.runtime, offer.runtimes)
         changes["runtime"] = request.runtime
     for member in ("role", "handler", "description", "timeout"):
         if request.HasField(member):
@@ -143,7 +148,12 @@ def merge(
         changes["snap_start"] = request.snap_start.apply_on
     if request.HasField("vpc_config"):
         asked = request.vpc_config
-        changes["vpc"] = networks.attach(asked.subnet_ids, asked.security_group_ids, asked.ipv6_allowed_for_dual_stack)
+        changes["vpc"] = offer.networks.attach(
+            asked.subnet_ids, asked.security_group_ids, asked.ipv6_allowed_for_dual_stack
+        )
+    for mount in request.file_system_configs:
+        none = not mount.ByteSize()  # one empty item stands for none (`clearable` in options.proto)
+        changes["file_system"] = None if none else offer.file_systems.mount(tenant, mount.arn, mount.local_mount_path)
     if request.HasField("logging_config"):
         changes |= _logging(current, request.logging_config)
     merged = dataclasses.replace(current, **changes)  # type: ignore[arg-type]
@@ -167,6 +177,8 @@ def _check_snap_start(wanted: Configuration, limits: Limits) -> None:
             f"Ephemeral storage of more than {limits.default_ephemeral_storage_mb} MB is not supported for SnapStart "
             "enabled functions."
         )
+    if wanted.file_system is not None:
+        raise invalid_parameter("FileSystemConfigs is not supported for SnapStart enabled functions.")
     if wanted.isolated:
         raise tenancy.unsupported("SnapStart")
 
@@ -299,6 +311,9 @@ def to_message(
         message.kms_key_arn = configuration.kms_key_arn
     if configuration.isolated:
         message.tenancy_config.tenant_isolation_mode = tenancy.PER_TENANT
+    if configuration.file_system is not None:
+        mount = configuration.file_system
+        message.file_system_configs.add(arn=mount.arn, local_mount_path=mount.path)
     for layer in configuration.layers:
         message.layers.add(arn=layer.arn, code_size=layer.code.size)
     if configuration.vpc is not None:

@@ -10,9 +10,7 @@ from lambent.domain.concurrency import ConcurrencyState
 from lambent.domain.errors import AwsError, conflict, invalid_parameter
 from lambent.domain.functions import Code, Configuration, Function, FunctionRecord, State, UpdateStatus, VersionRecord
 from lambent.domain.layers import check_size
-from lambent.domain.limits import Limits
 from lambent.domain.names import LATEST, FunctionRef, Tenant, is_version, not_found, parse
-from lambent.domain.networks import Networks
 from lambent.infra.functions.attached import AttachedFunctions
 from lambent.infra.functions.port import EVERY_VERSION, NOBODY, Edit, FunctionStore
 from lambent.infra.secrets import SecretBox
@@ -47,16 +45,13 @@ class FunctionOperations:
         publisher: Publisher,
         secrets: SecretBox,
         urls: CodeUrls,
-        limits: Limits,
-        runtimes: frozenset[str],
-        networks: Networks,
+        offer: conf.Offer,
         attached: AttachedFunctions,
         clock: Clock,
         ids: Ids,
     ) -> None:
-        """`runtimes`: those that functions may have. `networks`: what they may be attached to."""
-        self._runtimes = runtimes
-        self._networks = networks
+        """`offer`: what functions may be given."""
+        self._offer = offer
         self._attached = attached
         self._store = store
         self._uploads = uploads
@@ -68,7 +63,7 @@ class FunctionOperations:
         self._publisher = publisher
         self._secrets = secrets
         self._urls = urls
-        self._limits = limits
+        self._limits = offer.limits
         self._clock = clock
         self._ids = ids
 
@@ -79,9 +74,7 @@ class FunctionOperations:
             raise invalid_parameter("A function cannot be created with a qualifier in its name.")
         refuse_unserved(request)
         refuse_unserved(request.code)
-        configuration = conf.from_create(
-            request, ref.tenant, ref.name, self._limits, self._runtimes, self._networks, self._secrets
-        )
+        configuration = conf.from_create(request, ref.tenant, ref.name, self._offer, self._secrets)
         configuration = dataclasses.replace(configuration, layers=await self._layers.attach(request.layers, call))
         if await self._store.get(ref.tenant, ref.name) is not None:
             raise _exists(ref)
@@ -194,10 +187,7 @@ class FunctionOperations:
         ref = function_ref(request.function_name, call)
         refuse_unserved(request)
         record = await self._lookups.changeable(ref, request.revision_id if request.HasField("revision_id") else None)
-        configuration = conf.merge(
-            record.configuration, request, ref.tenant, ref.name, self._limits, self._runtimes, self._networks,
-            self._secrets,
-        )  # fmt: skip
+        configuration = conf.merge(record.configuration, request, ref.tenant, ref.name, self._offer, self._secrets)
         if request.layers:
             configuration = dataclasses.replace(configuration, layers=await self._layers.attach(request.layers, call))
             check_size(record.code.unzipped, configuration.layers, self._limits.unzipped_bytes)

@@ -12,7 +12,6 @@ from lambent.domain.errors import invalid_parameter
 # Member (as AWS spells it) → why it is refused when it is sent with a value.
 UNSERVED: Mapping[str, str] = {
     "PublishTo": "managed instances are not served",
-    "FileSystemConfigs": "file systems are not served yet",
     "CodeSigningConfigArn": "code signing is not served yet",
     "CapacityProviderConfig": "managed instances are not served",
     "DurableConfig": "durable executions are not served",

@@ -252,12 +252,15 @@ def _member_filler(field: FieldDescriptor, known: dict[str, Filler]) -> Filler:
     if nested is not None:
         fill_nested = _message_filler(nested, known)
         if field.is_repeated:
+            clearable = field.GetOptions().Extensions[options_pb2.field].clearable
 
             def fill_messages(message: Any, value: Any) -> None:
                 items = getattr(message, name)
                 for each in _list(value):
                     if each is not None:
                         fill_nested(items.add(), each)
+                if clearable and not items:
+                    items.add()  # as of other lists, one empty item stands for none
 
             return fill_messages
 

@@ -127,7 +127,7 @@ def _field(
             return None
         nested = _checks(field.message_type, known)
         if field.is_repeated:
-            return None, _list_of_messages(nested, _length(rule))
+            return None, _list_of_messages(nested, _length(rule), clearable=rule.clearable)
         return None, lambda value, path: iter(nested.violations(value, f"{path}."))
     return _leaf(_list_constraints(rule) if field.is_repeated else _scalar_constraints(rule), rule)
 
@@ -156,8 +156,10 @@ def _leaf(constraints: list[Constraint], rule: options_pb2.FieldRule) -> tuple[C
     return quick, check
 
 
-def _list_of_messages(nested: _MessageChecks, constraints: list[Constraint]) -> FieldCheck:
+def _list_of_messages(nested: _MessageChecks, constraints: list[Constraint], *, clearable: bool) -> FieldCheck:
     def check(value: Any, path: str) -> Iterator[str]:
+        if clearable and len(value) == 1 and not value[0].ByteSize():
+            return  # one empty item, which stands for none
         for constraint in constraints:
             text = constraint(value)
             if text is not None:

@@ -34,7 +34,7 @@ from services.worker.artifacts.image_tree import Entry, Kind, Tree
 from services.worker.artifacts.layer_sets import link
 
 # Where sandboxes mount something (services/worker/guest/roots.py).
-_MOUNTED_FOLDERS, _MOUNTED_FILES = ("proc", "dev", "tmp"), ("etc/resolv.conf", "etc/hosts")
+_MOUNTED_FOLDERS, _MOUNTED_FILES = ("proc", "dev", "tmp", "mnt"), ("etc/resolv.conf", "etc/hosts")
 _ENTRIES = "entries.json"
 _CHUNK = 1024 * 1024
 _MODE = 0o777  # what is kept of permissions

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from lambent.domain.images import RUNTIME
 from services.worker.core.reasons import Reason
 
 EXIT_ERROR = "Runtime.ExitError"
@@ -94,12 +93,8 @@ def stopped(request_id: str) -> Outcome:
     return Outcome("Sandbox.Failure", document, "error", None, Reason.STOPPED)
 
 
-def runtime_unavailable(request_id: str, runtime: str) -> Outcome:
-    """The worker cannot run what the runtime needs. The name is ours: on AWS there is no such case."""
-    if runtime == RUNTIME:
-        text = "The worker cannot make the file system that a container image needs; see worker.isolation"
-    else:
-        text = f"The worker has no interpreter for the runtime {runtime}; see worker.interpreters"
+def runtime_unavailable(request_id: str, text: str) -> Outcome:
+    """The worker lacks what the function needs. The name is ours: on AWS there is no such case."""
     document = _document("Runtime.Unavailable", f"RequestId: {request_id} Error: {text}")
     return Outcome("Runtime.Unavailable", document, "error", text, None)
 

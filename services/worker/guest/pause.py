@@ -109,7 +109,7 @@ def _lay(zygote: Any, peer: socket.socket, message: Dict[str, Any], descriptors:
     os.closerange(before + 1, 1 << 16)
     # Files are laid out with the zygote's rights, and so that whoever comes into the user namespace cannot undo it.
     kernel.unshare(kernel.CLONE_NEWNS)
-    roots.fill(message["claim"], zygote.packages_flags)
+    roots.furnish(zygote.config, message["claim"], zygote.packages_flags)
     if message["users"] is not None:
         snapshot = message["users"][0]
         os.setresgid(snapshot, snapshot, snapshot)

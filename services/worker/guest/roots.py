@@ -8,6 +8,7 @@
 /var/runtime                                         the SDKs that every function finds, where they are installed
 /run/lambent/guest                                   programs of ours that run a function; see bootstraps there
 PACKAGES                                             every unpacked package; each sandbox detaches it at its claim
+MOUNTED                                              folders that functions may have in /mnt; likewise
 
 A sandbox of a container image leaves all this for the image's own at its claim.
 """
@@ -17,12 +18,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 kernel: Any = importlib.import_module("_lambent_kernel")
 
 PACKAGES = "/run/lambent/packages"
 GUEST = "/run/lambent/guest"
+MOUNTED = "/run/lambent/mounted"
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -76,7 +78,10 @@ def enter_root(config: Dict[str, Any]) -> None:
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     root = config["staging"]
     kernel.mount("tmpfs", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=8m")
-    for folder in ("proc", "dev", "tmp", "opt", "etc", "var/task", "var/runtime", "run", PACKAGES[1:], GUEST[1:]):
+    for folder in (
+        "proc", "dev", "tmp", "opt", "etc", "mnt", "var/task", "var/runtime", "run",
+        PACKAGES[1:], GUEST[1:], MOUNTED[1:],
+    ):  # fmt: skip
         os.makedirs(os.path.join(root, folder), 0o755, exist_ok=True)
     os.symlink(sys.base_prefix, os.path.join(root, "var/lang"))  # where AWS's images have the interpreter
     _system(root, [*config["prefixes"], *config["folders"]])
@@ -93,6 +98,13 @@ def enter_root(config: Dict[str, Any]) -> None:
     for name, link in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         os.symlink("/proc/self/" + link, os.path.join(root, "dev", name))
     kernel.bind(config["packages"], root + PACKAGES, flags=kernel.MS_NOSUID | kernel.MS_NODEV)
+    if config["mounted"]:
+        # In a mount of their own, with which they all go.
+        kernel.mount("tmpfs", root + MOUNTED, "tmpfs", _OWN, "size=1m,mode=700")
+        for number, folder in enumerate(config["mounted"]):
+            place = "%s%s/%d" % (root, MOUNTED, number)
+            os.mkdir(place, 0o700)
+            kernel.bind(folder, place, read_only=False, flags=_OWN)
     # Ours is mounted after the new root is made and before the old one goes: a user namespace may mount a /proc only
     # while it sees another whole one.
     kernel.mount("proc", root + "/proc", "proc", _PROC)
@@ -110,11 +122,21 @@ def mount_proc() -> None:
     kernel.bind("/proc/sys", "/proc/sys", kept=_PROC)
 
 
-def fill(claim: Dict[str, Any], kept: int) -> None:
-    """Put a function's own into a fresh sandbox's file system: /tmp, package and layers, and nobody else's packages.
+def furnish(config: Dict[str, Any], claim: Dict[str, Any], kept: int) -> None:
+    """Put a function's own into a fresh sandbox's file system, and take what is others' out of it.
 
     `kept`: the flags that whatever is made of PACKAGES keeps.
     """
+    if config["mounted"]:
+        _mount_folder(claim["mounted"])
+    if claim["image"]:
+        _enter_image(claim, kept)
+    else:
+        _fill(claim, kept)
+
+
+def _fill(claim: Dict[str, Any], kept: int) -> None:
+    """/tmp, package and layers, and nobody else's packages."""
     kernel.mount("tmpfs", "/tmp", "tmpfs", _OWN, "size=%dm,mode=1777" % claim["tmp_mb"])
     kernel.bind(PACKAGES + "/" + claim["package"], "/var/task", flags=_OWN, kept=kept)
     if claim["opt"] is not None:
@@ -122,7 +144,17 @@ def fill(claim: Dict[str, Any], kept: int) -> None:
     kernel.unmount(PACKAGES)
 
 
-def enter_image(claim: Dict[str, Any], kept: int) -> None:
+def _mount_folder(mounted: Optional[Dict[str, Any]]) -> None:
+    """Mount the folder that a function has in /mnt, and take all of them out of sight."""
+    if mounted is not None:
+        kernel.mount("tmpfs", "/mnt", "tmpfs", _OWN, "size=16k,mode=755")
+        os.mkdir(mounted["path"], 0o755)
+        kernel.bind(MOUNTED + "/%d" % mounted["number"], mounted["path"], read_only=False, flags=_OWN)
+        kernel.mount("none", "/mnt", "", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | _OWN)
+    kernel.unmount(MOUNTED)
+
+
+def _enter_image(claim: Dict[str, Any], kept: int) -> None:
     """Leave that file system for a function's image, with its own /tmp, and what is ours of /dev, /etc and /proc.
 
     The image has something at each of these places, and links at none.
@@ -131,6 +163,8 @@ def enter_image(claim: Dict[str, Any], kept: int) -> None:
     kernel.bind(PACKAGES + "/" + claim["package"], image, flags=_OWN, kept=kept)
     kernel.mount("tmpfs", image + "/tmp", "tmpfs", _OWN, "size=%dm,mode=1777" % claim["tmp_mb"])
     kernel.mount("/dev", image + "/dev", "", kernel.MS_BIND | kernel.MS_REC)
+    if claim["mounted"] is not None:
+        kernel.mount("/mnt", image + "/mnt", "", kernel.MS_BIND | kernel.MS_REC)
     for name in _FOUND:
         if os.path.isfile("/etc/" + name):
             kernel.bind("/etc/" + name, image + "/etc/" + name, flags=_OWN)

@@ -6,13 +6,13 @@ socket to the worker for the notes that wire.py lists:
     FORK     with guest end of the channel, write end of the output pipe, then the cgroup.procs files to enter
 
 CONFIG is JSON: level, network (the profile's name), staging (empty folder to build the root on), packages (the worker's
-unpacked packages), prefixes (folders that the interpreter needs), folders (others that functions see), guest (the one
-that this is in), runtime (folder or null), users [first id, how many]. The child then waits for a CLAIM frame on its
-channel:
+unpacked packages), prefixes (folders that the interpreter needs), folders (others that functions see), mounted (those
+that a claim may have mounted, by number), guest (the one that this is in), runtime (folder or null), users [first id,
+how many]. The child then waits for a CLAIM frame on its channel:
 
     {"package": folder name, "opt": folder name or null, "tmp_mb": n, "uid": n or null, "descriptors": n,
      "processes": n or null, "tmp": folder, "task": folder, "layers": folder or null, "joins": bool, "launcher": bool,
-     "snapshot": bool, "image": bool}
+     "snapshot": bool, "image": bool, "mounted": {"number": n, "path": place inside, "group": n or null} or null}
 
 `tmp`, `task` and `layers` name host folders and matter where a sandbox has no file system of its own. A claim that
 joins brings the mount namespace of a sandbox that has died, so that its /tmp lives on; that of a snapshot brings the
@@ -336,7 +336,7 @@ class Stem:
             roots.mount_proc()
             fresh = os.path.ismount(roots.PACKAGES)  # its process ended before it had settled
         if fresh:
-            (roots.enter_image if claim["image"] else roots.fill)(claim, self.packages_flags)
+            roots.furnish(self.config, claim, self.packages_flags)
         os.chdir("/" if claim["image"] else "/var/task")
         uid = claim["uid"]
         if uid is not None:
@@ -345,7 +345,12 @@ class Stem:
                 # Counted for the user, which is this sandbox's own, unless another worker here uses the same ids: no
                 # control group would count those.
                 resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
-            os.setresgid(uid, uid, uid)
+            group = uid
+            if claim["mounted"] is not None and claim["mounted"]["group"] is not None:
+                # What one environment writes there, others may change that are not the same user.
+                group = claim["mounted"]["group"]
+                os.umask(0o002)
+            os.setresgid(group, group, group)
             os.setresuid(uid, uid, uid)
 
 

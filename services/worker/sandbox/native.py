@@ -47,6 +47,7 @@ class NativeConfig:
     interpreters: Mapping[str, Path]  # runtime name → Python interpreter that its sandboxes are forked from
     runtime_dir: Path | None = None  # what functions find at /var/runtime; None: nothing
     folders: tuple[Path, ...] = ()  # further folders that functions see, read-only, at the same place
+    mounted: tuple[Path, ...] = ()  # folders that sandboxes may have mounted, to be written to
     level: str = "auto"  # auto, or one of LEVELS
     minimum: str = "process"  # a weaker level is refused
     network: str = "full"  # or loopback, none
@@ -199,6 +200,7 @@ class NativePool:
             "guest": str(GUEST),
             "runtime": None if config.runtime_dir is None else str(config.runtime_dir.resolve()),
             "folders": [str(folder) for folder in config.folders],
+            "mounted": [str(folder) for folder in config.mounted],
         }
         for interpreter in dict.fromkeys(config.interpreters.values()):
             stems = self._stems[interpreter] = Stems(interpreter, common, config.stems, self, self._lost)
@@ -288,7 +290,13 @@ class NativePool:
             "layers": None if spec.opt is None else str(spec.opt),
             "snapshot": spec.snapshot,
             "image": spec.image is not None,
+            "mounted": None if spec.mounted is None else self._mounted(*spec.mounted),
         }
+
+    def _mounted(self, folder: Path, place: str) -> dict[str, Any]:
+        """A folder as sandboxes know it. Functions are of its group, where they have users of their own."""
+        group = folder.stat().st_gid if self._level == NAMESPACES else 0
+        return {"number": self._config.mounted.index(folder), "path": place, "group": group or None}
 
     def _below(self, folder: Path) -> str:
         """A package folder as sandboxes know it. With `Path.relative_to` a start would take a twentieth longer here."""

@@ -17,8 +17,8 @@ from lambent.domain.images import Built
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """What one environment's sandbox must be like. That of an image has the image's file system, and needs a level
-    with a file system of its own."""
+    """What one environment's sandbox must be like. That of an image, or one with a folder mounted, needs a level with
+    file systems of its own."""
 
     environment_id: str
     slot: int  # number on this worker, from 0; the unprivileged user id is derived from it
@@ -32,6 +32,7 @@ class SandboxSpec:
     program: bool = False  # the launcher starts the function's runtime as a program, whichever it is
     snapshot: bool = False  # its function's init phase is followed by `restore`s instead of invocations
     image: Built | None = None  # what the image says of itself whose root is `code`; None: it is a package
+    mounted: tuple[Path, str] | None = None  # a folder on the worker, and where it is inside, to be written to
     background: bool = False  # nobody waits for its init phase, which yields to everything else where it can
 
 
