@@ -298,8 +298,7 @@ class Environment:
     def _lacks_runtime(self) -> None:
         """This worker lacks what the function needs."""
         if self._core.allows(Event.INIT_FAILED):
-            missing = self._host.programs.missing(self.deployment)
-            outcome = runtime_unavailable(self._core.request_id, missing)
+            outcome = runtime_unavailable(self._core.request_id, self._host.programs.missing(self.deployment))
             self._act(self._core.init_failed(outcome.error_type, outcome.document))
 
     # What the guest does
