@@ -236,7 +236,7 @@ def _message_filler(descriptor: Any, known: dict[str, Filler]) -> Filler:
 
 
 def _member_filler(field: FieldDescriptor, known: dict[str, Filler]) -> Filler:
-    name = field.name
+    name, rule = field.name, field.GetOptions().Extensions[options_pb2.field]
     nested = field.message_type
     if nested is not None and nested.GetOptions().map_entry:
         return _map_filler(name, nested.fields_by_name["value"])
@@ -252,14 +252,12 @@ def _member_filler(field: FieldDescriptor, known: dict[str, Filler]) -> Filler:
     if nested is not None:
         fill_nested = _message_filler(nested, known)
         if field.is_repeated:
-            clearable = field.GetOptions().Extensions[options_pb2.field].clearable
 
             def fill_messages(message: Any, value: Any) -> None:
                 items = getattr(message, name)
-                for each in _list(value):
-                    if each is not None:
-                        fill_nested(items.add(), each)
-                if clearable and not items:
+                for each in (each for each in _list(value) if each is not None):
+                    fill_nested(items.add(), each)
+                if rule.clearable and not items:
                     items.add()  # as of other lists, one empty item stands for none
 
             return fill_messages
@@ -272,7 +270,6 @@ def _member_filler(field: FieldDescriptor, known: dict[str, Filler]) -> Filler:
         return fill_message
     read = _reader(field)
     if field.is_repeated:
-        rule = field.GetOptions().Extensions[options_pb2.field]
         if rule.clearable:
             return _clearable_filler(name, read)
         least = rule.length.min
