@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from lambent.domain.errors import invalid_parameter
 from lambent.domain.functions import FileSystemMount
@@ -32,7 +31,7 @@ class FileSystems:
             raise invalid_parameter(
                 f"FileSystemConfigs: the access point {arn} does not exist; file_systems has those that do."
             )
-        if PurePosixPath(path).name in ("", ".", "..", "mnt"):
+        if path.rpartition("/")[2] in (".", ".."):
             raise invalid_parameter(f"LocalMountPath: {path} is no folder below /mnt.")
         return FileSystemMount(arn, path)
 

@@ -76,6 +76,7 @@ class NativePool:
         self._uid_base = config.uid_base  # or what this user namespace has instead
         self._reason = ""
         self._staging: Path | None = None
+        self._mount_groups: dict[Path, int | None] = {}  # by folder; None: functions keep their own
         self._closed = False
         # The kernel takes its time to make a control group, and to let go of one or of a mount namespace; the loop does
         # not wait for it.
@@ -189,6 +190,10 @@ class NativePool:
         if config.network == "loopback" and level not in ASIDE:
             raise SandboxUnavailable("the network profile loopback needs a level with namespaces")
         self._level = level
+        # Functions that have users of their own are of a folder's group. Asked once: a server may not answer later.
+        self._mount_groups = {
+            folder: (folder.stat().st_gid or None) if level == NAMESPACES else None for folder in config.mounted
+        }
         self._staging = config.run_dir / "root"
         self._staging.mkdir(exist_ok=True)
         common = {
@@ -294,9 +299,8 @@ class NativePool:
         }
 
     def _mounted(self, folder: Path, place: str) -> dict[str, Any]:
-        """A folder as sandboxes know it. Functions are of its group, where they have users of their own."""
-        group = folder.stat().st_gid if self._level == NAMESPACES else 0
-        return {"number": self._config.mounted.index(folder), "path": place, "group": group or None}
+        """A folder as sandboxes know it."""
+        return {"number": self._config.mounted.index(folder), "path": place, "group": self._mount_groups[folder]}
 
     def _below(self, folder: Path) -> str:
         """A package folder as sandboxes know it. With `Path.relative_to` a start would take a twentieth longer here."""
