@@ -262,6 +262,7 @@ def test_a_folder_has_a_manifest_or_is_a_functions(tmp_path: Path) -> None:
         ("      Description: !ImportValue x\n", "", "F.Description: Fn::ImportValue is not known here"),
         ("      Description: !Select [3, [a]]\n", "", "F.Description: there is no item 3"),
         ("      CodeUri: s3://bucket/key\n", "", "F.CodeUri: code in a bucket is not fetched"),
+        ("      PackageType: Jar\n", "", "F.PackageType: 'Jar' is neither Zip nor Image"),
         ("      PackageType: Image\n", "", "F: no image is built here; push it, and say its `ImageUri`"),
         (
             "      PackageType: Image\n      ImageUri: h/i\n      ImageConfig: {Command: x}\n",

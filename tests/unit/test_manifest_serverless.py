@@ -340,6 +340,8 @@ def test_what_is_not_read_may_stand_for_what_cannot_be_had(tmp_path: Path) -> No
         ("service: a\nprovider: aws\nfunctions: {f: {handler: a.b}}\n", "functions.f: say its `runtime`"),
         (HEAD + "functions: {f: {}}\n", "functions.f: say its `handler`"),
         (HEAD + "functions: {f: {image: {command: [a]}}}\n", "functions.f.image: no image is built here"),
+        (HEAD + "functions: {f: {image: {uri: {a: b}}}}\n", "functions.f.image.uri: this is no text"),
+        (HEAD + "functions: {f: {image: {name: [a]}}}\n", "functions.f.image.name: this is no text"),
         (HEAD + "functions: {f: {image: {name: no}}}\n", "functions.f.image: provider.ecr.images has no no"),
         (HEAD + "functions: {f: {image: {uri: h/i, command: a}}}\n", "functions.f.image.command: this must be a list"),
         (HEAD + "functions: {f: [1]}\n", "functions.f: this must have members"),

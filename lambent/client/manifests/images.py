@@ -27,6 +27,9 @@ def settings(said: Any, names: tuple[str, str, str], where: str) -> Document:
 def of_serverless(said: Any, known: Any, where: str) -> tuple[str, Document]:
     """The URI of a function's `image`, and its ImageConfig. `known`: `provider.ecr.images`. Raises ManifestError."""
     own = {"uri": said} if isinstance(said, str) else members(said, where)
+    for member in ("uri", "name"):
+        if not isinstance(own.get(member, ""), str):
+            raise ManifestError(f"{where}.{member}: this is no text")
     images = members(known, "provider.ecr.images")
     name = own.get("name") or (own["uri"] if own.get("uri") in images else None)
     if name is not None:

@@ -224,7 +224,10 @@ class _Template:
             for member, value in said.items()
         }
         said = {member: value for member, value in said.items() if value is not _NO_VALUE}
-        image = said.get("PackageType", "Zip") == "Image"
+        package = said.get("PackageType", "Zip")
+        if package not in ("Zip", "Image"):
+            raise ManifestError(f"{where}PackageType: {package!r} is neither Zip nor Image")
+        image = package == "Image"
         for member in ("Runtime", "Handler"):
             if image:
                 said.pop(member, None)  # of all functions, which are packages else
