@@ -137,8 +137,7 @@ class Registry:
     def _get(
         self, name: ImageName, what: str, headers: Mapping[str, str], most: int
     ) -> tuple[Iterator[bytes], Mapping[str, str]]:
-        """What lies in a repository: its bytes in pieces, at most `most`, and the answer's headers, by lower-case
-        names."""
+        """What lies in a repository: its bytes in pieces, at most `most`, and the answer's headers."""
         url = f"{self._endpoint}/v2/{name.repository}/{what}"
         try:
             known = self._known.get(name.repository, {})
@@ -154,7 +153,7 @@ class Registry:
             answer.drain_conn()
             answer.release_conn()
             self._refused(name, answer.status)
-        return _pieces(name, answer, most), {key.lower(): value for key, value in answer.headers.items()}
+        return _pieces(name, answer, most), answer.headers
 
     def _let_in(self, challenge: str, name: ImageName) -> Mapping[str, str]:
         """The headers that a challenge asks for."""

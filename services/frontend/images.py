@@ -63,9 +63,7 @@ class Images:
         try:
             name = parse_name(uri)
             registry = self._registries.of(tenant, name.host)
-            looking = asyncio.get_running_loop().run_in_executor(
-                self._threads, registry.resolve, name, architecture
-            )  # fmt: skip
+            looking = asyncio.get_running_loop().run_in_executor(self._threads, registry.resolve, name, architecture)
             async with asyncio.timeout(SECONDS):
                 found = await looking
             size = sum(layer.blob.size for layer in found.manifest.layers)

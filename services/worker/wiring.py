@@ -218,6 +218,7 @@ class Worker:
         return Programs(self.config.interpreters, self.pool.level in ASIDE, self.config.file_systems)
 
     def _hello(self) -> pb.WorkerHello:
+        programs = self._programs()
         return pb.WorkerHello(
             worker_id=self.config.worker_id,
             address=self.address,
@@ -226,7 +227,7 @@ class Worker:
             isolation=self.pool.level,
             pool=self.config.pool,
             architecture=ARCHITECTURES.get(platform.machine(), ""),
-            runtimes=[name for name in sorted({*SERVED, RUNTIME}) if self._programs().have(name)],
+            runtimes=[name for name in sorted({*SERVED, RUNTIME}) if programs.have(name)],
         )
 
     async def _flush_logs(self) -> None:

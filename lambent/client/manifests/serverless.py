@@ -258,16 +258,12 @@ class _Reader:
             for name, member in (("subnetIds", "SubnetIds"), ("securityGroupIds", "SecurityGroupIds"))
         }
         mount = members(function.get("fileSystemConfig"), f"{where}.fileSystemConfig")
-        configuration["FileSystemConfigs"] = (
-            []
-            if not mount
-            else [
-                {
-                    member: self._references.text(mount.get(name), f"{where}.fileSystemConfig.{name}")
-                    for name, member in (("arn", "Arn"), ("localMountPath", "LocalMountPath"))
-                }
-            ]
-        )
+        names = {"arn": "Arn", "localMountPath": "LocalMountPath"} if mount else {}
+        found = {
+            member: self._references.text(mount.get(name), f"{where}.fileSystemConfig.{name}")
+            for name, member in names.items()
+        }
+        configuration["FileSystemConfigs"] = [found] if found else []
         failed = function.get("onError")
         configuration["DeadLetterConfig"] = {
             "TargetArn": "" if failed is None else self._references.text(failed, f"{where}.onError")

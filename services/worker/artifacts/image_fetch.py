@@ -60,8 +60,7 @@ class Request(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """What became of it."""
 
-    fault: Fault | None = None  # None: the image is there
-    message: str = ""
+    error: str = ""  # empty: the image is there
     bytes: int = 0  # of all layers, unpacked
 
 
@@ -70,15 +69,18 @@ def image_folder(folder: Path, connection: Connection, digest: str) -> Path:
     return folder / f"image-{whose(connection)}-{digest}"
 
 
-def fetch_apart(request: Request) -> Outcome:
-    """Fetch an image by a process of its own, and wait for it. Raises OSError where that does not end well."""
+def fetch_apart(request: Request) -> int:
+    """`fetch` by a process of its own, which this thread waits for. Raises OSError, whatever the matter is."""
     done = subprocess.run(
         [sys.executable, "-I", "-c", _PROGRAM], input=msgspec.json.encode(request), stdout=subprocess.PIPE, check=False
     )
     try:
-        return msgspec.json.decode(done.stdout, type=Outcome)
+        outcome = msgspec.json.decode(done.stdout, type=Outcome)
     except msgspec.MsgspecError:
         raise OSError(f"what fetches images has ended with {done.returncode}") from None
+    if outcome.error:
+        raise OSError(outcome.error)
+    return outcome.bytes
 
 
 def main() -> None:
@@ -90,9 +92,9 @@ def main() -> None:
     try:
         outcome = Outcome(bytes=fetch(request))
     except ImageError as error:
-        outcome = Outcome(error.fault, str(error))
+        outcome = Outcome(str(error))
     except (OSError, ValueError) as error:
-        outcome = Outcome(Fault.MALFORMED, f"it cannot be unpacked: {error}")
+        outcome = Outcome(f"it cannot be unpacked: {error}")
     sys.stdout.buffer.write(msgspec.json.encode(outcome))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,7 @@ from lambent.domain.names import Tenant
 from lambent.infra.connections import Connections
 from lambent.infra.registries import connection_to
 from services.worker.artifacts.cache import Unpacked
-from services.worker.artifacts.image_fetch import Outcome, Request, fetch_apart, image_folder
+from services.worker.artifacts.image_fetch import Request, fetch_apart, image_folder
 from services.worker.artifacts.image_shelf import ROOT, ImageShelf, read_note
 from services.worker.artifacts.making import Making, PackageUnavailable
 
@@ -25,22 +25,14 @@ class ImageCache:
     """Those of one worker."""
 
     def __init__(
-        self,
-        connections: Connections,
-        folder: Path,
-        limits: Limits,
-        architecture: str,
-        shelf: ImageShelf,
-        fetch: Callable[[Request], Outcome] = fetch_apart,
+        self, connections: Connections, folder: Path, limits: Limits, architecture: str, shelf: ImageShelf
     ) -> None:
-        """`connections`: where registries are. `architecture`: AWS's name for this machine's processors. `fetch`: as
-        `fetch_apart`; a thread waits for it."""
+        """`connections`: where registries are. `architecture`: AWS's name for this machine's processors."""
         self._connections = connections
         self._folder = folder
         self._limits = limits
         self._architecture = architecture
         self._shelf = shelf
-        self._fetch = fetch
         self._made: Making[Unpacked] = Making("images")
 
     def known(self, tenant: Tenant, uri: str) -> Unpacked | None:
@@ -73,14 +65,12 @@ class ImageCache:
             target = image_folder(self._folder, connection, name.digest or "")
             if not target.is_dir():
                 limits = self._limits
-                outcome = self._fetch(
+                size = fetch_apart(
                     Request(
                         connection, uri, self._architecture, str(self._folder), limits.image_bytes, limits.image_entries
                     )
                 )
-                if outcome.fault is not None:
-                    raise ImageError(outcome.fault, outcome.message)
-                _log.info("image unpacked", extra={"image": uri, "bytes": outcome.bytes})
+                _log.info("image unpacked", extra={"image": uri, "bytes": size})
             built = read_note(target).built
         except (ImageError, OSError, msgspec.MsgspecError) as error:
             raise PackageUnavailable(f"image {uri} cannot be had: {error}") from error

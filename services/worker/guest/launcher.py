@@ -15,6 +15,7 @@ import json
 import os
 import queue
 import select
+import shutil
 import signal
 import socket
 import threading
@@ -163,7 +164,10 @@ class Launcher:
                 self.failed("chdir %s" % image["directory"], error, "Runtime.InvalidWorkingDir")
                 return
             command = [*image["entry_point"], *image["command"]]
-            candidates = [[self.which(command[0]), *command[1:]]] if command else []
+            if command:
+                # Where it is not found it is tried as it is named, and told so.
+                command[0] = shutil.which(command[0], path=self.environ.get("PATH", "")) or command[0]
+                candidates = [command]
         found = [command for command in candidates if os.path.lexists(command[0])]
         if not found:
             tried = " ".join(command[0] for command in candidates)
@@ -174,13 +178,6 @@ class Launcher:
             self.runtime = self.spawn(command, self.environ, telemetry=True)
         except OSError as error:
             self.failed("fork/exec %s" % command[0], error)
-
-    def which(self, program: str) -> str:
-        """Where a program is that an image names."""
-        if "/" in program:
-            return program
-        places = [os.path.join(folder, program) for folder in self.environ.get("PATH", "").split(":")]
-        return next((place for place in places if os.access(place, os.X_OK) and os.path.isfile(place)), program)
 
     def fork_python(self) -> int:
         """The Python runtime of our own: this process has it already."""

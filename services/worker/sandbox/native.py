@@ -76,7 +76,7 @@ class NativePool:
         self._uid_base = config.uid_base  # or what this user namespace has instead
         self._reason = ""
         self._staging: Path | None = None
-        self._mount_groups: dict[Path, int | None] = {}  # by folder; None: functions keep their own
+        self._mounts: dict[Path, dict[str, int | None]] = {}  # by folder: how sandboxes know it; group None: their own
         self._closed = False
         # The kernel takes its time to make a control group, and to let go of one or of a mount namespace; the loop does
         # not wait for it.
@@ -191,8 +191,9 @@ class NativePool:
             raise SandboxUnavailable("the network profile loopback needs a level with namespaces")
         self._level = level
         # Functions that have users of their own are of a folder's group. Asked once: a server may not answer later.
-        self._mount_groups = {
-            folder: (folder.stat().st_gid or None) if level == NAMESPACES else None for folder in config.mounted
+        self._mounts = {
+            folder: {"number": number, "group": (folder.stat().st_gid or None) if level == NAMESPACES else None}
+            for number, folder in enumerate(config.mounted)
         }
         self._staging = config.run_dir / "root"
         self._staging.mkdir(exist_ok=True)
@@ -295,12 +296,8 @@ class NativePool:
             "layers": None if spec.opt is None else str(spec.opt),
             "snapshot": spec.snapshot,
             "image": spec.image is not None,
-            "mounted": None if spec.mounted is None else self._mounted(*spec.mounted),
+            "mounted": None if spec.mounted is None else {**self._mounts[spec.mounted[0]], "path": spec.mounted[1]},
         }
-
-    def _mounted(self, folder: Path, place: str) -> dict[str, Any]:
-        """A folder as sandboxes know it."""
-        return {"number": self._config.mounted.index(folder), "path": place, "group": self._mount_groups[folder]}
 
     def _below(self, folder: Path) -> str:
         """A package folder as sandboxes know it. With `Path.relative_to` a start would take a twentieth longer here."""
